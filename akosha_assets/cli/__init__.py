@@ -1,0 +1,1 @@
+"""The `akosha` command: the lake from a terminal, with or without Dagster."""

@@ -1,0 +1,76 @@
+"""The Lake: opens every table by its address. The one object that assets, the service and the CLI are handed.
+
+Which columns a table has is in `schemas.py`; what may be done to one is in `tables.py`.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from akosha_assets.lake import tables
+from akosha_assets.lake.schemas import TABLES, TableSpec
+from akosha_assets.lake.settings import LakeSettings
+
+# Defaults of the client wait three minutes on a store that does not answer; an operator wants to hear of it sooner.
+CLIENT = {"timeout": "60s", "connect_timeout": "5s", "max_retries": "5", "retry_timeout": "30s"}
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Tables by address under one URL, made when first written to."""
+
+    settings: LakeSettings
+
+    @cached_property
+    def storage_options(self) -> dict[str, str]:
+        """Options of the object store client; credentials come from the usual environment of each cloud."""
+        url = self.settings.lake()
+        if url.startswith("file:"):
+            return {}
+        options = dict(CLIENT)
+        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:"):
+            options["AWS_ALLOW_HTTP"] = "true"
+        return options
+
+    def uri(self, address: str) -> str:
+        """Where the table of `address` lies: a path for a folder, else a URL."""
+        url = f"{self.settings.lake()}/{address}"
+        return unquote(urlsplit(url).path) if url.startswith("file:") else url
+
+    def create(self, address: str) -> DeltaTable:
+        """The table exists; returns a fresh handle."""
+        uri = self.uri(address)
+        if not urlsplit(uri).scheme:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+        return tables.create(uri, TABLES[address], self.storage_options)
+
+    def open(self, address: str) -> DeltaTable | None:
+        """A fresh handle, or None while nothing was written to the table."""
+        return tables.open_table(self.uri(address), self.storage_options)
+
+    def spec(self, address: str) -> TableSpec:
+        """What the table holds."""
+        return TABLES[address]
+
+    def append(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str]) -> int:
+        """`rows` are in the table once; returns the version that holds them."""
+        self.create(address)
+        return tables.append(self.uri(address), rows, fence, self.storage_options, metadata)
+
+    def upsert(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str], *, only: str) -> int:
+        """Each of `rows` stands in the table in this form; returns the version that holds them."""
+        self.create(address)
+        return tables.upsert(self.uri(address), rows, fence, self.storage_options, metadata, only=only)
+
+    def select(self, address: str, columns: list[str], where: str = "") -> pa.Table:
+        """`columns` of the rows for which `where` (SQL, no alias) holds; no rows while the table does not exist."""
+        table = self.open(address)
+        schema = self.spec(address).schema
+        if table is None:
+            return pa.schema([schema.field(name) for name in columns]).empty_table()
+        return tables.select(table, columns, schema, where)

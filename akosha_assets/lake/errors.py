@@ -1,0 +1,110 @@
+"""Every error the lake raises on purpose. A loop decides on retry by type, never by message.
+
+    LakeError
+    ├── TransientError              try again later; nothing about the thing itself is wrong
+    │   ├── StoreUnavailable        object store or table did not answer
+    │   ├── LeaseLost               another run took the batch over; stop, write nothing
+    │   ├── TableContended          commits kept conflicting until the retries were used up
+    │   └── WorkerUnavailable       no extraction worker could be started
+    ├── UploadRejected              this upload can never be taken in as it is: quarantine, with a reason code
+    ├── InvalidRequest              the caller asked for something impossible
+    ├── NotFound                    the thing asked for is not there
+    ├── EmbeddingUnavailable        no embedding model can be loaded here
+    └── LedgerMismatch              the ledger does not belong to these tables
+
+The HTTP status of each is in `akosha_api/errors.py`.
+"""
+
+
+class LakeError(Exception):
+    """Base of every deliberate error."""
+
+
+class TransientError(LakeError):
+    """Worth another try without any change."""
+
+
+class StoreUnavailable(TransientError):
+    """The object store at `url` did not answer within its time and retries."""
+
+    def __init__(self, url: str, cause: str):
+        self.url = url
+        super().__init__(f"object store {url} did not answer: {cause}. The work is kept and tried again.")
+
+
+class LeaseLost(TransientError):
+    """Batch `batch_id` is no longer ours; its uploads belong to whoever claims them next."""
+
+    def __init__(self, batch_id: int):
+        self.batch_id = batch_id
+        super().__init__(f"batch {batch_id} lost its lease; nothing more is written for it and its uploads are claimed again.")
+
+
+class TableContended(TransientError):
+    """Every one of `attempts` commits to `table` met a concurrent change."""
+
+    def __init__(self, table: str, attempts: int, cause: str):
+        self.table = table
+        super().__init__(f"table {table} was changed under each of {attempts} commits (last: {cause}). The work is kept and tried again.")
+
+
+class WorkerUnavailable(TransientError):
+    """An extraction worker could not be started."""
+
+
+class UploadRejected(LakeError):
+    """The upload itself is at fault. `reason` is one of `REASONS`, `message` says what was found and expected."""
+
+    def __init__(self, reason: str, message: str, sample: str = ""):
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason code {reason!r}")
+        self.reason, self.message, self.sample = reason, message, sample
+        super().__init__(f"{reason}: {message}")
+
+
+class InvalidRequest(LakeError):
+    """`field` holds something that cannot be; the message says what was expected."""
+
+    def __init__(self, field: str, message: str):
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
+class NotFound(LakeError):
+    """There is no `what` named `name`."""
+
+    def __init__(self, what: str, name: str):
+        self.what, self.name = what, name
+        super().__init__(f"no {what} {name!r}")
+
+
+class EmbeddingUnavailable(LakeError):
+    """Text cannot be turned into vectors on this machine; the message says what was tried and what would help."""
+
+
+class LedgerMismatch(LakeError):
+    """The ledger is empty or belongs to other tables, so ingestion would store everything twice."""
+
+
+REASONS = {
+    "system_id_invalid": "The system id in the object key is not 1 to 100 letters, digits, dots, dashes or underscores.",
+    "upload_id_invalid": "The upload id in the object key cannot be a name of an upload.",
+    "manifest_not_json": "The manifest is not a JSON object.",
+    "manifest_invalid": "The manifest lacks what is needed or contradicts its own object key.",
+    "file_missing": "The manifest lists a file that does not lie in the upload.",
+    "file_not_regular": "A file of the upload is a symbolic link or something else that is not a plain file.",
+    "file_too_large": "A file is larger than `AKOSHA_UPLOAD_MAX_BYTES`.",
+    "file_too_large_raw": "A file is larger than `AKOSHA_UPLOAD_MAX_RAW_BYTES` after decompression.",
+    "gzip_damaged": "A gzip file ends early or fails its checksum.",
+    "database_unreadable": "A file is neither a DuckDB nor a SQLite database that can be opened.",
+    "database_hostile": "A table that is read is a view, or a column is computed when it is read.",
+    "too_many_rows": "The upload has more rows than `AKOSHA_UPLOAD_MAX_ROWS`.",
+    "too_many_columns": "A table has more columns than `AKOSHA_UPLOAD_MAX_COLUMNS`.",
+    "field_too_large": "A text field is larger than `AKOSHA_UPLOAD_MAX_FIELD_BYTES`.",
+    "column_type_unexpected": "A column that is needed has a type that cannot be turned into the expected one.",
+    "row_without_id": "A row has no id.",
+    "worker_timeout": "The upload took longer than `AKOSHA_UPLOAD_SECONDS` to read.",
+    "worker_memory": "Reading the upload needed more memory than `AKOSHA_WORKER_MEMORY_BYTES`.",
+    "worker_crashed": "The process that read the upload died.",
+    "attempts_exhausted": "The upload failed `AKOSHA_MAX_ATTEMPTS` times for reasons outside itself.",
+}

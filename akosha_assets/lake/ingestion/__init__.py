@@ -1,0 +1,1 @@
+"""From the inbox to committed rows: discovery, ledger, extraction, difference, commit."""

@@ -1,0 +1,1 @@
+"""Tiers: where a memory lies by the age of its event, and how it moves."""

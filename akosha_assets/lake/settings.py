@@ -1,0 +1,128 @@
+"""Every setting of the lake, declared once: environment variable, default, unit, bound and what it does.
+
+Reads the environment (prefix `AKOSHA_`) and nothing else. Settings of the HTTP service alone are in
+`akosha_api/settings.py`. `docs/settings.md` is generated from these fields.
+"""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+INBOX_SCHEMES = ("file", "s3", "gs", "az")
+
+
+class LakeSettings(BaseSettings):
+    """Where the lake lies, what an upload may cost, and how a batch is bounded."""
+
+    model_config = SettingsConfigDict(env_prefix="AKOSHA_", frozen=True, extra="ignore")
+
+    home: Annotated[
+        Path,
+        Field(description="Folder of everything that is not given an address of its own: lake, inbox, ledger, caches, Dagster's storage."),
+    ] = Path(".akosha")
+    inbox_url: Annotated[
+        str, Field(description="Where the fleet uploads: a folder, `s3://`, `gs://` or `az://`. Empty: `inbox/` under the home.")
+    ] = ""
+    lake_url: Annotated[
+        str, Field(description="Where the Delta tables lie: a folder, `s3://`, `gs://` or `az://`. Empty: `lake/` under the home.")
+    ] = ""
+    ledger_url: Annotated[
+        str, Field(description="SQLAlchemy URL of the ledger, SQLite or PostgreSQL. Empty: `ledger.sqlite` under the home.", repr=False)
+    ] = ""
+    ingestion_queue: Annotated[
+        str, Field(description="URL of the SQS queue that receives the inbox bucket's notifications. Empty: discovery by listing alone.")
+    ] = ""
+
+    batch_uploads: Annotated[int, Field(ge=1, le=10_000, description="Uploads one ingest batch claims at most.")] = 512
+    batch_bytes: Annotated[
+        int, Field(ge=MIB, description="Compressed bytes one ingest batch claims at most; a single larger upload is a batch of its own.")
+    ] = 256 * MIB
+    batch_seconds: Annotated[
+        int,
+        Field(ge=1, le=3600, description="Seconds after which an ingest batch extracts no further upload; what is left is handed back."),
+    ] = 60
+    batch_system_uploads: Annotated[int, Field(ge=1, description="Uploads of one system in a batch at most while other systems wait.")] = 8
+    lease_seconds: Annotated[
+        int, Field(ge=5, description="Seconds a claim holds without renewal; after that another run takes the batch over.")
+    ] = 120
+    max_attempts: Annotated[int, Field(ge=1, le=100, description="Failures of one upload before it is quarantined.")] = 3
+    incomplete_grace_seconds: Annotated[
+        int, Field(ge=0, description="Seconds an upload may lie without its manifest before it is shown as incomplete.")
+    ] = 900
+    drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for uploads in flight.")] = 30
+    tick_seconds: Annotated[
+        float,
+        Field(gt=0, le=20, description="Seconds one discovery sweep may list before it pauses; the next one goes on where it stopped."),
+    ] = 8.0
+
+    upload_max_bytes: Annotated[int, Field(ge=1, description="Compressed bytes of one uploaded file at most.")] = 256 * MIB
+    upload_max_raw_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded file after decompression at most.")] = 2048 * MIB
+    upload_max_rows: Annotated[int, Field(ge=1, description="Rows of all read tables of one upload at most.")] = 2_000_000
+    upload_max_field_bytes: Annotated[int, Field(ge=1024, description="Bytes of one text field at most.")] = 8 * MIB
+    upload_max_columns: Annotated[int, Field(ge=64, description="Columns of one uploaded table at most.")] = 512
+    upload_seconds: Annotated[int, Field(ge=1, description="Seconds one upload may take in its extraction worker.")] = 60
+    worker_memory_bytes: Annotated[int, Field(ge=256 * MIB, description="Address space of one extraction worker at most.")] = 3072 * MIB
+    workers: Annotated[int, Field(ge=1, le=64, description="Extraction worker processes of one ingest run.")] = 2
+
+    embedding_model: Annotated[str, Field(description="Name of the embedding model; also the name of its vector space.")] = (
+        "sentence-transformers/all-MiniLM-L6-v2"
+    )
+    embedding_model_dir: Annotated[
+        Path | None,
+        Field(
+            description="Folder with the model's ONNX file and tokenizer, for machines without network. Unset: fastembed's cache or download."
+        ),
+    ] = None
+    embedding_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Seconds one ingest batch may spend on vectors; rows beyond that are embedded by the job `embed`. 0: never during ingestion.",
+        ),
+    ] = 5.0
+    uploaded_vector_space: Annotated[
+        str,
+        Field(
+            description="Vector space that the fleet's own vectors belong to, where all of it is known to use one model. Empty: uploaded vectors are counted and left out."
+        ),
+    ] = ""
+
+    hot_days: Annotated[int, Field(ge=1, le=365, description="Age in days at which an event day leaves hot for warm.")] = 7
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("inbox_url", "lake_url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        scheme = urlsplit(url).scheme
+        if scheme and scheme not in INBOX_SCHEMES:
+            raise ValueError(f"{url!r} has the scheme {scheme!r}; expected a folder or one of {', '.join(INBOX_SCHEMES)}")
+        return url.rstrip("/")
+
+    def inbox(self) -> str:
+        """URL of the inbox: `file://…`, `s3://…`, `gs://…` or `az://…`, without a trailing slash."""
+        return _url(self.inbox_url, self.home / "inbox")
+
+    def lake(self) -> str:
+        """URL of the folder that holds the tables by their addresses, without a trailing slash."""
+        return _url(self.lake_url, self.home / "lake")
+
+    def ledger(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
+
+
+def _url(given: str, default: Path) -> str:
+    if not given:
+        return default.as_uri()
+    if not urlsplit(given).scheme:
+        return Path(given).expanduser().absolute().as_uri()
+    return given

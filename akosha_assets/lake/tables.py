@@ -1,0 +1,169 @@
+"""Delta verbs: open, append, upsert, follow. The only importer of `deltalake`, and where its errors become ours.
+
+Every write goes through `commit`: open a handle, look whether the transaction is known, write with that same handle,
+try again on a conflict. That makes a write happen exactly once and fences off writers that lost their lease.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
+from akosha_assets.lake.schemas import TableSpec
+
+logger = logging.getLogger(__name__)
+
+COMMIT_ATTEMPTS = 12
+WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A writer's place in a monotonic sequence: `writer` commits `sequence` once, and nothing after a higher one."""
+
+    writer: str
+    sequence: int
+
+
+def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaTable:
+    """The table of `spec` exists at `uri`; one that is there already is left as it is."""
+    try:
+        return DeltaTable(uri, storage_options=storage_options)
+    except TableNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreUnavailable(uri, str(error)) from error
+    try:
+        return DeltaTable.create(
+            uri,
+            schema=spec.schema,
+            mode="ignore",
+            partition_by=list(spec.partition_by),
+            name=spec.address.replace("/", "_"),
+            configuration={
+                # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on S3.
+                "delta.checkpointInterval": "10",
+                "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
+                "delta.logRetentionDuration": "interval 30 days",
+                "delta.deletedFileRetentionDuration": "interval 7 days",
+            },
+            storage_options=storage_options,
+        )
+    except CommitFailedError:
+        # Somebody else created it between our look and our commit.
+        return DeltaTable(uri, storage_options=storage_options)
+    except OSError as error:
+        raise StoreUnavailable(uri, str(error)) from error
+
+
+def open_table(uri: str, storage_options: dict[str, str]) -> DeltaTable | None:
+    """A fresh handle, or None where no table lies."""
+    try:
+        return DeltaTable(uri, storage_options=storage_options)
+    except TableNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreUnavailable(uri, str(error)) from error
+
+
+def commit(
+    uri: str,
+    storage_options: dict[str, str],
+    fence: Fence,
+    write: Callable[[DeltaTable, CommitProperties], Any],
+    metadata: dict[str, str],
+) -> int:
+    """`write` has happened exactly once under `fence`; returns the table version that holds it.
+
+    Raises:
+        LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
+        TableContended: every attempt met a conflicting commit.
+    """
+    cause = ""
+    for attempt in range(COMMIT_ATTEMPTS):
+        try:
+            table = DeltaTable(uri, storage_options=storage_options)
+            known = table.transaction_version(fence.writer)
+            if known is not None and known > fence.sequence:
+                raise LeaseLost(fence.sequence)
+            if known == fence.sequence:
+                return table.version()
+            properties = CommitProperties(
+                custom_metadata=metadata,
+                max_commit_retries=50,
+                app_transactions=[Transaction(fence.writer, fence.sequence)],
+            )
+            write(table, properties)
+            return table.version()
+        except CommitFailedError as error:
+            cause = str(error)
+            logger.info("commit met a concurrent change", extra={"table": uri, "attempt": attempt, "cause": cause})
+            time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
+        except OSError as error:
+            raise StoreUnavailable(uri, str(error)) from error
+    raise TableContended(uri, COMMIT_ATTEMPTS, cause)
+
+
+def append(uri: str, rows: pa.Table, fence: Fence, storage_options: dict[str, str], metadata: dict[str, str]) -> int:
+    """`rows` are in the table once; returns the version that holds them. No rows: only the fence is recorded."""
+
+    def write(table: DeltaTable, properties: CommitProperties) -> None:
+        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=WRITER)
+
+    return commit(uri, storage_options, fence, write, metadata)
+
+
+def upsert(
+    uri: str,
+    rows: pa.Table,
+    fence: Fence,
+    storage_options: dict[str, str],
+    metadata: dict[str, str],
+    *,
+    only: str,
+) -> int:
+    """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
+
+    `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
+    that no other file is read. A row that stands there from the same or a newer snapshot is left alone.
+    """
+
+    def write(table: DeltaTable, properties: CommitProperties) -> None:
+        merger = table.merge(
+            rows,
+            predicate=f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id",
+            source_alias="s",
+            target_alias="t",
+            commit_properties=properties,
+            writer_properties=WRITER,
+        )
+        merger.when_matched_update_all(predicate="t.snapshot_at < s.snapshot_at").when_not_matched_insert_all().execute()
+
+    return commit(uri, storage_options, fence, write, metadata)
+
+
+def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str = "") -> pa.Table:
+    """`columns` of the rows for which `where` (SQL) holds, read with file pruning from any store.
+
+    Not `DeltaTable.to_pyarrow_table`: in deltalake 1.6.3 it now and then aborts the process at exit.
+    """
+    wanted = pa.schema([schema.field(name) for name in columns])
+    names = ", ".join(f'"{name}"' for name in columns)
+    condition = f" WHERE {where}" if where else ""
+    try:
+        reader = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}")
+        return pa.table(reader).cast(wanted)
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+
+
+def quoted(values: list[str]) -> str:
+    """`values` as a list of SQL string literals for an IN predicate."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
