@@ -1,0 +1,125 @@
+"""Text to vectors, for storing and for asking, with one model named in the settings. The only importer of fastembed.
+
+A vector belongs to the space of the model that made it. Where no model can be loaded this module raises and nobody
+makes a vector up. Fetching a model over the network is an act of its own (`fetch`), because it can take minutes.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.settings import LakeSettings
+
+logger = logging.getLogger(__name__)
+
+# Attention costs the square of the longest text in a batch; short texts are embedded together.
+BATCH_ROWS = 64
+
+
+class Embedder:
+    """A loaded model. Safe to share between threads."""
+
+    def __init__(self, model: object, space: str, dimensions: int):
+        self._model = model
+        self.space = space
+        self.dimensions = dimensions
+
+    @classmethod
+    def load(cls, settings: LakeSettings, *, threads: int | None = None) -> "Embedder":
+        """The model of the settings, from its folder or from the cache under the home; never from the network.
+
+        Raises:
+            EmbeddingUnavailable: no such model lies there, or it cannot be loaded.
+        """
+        if settings.embedding_model_dir is not None:
+            if not (settings.embedding_model_dir / "tokenizer.json").is_file():
+                raise EmbeddingUnavailable(
+                    f"AKOSHA_EMBEDDING_MODEL_DIR is {settings.embedding_model_dir}, which holds no tokenizer.json; "
+                    "expected a folder with model.onnx, config.json, tokenizer.json, tokenizer_config.json and special_tokens_map.json"
+                )
+            _register(settings.embedding_model, settings.embedding_model_dir)
+            return cls._open(settings.embedding_model, threads, specific_model_path=str(settings.embedding_model_dir))
+        return cls._open(settings.embedding_model, threads, cache_dir=str(cache_dir(settings)), local_files_only=True)
+
+    @classmethod
+    def _open(cls, name: str, threads: int | None, **where: object) -> "Embedder":
+        from fastembed import TextEmbedding
+        from loguru import logger as fastembed_logger
+
+        # It logs an error for each place where the model is not; the exception below says it once.
+        fastembed_logger.disable("fastembed")
+        try:
+            model = TextEmbedding(name, threads=threads, **where)  # type: ignore[arg-type]
+            dimensions = len(next(iter(model.embed(["dimensions"]))))
+        except (ValueError, OSError, RuntimeError) as error:
+            raise EmbeddingUnavailable(
+                f"the embedding model {name!r} cannot be loaded from {where.get('specific_model_path', where.get('cache_dir'))}: {error} "
+                "Fetch it with `akosha model fetch`, or point AKOSHA_EMBEDDING_MODEL_DIR at a folder that holds it."
+            ) from error
+        return cls(model, name, dimensions)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`."""
+        if not texts:
+            return np.empty((0, self.dimensions), np.float32)
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        vectors = np.empty((len(texts), self.dimensions), np.float32)
+        for start in range(0, len(order), BATCH_ROWS):
+            part = order[start : start + BATCH_ROWS]
+            made = np.stack(list(self._model.embed([texts[i] for i in part], batch_size=BATCH_ROWS)))  # type: ignore[attr-defined]
+            norms = np.linalg.norm(made, axis=1, keepdims=True)
+            vectors[part] = made / np.where(norms > 0, norms, 1)
+        return vectors
+
+
+def fetch(settings: LakeSettings) -> Path:
+    """The model of the settings lies in the cache under the home, fetched over the network where it did not.
+
+    Raises:
+        EmbeddingUnavailable: it could not be fetched.
+    """
+    from fastembed import TextEmbedding
+    from loguru import logger as fastembed_logger
+
+    fastembed_logger.disable("fastembed")
+    folder = cache_dir(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        TextEmbedding(settings.embedding_model, cache_dir=str(folder))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise EmbeddingUnavailable(f"the embedding model {settings.embedding_model!r} could not be fetched: {error}") from error
+    return folder
+
+
+def cache_dir(settings: LakeSettings) -> Path:
+    """Where fetched models lie."""
+    return settings.home / "models"
+
+
+def as_stored(vectors: np.ndarray) -> list[bytes]:
+    """Rows of `vectors` as the tables hold them: little-endian float16."""
+    return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
+
+
+def _register(name: str, folder: Path) -> None:
+    """A model that fastembed does not know is described by the `config.json` beside it: mean pooling, unit length."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    if name.lower() in {model["model"].lower() for model in TextEmbedding.list_supported_models()}:
+        return
+    config = folder / "config.json"
+    if not config.is_file():
+        raise EmbeddingUnavailable(f"{name!r} is not a model fastembed knows, and {folder} holds no config.json that says its hidden_size")
+    TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=int(json.loads(config.read_text())["hidden_size"]),
+        model_file="model.onnx",
+    )
