@@ -9,11 +9,15 @@
     ├── UploadRejected              this upload can never be taken in as it is: quarantine, with a reason code
     ├── InvalidRequest              the caller asked for something impossible
     ├── NotFound                    the thing asked for is not there
+    ├── RecallBelowPolicy           a day would answer worse in its next tier than the policy allows; it stays where it is
+    ├── MoveUnverified              what was written is not what was read; nothing was removed
     ├── EmbeddingUnavailable        no embedding model can be loaded here
     └── LedgerMismatch              the ledger does not belong to these tables
 
 The HTTP status of each is in `akosha_api/errors.py`.
 """
+
+from datetime import date
 
 
 class LakeError(Exception):
@@ -76,6 +80,25 @@ class NotFound(LakeError):
     def __init__(self, what: str, name: str):
         self.what, self.name = what, name
         super().__init__(f"no {what} {name!r}")
+
+
+class RecallBelowPolicy(LakeError):
+    """The probes of `day`, asked of its `tier` form, find too few of what they find in the old form."""
+
+    def __init__(self, day: date, tier: str, recall: float, required: float, probes: int):
+        self.day, self.tier, self.recall, self.required, self.probes = day, tier, recall, required, probes
+        super().__init__(
+            f"{day} stays where it is: recall@10 of its {tier} form is {recall:.3f}, {required - recall:.3f} under the {required:.3f} that "
+            f"AKOSHA_{tier.upper()}_RECALL asks for ({probes} probes). Look at the day's vectors, or lower the setting."
+        )
+
+
+class MoveUnverified(LakeError):
+    """Reading `day` back from `tier` gave something else than was written; its old form is kept."""
+
+    def __init__(self, day: date, tier: str, expected: object, found: object):
+        self.day, self.tier = day, tier
+        super().__init__(f"{day} in {tier} reads back as {found}, expected {expected}; nothing was removed. Age the day again.")
 
 
 class EmbeddingUnavailable(LakeError):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
 
+WARM_MAY_KEEP = ("text", "attributes", "_rescued")
 INBOX_SCHEMES = ("file", "s3", "gs", "az")
 
 
@@ -93,6 +94,33 @@ class LakeSettings(BaseSettings):
     ] = ""
 
     hot_days: Annotated[int, Field(ge=1, le=365, description="Age in days at which an event day leaves hot for warm.")] = 7
+    warm_days: Annotated[int, Field(ge=2, le=3650, description="Age in days at which an event day leaves warm for cold.")] = 90
+    cold_years: Annotated[int, Field(ge=1, le=100, description="Years an event day is kept in cold before retention may delete it.")] = 7
+    warm_keeps: Annotated[
+        str,
+        Field(description="Columns that warm keeps whole, separated by commas: `text`, `attributes`, `_rescued`. Empty: none of them."),
+    ] = "attributes"
+    warm_recall: Annotated[
+        float, Field(ge=0, le=1, description="recall@10 of the int8 vectors against the old form under which a day stays in hot.")
+    ] = 0.97
+    cold_recall: Annotated[
+        float, Field(ge=0, le=1, description="recall@10 of the 1-bit sketches against the old form under which a day does not enter cold.")
+    ] = 0.5
+    recall_probes: Annotated[int, Field(ge=0, le=1000, description="Questions the recall gate asks of a day. 0: the gate is open.")] = 64
+
+    @field_validator("warm_keeps")
+    @classmethod
+    def _keepable(cls, names: str) -> str:
+        unknown = {name.strip() for name in names.split(",") if name.strip()} - set(WARM_MAY_KEEP)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: warm can keep {', '.join(WARM_MAY_KEEP)}")
+        return names
+
+    @model_validator(mode="after")
+    def _tiers_in_order(self) -> "LakeSettings":
+        if self.warm_days <= self.hot_days:
+            raise ValueError(f"AKOSHA_WARM_DAYS is {self.warm_days}; a day cannot leave warm before it enters it at {self.hot_days} days")
+        return self
 
     @field_validator("home")
     @classmethod

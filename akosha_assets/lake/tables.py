@@ -1,4 +1,4 @@
-"""Delta verbs: open, append, upsert, follow. The only importer of `deltalake`, and where its errors become ours.
+"""Delta verbs: open, append, upsert, follow. With `days.py` the only importer of `deltalake`, and where its errors become ours.
 
 Every write goes through `commit`: open a handle, look whether the transaction is known, write with that same handle,
 try again on a conflict. That makes a write happen exactly once and fences off writers that lost their lease.

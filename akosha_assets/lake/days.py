@@ -1,0 +1,103 @@
+"""Delta verbs on one event day: what lies there, stream it, replace it, remove it.
+
+A change is made with the very handle whose rows were read. Whatever else touched the day since then makes the commit
+fail as `TableContended`, and the caller reads again. Verbs on whole batches are in `tables.py`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow as pa
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from akosha_assets.lake.errors import StoreUnavailable, TableContended
+from akosha_assets.lake.schemas import TableSpec
+
+# Vectors, sketches and fingerprints never repeat; a dictionary of them is built only to be thrown away.
+_PLAIN = {name: ColumnProperties(dictionary_enabled=False) for name in ("vector", "sketch", "fingerprint", "id", "content_hash")}
+ROW_GROUP_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the table's log says of one event day."""
+
+    rows: int
+    stored_bytes: int
+    files: int
+
+
+def stored(table: DeltaTable) -> dict[date, Stored]:
+    """Rows, bytes and files of every event day that holds any, from the log alone."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    if not actions.num_rows:
+        return {}
+    by_day = actions.group_by("partition.event_day").aggregate([("num_records", "sum"), ("size_bytes", "sum"), ("path", "count")])
+    return {
+        row["partition.event_day"]: Stored(row["num_records_sum"] or 0, row["size_bytes_sum"], row["path_count"])
+        for row in by_day.to_pylist()
+    }
+
+
+def predicate(day: date, where: str = "") -> str:
+    """SQL that names the rows of `day` for which `where` holds."""
+    return f"event_day = '{day.isoformat()}'" + (f" AND ({where})" if where else "")
+
+
+def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -> Iterator[pa.RecordBatch]:
+    """`columns` of the rows for which `where` holds, a few thousand rows at a time, in no order."""
+    wanted = pa.schema([spec.schema.field(name) for name in columns])
+    names = ", ".join(f'"{name}"' for name in columns)
+    try:
+        for batch in QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}"):
+            yield pa.record_batch(batch).cast(wanted)
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+
+
+def replace(
+    table: DeltaTable, spec: TableSpec, batches: Iterable[pa.RecordBatch], where: str, *, writer: str, metadata: dict[str, str]
+) -> int:
+    """The rows for which `where` holds are those of `batches`, by one commit; returns the version that holds them.
+
+    Raises:
+        TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
+    """
+    reader = pa.RecordBatchReader.from_batches(spec.schema, batches)
+    try:
+        write_deltalake(
+            table,
+            reader,
+            mode="overwrite",
+            predicate=where,
+            commit_properties=_once(table, writer, metadata),
+            writer_properties=WriterProperties(
+                compression="ZSTD", compression_level=6, max_row_group_size=ROW_GROUP_ROWS, column_properties=_PLAIN
+            ),
+        )
+    except CommitFailedError as error:
+        raise TableContended(table.table_uri, 1, str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+    return table.version()
+
+
+def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:
+    """No row for which `where` holds is left, by one commit; returns how many went. Raises as `replace`."""
+    try:
+        outcome = table.delete(where, commit_properties=_once(table, writer, metadata))
+    except CommitFailedError as error:
+        raise TableContended(table.table_uri, 1, str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+    return int(outcome["num_deleted_rows"] or 0)
+
+
+def _once(table: DeltaTable, writer: str, metadata: dict[str, str]) -> CommitProperties:
+    """Two commits of one writer that were prepared on the same version exclude each other."""
+    known = table.transaction_version(writer)
+    return CommitProperties(
+        custom_metadata=metadata, max_commit_retries=50, app_transactions=[Transaction(writer, (known if known is not None else 0) + 1)]
+    )

@@ -1,0 +1,88 @@
+"""In which tier a reader finds a row: each memory once, in the hottest form that is stored.
+
+The rule has two halves. Tiers are opened in the order of `TIERS`, hot first: a move writes the colder form before it
+removes the hotter one, so a row that has left hot is already in warm when warm is opened. And a row shadows the forms
+of the same memory in colder tiers, within its event day. Nothing else is needed: no flag, no second source of truth.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from akosha_assets.lake import days, tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
+
+TIERS = (HOT, WARM, COLD)
+IDENTITY = ("system_id", "kind", "id")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A memory where a reader finds it. `version` is the table version that was asked."""
+
+    tier: str
+    version: int
+    row: dict[str, Any]
+
+
+def address(tier: str) -> str:
+    """Address of the tier's table."""
+    return f"lifecycle/{tier}"
+
+
+def unshadowed(rows: pa.Table, hotter: pa.Table) -> pa.Table:
+    """Those of `rows` whose memory is not among `hotter`; both hold the identity columns."""
+    if not rows.num_rows or not hotter.num_rows:
+        return rows
+    with duckdb.connect() as connection:
+        connection.register("mine", rows)
+        connection.register("hotter", hotter.select(list(IDENTITY)))
+        return connection.sql("SELECT * FROM mine ANTI JOIN hotter USING (system_id, kind, id)").to_arrow_table().cast(rows.schema)
+
+
+def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
+    """`columns`, which every tier has, and `tier`, of each memory of `event_days` once, in its hottest form."""
+    needed = [*IDENTITY, *[name for name in columns if name not in IDENTITY]]
+    where = f"event_day IN ({tables.quoted([day.isoformat() for day in event_days])})"
+    seen: pa.Table | None = None
+    parts = []
+    for tier in TIERS:
+        rows = lake.select(address(tier), needed, where)
+        visible = rows if seen is None else unshadowed(rows, seen)
+        identities = rows.select(list(IDENTITY))
+        seen = identities if seen is None else pa.concat_tables([seen, identities])
+        # A colder tier may promise that a column is never null where a hotter one does not.
+        parts.append(visible.append_column("tier", pa.array([tier] * visible.num_rows, pa.string())))
+    return pa.concat_tables([part.cast(_loose(part.schema)) for part in parts]).select([*columns, "tier"])
+
+
+def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
+    """The memory in its hottest form with all its columns, or None where no tier holds it."""
+    where = " AND ".join(f"{name} IN ({tables.quoted([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True))
+    for tier in TIERS:
+        table = lake.open(address(tier))
+        if table is None:
+            continue
+        schema = lake.spec(address(tier)).schema
+        rows = tables.select(table, schema.names, schema, where).to_pylist()
+        if rows:
+            # One memory can lie under two event days only while its source moved it; the newer snapshot counts.
+            return Located(tier, table.version(), max(rows, key=lambda row: row["snapshot_at"]))
+    return None
+
+
+def days_in(lake: Lake) -> dict[str, dict[date, days.Stored]]:
+    """What each tier stores by event day; a day that is moving counts in both tiers."""
+    found = {}
+    for tier in TIERS:
+        table = lake.open(address(tier))
+        found[tier] = {} if table is None else days.stored(table)
+    return found
+
+
+def _loose(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True).remove_metadata() for field in schema])

@@ -1,0 +1,90 @@
+"""The tier policy: dates in, tier out. No I/O and no clock; `today` is always handed in.
+
+The numbers are settings; their version is a hash of them, so that no change of policy can keep an old version's name.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from functools import cached_property
+
+from akosha_assets.lake.lifecycle.quantization import SKETCH_METHOD
+from akosha_assets.lake.lifecycle.summaries import METHOD
+from akosha_assets.lake.settings import LakeSettings
+
+HOT, WARM, COLD, EXPIRED = "hot", "warm", "cold", "expired"
+
+
+@dataclass(frozen=True)
+class TierPolicy:
+    """Windows in days of event age, what each tier keeps, and how well it must still answer."""
+
+    hot_days: int
+    warm_days: int
+    cold_years: int
+    warm_keeps: tuple[str, ...]
+    warm_recall: float
+    cold_recall: float
+    recall_probes: int
+    warm_sentences: int = 3
+    cold_sentences: int = 1
+    summary_method: str = METHOD
+    sketch_method: str = SKETCH_METHOD
+
+    @classmethod
+    def of(cls, settings: LakeSettings) -> "TierPolicy":
+        """The policy the settings ask for."""
+        return cls(
+            hot_days=settings.hot_days,
+            warm_days=settings.warm_days,
+            cold_years=settings.cold_years,
+            warm_keeps=tuple(sorted({name.strip() for name in settings.warm_keeps.split(",") if name.strip()})),
+            warm_recall=settings.warm_recall,
+            cold_recall=settings.cold_recall,
+            recall_probes=settings.recall_probes,
+        )
+
+    @cached_property
+    def json(self) -> str:
+        """The policy as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @cached_property
+    def version(self) -> str:
+        """Eight hex digits that change whenever the policy does."""
+        return hashlib.sha256(self.json.encode()).hexdigest()[:8]
+
+    def tier_of(self, event_day: date, today: date) -> str:
+        """The tier that rows of `event_day` belong in on `today`."""
+        if event_day > self.last_day_of(WARM, today):
+            return HOT if event_day > self.last_day_of(HOT, today) else WARM
+        return COLD if event_day >= self.first_kept_day(today) else EXPIRED
+
+    def last_day_of(self, tier: str, today: date) -> date:
+        """The newest event day that has left `tier`, which is hot or warm."""
+        return today - timedelta(days=self.hot_days if tier == HOT else self.warm_days)
+
+    def first_kept_day(self, today: date) -> date:
+        """The oldest event day that retention keeps."""
+        return years_before(today, self.cold_years)
+
+    def moves_on(self, event_day: date, tier: str) -> date | None:
+        """The day on which rows of `event_day` leave `tier`; for cold, the day after which retention may delete them."""
+        if tier == HOT:
+            return event_day + timedelta(days=self.hot_days)
+        if tier == WARM:
+            return event_day + timedelta(days=self.warm_days)
+        return years_before(event_day, -self.cold_years)
+
+    def required_recall(self, tier: str) -> float:
+        """recall@10 that a day must reach in `tier`, which is warm or cold."""
+        return self.warm_recall if tier == WARM else self.cold_recall
+
+
+def years_before(day: date, years: int) -> date:
+    """The same date `years` earlier; the 29th of February becomes the 28th."""
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:
+        return day.replace(year=day.year - years, day=28)

@@ -1,0 +1,99 @@
+"""Vectors in fewer bytes: float16 to int8 with a scale per vector, and to one bit a number.
+
+The sketch is the sign of each number after a fixed random rotation, as in RaBitQ (Gao & Long, SIGMOD 2024): the
+rotation spreads what a vector knows evenly over its bits, and `sketch_scale`, the inner product of the vector with
+its sketch's direction, makes the score of a float question an unbiased estimate of the cosine.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SKETCH_METHOD = "rotated-sign/1"
+_SEED = 7_402_391
+
+
+def matrix(vectors: pa.Array, dtype: str) -> np.ndarray:
+    """`vectors` (binary, none null, all of one length) as a matrix of `dtype`, one row each."""
+    _, offsets, data = vectors.buffers()
+    first, last = np.frombuffer(offsets, np.int32)[[vectors.offset, vectors.offset + len(vectors)]]
+    return np.frombuffer(data, np.uint8)[first:last].view(dtype).reshape(len(vectors), -1)
+
+
+def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
+    """A binary column of `count` values: at the row numbers of each group the bytes of its matrix's rows, else null."""
+    lengths = np.zeros(count, np.int32)
+    present = np.zeros(count, bool)
+    for numbers, rows in groups:
+        lengths[numbers] = rows.shape[1] * rows.itemsize
+        present[numbers] = True
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    data = np.empty(offsets[-1], np.uint8)
+    for numbers, rows in groups:
+        raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(numbers), -1)
+        data[offsets[numbers][:, None] + np.arange(raw.shape[1])] = raw
+    validity = pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
+    return pa.Array.from_buffers(pa.binary(), count, [validity, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())])
+
+
+def to_int8(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 numbers and one scale per vector; their product is the vector to within half a step."""
+    scale = np.abs(vectors).max(axis=1) / np.float32(127)
+    step = np.where(scale > 0, scale, np.float32(1))
+    return np.rint(vectors / step[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def from_int8(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The vectors that `to_int8` was given, as nearly as they are kept."""
+    return numbers.astype(np.float32) * scale[:, None].astype(np.float32)
+
+
+def to_sketch(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bits (8 numbers a byte) and scale of each unit vector."""
+    rotated = vectors @ rotation(vectors.shape[1]).T
+    scale = np.abs(rotated).sum(axis=1) / np.sqrt(np.float32(vectors.shape[1]))
+    return np.packbits(rotated > 0, axis=1), scale.astype(np.float16).astype(np.float32)
+
+
+def sketch_scores(questions: np.ndarray, sketches: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Estimated cosine of each question (unit vectors, rows) with each sketched vector (columns)."""
+    dimension = questions.shape[1]
+    signs = np.unpackbits(sketches, axis=1, count=dimension).astype(np.float32) * 2 - 1
+    rotated = (questions @ rotation(dimension).T).astype(np.float32)
+    safe = np.where(scale > 0, scale, np.float32(1))
+    estimate: np.ndarray = (rotated @ signs.T) / (np.sqrt(np.float32(dimension)) * safe[None, :])
+    return estimate
+
+
+@lru_cache(maxsize=4)
+def rotation(dimension: int) -> np.ndarray:
+    """The fixed rotation of `dimension` numbers; the same on every machine."""
+    # RandomState, whose stream numpy promises never to change; the signs make the decomposition unique.
+    gaussian = np.random.RandomState(_SEED).standard_normal((dimension, dimension))
+    orthogonal, upper = np.linalg.qr(gaussian)
+    fixed: np.ndarray = (orthogonal * np.sign(np.diag(upper))).astype(np.float32)
+    return fixed
+
+
+def compact_fingerprint(fingerprints: pa.Array, bits: int) -> pa.Array:
+    """MinHash values cut to their lowest `bits` (4 or 8), packed; a fingerprint of another form becomes null.
+
+    b-bit minwise hashing (Li & König, WWW 2010): two of them agree in a share m of their values, and
+    (m - 2^-bits) / (1 - 2^-bits) estimates the resemblance. Takes 1,024 bytes (uint64) or 128 bytes (8 bits each).
+    """
+    groups = []
+    for numbers in by_length(fingerprints):
+        chosen = fingerprints.take(pa.array(numbers))
+        dtype = {1024: "<u8", 128: "u1"}.get(len(chosen[0].as_py()))
+        if dtype is not None:
+            low = (matrix(chosen, dtype) & np.array((1 << bits) - 1, dtype=dtype)).astype(np.uint8)
+            groups.append((numbers, (low[:, 0::2] << 4) | low[:, 1::2] if bits == 4 else low))
+    return scattered(len(fingerprints), groups)
+
+
+def by_length(vectors: pa.Array) -> list[np.ndarray]:
+    """Row numbers of the vectors that are there, in groups of one length."""
+    lengths = pc.fill_null(pc.binary_length(vectors), 0).to_numpy(zero_copy_only=False)
+    return [np.flatnonzero(lengths == length) for length in np.unique(lengths) if length]
