@@ -1,0 +1,1 @@
+"""The simulated fleet: believable memories, written and uploaded exactly as Session-Buddy does."""

@@ -1,0 +1,49 @@
+"""Broken uploads that a real fleet sends now and then: each shows how ingestion keeps one bad upload from the others."""
+
+from datetime import datetime
+
+from isal import igzip
+
+from akosha_assets.fleet.databases import Renderer
+from akosha_assets.fleet.systems import FleetPlan, history
+from akosha_assets.fleet.upload import UploadedSnapshot, compressed, manifest, put_files, upload_id, upload_prefix
+from akosha_assets.lake.objects import ObjectStore
+
+FAULTS = {
+    "no-manifest": "Both databases lie there, the manifest never came.",
+    "manifest-not-json": "The manifest was cut off.",
+    "truncated-database": "The gzip stream of `reflection.duckdb` ends in the middle.",
+    "not-a-database": "`reflection.duckdb` is text.",
+    "name with space": "The system's name holds a space.",
+    "no-tables": "A valid database without any table, as a first day leaves it; not an error.",
+}
+
+
+def upload_faults(inbox_url: str, *, at: datetime, seed: int = 0) -> dict[str, str]:
+    """The inbox holds one upload per fault; returns the upload id by fault. The fault's name is part of the system's."""
+    store = ObjectStore(inbox_url)
+    made = {}
+    with Renderer() as renderer:
+        tables = history(FleetPlan(systems=1, memories=10, now=at, seed=seed), 0)[-1].tables
+        files = compressed(renderer, tables)
+        no_tables = igzip.compress(renderer.empty(), compresslevel=1)
+    for fault in FAULTS:
+        system = fault if fault == "name with space" else f"fault-{fault}"
+        upload = made[fault] = upload_id(system, at)
+        prefix = upload_prefix(system, upload)
+        sent = dict(files)
+        match fault:
+            case "no-manifest" | "manifest-not-json":
+                for name, data in files.items():
+                    store.put(f"{prefix}{name}.duckdb", data)
+                if fault == "manifest-not-json":
+                    store.put(f"{prefix}manifest.json", manifest(system, upload, at, list(files))[:100])
+                continue
+            case "truncated-database":
+                sent["reflection"] = files["reflection"][: len(files["reflection"]) // 2]
+            case "not-a-database":
+                sent["reflection"] = igzip.compress(b"this is not a database\n" * 500)
+            case "no-tables":
+                sent["reflection"] = no_tables
+        put_files(store, UploadedSnapshot(system, upload, prefix, at, {}), sent)
+    return made
