@@ -1,0 +1,167 @@
+"""The four services of one machine: Dagster's code server, webserver and daemon, and the API. What each needs and when it answers.
+
+How they are started, watched and stopped is in `supervisor.py`.
+"""
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+import akosha_assets
+from akosha_assets.cli.supervisor import Service, Unavailable
+
+HOST = "127.0.0.1"
+LOCATION = "akosha"
+HEALTHY = """
+query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+        workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }
+"""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the services listen, all on the loopback interface."""
+
+    api: int
+    dagster: int
+    code: int
+
+
+def environment(home: Path) -> dict[str, str]:
+    """What every service finds in its environment, so that all of them mean the same home and instance."""
+    folder = os.environ.get("DAGSTER_HOME") or str(project_folder())
+    return {"AKOSHA_HOME": str(home), "DAGSTER_HOME": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
+
+
+def project_folder() -> Path:
+    """The folder of `dagster.yaml`.
+
+    Raises:
+        Unavailable: it does not lie beside the installed package.
+    """
+    folder = Path(akosha_assets.__file__).parent.parent
+    if not (folder / "dagster.yaml").exists():
+        raise Unavailable(
+            f"no dagster.yaml in {folder}; set DAGSTER_HOME to a folder that holds one, or start without Dagster: --no-dagster"
+        )
+    return folder
+
+
+def write_workspace(home: Path, ports: Ports) -> Path:
+    """A workspace file that names our code server; returns its path."""
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "workspace.yaml"
+    path.write_text(f"load_from:\n  - grpc_server: {{host: {HOST}, port: {ports.code}, location_name: {LOCATION}}}\n")
+    return path
+
+
+def api(home: Path, ports: Ports) -> Service:
+    """The HTTP service; it needs none of the others."""
+    return Service(
+        name="api",
+        command=[sys.executable, "-m", "akosha_api"],
+        answers=lambda: _ok(f"http://{HOST}:{ports.api}/health"),
+        port=ports.api,
+        option="--api-port",
+        environment=environment(home) | {"AKOSHA_API_HOST": HOST, "AKOSHA_API_PORT": str(ports.api)},
+    )
+
+
+def instance(home: Path) -> Service:
+    """Brings Dagster's storage up to date and ends. Services that meet an empty storage together trip over each other."""
+    return Service(
+        name="instance",
+        command=[*_dagster("akosha_assets.instance")],
+        answers=lambda: True,
+        environment=environment(home),
+    )
+
+
+def code_server(home: Path, ports: Ports, *, drain_seconds: int) -> Service:
+    """The process that loads our definitions, ticks sensors and starts a process for every run."""
+    return Service(
+        name="code-server",
+        command=[
+            *_dagster("dagster"),
+            *("code-server", "start", "-m", "akosha_assets.definitions", "-h", HOST, "-p", str(ports.code)),
+            *("--location-name", LOCATION),
+        ],
+        answers=lambda: _listens(ports.code),
+        port=ports.code,
+        option="--code-port",
+        environment=environment(home),
+        # Run processes are its children: an ingest run finishes its batch or hands it back in this time.
+        grace_seconds=drain_seconds,
+    )
+
+
+def webserver(home: Path, ports: Ports, workspace: Path) -> Service:
+    """Dagster's UI. It answers once it has loaded the code location."""
+    return Service(
+        name="webserver",
+        command=[*_dagster("dagster_webserver"), "-w", str(workspace), "-h", HOST, "-p", str(ports.dagster)],
+        answers=lambda: location_loaded(ports.dagster),
+        port=ports.dagster,
+        option="--dagster-port",
+        environment=environment(home),
+    )
+
+
+def daemon(home: Path, ports: Ports, workspace: Path) -> Service:
+    """Runs sensors, schedules, the queue and freshness. It answers once its sensor loop has reported itself."""
+    return Service(
+        name="daemon",
+        command=[*_dagster("dagster._daemon"), "run", "-w", str(workspace)],
+        answers=lambda: daemon_healthy(ports.dagster),
+        environment=environment(home),
+    )
+
+
+def daemon_healthy(port: int) -> bool:
+    """Whether every daemon that the instance requires reports itself."""
+    answer = _graphql(port)
+    statuses = answer["instance"]["daemonHealth"]["allDaemonStatuses"] if answer else []
+    return bool(statuses) and all(one["healthy"] for one in statuses if one["required"])
+
+
+def location_loaded(port: int) -> bool:
+    """Whether the UI shows our definitions.
+
+    Raises:
+        Unavailable: they cannot be loaded.
+    """
+    answer = _graphql(port)
+    for entry in answer["workspaceOrError"].get("locationEntries", []) if answer else []:
+        if entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation":
+            return True
+    return False
+
+
+def _dagster(module: str) -> list[str]:
+    return [sys.executable, "-m", module]
+
+
+def _graphql(port: int) -> dict | None:
+    try:
+        answer = httpx.post(f"http://{HOST}:{port}/graphql", json={"query": HEALTHY}, timeout=5)
+        return answer.raise_for_status().json()["data"]
+    except httpx.HTTPError:
+        return None
+
+
+def _ok(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0

@@ -1,0 +1,22 @@
+"""What assets ask for: the lake, and the DuckDB they compute with."""
+
+from typing import Any
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+
+
+class LakeResource(dg.ConfigurableResource):
+    """The lake that the environment describes (`AKOSHA_…`)."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Lake:  # noqa: ARG002
+        return Lake(LakeSettings())
+
+
+def resources() -> dict[str, Any]:
+    """By the name that assets and jobs ask for."""
+    # In memory: no process shares a DuckDB file with another, and what is computed goes to Delta.
+    return {"lake": LakeResource(), "duckdb": DuckDBResource(database=":memory:")}
