@@ -4,9 +4,12 @@ A change is made with the very handle whose rows were read. Whatever else touche
 fail as `TableContended`, and the caller reads again. Verbs on whole batches are in `tables.py`.
 """
 
+import queue
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
@@ -65,11 +68,18 @@ def replace(
     Raises:
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
     """
-    reader = pa.RecordBatchReader.from_batches(spec.schema, batches)
-    try:
+    handed: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=2)
+
+    def taken() -> Iterator[pa.RecordBatch]:
+        while (batch := handed.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+
+    def write() -> None:
         write_deltalake(
             table,
-            reader,
+            pa.RecordBatchReader.from_batches(spec.schema, taken()),
             mode="overwrite",
             predicate=where,
             commit_properties=_once(table, writer, metadata),
@@ -77,11 +87,37 @@ def replace(
                 compression="ZSTD", compression_level=6, max_row_group_size=ROW_GROUP_ROWS, column_properties=_PLAIN
             ),
         )
-    except CommitFailedError as error:
-        raise TableContended(table.table_uri, 1, str(error)) from error
-    except OSError as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
+
+    # The writer asks for batches from inside delta-rs, where another table cannot be read; so they are made out here.
+    with ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
+        writing = pool.submit(write)
+        try:
+            for batch in batches:
+                if not _put(handed, batch, writing):
+                    break
+            _put(handed, None, writing)
+        except BaseException as error:
+            # The write must not end as if these were all the rows.
+            _put(handed, error, writing)
+            raise
+        try:
+            writing.result()
+        except CommitFailedError as error:
+            raise TableContended(table.table_uri, 1, str(error)) from error
+        except OSError as error:
+            raise StoreUnavailable(table.table_uri, str(error)) from error
     return table.version()
+
+
+def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
+    """`item` is handed over; False where the write has ended already."""
+    while not writing.done():
+        try:
+            handed.put(item, timeout=0.5)
+        except queue.Full:
+            continue
+        return True
+    return False
 
 
 def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:

@@ -97,3 +97,13 @@ def by_length(vectors: pa.Array) -> list[np.ndarray]:
     """Row numbers of the vectors that are there, in groups of one length."""
     lengths = pc.fill_null(pc.binary_length(vectors), 0).to_numpy(zero_copy_only=False)
     return [np.flatnonzero(lengths == length) for length in np.unique(lengths) if length]
+
+
+def resemblance(one: bytes, other: bytes) -> float:
+    """Estimated share of common 3-grams of two texts, from fingerprints cut to the same number of bits."""
+    bits = {128: 8, 64: 4}[len(one)]
+    numbers = [np.frombuffer(each, np.uint8) for each in (one, other)]
+    if bits == 4:
+        numbers = [np.concatenate([each >> 4, each & 15]) for each in numbers]
+    chance = 2.0**-bits
+    return max(0.0, float(((numbers[0] == numbers[1]).mean() - chance) / (1 - chance)))

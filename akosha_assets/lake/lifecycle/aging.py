@@ -1,0 +1,290 @@
+"""Age event days: gate, write, verify, flip; safe to stop anywhere, and to run again.
+
+What a row becomes is in `warm.py` and `cold.py`, where a reader finds it meanwhile in `placement.py`; the steps and what
+each leaves behind are told in docs/lifecycle.md. Deleting what has left cold is in `retention.py`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from akosha_assets.lake import days
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest, MoveUnverified, RecallBelowPolicy, TableContended
+from akosha_assets.lake.lifecycle import cold, recall, warm
+from akosha_assets.lake.lifecycle.digest import Digest
+from akosha_assets.lake.lifecycle.placement import IDENTITY, TIERS, address, days_in
+from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
+from akosha_assets.lake.schemas import DAILY_METRICS, MOVES, TableSpec
+from akosha_assets.lake.tables import Fence
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = 24_576
+ATTEMPTS = 5
+
+Checkpoint = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Due:
+    """An event day that lies in a hotter tier than its age asks for."""
+
+    event_day: date
+    tier: str
+    rows: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class Aged:
+    """What moving one day did. `rows` counts all rows that the day now has in `tier`."""
+
+    event_day: date
+    tier: str
+    rows: int
+    rows_moved: int
+    rows_without_vector: int
+    recall_at_10: float | None
+    probes: int
+    seconds: float
+    table_version: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One tier's rows of the day, at the version that was read."""
+
+    tier: str
+    table: DeltaTable
+    spec: TableSpec
+    rows: int
+
+
+def unwatched(step: str) -> None:
+    """The checkpoint of a caller who does not follow the steps."""
+
+
+def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
+    """The days to age on `today`, oldest first, from the table logs alone."""
+    found: dict[date, Due] = {}
+    lying = days_in(lake)
+    for tier in (HOT, WARM):
+        for event_day, stored in lying[tier].items():
+            target = target_of(policy, event_day, today)
+            if stored.rows and TIERS.index(target) > TIERS.index(tier):
+                before = found.get(event_day, Due(event_day, target, 0, 0))
+                found[event_day] = Due(event_day, target, before.rows + stored.rows, before.stored_bytes + stored.stored_bytes)
+    return [found[event_day] for event_day in sorted(found)]
+
+
+def target_of(policy: TierPolicy, event_day: date, today: date) -> str:
+    """The tier that aging brings `event_day` to; what is past the cold window is for retention to judge, in cold."""
+    tier = policy.tier_of(event_day, today)
+    return COLD if tier == EXPIRED else tier
+
+
+def age_day(
+    lake: Lake,
+    event_day: date,
+    *,
+    policy: TierPolicy,
+    today: date,
+    moved_at: datetime,
+    run: str,
+    checkpoint: Checkpoint = unwatched,
+) -> Aged:
+    """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is done.
+
+    `checkpoint` is told the name of each step that has become durable: gated, written, verified, recorded, and
+    flipped:TIER for each tier that was left.
+
+    Raises:
+        InvalidRequest: the day belongs in hot.
+        RecallBelowPolicy: the new form answers too badly; the day stays.
+        MoveUnverified: what was written is not what was read; the day stays.
+        TableContended: other writers kept touching the day.
+    """
+    target = target_of(policy, event_day, today)
+    if target == HOT:
+        raise InvalidRequest("event_day", f"{event_day} belongs in hot until {policy.moves_on(event_day, HOT)}")
+    move = warm.Move(policy, moved_at, run)
+    for attempt in range(ATTEMPTS):
+        try:
+            return _move(lake, event_day, target, move, checkpoint)
+        except TableContended as error:
+            logger.info("day was touched while it moved", extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)})
+            last = error
+    raise last
+
+
+def age(
+    lake: Lake, *, policy: TierPolicy, today: date, moved_at: datetime, run: str, event_days: Iterable[date] | None = None
+) -> Iterator[Aged | RecallBelowPolicy]:
+    """Every due day, or those of `event_days` that are due, is aged, oldest first. A day that the recall gate stops is yielded as its error."""
+    wanted = None if event_days is None else set(event_days)
+    for item in due(lake, policy, today):
+        if wanted is not None and item.event_day not in wanted:
+            continue
+        try:
+            yield age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run)
+        except RecallBelowPolicy as error:
+            logger.error("recall gate stopped a day", extra={"event_day": str(item.event_day), "tier": item.tier, "recall": error.recall})
+            yield error
+
+
+def resummarise_day(lake: Lake, event_day: date, *, policy: TierPolicy, moved_at: datetime, run: str) -> int:
+    """Warm rows of `event_day` whose whole text was kept have summaries of the present method; returns how many were made anew."""
+    table = lake.open(address(WARM))
+    if table is None:
+        return 0
+    spec = lake.spec(address(WARM))
+    stale = days.predicate(event_day, f"text IS NOT NULL AND summary_method <> '{policy.summary_method}'")
+    count = sum(batch.num_rows for batch in days.stream(table, spec, ["id"], stale))
+    if count:
+        rows = _rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day)))
+        made = (warm.resummarised(batch, warm.Move(policy, moved_at, run)) for batch in rows)
+        days.replace(table, spec, made, days.predicate(event_day), writer=f"age/{event_day}", metadata={"akosha_op": "resummarise"})
+    return count
+
+
+def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Checkpoint) -> Aged:
+    started = time.monotonic()
+    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := _source(lake, tier, day)) and source.rows]
+    moved = sum(source.rows for source in sources)
+    if not moved:
+        return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
+    found = recall.gate(lake, day, target, [(source.table, source.spec) for source in sources], move.policy)
+    checkpoint("gated")
+
+    table = lake.create(address(target))
+    into = Source(target, table, lake.spec(address(target)), _rows(table, day))
+    populations = [*sources, *([into] if into.rows else [])]
+    metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
+    read, sent, metrics = Digest(), Digest(), cold.DailyMetrics()
+    batches = _sorted(_formed(populations, day, target, move, read))
+    batches = metrics.counted(batches) if target == COLD else batches
+    version = days.replace(into.table, into.spec, sent.of(batches), days.predicate(day), writer=f"age/{day}", metadata=metadata)
+    checkpoint("written")
+
+    found_back = Digest()
+    for _ in found_back.of(_rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
+        pass
+    if found_back != sent or read.keys != sent.keys:
+        raise MoveUnverified(day, target, sent, found_back)
+    checkpoint("verified")
+
+    if target == COLD:
+        daily = lake.create(address("metrics"))
+        days.replace(daily, DAILY_METRICS, metrics.table().to_batches(), days.predicate(day), writer=f"age/{day}", metadata=metadata)
+    _record(lake, day, target, sent, found, move)
+    checkpoint("recorded")
+
+    # The colder source first: its rows may be older forms of what the hotter one still holds.
+    for source in reversed(sources):
+        days.remove(source.table, days.predicate(day), writer=f"age/{day}", metadata=metadata)
+        checkpoint(f"flipped:{source.tier}")
+    return Aged(day, target, sent.rows, moved, sent.rows_without_vector, found.at_10, found.probes, time.monotonic() - started, version)
+
+
+def _source(lake: Lake, tier: str, day: date) -> Source | None:
+    table = lake.open(address(tier))
+    return None if table is None else Source(tier, table, lake.spec(address(tier)), _rows(table, day))
+
+
+def _rows(table: DeltaTable, day: date) -> int:
+    lying = days.stored(table).get(day)
+    return lying.rows if lying else 0
+
+
+def _formed(populations: list[Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
+    """Every memory of the populations once, in the form of `target`."""
+    superseded = _superseded(populations, day)
+    for source in populations:
+        losers = superseded.get(source.tier)
+        if losers is not None and len(losers) == source.rows:
+            continue
+        if source.tier == target:
+            columns, form = source.spec.schema.names, lambda rows: rows
+        elif target == WARM:
+            columns, form = warm.columns_read(move.policy), partial(warm.form, move=move)
+        else:
+            columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
+        for batch in _rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
+            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(_keys(batch), value_set=losers)))
+            if kept.num_rows:
+                read.add_keys(kept)
+                yield form(kept)
+
+
+def _superseded(populations: list[Source], day: date) -> dict[str, pa.Array]:
+    """By tier, the keys of rows that another population holds from a newer snapshot, or from the same one in a hotter form."""
+    if len(populations) < 2:
+        return {}
+    with duckdb.connect() as connection:
+        for source in populations:
+            columns = [*IDENTITY, "snapshot_at"]
+            schema = pa.schema([source.spec.schema.field(name) for name in columns])
+            connection.register(
+                source.tier, pa.Table.from_batches(days.stream(source.table, source.spec, columns, days.predicate(day)), schema)
+            )
+        union = " UNION ALL ".join(
+            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}" for rank, source in enumerate(populations)
+        )
+        lost = connection.sql(
+            f"SELECT tier, system_id, kind, id FROM ({union}) "
+            "QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, rank) > 1"
+        ).to_arrow_table()
+    return {
+        source.tier: _keys(rows).cast(pa.string())
+        for source in populations
+        if (rows := lost.filter(pc.equal(lost["tier"], source.tier)).combine_chunks()).num_rows
+    }
+
+
+def _keys(rows: pa.Table | pa.RecordBatch) -> pa.Array:
+    keys = pc.binary_join_element_wise(*[rows[name] for name in IDENTITY], "\x00")
+    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
+
+
+def _rebatched(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of about `rows`: a day of many small uploads lies in many small files."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(part.num_rows for part in waiting) >= rows:
+            yield pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _sorted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, each by system and time: neighbours then share their columns' values, which compresses well."""
+    for batch in _rebatched(batches):
+        yield batch.take(pc.sort_indices(batch, sort_keys=[("system_id", "ascending"), ("occurred_at", "ascending"), ("id", "ascending")]))
+
+
+def _record(lake: Lake, day: date, target: str, sent: Digest, found: recall.Recall, move: warm.Move) -> None:
+    row = {
+        "event_day": day,
+        "tier": target,
+        "rows": sent.rows,
+        "rows_without_vector": sent.rows_without_vector,
+        "recall_at_10": found.at_10,
+        "policy_version": move.policy.version,
+        "policy": move.policy.json,
+        "moved_at": move.moved_at,
+        "aged_by": move.aged_by,
+    }
+    writer = f"moves/{day}"
+    known = lake.create(address("moves")).transaction_version(writer)
+    lake.append(address("moves"), pa.Table.from_pylist([row], MOVES.schema), Fence(writer, (known or 0) + 1), {"akosha_op": "age"})

@@ -1,0 +1,215 @@
+"""A day that moves is in its new tier whole, and no reader ever sees a row twice or not at all."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pyarrow.compute as pc
+import pytest
+
+from akosha_assets.lake import days
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest, RecallBelowPolicy, TableContended
+from akosha_assets.lake.lifecycle.aging import Aged, age, age_day, due, resummarise_day
+from akosha_assets.lake.lifecycle.placement import days_in, locate, read
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.settings import LakeSettings
+from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
+
+
+@pytest.fixture
+def policy(lake):
+    return TierPolicy.of(lake.settings)
+
+
+def aged(lake, policy, day, **more):
+    return age_day(lake, day, policy=policy, today=TODAY, moved_at=NOW, run="test", **more)
+
+
+def _counts(lake, event_days):
+    rows = read(lake, ["id"], event_days=list(event_days))
+    assert len(pc.unique(rows["id"])) == rows.num_rows
+    return {item["values"]: item["counts"] for item in pc.value_counts(rows["tier"]).to_pylist()}
+
+
+def test_a_day_past_the_hot_window_becomes_summaries_and_int8(lake, policy):
+    store(lake, hot_rows(days_ago(8), 300))
+    outcome = aged(lake, policy, days_ago(8))
+    assert (outcome.tier, outcome.rows, outcome.rows_moved) == ("warm", 300, 300)
+    assert outcome.recall_at_10 >= 0.97
+    assert _counts(lake, [days_ago(8)]) == {"warm": 300}
+    row = locate(lake, "system-1", "conversation", "id-000001").row
+    assert len(row["vector"]) == 384 and row["vector_scale"] > 0 and row["space"] == "test-space"
+    assert row["text"] is None and "cache of build 1 was stale" in row["summary"]
+    assert row["summary"].count(". ") < 3
+    assert row["attributes"] == '{"turn": 1}' and row["tags"] == ["a", "t1"] and row["project"] == "project-1"
+    assert len(row["fingerprint"]) == 128
+    assert (row["policy_version"], row["aged_by"], row["moved_at"]) == (policy.version, "test", NOW)
+    assert row["upload_id"] == "upload-1" and row["batch_id"] == 1
+
+
+def test_a_day_past_the_warm_window_goes_straight_to_cold_with_its_metrics(lake, policy):
+    store(lake, hot_rows(days_ago(100), 300))
+    outcome = aged(lake, policy, days_ago(100))
+    assert (outcome.tier, outcome.rows) == ("cold", 300)
+    row = locate(lake, "system-1", "conversation", "id-000001").row
+    assert len(row["sketch"]) == 48 and len(row["fingerprint"]) == 64
+    assert "vector" not in row and "text" not in row
+    assert row["summary"].count(". ") == 0
+    metrics = lake.select("lifecycle/metrics", ["memories", "embedded", "system_id"])
+    assert pc.sum(metrics["memories"]).as_py() == pc.sum(metrics["embedded"]).as_py() == 300
+
+
+def test_warm_days_go_on_to_cold_when_their_time_comes(lake, policy):
+    store(lake, hot_rows(days_ago(8), 150))
+    aged(lake, policy, days_ago(8))
+    later = TODAY.replace(year=2027)
+    assert [(item.event_day, item.tier) for item in due(lake, policy, later)] == [(days_ago(8), "cold")]
+    age_day(lake, days_ago(8), policy=policy, today=later, moved_at=NOW, run="later")
+    assert _counts(lake, [days_ago(8)]) == {"cold": 150}
+    assert days_in(lake)["warm"] == {}
+
+
+def test_only_days_past_a_window_are_due_oldest_first(lake, policy):
+    for age_days in (0, 6, 7, 89, 90, 3000):
+        store(lake, hot_rows(days_ago(age_days), 2, first=age_days * 10), batch=age_days + 1)
+    assert [(item.event_day, item.tier) for item in due(lake, policy, TODAY)] == [
+        (days_ago(3000), "cold"),
+        (days_ago(90), "cold"),
+        (days_ago(89), "warm"),
+        (days_ago(7), "warm"),
+    ]
+    with pytest.raises(InvalidRequest, match="belongs in hot until 2026-11-02"):
+        aged(lake, policy, days_ago(6))
+
+
+def test_late_rows_join_their_day_and_changed_rows_replace_their_older_form(lake, policy):
+    day = days_ago(10)
+    store(lake, hot_rows(day, 100))
+    aged(lake, policy, day)
+    store(lake, hot_rows(day, 60, first=80, batch=2, words="and wrong", snapshot=5), batch=2)
+    assert _counts(lake, [day]) == {"hot": 60, "warm": 80}
+    assert [item.event_day for item in due(lake, policy, TODAY)] == [day]
+    outcome = aged(lake, policy, day)
+    assert (outcome.rows, outcome.rows_moved) == (140, 60)
+    assert _counts(lake, [day]) == {"warm": 140}
+    assert "and wrong" in locate(lake, "system-0", "conversation", "id-000081").row["summary"]
+    assert "and wrong" not in locate(lake, "system-1", "conversation", "id-000079").row["summary"]
+
+
+def test_an_older_snapshot_does_not_replace_a_newer_one(lake, policy):
+    day = days_ago(10)
+    store(lake, hot_rows(day, 10, words="as known", snapshot=9))
+    aged(lake, policy, day)
+    store(lake, hot_rows(day, 10, batch=2, words="long ago", snapshot=1), batch=2)
+    aged(lake, policy, day)
+    assert "as known" in locate(lake, "system-1", "conversation", "id-000001").row["summary"]
+
+
+def test_rows_without_a_vector_move_and_are_counted(lake, policy):
+    store(lake, hot_rows(days_ago(9), 20, embedded=False))
+    outcome = aged(lake, policy, days_ago(9))
+    assert (outcome.rows_without_vector, outcome.recall_at_10) == (20, None)
+    assert locate(lake, "system-1", "conversation", "id-000001").row["vector"] is None
+
+
+def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path):
+    lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text"))
+    policy = TierPolicy.of(lake.settings)
+    store(lake, hot_rows(days_ago(9), 30))
+    aged(lake, policy, days_ago(9))
+    row = locate(lake, "system-1", "conversation", "id-000001").row
+    assert row["text"].startswith("Build 1 failed.") and row["attributes"] is None
+    later = replace(policy, summary_method="another/2", warm_sentences=1)
+    assert resummarise_day(lake, days_ago(9), policy=later, moved_at=NOW, run="again") == 30
+    row = locate(lake, "system-1", "conversation", "id-000001").row
+    assert (row["summary_method"], row["summary"].count(". "), row["aged_by"]) == ("another/2", 0, "again")
+    assert resummarise_day(lake, days_ago(9), policy=later, moved_at=NOW, run="again") == 0
+
+
+def test_the_recall_gate_stops_a_day_and_says_by_how_much(lake, policy):
+    store(lake, hot_rows(days_ago(100), 400))
+    store(lake, hot_rows(days_ago(20), 20, first=1000, batch=2), batch=2)
+    strict = replace(policy, cold_recall=0.999)
+    with pytest.raises(RecallBelowPolicy, match=r"under the 0\.999"):
+        aged(lake, strict, days_ago(100))
+    assert _counts(lake, [days_ago(100)]) == {"hot": 400}
+    outcomes = list(age(lake, policy=strict, today=TODAY, moved_at=NOW, run="test"))
+    assert [type(outcome) for outcome in outcomes] == [RecallBelowPolicy, Aged]
+
+
+def test_rows_that_arrive_while_a_day_moves_are_moved_and_not_lost(lake, policy):
+    day = days_ago(10)
+    store(lake, hot_rows(day, 50))
+    arrivals = iter([hot_rows(day, 5, first=100, batch=2)])
+
+    def arrive(step):
+        rows = next(arrivals, None) if step == "verified" else None
+        if rows is not None:
+            store(lake, rows, batch=2)
+
+    outcome = aged(lake, policy, day, checkpoint=arrive)
+    assert outcome.rows == 55
+    assert _counts(lake, [day]) == {"warm": 55}
+
+
+def test_two_runs_that_age_one_day_leave_each_row_once(lake, policy):
+    day = days_ago(10)
+    store(lake, hot_rows(day, 50))
+    others = iter(["the other run"])
+
+    def meanwhile(step):
+        if step == "gated" and next(others, None):
+            aged(lake, policy, day)
+
+    assert aged(lake, policy, day, checkpoint=meanwhile).rows_moved in (0, 50)
+    assert _counts(lake, [day]) == {"warm": 50}
+    assert days_in(lake)["warm"][day].rows == 50
+
+
+def test_a_removal_refuses_rows_it_has_not_read(lake):
+    day = days_ago(10)
+    store(lake, hot_rows(day, 5))
+    table = lake.open("lifecycle/hot")
+    store(lake, hot_rows(day, 5, first=5, batch=2), batch=2)
+    with pytest.raises(TableContended):
+        days.remove(table, days.predicate(day), writer="age/x", metadata={})
+    assert lake.select("lifecycle/hot", ["id"]).num_rows == 10
+
+
+STEPS = ["gated", "written", "verified", "recorded", "flipped:warm", "flipped:hot"]
+
+AGE_AND_DIE = """
+import os, signal, sys
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.lifecycle.aging import age_day
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from tests.lake.lifecycle.memories import NOW, TODAY, days_ago
+lake = Lake(LakeSettings(home=sys.argv[1]))
+die = lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == sys.argv[2] else None
+age_day(lake, days_ago(100), policy=TierPolicy.of(lake.settings), today=TODAY, moved_at=NOW, run="killed", checkpoint=die)
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_run_killed_after_any_step_leaves_each_row_once_and_the_next_run_ends_it(lake, policy, step):
+    day = days_ago(100)
+    # Rows in hot and warm: part of the day was moved while it was younger.
+    store(lake, hot_rows(day, 60))
+    age_day(lake, day, policy=replace(policy, warm_days=200), today=TODAY, moved_at=NOW, run="first")
+    store(lake, hot_rows(day, 60, first=40, batch=2, words="and wrong", snapshot=5), batch=2)
+
+    died = subprocess.run([sys.executable, "-c", AGE_AND_DIE, str(lake.settings.home), step], check=False, capture_output=True, text=True)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert sum(_counts(lake, [day]).values()) == 100
+    changed = locate(lake, "system-0", "reflection", "id-000042")
+    assert "and wrong" in changed.row.get("text", changed.row.get("summary"))
+
+    if step != "flipped:hot":
+        assert [item.event_day for item in due(lake, policy, TODAY)] == [day]
+    aged(lake, policy, day)
+    assert _counts(lake, [day]) == {"cold": 100}
+    assert {tier: list(found) for tier, found in days_in(lake).items()} == {"hot": [], "warm": [], "cold": [day]}
+    assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 100

@@ -1,0 +1,39 @@
+"""Dates in, tier out."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from pydantic import ValidationError
+
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.settings import LakeSettings
+from tests.lake.lifecycle.memories import TODAY, days_ago
+
+
+@pytest.mark.parametrize(
+    ("age_days", "tier"), [(-1, "hot"), (0, "hot"), (6, "hot"), (7, "warm"), (89, "warm"), (90, "cold"), (2550, "cold"), (2558, "expired")]
+)
+def test_the_tier_follows_the_age_of_the_event(settings, age_days, tier):
+    assert TierPolicy.of(settings).tier_of(days_ago(age_days), TODAY) == tier
+
+
+def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings):
+    policy = TierPolicy.of(settings)
+    day = date(2024, 2, 29)
+    for tier, following in (("hot", "warm"), ("warm", "cold")):
+        assert policy.tier_of(day, policy.moves_on(day, tier)) == following
+    assert policy.moves_on(day, "cold") == date(2031, 2, 28)
+
+
+def test_any_change_of_the_policy_is_another_version(settings):
+    policy = TierPolicy.of(settings)
+    assert policy.version == TierPolicy.of(settings).version
+    assert len({policy.version, replace(policy, hot_days=3).version, replace(policy, warm_keeps=("text",)).version}) == 3
+
+
+def test_windows_out_of_order_and_unknown_columns_are_refused():
+    with pytest.raises(ValidationError, match="cannot leave warm before"):
+        LakeSettings(hot_days=100)
+    with pytest.raises(ValidationError, match="warm can keep text"):
+        LakeSettings(warm_keeps="text,vector")
