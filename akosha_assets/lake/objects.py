@@ -1,7 +1,9 @@
 """Object-store verbs for the inbox and for backups: list, fetch, put, delete. The only importer of `obstore`.
 
 A folder is read with plain file calls instead: it may hold symbolic links, which must never be followed, and a
-listing that reads directories is several times faster. Delta tables do their own object access, see `tables.py`.
+listing that reads directories is several times faster. A bucket of S3 is listed with boto3: obstore refuses a whole
+listing when one key in it has `..` for a folder, and anyone who may upload could put such a key there. Delta tables do
+their own object access, see `tables.py`.
 """
 
 import hashlib
@@ -69,11 +71,28 @@ class ObjectStore:
         if self.folder is not None:
             yield from _walk(self.folder, prefix.strip("/"), after)
             return
+        if self.url.startswith("s3:"):
+            yield from self._list_s3(prefix, after)
+            return
         try:
             for page in obstore.list(self._remote, prefix=prefix or None, offset=after or None, chunk_size=1000):
                 for item in page:
                     yield Object(item["path"], item["size"], (item["e_tag"] or "").strip('"'), item["last_modified"])
         except (BaseError, OSError) as error:
+            raise StoreUnavailable(self.url, str(error)) from error
+
+    def _list_s3(self, prefix: str, after: str) -> Iterator[Object]:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        place = urlsplit(self.url)
+        root = f"{place.path.strip('/')}/" if place.path.strip("/") else ""
+        wanted = {"Bucket": place.netloc, "Prefix": root + prefix + "/" * bool(prefix), "StartAfter": root + after if after else ""}
+        try:
+            for page in boto3.client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v}):
+                for item in page.get("Contents", ()):
+                    yield Object(item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'), item["LastModified"])
+        except (BotoCoreError, ClientError) as error:
             raise StoreUnavailable(self.url, str(error)) from error
 
     def head(self, key: str) -> Object | None:

@@ -76,11 +76,13 @@ def open_table(uri: str, storage_options: dict[str, str]) -> DeltaTable | None:
 def commit(
     uri: str,
     storage_options: dict[str, str],
-    fence: Fence,
+    fence: Fence | None,
     write: Callable[[DeltaTable, CommitProperties], Any],
     metadata: dict[str, str],
 ) -> int:
     """`write` has happened exactly once under `fence`; returns the table version that holds it.
+
+    Without a fence it may happen again when a commit's reply is lost: for changes that do no harm twice.
 
     Raises:
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
@@ -90,15 +92,16 @@ def commit(
     for attempt in range(COMMIT_ATTEMPTS):
         try:
             table = DeltaTable(uri, storage_options=storage_options)
-            known = table.transaction_version(fence.writer)
-            if known is not None and known > fence.sequence:
-                raise LeaseLost(fence.sequence)
-            if known == fence.sequence:
-                return table.version()
+            if fence is not None:
+                known = table.transaction_version(fence.writer)
+                if known is not None and known > fence.sequence:
+                    raise LeaseLost(fence.sequence)
+                if known == fence.sequence:
+                    return table.version()
             properties = CommitProperties(
                 custom_metadata=metadata,
                 max_commit_retries=50,
-                app_transactions=[Transaction(fence.writer, fence.sequence)],
+                app_transactions=[Transaction(fence.writer, fence.sequence)] if fence is not None else [],
             )
             write(table, properties)
             return table.version()
@@ -147,6 +150,27 @@ def upsert(
         merger.when_matched_update_all(predicate="t.snapshot_at < s.snapshot_at").when_not_matched_insert_all().execute()
 
     return commit(uri, storage_options, fence, write, metadata)
+
+
+def update_columns(
+    uri: str, rows: pa.Table, columns: list[str], storage_options: dict[str, str], metadata: dict[str, str], *, only: str
+) -> int:
+    """Rows of the table that still have the content of `rows` have `columns` from it; returns the version.
+
+    `rows` hold the identity, `content_hash` and `columns`; `only` bounds what is read, as in `upsert`.
+    """
+
+    def write(table: DeltaTable, properties: CommitProperties) -> None:
+        table.merge(
+            rows,
+            predicate=f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id AND t.content_hash = s.content_hash",
+            source_alias="s",
+            target_alias="t",
+            commit_properties=properties,
+            writer_properties=WRITER,
+        ).when_matched_update({name: f"s.{name}" for name in columns}).execute()
+
+    return commit(uri, storage_options, None, write, metadata)
 
 
 def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str = "") -> pa.Table:

@@ -1,0 +1,143 @@
+"""The ledger's SQL tables and how a connection to them behaves. What may be done with them is in `ledger.py`.
+
+The schema here is what the migrations beside it arrive at; a test compares the two.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+
+from akosha_assets.lake.settings import LakeSettings
+
+metadata = MetaData()
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime in Python, a naive one in the database: SQLite keeps no zone."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None else None
+
+
+# SQLite numbers rows by itself only where the key is a plain INTEGER.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("system_id", Text, nullable=False),
+    Column("upload_id", Text, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    # Entity tag of the object that completes the upload; empty while it is still arriving.
+    Column("revision", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("found_by", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False, default=0),
+    Column("snapshot_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("arrival_day", Date, nullable=False),
+    Column("not_before", UtcDateTime),
+    Column("batch_id", BigInteger),
+    # Largest batch it may be claimed in: shrinks when a batch dies, until the culprit is alone.
+    Column("batch_limit", Integer, nullable=False, default=1_000_000),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("claimed_at", UtcDateTime),
+    Column("ingested_at", UtcDateTime),
+    Column("removed_at", UtcDateTime),
+    Column("run_id", Text),
+    Column("hot_version", BigInteger),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("sample", Text),
+    Column("rows_read", BigInteger),
+    Column("new_rows", BigInteger),
+    Column("changed_rows", BigInteger),
+    Column("unchanged_rows", BigInteger),
+    Column("absent_rows", BigInteger),
+    Column("counts", sa.JSON),
+    UniqueConstraint("prefix", "revision"),
+    Index("uploads_by_state", "state", "id"),
+    Index("uploads_by_system", "system_id", "id"),
+    Index("uploads_by_arrival_day", "arrival_day", "state"),
+    Index("uploads_by_upload_id", "upload_id"),
+    Index("uploads_by_seen_at", "seen_at"),
+    Index("uploads_by_ingested_at", "ingested_at"),
+    # An id is never given out twice: Delta transactions and receipts refer to it.
+    sqlite_autoincrement=True,
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("lane", Integer, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+    Column("claimed_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("uploads", Integer, nullable=False, default=0),
+    Column("rows", BigInteger),
+    Column("error", Text),
+    Index("batches_by_state", "state"),
+    sqlite_autoincrement=True,
+)
+
+systems = Table(
+    "systems",
+    metadata,
+    Column("system_id", Text, primary_key=True),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("last_upload_at", UtcDateTime),
+    Column("last_snapshot_at", UtcDateTime),
+    # Batch that works on the system now; nobody else may.
+    Column("batch_id", BigInteger),
+    # False after a crash between a data commit and its ledger entry: rebuild from the tables before the next difference.
+    Column("is_known", Boolean, nullable=False, default=True),
+    Column("known_rows", BigInteger, nullable=False, default=0),
+    Column("digests", sa.JSON),
+)
+
+known = Table(
+    "known",
+    metadata,
+    Column("system_id", Text, ForeignKey("systems.system_id", ondelete="CASCADE"), primary_key=True),
+    Column("rows", LargeBinary, nullable=False),
+)
+
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
+counters = Table("counters", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
+
+
+def engine(settings: LakeSettings) -> sa.Engine:
+    """An engine on the ledger's database; for SQLite every transaction that writes takes its lock at the start."""
+    url = sa.make_url(settings.ledger())
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
+    made = sa.create_engine(url, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(made, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @sa.event.listens_for(made, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # A transaction that reads first and writes later would meet "database is locked" instead of waiting.
+        mode = "IMMEDIATE" if connection.get_execution_options().get("writes") else "DEFERRED"
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+    return made

@@ -1,0 +1,124 @@
+"""What lies in the inbox: object keys to uploads, manifests to file lists. Pure functions, no I/O.
+
+Three layouts are read (docs/uploads.md): Session-Buddy's folder with a manifest written last, a bare database per
+system, and the older folder with `memories.json`. The key decides who an upload is from; nothing in it is trusted.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from akosha_assets.lake.errors import UploadRejected
+
+ROOT = "systems"
+MANIFEST = "manifest.json"
+BARE = "memory.db"
+
+SYSTEM_ID = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,100}")
+NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
+UPLOAD_TIME = re.compile(r"(\d{8}_\d{6})(?:_|$)")
+# A client's clock may run a little ahead; further ahead it would shut out its own later snapshots.
+CLOCK_SKEW = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One object's place in an upload. `completes` is true for the object that is written last."""
+
+    prefix: str
+    system_id: str
+    upload_id: str
+    layout: str
+    name: str
+    completes: bool
+    reason: str = ""
+
+
+def part_of(key: str) -> Part | None:
+    """The upload that an object belongs to, or None for an object that belongs to none.
+
+    A part with a `reason` can never be taken in: its system or upload id is impossible.
+    """
+    folders = key.split("/")
+    if folders[0] != ROOT or len(folders) < 3 or folders[-1].startswith("."):
+        return None
+    name = folders[-1]
+    if name == BARE and (len(folders) == 3 or folders[-3:-1][0] != "uploads"):
+        return _checked("/".join(folders[:-1]), "/".join(folders[1:-1]), BARE, "bare", name, True, prefix=key)
+    if len(folders) >= 5 and folders[-3] == "uploads":
+        return _checked("/".join(folders[:-1]), "/".join(folders[1:-3]), folders[-2], "session-buddy", name, name == MANIFEST)
+    if len(folders) == 4 and name in (MANIFEST, "memories.json"):
+        return _checked("/".join(folders[:-1]), folders[1], folders[-2], "memories-json", name, name == MANIFEST)
+    return None
+
+
+def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str, completes: bool, prefix: str = "") -> Part:
+    reason = ""
+    if not SYSTEM_ID.fullmatch(system_id):
+        reason = "system_id_invalid"
+    elif not NAME.fullmatch(upload_id):
+        reason = "upload_id_invalid"
+    return Part(prefix or folder, system_id, upload_id, layout, name, completes, reason)
+
+
+def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> datetime:
+    """When the snapshot was taken: the UTC time an upload id begins with, else `fallback`; never ahead of `seen_at`."""
+    taken = fallback
+    if match := UPLOAD_TIME.match(upload_id):
+        try:
+            taken = datetime.strptime(match[1], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            taken = fallback
+    return min(taken, seen_at + CLOCK_SKEW)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files an upload consists of, and what is odd about how it says so (counted, never fatal)."""
+
+    files: tuple[str, ...]
+    flaws: dict[str, int]
+
+
+def parse_manifest(data: bytes, part: Part) -> Manifest:
+    """The file names of an upload.
+
+    Raises:
+        UploadRejected: not a JSON object, no list of files, or a file name that is not a plain name.
+    """
+    key = f"{part.prefix}/{MANIFEST}"
+    try:
+        manifest = json.loads(data)
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UploadRejected(
+            "manifest_not_json", f"{key} is not JSON ({error}); expected the object Session-Buddy writes", _sample(data)
+        ) from error
+    if not isinstance(manifest, dict):
+        raise UploadRejected("manifest_not_json", f"{key} holds a JSON {type(manifest).__name__}; expected an object", _sample(data))
+    if part.layout == "memories-json":
+        return Manifest(("memories.json",), {})
+    listed = manifest.get("files")
+    if not isinstance(listed, list) or len(listed) > 100:
+        raise UploadRejected("manifest_invalid", f"{key} has no list `files` of at most 100 files", _sample(data))
+    flaws: dict[str, int] = {}
+    names = []
+    for entry in listed:
+        name = entry.get("name") if isinstance(entry, dict) else entry
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name == MANIFEST:
+            raise UploadRejected(
+                "manifest_invalid", f"{key} lists {name!r}; expected plain names of files beside the manifest", _sample(data)
+            )
+        names.append(name)
+    if manifest.get("system_id", part.system_id) != part.system_id:
+        # Copied between systems: the key decides, since it is what the bucket's policy can protect.
+        flaws["manifest_names_other_system"] = 1
+    return Manifest(tuple(dict.fromkeys(names)), flaws)
+
+
+SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[_-]?key|authorization)([\"']?\s*[:=]\s*[\"']?)[^\s\"',}]+")
+
+
+def _sample(data: bytes) -> str:
+    """The first bytes as text, with what looks like a secret masked."""
+    return SECRET.sub(r"\1\2***", data[:200].decode("utf-8", "backslashreplace"))

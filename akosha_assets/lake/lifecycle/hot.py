@@ -1,0 +1,80 @@
+"""The hot tier: whole text and float16 vectors by event day. Vectors for rows that came without, and days laid anew.
+
+Rows enter through `ingestion/arrivals`; they leave through the aging that warm and cold share.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake import days, tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder, as_stored
+from akosha_assets.lake.schemas import HOT
+
+IDENTITY = ["system_id", "kind", "id"]
+# Rows embedded per commit: about half a minute of work on two cores, which is what a kill can cost.
+COMMIT_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What embedding a day did. `version` is the table's afterwards; None when no row needed a vector."""
+
+    rows: int
+    version: int | None
+
+
+def days_without_vectors(lake: Lake, space: str) -> dict[date, int]:
+    """Rows by event day that have no vector of `space`."""
+    bare = lake.select(HOT.address, ["event_day"], f"space IS NULL OR space <> {tables.quoted([space])}")
+    return {entry["values"]: entry["counts"] for entry in bare["event_day"].value_counts().to_pylist()}
+
+
+def embed_day(lake: Lake, day: date, embedder: Embedder, *, run_id: str) -> Embedded:
+    """Every row of `day` has a vector of the embedder's space. Rows changed meanwhile keep what they have."""
+    done, version = 0, None
+    where = days.predicate(day, f"space IS NULL OR space <> {tables.quoted([embedder.space])}")
+    bare = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
+    for start in range(0, bare.num_rows, COMMIT_ROWS):
+        part = bare.slice(start, COMMIT_ROWS)
+        vectors = as_stored(embedder.embed(part["text"].to_pylist()))
+        rows = part.drop_columns(["text"]).append_column("vector", pa.array(vectors, pa.binary()))
+        rows = rows.append_column("space", pa.repeat(embedder.space, rows.num_rows))
+        systems = tables.quoted(sorted(pc.unique(rows["system_id"]).to_pylist()))
+        only = f"t.event_day = DATE '{day}' AND t.system_id IN ({systems})"
+        metadata = {"akosha_embed": embedder.space, "akosha_run": run_id}
+        version = tables.update_columns(lake.uri(HOT.address), rows, ["vector", "space"], lake.storage_options, metadata, only=only)
+        done += rows.num_rows
+    return Embedded(done, version)
+
+
+def rebuild_day(lake: Lake, day: date, *, run_id: str, connection: duckdb.DuckDBPyConnection | None = None) -> days.Stored:
+    """`day` lies in as few files as it needs, each memory once in its newest form; returns what is stored of it.
+
+    Raises:
+        TableContended: rows of the day arrived while it was laid anew; nothing was changed.
+    """
+    table = lake.create(HOT.address)
+    where = days.predicate(day)
+    rows = tables.select(table, HOT.schema.names, HOT.schema, where)
+    if rows.num_rows:
+        own = connection or duckdb.connect()
+        try:
+            own.execute("SET TimeZone='UTC'")
+            own.register("day_rows", rows)
+            newest = own.sql(
+                """SELECT * FROM day_rows
+                QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, batch_id DESC) = 1
+                ORDER BY system_id, occurred_at"""
+            ).to_arrow_table()
+            own.unregister("day_rows")
+        finally:
+            if connection is None:
+                own.close()
+        batches = newest.cast(HOT.schema).to_batches()
+        days.replace(table, HOT, batches, where, writer=f"rebuild/{HOT.address}", metadata={"akosha_run": run_id})
+    return days.stored(lake.create(HOT.address)).get(day, days.Stored(0, 0, 0))
