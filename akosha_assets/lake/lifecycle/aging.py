@@ -28,7 +28,10 @@ from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 24_576
+# Rows whose form is made at once: enough to be vectorised, few enough that their words fit in memory many times over.
+FORM_ROWS = 8_192
+# Rows that are sorted and written at once.
+SORT_ROWS = 24_576
 ATTEMPTS = 5
 
 Checkpoint = Callable[[str], None]
@@ -255,7 +258,7 @@ def _keys(rows: pa.Table | pa.RecordBatch) -> pa.Array:
     return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
 
 
-def _rebatched(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def _rebatched(batches: Iterable[pa.RecordBatch], rows: int = FORM_ROWS) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of about `rows`: a day of many small uploads lies in many small files."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
@@ -269,7 +272,7 @@ def _rebatched(batches: Iterable[pa.RecordBatch], rows: int = BATCH_ROWS) -> Ite
 
 def _sorted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same batches, each by system and time: neighbours then share their columns' values, which compresses well."""
-    for batch in _rebatched(batches):
+    for batch in _rebatched(batches, SORT_ROWS):
         yield batch.take(pc.sort_indices(batch, sort_keys=[("system_id", "ascending"), ("occurred_at", "ascending"), ("id", "ascending")]))
 
 

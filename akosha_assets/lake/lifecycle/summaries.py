@@ -58,8 +58,8 @@ def _split(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
     worded = pc.invert(pc.match_substring_regex(sentences, _WORDLESS))
     owners, sentences = owner.filter(worded).to_numpy(), sentences.filter(worded)
     # A line that is logged a hundred times is one sentence, where it first stood.
-    codes = sentences.dictionary_encode().indices.to_numpy()
-    _, first = np.unique(np.stack([owners, codes]), axis=1, return_index=True)
+    codes = sentences.dictionary_encode().indices.to_numpy().astype(np.int64)
+    _, first = np.unique(owners * (codes.max(initial=0) + 1) + codes, return_index=True)
     first.sort()
     return owners[first], sentences.take(pa.array(first))
 
