@@ -287,7 +287,7 @@ TABLES = {spec.address: spec for spec in (*WRITTEN_BY_INGESTION, *WRITTEN_BY_LIF
 TABLE_OF_KIND = {kind: spec.address for spec in TABLES.values() for kind in spec.kinds}
 
 # Filled by the batch, not by the extraction worker.
-ADDED_BY_BATCH = ("system_id", "upload_id", "object_etag", "arrived_at", "batch_id", "vector", "space")
+ADDED_BY_BATCH = ("system_id", "upload_id", "arrived_at", "batch_id", "space")
 
 
 def extracted(spec: TableSpec) -> pa.Schema:

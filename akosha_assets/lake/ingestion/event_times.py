@@ -1,0 +1,122 @@
+"""When a row happened, in UTC, and how that is known.
+
+Session-Buddy writes local wall time without a zone. The ULIDs in the same snapshot carry UTC, so the difference between
+a ULID and the local time beside it proves the client's offset at that moment; rows without a ULID take the offset of
+the proof nearest in time, which follows daylight saving. Pure functions over numpy arrays of microseconds since 1970.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SECOND_US = 1_000_000
+DAY_US = 86_400 * SECOND_US
+MISSING = np.iinfo(np.int64).min
+EARLIEST_US = 946_684_800 * SECOND_US  # 2000-01-01
+
+QUARTER_US = 900 * SECOND_US
+PROOF_TOLERANCE_US = 120 * SECOND_US
+WEST_US, EAST_US = -12 * 3600 * SECOND_US, 14 * 3600 * SECOND_US
+
+ULID_LENGTH = 26
+_CROCKFORD = np.full(256, 255, dtype=np.uint8)
+for _value, _letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ"):
+    _CROCKFORD[ord(_letter)] = _CROCKFORD[ord(_letter.lower())] = _value
+
+# Values of the column occurred_from, by code.
+SNAPSHOT, LOCAL_ASSUMED_UTC, UTC_COLUMN, ULID_OFFSET, ULID = range(5)
+OCCURRED_FROM = pa.array(["snapshot", "local_assumed_utc", "utc", "ulid_offset", "ulid"])
+
+
+def ulid_times(ids: pa.Array) -> np.ndarray:
+    """UTC microseconds that each id carries; MISSING where it is no ULID."""
+    times = np.full(len(ids), MISSING, dtype=np.int64)
+    places = np.flatnonzero(pc.equal(pc.binary_length(ids), ULID_LENGTH).fill_null(False).to_numpy(zero_copy_only=False))
+    if not len(places):
+        return times
+    letters = np.frombuffer(b"".join(ids.take(pa.array(places)).cast(pa.binary()).to_pylist()), dtype=np.uint8)
+    digits = _CROCKFORD[letters.reshape(-1, ULID_LENGTH)]
+    proper = (digits < 32).all(axis=1) & (digits[:, 0] < 8)
+    milliseconds = np.zeros(len(places), dtype=np.int64)
+    for column in range(10):
+        milliseconds = milliseconds * 32 + digits[:, column]
+    times[places[proper]] = milliseconds[proper] * 1000
+    return times
+
+
+def plausible(times: np.ndarray, snapshot_us: int) -> np.ndarray:
+    """Whether each time lies between the year 2000 and a day after the snapshot."""
+    return (times >= EARLIEST_US) & (times <= snapshot_us + DAY_US)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Proven offsets of the client's clock: at local time `local_us[i]` it stood `offset_us[i]` ahead of UTC."""
+
+    local_us: np.ndarray
+    offset_us: np.ndarray
+
+    @staticmethod
+    def proven(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> "Anchors":
+        """Anchors from pairs of the same moment; pairs whose difference is no time zone prove nothing."""
+        offsets, proof = _offsets(local, utc, snapshot_us)
+        return Anchors(local[proof], offsets[proof])
+
+    @staticmethod
+    def merged(parts: "list[Anchors]") -> "Anchors":
+        local = np.concatenate([np.empty(0, np.int64), *[part.local_us for part in parts]])
+        offset = np.concatenate([np.empty(0, np.int64), *[part.offset_us for part in parts]])
+        order = np.argsort(local, kind="stable")
+        return Anchors(local[order], offset[order])
+
+    def to_utc(self, local: np.ndarray) -> np.ndarray:
+        """Local times less the offset proven nearest to each."""
+        after = np.clip(np.searchsorted(self.local_us, local), 1, max(1, len(self.local_us) - 1))
+        after = np.minimum(after, len(self.local_us) - 1)
+        before = np.maximum(after - 1, 0)
+        nearer = np.where(np.abs(local - self.local_us[before]) <= np.abs(self.local_us[after] - local), before, after)
+        return local - self.offset_us[nearer]
+
+
+def _offsets(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> tuple[np.ndarray, np.ndarray]:
+    usable = plausible(utc, snapshot_us) & plausible(local, snapshot_us)
+    difference = np.where(usable, local, 0) - np.where(usable, utc, 0)
+    offsets = np.round(difference / QUARTER_US).astype(np.int64) * QUARTER_US
+    proof = usable & (np.abs(difference - offsets) <= PROOF_TOLERANCE_US) & (offsets >= WEST_US) & (offsets <= EAST_US)
+    return offsets, proof
+
+
+@dataclass(frozen=True)
+class EventTimes:
+    """UTC microseconds and the code of OCCURRED_FROM for each row; `out_of_range` rows fell back to the snapshot."""
+
+    occurred_us: np.ndarray
+    occurred_from: np.ndarray
+    out_of_range: int
+
+
+def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Anchors, snapshot_us: int) -> EventTimes:
+    """The best known time of each row. The three arrays hold its naive local time, its UTC time and its ULID's, or MISSING."""
+    known_ulid = plausible(ulid, snapshot_us)
+    known_utc = plausible(utc, snapshot_us)
+    _, agrees = _offsets(local, ulid, snapshot_us)
+    has_local = local != MISSING
+
+    occurred = np.full(len(local), snapshot_us, dtype=np.int64)
+    code = np.full(len(local), SNAPSHOT, dtype=np.int8)
+
+    # Far from 1970 an int64 overflows when an offset is taken off it; such times are out of range anyway.
+    within = has_local & (local >= EARLIEST_US - DAY_US) & (local <= snapshot_us + 2 * DAY_US)
+    safe = np.where(within, local, EARLIEST_US)
+    moved = anchors.to_utc(safe) if len(anchors.local_us) else safe
+    usable = within & plausible(moved, snapshot_us)
+    occurred[usable] = moved[usable]
+    code[usable] = ULID_OFFSET if len(anchors.local_us) else LOCAL_ASSUMED_UTC
+
+    from_ulid = known_ulid & (agrees | ~has_local)
+    occurred[from_ulid], code[from_ulid] = ulid[from_ulid], ULID
+    occurred[known_utc], code[known_utc] = utc[known_utc], UTC_COLUMN
+    given = has_local | (utc != MISSING)
+    return EventTimes(occurred, code, int(np.count_nonzero(given & (code == SNAPSHOT))))

@@ -1,0 +1,100 @@
+"""What a worker hands back, checked before anyone uses it: the worker held hostile bytes and may speak for them.
+
+Any answer that is not exactly what a sound worker gives counts as a crash of that worker.
+"""
+
+import json
+import logging
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from akosha_assets.lake.errors import REASONS, UploadRejected
+from akosha_assets.lake.ingestion.differences import SEEN_SCHEMA
+from akosha_assets.lake.schemas import TABLES, extracted
+
+RESULT_MAX_BYTES = 4 * 1024**3
+FLAWS_MAX = 100
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one upload holds.
+
+    `rows`: changed rows only, by table address, in the schema `schemas.extracted`. `seen`: every row of the snapshot with the
+    hash and event day it stands under, which for rows known from a later snapshot are the known ones. `flaws`: oddities that
+    stopped nothing, counted by code. `seconds`: by step.
+    """
+
+    ref: int
+    rows: dict[str, pa.Table]
+    seen: pa.Table
+    rows_read: int
+    flaws: dict[str, int]
+    seconds: dict[str, float]
+
+
+def read_answer(message: bytes, folders: list[Path], result: str, ref: int) -> tuple[Extraction | UploadRejected, bool]:
+    """The outcome that `message` and the file `result` tell of, and whether the worker is fit for more."""
+    try:
+        answer = json.loads(message)
+        if "rejected" in answer:
+            return _rejection(answer), answer["healthy"] is True
+        path = folders[-1 if answer["on_disk"] is True else 0] / result
+        return _extraction(answer, _content(path), ref), True
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException) as error:
+        logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
+        return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {str(error)[:500]}"), False
+
+
+def _rejection(answer: dict[str, Any]) -> UploadRejected:
+    reason = answer["rejected"]
+    if reason not in REASONS:
+        raise ValueError(f"unknown reason {str(reason)[:80]!r}")
+    if "trace" in answer:
+        logger.error("extraction failed in its worker", extra={"trace": str(answer["trace"])[:8000]})
+    return UploadRejected(reason, str(answer["message"])[:2000], str(answer["sample"])[:500])
+
+
+def _content(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > RESULT_MAX_BYTES:
+            raise ValueError(f"result is no plain file of at most {RESULT_MAX_BYTES} bytes")
+        path.unlink()
+        return file.read(RESULT_MAX_BYTES)
+
+
+def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
+    tables: dict[str, pa.Table] = {}
+    offset = 0
+    whole = pa.py_buffer(content)
+    for address, length in answer["parts"]:
+        schema = SEEN_SCHEMA if address == "seen" else extracted(TABLES[address])
+        if not isinstance(length, int) or length < 0 or offset + length > len(content) or address in tables:
+            raise ValueError("parts of the result do not fit the file")
+        with pa.ipc.open_stream(whole.slice(offset, length)) as stream:
+            if not stream.schema.equals(schema):
+                raise ValueError(f"{address} has the schema {stream.schema.to_string()[:500]}")
+            table = stream.read_all()
+        table.validate(full=True)
+        for field in schema:
+            if not field.nullable and table.column(field.name).null_count:
+                raise ValueError(f"{address} has a null {field.name}")
+        tables[address] = table
+        offset += length
+    return Extraction(
+        ref=ref,
+        seen=tables.pop("seen"),
+        rows=tables,
+        rows_read=int(answer["rows_read"]),
+        flaws={str(code)[:80]: int(count) for code, count in list(answer["flaws"].items())[:FLAWS_MAX]},
+        seconds={str(step)[:80]: float(seconds) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
+    )

@@ -1,0 +1,75 @@
+"""Folders for workers to unpack in: in memory where there is room, else on disk. A dead owner's are removed by the next one.
+
+An owner is alive as long as it holds the lock on the file beside its folder; the kernel lets go of it with the process.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+PREFIX = "akosha-extraction-"
+MEMORY = Path("/dev/shm")
+MEMORY_FREE_BYTES = 2 * 1024**3
+
+
+class Scratch:
+    """Folders of one pool. `memory` may be the same as `disk`."""
+
+    def __init__(self) -> None:
+        disk = Path(tempfile.gettempdir())
+        roots = [disk]
+        if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_FREE_BYTES:
+            roots = [MEMORY, disk]
+        self._workers = 0
+        self._owned: list[tuple[int, Path, Path]] = []
+        for root in roots:
+            _remove_abandoned(root)
+            self._owned.append(_own(root))
+        self.memory, self.disk = self._owned[0][2], self._owned[-1][2]
+
+    def worker_folders(self) -> list[Path]:
+        """New empty folders for one worker, the one in memory first."""
+        self._workers += 1
+        folders = [folder / f"worker-{self._workers}" for _, _, folder in self._owned]
+        for folder in folders:
+            folder.mkdir(mode=0o700)
+        return folders
+
+    def remove(self) -> None:
+        """Nothing of this pool is left on disk."""
+        for descriptor, lock, folder in self._owned:
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
+        self._owned.clear()
+
+
+def _own(root: Path) -> tuple[int, Path, Path]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
+        lock = folder.with_name(folder.name + ".lock")
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Another owner may have taken the lock for abandoned before we held it.
+        if lock.exists() and lock.stat().st_ino == os.fstat(descriptor).st_ino and folder.exists():
+            return descriptor, lock, folder
+        os.close(descriptor)
+
+
+def _remove_abandoned(root: Path) -> None:
+    for lock in root.glob(f"{PREFIX}*.lock"):
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except (FileNotFoundError, PermissionError):
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,137 @@
+"""The child process that reads uploads: one request at a time from a socket, answers on the same, results as a file.
+
+Started by `extraction.py`. Imports no settings and no framework, so that it starts fast; what it may do is `sandbox.py`.
+"""
+
+import json
+import os
+import socket
+import sqlite3
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA, SEEN_SCHEMA
+from akosha_assets.lake.ingestion.limits import Limits
+from akosha_assets.lake.ingestion.sandbox import confine, hardened_connection, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.snapshots import File, Snapshot, SnapshotReader
+from akosha_assets.lake.ingestion.unpacking import raw_size_hint, unpack
+
+MESSAGE_BYTES = 64 * 1024
+FILES_MAX = 16
+# Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
+IN_MEMORY_BYTES = 256 * 1024**2
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def main(descriptor: int, start: dict[str, Any]) -> int:
+    """Serves requests until the other end closes. Returns the exit code."""
+    channel = socket.socket(fileno=descriptor)
+    pa.set_cpu_count(1)
+    folders = [Path(folder) for folder in start["folders"]]
+    limits = Limits(**start["limits"])
+    limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
+    reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
+    _warm_up(folders[0], reader)
+    level = confine(folders)
+    channel.send(json.dumps({"ready": level}).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, FILES_MAX)
+        if not message:
+            return 0
+        answer, healthy = _answer(json.loads(message), descriptors, reader, folders, limits)
+        channel.send(json.dumps(answer).encode())
+        if not healthy:
+            return 0
+
+
+def _answer(
+    request: dict[str, Any], descriptors: list[int], reader: SnapshotReader, folders: list[Path], limits: Limits
+) -> tuple[dict[str, Any], bool]:
+    """The answer to one request, and whether this process can be trusted with another."""
+    limit_processor(limits.seconds)
+    try:
+        return _extract(request, descriptors, reader, folders, limits), True
+    except UploadRejected as rejected:
+        return {"rejected": rejected.reason, "message": rejected.message[:2000], "sample": rejected.sample[:500], "healthy": True}, True
+    except (MemoryError, duckdb.OutOfMemoryException) as error:
+        message = f"more than {limits.memory_bytes} bytes would have been needed: {error}"
+        return {"rejected": "worker_memory", "message": message[:2000], "sample": "", "healthy": False}, False
+    except (duckdb.Error, sqlite3.Error, pa.ArrowInvalid) as error:
+        return {
+            "rejected": "database_unreadable",
+            "message": f"{type(error).__name__}: {error}"[:2000],
+            "sample": "",
+            "healthy": False,
+        }, False
+    except Exception as error:  # noqa: BLE001
+        # The outermost edge of this process: the parent logs the traceback and starts another worker.
+        message, trace = f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()[-8000:]
+        return {"rejected": "worker_crashed", "message": message, "sample": "", "healthy": False, "trace": trace}, False
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _extract(
+    request: dict[str, Any], descriptors: list[int], reader: SnapshotReader, folders: list[Path], limits: Limits
+) -> dict[str, Any]:
+    started = perf_counter()
+    known = KNOWN_SCHEMA.empty_table()
+    uploaded = descriptors
+    if request["known"]:
+        *uploaded, last = descriptors
+        with os.fdopen(os.dup(last), "rb") as stream:
+            known = pa.ipc.open_stream(stream).read_all()
+    hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
+    folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
+    files = []
+    try:
+        for number, (descriptor, (name, key, etag)) in enumerate(zip(uploaded, request["files"], strict=True)):
+            path = folder / f"{number}.db"
+            files.append(File(path, name, key, etag))
+            unpack(descriptor, name, path, max_bytes=limits.max_raw_bytes)
+        unpacked = perf_counter() - started
+        snapshot = reader.read(files, EPOCH + timedelta(microseconds=request["snapshot_us"]), known)
+    finally:
+        for file in files:
+            file.path.unlink(missing_ok=True)
+    snapshot.seconds["unpack"] = unpacked
+    started = perf_counter()
+    parts = _write(snapshot, folder / request["result"])
+    snapshot.seconds["write"] = perf_counter() - started
+    on_disk = folder != folders[0]
+    return {"parts": parts, "on_disk": on_disk, "rows_read": snapshot.rows_read, "flaws": dict(snapshot.flaws), "seconds": snapshot.seconds}
+
+
+def _write(snapshot: Snapshot, path: Path) -> list[list[Any]]:
+    """The tables one after the other as Arrow streams; returns their addresses and lengths, `seen` first."""
+    parts: list[list[Any]] = []
+    with path.open("wb") as file:
+        for address, batches in (("seen", snapshot.seen), *snapshot.rows.items()):
+            before = file.tell()
+            with pa.ipc.new_stream(file, batches[0].schema if batches else SEEN_SCHEMA) as stream:
+                for batch in batches:
+                    stream.write_batch(batch)
+            parts.append([address, file.tell() - before])
+    return parts
+
+
+def _warm_up(folder: Path, reader: SnapshotReader) -> None:
+    """Reads a small SQLite database once, so that whatever is imported late is there before the files are out of reach."""
+    path = folder / "warm.db"
+    source = sqlite3.connect(path)
+    source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")
+    source.execute("INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')")
+    source.commit()
+    source.close()
+    reader.read([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())
+    path.unlink()
+    "\ud83d\ude00".encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
