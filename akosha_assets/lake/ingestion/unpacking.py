@@ -72,7 +72,7 @@ def _inflate(descriptor: int, name: str, out: int, max_bytes: int) -> int:
                 raise UploadRejected("gzip_damaged", f"{name}: unpacks to more than the {claimed} bytes its trailer names")
             _write_sparse(out, block, size)
             size += len(block)
-    except igzip_lib.error as error:
+    except igzip_lib.error as error:  # type: ignore[misc]  # its stub declares an instance
         raise UploadRejected("gzip_damaged", f"{name}: {error}") from error
     if stream.unused_data or read < compressed:
         raise UploadRejected("gzip_damaged", f"{name}: something follows the end of the gzip stream")
