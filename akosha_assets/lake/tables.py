@@ -9,11 +9,12 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
 from akosha_assets.lake.schemas import TableSpec
@@ -186,6 +187,24 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
         return pa.table(reader).cast(wanted)
     except OSError as error:
         raise StoreUnavailable(table.table_uri, str(error)) from error
+
+
+def refresh(table: DeltaTable) -> None:
+    """The handle shows the newest version."""
+    try:
+        table.update_incremental()
+    except (OSError, DeltaError) as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+
+
+def data_files(table: DeltaTable) -> pa.Table:
+    """The files of the handle's version: `path` below the table, `num_records`, and `partition.<column>` of each."""
+    return pa.table(table.get_add_actions(flatten=True))
+
+
+def committed_at(table: DeltaTable) -> datetime:
+    """When the handle's version was committed, by the writer's clock."""
+    return datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
 
 
 def quoted(values: list[str]) -> str:

@@ -1,0 +1,118 @@
+"""Follows a Delta table's log and brings its data files within reach of plain file reads.
+
+A follower says which files a table holds; what is made of them is not its business.
+Data files never change under a path, so a copy of a remote one is good for as long as it lies there.
+"""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from akosha_assets.lake import tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
+from akosha_assets.lake.objects import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+# A handle that follows a log keeps every action it saw; a fresh one is small again.
+REOPEN_VERSIONS = 500
+FILE_MAX_BYTES = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One immutable Parquet file of a table."""
+
+    path: str
+    day: date
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of one version of a table, by path."""
+
+    version: int
+    committed_at: datetime
+    files: dict[str, DataFile]
+
+
+class Follower:
+    """Tells when a table has a new version and which files it holds. Not for use from two threads."""
+
+    def __init__(self, lake: Lake, address: str):
+        self.lake, self.address = lake, address
+        self._table: DeltaTable | None = None
+        self._opened_version = 0
+        self._version = -1
+
+    def poll(self) -> Listing | None:
+        """The newest version, or None where it was told before or nothing was written to the table yet.
+
+        Raises:
+            StoreUnavailable: the table's log could not be read.
+        """
+        if self._table is None or self._version - self._opened_version > REOPEN_VERSIONS:
+            self._table = self.lake.open(self.address)
+            if self._table is None:
+                return None
+            self._opened_version = self._table.version()
+        else:
+            tables.refresh(self._table)
+        if self._table.version() == self._version:
+            return None
+        listing = Listing(self._table.version(), tables.committed_at(self._table), _described(tables.data_files(self._table)))
+        self._version = listing.version
+        return listing
+
+    def forget(self) -> None:
+        """The next poll tells of the newest version again: for a reader that could not use what it was told."""
+        self._table, self._version = None, -1
+
+
+@dataclass(frozen=True)
+class LocalFiles:
+    """Paths of one table's data files on this machine; remote ones are fetched once into `cache`."""
+
+    lake: Lake
+    address: str
+    cache: Path
+
+    def path(self, file: str) -> Path:
+        """Where the bytes of `file` lie on this machine.
+
+        Raises:
+            StoreUnavailable: it is remote and could not be fetched.
+        """
+        uri = self.lake.uri(self.address)
+        if "://" not in uri:
+            return Path(uri) / unquote(file)
+        local = self.cache / self.address / file
+        if not local.exists():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            part = local.with_name(f".{local.name}.{os.getpid()}.part")
+            try:
+                ObjectStore(uri).fetch(unquote(file), part, max_bytes=FILE_MAX_BYTES)
+            except UploadRejected as error:
+                raise StoreUnavailable(uri, error.message) from error
+            part.replace(local)
+        return local
+
+    def discard(self, file: str) -> None:
+        """A fetched copy of `file` is gone; the table's own file is never touched."""
+        if "://" in self.lake.uri(self.address):
+            (self.cache / self.address / file).unlink(missing_ok=True)
+
+
+def _described(actions: pa.Table) -> dict[str, DataFile]:
+    days = actions.column("partition.event_day").to_pylist()
+    paths = actions.column("path").to_pylist()
+    rows = actions.column("num_records").to_pylist()
+    return {path: DataFile(path, day, count) for path, day, count in zip(paths, days, rows, strict=True)}

@@ -1,0 +1,176 @@
+"""The keyword index: BM25 over the text of every served row, by row number. The only importer of `tantivy`.
+
+It finds row numbers and scores; what the rows are is in `parts.py`. The index is a cache: it is made from parts and
+may be deleted whenever no process uses it.
+"""
+
+import math
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tantivy
+from tantivy import FieldType, Filter, Occur, Query, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+
+from akosha_assets.lake.serving.parts import CODED, Part, Terms
+from akosha_assets.lake.serving.query import Filters
+
+HEAP_BYTES = 64_000_000
+LONGEST_TOKEN_BYTES = 80
+# A field that may stand before a colon in a question, and the field of the index that it means.
+FIELDS = {"text": "text", "system": "system_id", "system_id": "system_id", "project": "project", "kind": "kind", "tag": "tags"}
+TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
+
+
+def _analyzer(tokenizer: Tokenizer) -> TextAnalyzer:
+    return TextAnalyzerBuilder(tokenizer).filter(Filter.remove_long(LONGEST_TOKEN_BYTES)).filter(Filter.lowercase()).build()
+
+
+# Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into their words;
+# `camel` holds the words inside CamelCase besides, which `text` keeps whole.
+ANALYZERS = {"words": _analyzer(Tokenizer.simple()), "camel": _analyzer(Tokenizer.regex(r"[A-Z][a-z0-9]+"))}
+
+
+def _schema() -> tantivy.Schema:
+    builder = tantivy.SchemaBuilder()
+    builder.add_unsigned_field("number", fast=True)
+    builder.add_unsigned_field("load", indexed=True)
+    builder.add_text_field("text", tokenizer_name="words", index_option="position")
+    builder.add_text_field("camel", tokenizer_name="camel", index_option="freq")
+    for name in (*CODED, "tags"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    builder.add_integer_field("occurred_us", fast=True)
+    builder.add_float_field("importance", fast=True)
+    return builder.build()
+
+
+@dataclass(frozen=True)
+class KeywordSearcher:
+    """The index at one instant."""
+
+    index: tantivy.Index
+    searcher: tantivy.Searcher
+    schema: tantivy.Schema
+
+    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and BM25 scores of the best `k` rows for the words of `text`, best first."""
+        query = self._parsed(text)
+        if query is None:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        conditions = self._conditions(filters)
+        if conditions:
+            query = Query.boolean_query([(Occur.Must, query), *((Occur.Must, Query.const_score_query(c, 0.0)) for c in conditions)])
+        hits = self.searcher.search(query, k, count=False).hits
+        numbers = self.searcher.fast_field_values("number", [address for _, address in hits])
+        return np.array(numbers, np.int64), np.array([score for score, _ in hits], np.float32)
+
+    def _parsed(self, text: str) -> Query | None:
+        clauses: list[tuple[Occur, Query]] = []
+        for sign, field, phrase, word in TOKEN.findall(text):
+            if field and field.lower() not in FIELDS:
+                word, phrase, field = f"{field}:{word or phrase}", "", ""
+            name = FIELDS.get(field.lower(), "text")
+            clause = self._clause(name, phrase or word, is_phrase=bool(phrase))
+            if clause is not None:
+                clauses.append(({"+": Occur.Must, "-": Occur.MustNot}.get(sign, Occur.Should), clause))
+        wanted = [clause for clause in clauses if clause[0] is not Occur.MustNot]
+        if not clauses:
+            return None
+        return Query.boolean_query(clauses if wanted else [(Occur.Must, Query.all_query()), *clauses])
+
+    def _clause(self, name: str, text: str, *, is_phrase: bool) -> Query | None:
+        if name != "text":
+            return Query.term_query(self.schema, name, text)
+        is_prefix = text.endswith("*") and not is_phrase
+        words = ANALYZERS["words"].analyze(text)
+        if not words:
+            return None
+        if is_prefix:
+            if len(words) > 1:
+                return Query.phrase_prefix_query(self.schema, "text", list(words))
+            return Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*")
+        if len(words) > 1 and is_phrase:
+            return Query.phrase_query(self.schema, "text", list(words))
+        terms = [(Occur.Should, self._term(word)) for word in words]
+        terms += [
+            (Occur.Should, Query.boost_query(self._term(word), 0.5)) for word in ANALYZERS["camel"].analyze(text) if word not in words
+        ]
+        if len(words) > 1:
+            # The words of an identifier or a path count for more where they stand together.
+            terms.append((Occur.Should, Query.phrase_query(self.schema, "text", list(words))))
+        return Query.boolean_query(terms) if len(terms) > 1 else terms[0][1]
+
+    def _term(self, word: str) -> Query:
+        return Query.disjunction_max_query(
+            [Query.term_query(self.schema, "text", word), Query.boost_query(Query.term_query(self.schema, "camel", word), 0.5)], 0.1
+        )
+
+    def _conditions(self, filters: Filters) -> list[Query]:
+        conditions = [
+            Query.term_set_query(self.schema, name, list(values)) if len(values) > 1 else Query.term_query(self.schema, name, values[0])
+            for name, values in filters.equals.items()
+        ]
+        conditions += [Query.term_query(self.schema, "tags", tag) for tag in filters.tags]
+        if filters.since_us is not None:
+            conditions.append(Query.range_query(self.schema, "occurred_us", FieldType.Integer, filters.since_us, None))
+        if filters.until_us is not None:
+            conditions.append(Query.range_query(self.schema, "occurred_us", FieldType.Integer, None, filters.until_us, include_upper=False))
+        if filters.importance_min is not None:
+            conditions.append(Query.range_query(self.schema, "importance", FieldType.Float, filters.importance_min, None))
+        return conditions
+
+
+class KeywordIndex:
+    """Takes rows in and out; one thread at a time. Readers use `searcher`, which each `commit` renews."""
+
+    def __init__(self, folder: Path):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.schema = _schema()
+        self.index = tantivy.Index(self.schema, path=str(folder))
+        for name, analyzer in ANALYZERS.items():
+            self.index.register_tokenizer(name, analyzer)
+        self._writer = self.index.writer(HEAP_BYTES, 1)
+        self.searcher = KeywordSearcher(self.index, self.index.searcher(), self.schema)
+
+    def add(self, part: Part, terms: dict[str, Terms], starts: np.ndarray) -> None:
+        """The rows of `part` are in the index after the next commit; `starts` are the first numbers of its loads, ascending."""
+        names = {name: terms[name].names for name in CODED}
+        loads = starts[np.searchsorted(starts, part.numbers, "right") - 1]
+        first = 0
+        for batch in part.payload.select(["text", "tags"]).to_batches(max_chunksize=10_000):
+            of_batch = slice(first, first + len(batch))
+            columns = [array[of_batch].tolist() for array in (part.numbers, loads, part.occurred_us, part.importance)]
+            coded = [[names[name][code] if code >= 0 else None for code in part.codes[name][of_batch].tolist()] for name in CODED]
+            texts, tags = (batch.column(name).to_pylist() for name in ("text", "tags"))
+            for text, row_tags, number, load, occurred_us, importance, *values in zip(texts, tags, *columns, *coded, strict=True):
+                document = tantivy.Document()
+                document.add_unsigned("number", number)
+                document.add_unsigned("load", load)
+                document.add_text("text", text)
+                document.add_text("camel", text)
+                document.add_integer("occurred_us", occurred_us)
+                document.add_float("importance", -1.0 if math.isnan(importance) else importance)
+                for name, value in zip(CODED, values, strict=True):
+                    if value is not None:
+                        document.add_text(name, value)
+                for tag in row_tags or ():
+                    document.add_text("tags", tag)
+                self._writer.add_document(document)
+            first += len(batch)
+
+    def remove(self, load: int) -> None:
+        """The rows of the load that began with number `load` are gone after the next commit."""
+        self._writer.delete_documents_by_query(Query.term_query(self.schema, "load", load))
+
+    def commit(self) -> None:
+        """What was added and removed is in the next `searcher`."""
+        self._writer.commit()
+        self.index.reload()
+        self.searcher = KeywordSearcher(self.index, self.index.searcher(), self.schema)
+
+    def close(self) -> None:
+        """The writer's threads have ended."""
+        self._writer.wait_merging_threads()

@@ -1,0 +1,78 @@
+"""Plain reads: one memory with everything its table holds, and the systems that have memories."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import NotFound
+from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.replica import Snapshot
+from akosha_assets.lake.serving.search import at, result
+
+PROVENANCE = (
+    "content_hash",
+    "source_table",
+    "upload_id",
+    "object_key",
+    "object_etag",
+    "snapshot_at",
+    "arrived_at",
+    "batch_id",
+    "parser_version",
+)
+
+
+def memory(lake: Lake, snapshot: Snapshot, identity: Identity) -> dict[str, Any]:
+    """One memory from the hottest tier that holds it.
+
+    Raises:
+        NotFound: no tier has it.
+        StoreUnavailable: its table could not be read.
+    """
+    place = snapshot.find(identity)
+    if place is None:
+        raise NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}")
+    tier, part, row = place
+    found = result(tier, part, row, snapshot.terms)
+    day, *name = (_literal(value) for value in (part.day.isoformat(), identity.system_id, identity.kind, identity.id))
+    where = f"event_day = {day} AND system_id = {name[0]} AND kind = {name[1]} AND id = {name[2]}"
+    stored = lake.select(f"lifecycle/{tier}", [*PROVENANCE, "attributes"], where).to_pylist()
+    # A row that was moved or rewritten this instant is answered with what the replica holds of it.
+    rest = max(stored, key=lambda held: held["snapshot_at"]) if stored else {"upload_id": found["upload_id"]}
+    space = next((space for space, held in part.vectors.items() if held.of_row(row) is not None), None)
+    attributes = json.loads(rest["attributes"]) if rest.get("attributes") else None
+    provenance = {column: rest[column] for column in PROVENANCE if column in rest}
+    return found | {"attributes": attributes, "provenance": provenance, "has_vector": space is not None, "space": space}
+
+
+def systems(snapshot: Snapshot, limit: int, after: str | None) -> tuple[list[dict[str, Any]], str | None]:
+    """Up to `limit` systems whose id sorts after `after`, with counts and times, and the cursor of the next page."""
+    names = snapshot.terms["system_id"].names
+    size = len(names)
+    counts = np.zeros(size, np.int64)
+    first, last, arrived = np.full(size, np.iinfo(np.int64).max), np.zeros(size, np.int64), np.zeros(size, np.int64)
+    for tier in snapshot.tiers.values():
+        for part in tier.parts:
+            codes = part.codes["system_id"]
+            counts += np.bincount(codes, minlength=size)[:size]
+            np.minimum.at(first, codes, part.occurred_us)
+            np.maximum.at(last, codes, part.occurred_us)
+            np.maximum.at(arrived, codes, part.arrived_us)
+    ordered = sorted((names[code], int(code)) for code in np.flatnonzero(counts) if after is None or names[code] > after)
+    page: list[dict[str, Any]] = [
+        {
+            "system_id": name,
+            "memories": int(counts[code]),
+            "first_occurred_at": at(int(first[code])),
+            "last_occurred_at": at(int(last[code])),
+            "last_arrived_at": at(int(arrived[code])),
+        }
+        for name, code in ordered[:limit]
+    ]
+    return page, ordered[limit - 1][0] if len(ordered) > limit else None
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

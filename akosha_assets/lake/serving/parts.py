@@ -1,0 +1,151 @@
+"""A part: an immutable run of rows of one event day, laid out for filtering, ranking and answering.
+
+A day is a few parts. New rows make a new part, small parts are joined, removed rows make a smaller part; whoever
+searches holds the parts of one instant and is never disturbed. How files become parts is in `loading.py`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.serving.vectors import Vectors, joined
+
+# Filtered by equality; held as int32 codes of a `Terms` of the same name, -1 for null.
+CODED = ("system_id", "kind", "project", "namespace", "category", "source_type")
+
+
+class Terms:
+    """Codes for the strings of one column, the same in every part. Codes are never taken back."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._codes: dict[str, int] = {}
+
+    def encode(self, column: pa.StringArray) -> np.ndarray:
+        """The code of each string, -1 for null."""
+        encoded = column.dictionary_encode()
+        codes = np.array([self._of(name) for name in encoded.dictionary.to_pylist()] + [-1], np.int32)
+        return codes[encoded.indices.fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)]
+
+    def code(self, name: str) -> int:
+        """The code of `name`, or -2, which no row has, where it was never seen."""
+        return self._codes.get(name, -2)
+
+    def name(self, code: int) -> str | None:
+        """The string behind a code."""
+        return None if code < 0 else self.names[code]
+
+    def _of(self, name: str) -> int:
+        code = self._codes.get(name)
+        if code is None:
+            code = len(self.names)
+            # The name first: a reader that sees the code finds the name.
+            self.names.append(name)
+            self._codes[name] = code
+        return code
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one day. Row i has number `numbers[i]`, ascending, which no other row of this process ever has."""
+
+    day: date
+    numbers: np.ndarray
+    identity: np.ndarray
+    codes: dict[str, np.ndarray]
+    occurred_us: np.ndarray
+    arrived_us: np.ndarray
+    importance: np.ndarray
+    payload: pa.Table
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+    residence: str = "memory"
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Positions of the rows in ascending order of `identity`."""
+        return np.argsort(self.identity).astype(np.int32)
+
+    @cached_property
+    def sorted_identity(self) -> np.ndarray:
+        """The identity hashes in ascending order."""
+        return self.identity[self.order]
+
+    def rows_of(self, identity: int) -> np.ndarray:
+        """Positions of the rows with this identity hash."""
+        wanted = np.uint64(identity)
+        left, right = (int(np.searchsorted(self.sorted_identity, wanted, side)) for side in ("left", "right"))
+        return self.order[left:right]
+
+    def row_of_number(self, number: int) -> int | None:
+        """Position of the row with this number, or None where it is not in the part."""
+        at = int(np.searchsorted(self.numbers, number))
+        return at if at < len(self.numbers) and self.numbers[at] == number else None
+
+    def kept(self, keep: np.ndarray) -> Self:
+        """The rows for which the mask holds."""
+        return type(self)(
+            self.day,
+            self.numbers[keep],
+            self.identity[keep],
+            {name: codes[keep] for name, codes in self.codes.items()},
+            self.occurred_us[keep],
+            self.arrived_us[keep],
+            self.importance[keep],
+            self.payload.filter(pa.array(keep)),
+            {space: vectors.kept(keep) for space, vectors in self.vectors.items()},
+            self.residence,
+        )
+
+    def has_tag(self, tag: str) -> np.ndarray:
+        """Mask of the rows that carry `tag`."""
+        mask = np.zeros(len(self), bool)
+        start = 0
+        for chunk in self.payload.column("tags").chunks:
+            parents = pc.list_parent_indices(chunk)
+            hits = parents.filter(pc.equal(pc.list_flatten(chunk), tag))
+            mask[start + hits.to_numpy(zero_copy_only=False)] = True
+            start += len(chunk)
+        return mask
+
+
+def join(parts: list[Part]) -> Part:
+    """One part from several of one day, in ascending order of their numbers."""
+    offsets = np.cumsum([0] + [len(part) for part in parts])
+    spaces = {space for part in parts for space in part.vectors}
+    return Part(
+        parts[0].day,
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.identity for part in parts]),
+        {name: np.concatenate([part.codes[name] for part in parts]) for name in CODED},
+        np.concatenate([part.occurred_us for part in parts]),
+        np.concatenate([part.arrived_us for part in parts]),
+        np.concatenate([part.importance for part in parts]),
+        pa.concat_tables([part.payload for part in parts]).combine_chunks(),
+        {
+            space: joined(
+                [(int(offset), part.vectors[space]) for offset, part in zip(offsets, parts, strict=False) if space in part.vectors]
+            )
+            for space in spaces
+        },
+        parts[0].residence,
+    )
+
+
+def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The same rows in fewer parts: the last two are joined while the last is at least half the size of the one before.
+
+    So a row is copied as many times as its day doubles, and a day of n rows is at most log n parts.
+    """
+    stack = list(parts)
+    while len(stack) > 1 and 2 * len(stack[-1]) >= len(stack[-2]):
+        last = stack.pop()
+        stack[-1] = join([stack[-1], last])
+    return tuple(stack)

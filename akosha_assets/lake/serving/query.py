@@ -1,0 +1,144 @@
+"""What may be asked: a question, its filters and its cursor, checked before anything is searched.
+
+Filters hold for a row before it is ranked, so the best of the few rows that pass are found among millions.
+"""
+
+import base64
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
+
+import numpy as np
+
+from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.serving.parts import CODED, Part, Terms
+
+MODES = ("hybrid", "semantic", "keyword")
+LIMIT_MAX = 100
+PAGED_MAX = 1000
+TEXT_MAX_CHARS = 10_000
+CURSOR_VERSION = b"1"
+SEEN_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Conditions that all hold: equal to one of the values, every tag, not before `since`, before `until`."""
+
+    equals: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    importance_min: float | None = None
+
+    @property
+    def since_us(self) -> int | None:
+        """Microseconds since 1970 of `since`."""
+        return None if self.since is None else round(self.since.timestamp() * 1_000_000)
+
+    @property
+    def until_us(self) -> int | None:
+        """Microseconds since 1970 of `until`."""
+        return None if self.until is None else round(self.until.timestamp() * 1_000_000)
+
+    def mask(self, part: Part, terms: dict[str, Terms]) -> np.ndarray | None:
+        """Which rows of `part` pass; None where all do."""
+        masks = [
+            np.isin(part.codes[name], [terms[name].code(value) for value in values])
+            if len(values) > 1
+            else part.codes[name] == terms[name].code(values[0])
+            for name, values in self.equals.items()
+        ]
+        if self.since_us is not None:
+            masks.append(part.occurred_us >= self.since_us)
+        if self.until_us is not None:
+            masks.append(part.occurred_us < self.until_us)
+        if self.importance_min is not None:
+            masks.append(part.importance >= self.importance_min)
+        masks += [part.has_tag(tag) for tag in self.tags]
+        return np.logical_and.reduce(masks) if masks else None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The name of one memory."""
+
+    system_id: str
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One search. Just one of `text`, `vector` and `like` is given."""
+
+    text: str | None = None
+    vector: tuple[float, ...] | None = None
+    like: Identity | None = None
+    mode: str = "hybrid"
+    space: str | None = None
+    limit: int = 10
+    cursor: str | None = None
+    filters: Filters = Filters()
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    def checked(self) -> Self:
+        """The question itself, with the mode that a question without words can have.
+
+        Raises:
+            InvalidRequest: something in it cannot be; the message says what was expected.
+        """
+        given = [name for name, value in (("query", self.text), ("vector", self.vector), ("like", self.like)) if value is not None]
+        if len(given) != 1:
+            raise InvalidRequest("query", f"expected just one of query, vector and like; found {' and '.join(given) or 'none'}")
+        if self.mode not in MODES:
+            raise InvalidRequest("mode", f"{self.mode!r} is not a mode; expected one of {', '.join(MODES)}")
+        if self.text is not None and not 0 < len(self.text.strip()) <= TEXT_MAX_CHARS:
+            raise InvalidRequest("query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}")
+        if not 1 <= self.limit <= LIMIT_MAX:
+            raise InvalidRequest("limit", f"{self.limit} is out of range; expected 1 to {LIMIT_MAX}")
+        if self.vector is not None and not all(math.isfinite(number) for number in self.vector):
+            raise InvalidRequest("vector", "holds a number that is not finite; expected finite numbers")
+        if self.vector is not None and not any(self.vector):
+            raise InvalidRequest("vector", "is empty or all zeros and so points nowhere; expected a vector of some length")
+        if self.mode == "keyword" and self.text is None:
+            raise InvalidRequest("mode", f"keyword search needs query; found {given[0]}")
+        if min(self.weights) < 0 or not any(self.weights):
+            raise InvalidRequest("weights", "expected numbers from 0, not both 0")
+        for name in self.filters.equals:
+            if name not in CODED:
+                raise InvalidRequest(name, f"is not a filter; expected one of {', '.join(CODED)}")
+        return self if self.text is not None else replace(self, mode="semantic")
+
+    def digest(self) -> bytes:
+        """Eight bytes that are the same for each page of one question."""
+        return hashlib.blake2b(repr(replace(self, cursor=None, limit=1)).encode(), digest_size=8).digest()
+
+    def seen(self) -> np.ndarray:
+        """Identity hashes of what earlier pages held.
+
+        Raises:
+            InvalidRequest: the cursor is none of ours, or belongs to another question.
+        """
+        if self.cursor is None:
+            return np.empty(0, np.uint64)
+        try:
+            raw = base64.urlsafe_b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4))
+        except ValueError as error:
+            raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before") from error
+        if raw[:1] != CURSOR_VERSION or len(raw) < 9 or (len(raw) - 9) % SEEN_BYTES:
+            raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before")
+        if raw[1:9] != self.digest():
+            raise InvalidRequest("cursor", "belongs to another question; expected the same query, mode and filters as for the page before")
+        return np.frombuffer(raw[9:], "<u8").astype(np.uint64)
+
+    def cursor_after(self, seen: np.ndarray, page: Sequence[int]) -> str | None:
+        """The cursor of the next page, or None where paging goes no further."""
+        everything = np.concatenate([seen, np.array(page, np.uint64)])
+        if len(everything) >= PAGED_MAX:
+            return None
+        raw = CURSOR_VERSION + self.digest() + everything.astype("<u8").tobytes()
+        return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")

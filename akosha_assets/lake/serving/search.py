@@ -1,0 +1,254 @@
+"""One question across the tiers: rank by meaning and by words, fuse, and say how whole the answer is.
+
+Knows nothing of HTTP and nothing of how rows came to be served.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+
+from akosha_assets.lake.embeddings import Embedder
+from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
+from akosha_assets.lake.serving.parts import Part, Terms
+from akosha_assets.lake.serving.query import Question
+from akosha_assets.lake.serving.replica import Snapshot, TierView
+
+# The usual constant of reciprocal rank fusion: how fast a lower rank counts for less.
+RRF_CONSTANT = 60
+# Each ranking looks this much deeper than the page, so that fusion and duplicates find enough.
+DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row that was ranked."""
+
+    tier: str
+    part: Part
+    row: int
+    score: float
+    scores: dict[str, float]
+
+    @property
+    def identity(self) -> int:
+        """The identity hash of the row."""
+        return int(self.part.identity[self.row])
+
+
+@dataclass
+class Stage:
+    """What one ranking did: `state` is answered, skipped or unavailable; `why` says more."""
+
+    state: str = "skipped"
+    why: str | None = None
+    space: str | None = None
+    candidates: int = 0
+    approximate: bool = False
+    took_ms: float = 0.0
+
+
+@dataclass
+class Answer:
+    """Results of one page with everything an answer says about itself."""
+
+    results: list[dict[str, Any]]
+    tiers: dict[str, dict[str, Any]]
+    stages: dict[str, Stage]
+    cursor: str | None
+    took_ms: float = 0.0
+    mode: str = "hybrid"
+
+
+@dataclass
+class _Ranking:
+    hits: list[Hit] = field(default_factory=list)
+    stage: Stage = field(default_factory=Stage)
+
+
+class Searcher:
+    """Answers questions from snapshots. `embedder` is None where no model can be loaded; `no_model` says why."""
+
+    def __init__(self, embedder: Embedder | None, no_model: str = ""):
+        self.embedder, self.no_model = embedder, no_model
+
+    def search(self, snapshot: Snapshot, question: Question) -> Answer:
+        """The answer to `question`.
+
+        Raises:
+            InvalidRequest: the question asks for something that cannot be.
+            NotFound: the memory it wants similar ones of is not there.
+            EmbeddingUnavailable: it can only be answered by meaning, and its words cannot be turned into a vector.
+        """
+        started = time.perf_counter()
+        question = question.checked()
+        seen = question.seen()
+        depth = question.limit + len(seen) + DEPTH
+        semantic, keyword = _Ranking(), _Ranking()
+        if question.mode != "keyword":
+            semantic = self._semantic(snapshot, question, depth)
+        if question.mode != "semantic":
+            keyword = _keyword(snapshot, question, depth)
+        ranked = _fused(semantic.hits, keyword.hits, question.weights) if question.mode == "hybrid" else semantic.hits + keyword.hits
+        page, more = _page(ranked, seen, question.limit)
+        cursor = question.cursor_after(seen, [hit.identity for hit in page]) if more else None
+        return Answer(
+            [result(hit.tier, hit.part, hit.row, snapshot.terms) | {"score": hit.score, "scores": hit.scores} for hit in page],
+            {name: described(tier) for name, tier in snapshot.tiers.items()},
+            {"semantic": semantic.stage, "keyword": keyword.stage},
+            cursor,
+            _ms(started),
+            question.mode,
+        )
+
+    def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
+        started = time.perf_counter()
+        try:
+            vector, space, itself = self._vector(snapshot, question)
+        except EmbeddingUnavailable as error:
+            if question.mode == "semantic":
+                raise
+            return _Ranking(stage=Stage("unavailable", str(error)))
+        found: list[tuple[str, Part, np.ndarray, np.ndarray]] = []
+        for name, tier in snapshot.tiers.items():
+            for part in tier.parts:
+                held = part.vectors.get(space)
+                if held is not None and held.dimensions == len(vector):
+                    found.append((name, part, *held.nearest(vector, depth, question.filters.mask(part, snapshot.terms))))
+        hits = [
+            Hit(name, part, int(row), float(score), {"semantic": float(score)})
+            for name, part, rows, scores in found
+            for row, score in zip(rows, scores, strict=True)
+            if int(part.identity[row]) != itself
+        ]
+        hits.sort(key=lambda hit: (-hit.score, hit.identity))
+        hits = _distinct(hits)[:depth]
+        stage = Stage("answered", None, space, len(hits), took_ms=_ms(started))
+        if not found:
+            stage.why = f"no row has a vector of the space {space!r} yet"
+        return _Ranking(hits, stage)
+
+    def _vector(self, snapshot: Snapshot, question: Question) -> tuple[np.ndarray, str, int | None]:
+        """The unit vector that is asked with, its space, and the identity of the memory that is asked about."""
+        known = snapshot.dimensions()
+        if question.like is not None:
+            place = snapshot.find(question.like)
+            if place is None:
+                raise NotFound("memory", f"{question.like.system_id}/{question.like.kind}/{question.like.id}")
+            _, part, row = place
+            for space, held in part.vectors.items():
+                vector = held.of_row(row)
+                if vector is not None and question.space in (None, space):
+                    return vector, space, int(part.identity[row])
+            raise InvalidRequest("like", "this memory has no vector yet; expected one that is embedded, or ask with its words")
+        if question.vector is not None:
+            space = question.space or (self.embedder.space if self.embedder else next(iter(known), ""))
+            expected = known.get(space) or (self.embedder.dimensions if self.embedder and self.embedder.space == space else None)
+            if expected is None and known:
+                raise InvalidRequest("space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(known))}")
+            if expected is not None and len(question.vector) != expected:
+                raise InvalidRequest("vector", f"has {len(question.vector)} numbers; expected {expected}, the size of space {space!r}")
+            vector = np.array(question.vector, np.float64)
+            return (vector / np.linalg.norm(vector)).astype(np.float32), space, None
+        if self.embedder is None:
+            raise EmbeddingUnavailable(self.no_model)
+        if question.space not in (None, self.embedder.space):
+            raise InvalidRequest("space", f"words can be asked in {self.embedder.space!r} only; found {question.space!r}; or give a vector")
+        return self.embedder.embed([question.text or ""])[0], self.embedder.space, None
+
+
+def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
+    started = time.perf_counter()
+    numbers, scores = snapshot.keywords.search(question.text or "", question.filters, depth)
+    hits = []
+    for number, score in zip(numbers.tolist(), scores.tolist(), strict=True):
+        place = snapshot.row_of_number(number)
+        if place is not None:
+            hits.append(Hit(*place, score, {"keyword": score}))
+    stage = Stage("answered", None, None, len(hits), took_ms=_ms(started))
+    if snapshot.keyword_rows < snapshot.rows:
+        stage.why = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
+    return _Ranking(_distinct(hits), stage)
+
+
+def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float]) -> list[Hit]:
+    fused: dict[int, Hit] = {}
+    for hits, weight in ((semantic, weights[0]), (keyword, weights[1])):
+        for rank, hit in enumerate(hits, 1):
+            before = fused.get(hit.identity)
+            score = weight / (RRF_CONSTANT + rank) + (before.score if before else 0.0)
+            fused[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}))
+    return sorted((hit for hit in fused.values() if hit.score > 0), key=lambda hit: (-hit.score, hit.identity))
+
+
+def _distinct(hits: list[Hit]) -> list[Hit]:
+    """The first hit of each memory: tiers come hottest first among equals, so the newest form stands."""
+    return list({hit.identity: hit for hit in reversed(hits)}.values())[::-1]
+
+
+def _page(ranked: list[Hit], seen: np.ndarray, limit: int) -> tuple[list[Hit], bool]:
+    before = set(seen.tolist())
+    left = [hit for hit in ranked if hit.identity not in before]
+    return left[:limit], len(left) > limit
+
+
+def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
+    """One row as answers show it."""
+    coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
+    payload = part.payload.slice(row, 1).to_pylist()[0]
+    importance = float(part.importance[row])
+    return {
+        "system_id": coded["system_id"],
+        "kind": coded["kind"],
+        "id": payload["id"],
+        "text": payload["text"],
+        "tier": tier,
+        "event_day": part.day,
+        "occurred_at": at(int(part.occurred_us[row])),
+        "occurred_from": payload["occurred_from"],
+        "arrived_at": at(int(part.arrived_us[row])),
+        "project": coded["project"],
+        "namespace": coded["namespace"],
+        "category": coded["category"],
+        "source_type": coded["source_type"],
+        "session_id": payload["session_id"],
+        "importance": None if importance != importance else round(importance, 6),
+        "tags": payload["tags"] or [],
+        "upload_id": payload["upload_id"],
+    }
+
+
+def described(tier: TierView) -> dict[str, Any]:
+    """What an answer says of one tier."""
+    on_disk: list[date] = tier.days_on_disk
+    embedded = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
+    why = tier.why
+    if why is None and on_disk:
+        why = f"{len(on_disk)} days older than the hot window wait to be aged and are answered from disk"
+    return {
+        "state": _state(tier),
+        "why": why,
+        "version": tier.version,
+        "watermark": tier.watermark,
+        "rows": tier.rows,
+        "rows_with_vector": embedded,
+        "days_on_disk": len(on_disk),
+    }
+
+
+def _state(tier: TierView) -> str:
+    """answered, partial (still loading), stale (the table cannot be followed now), empty or unavailable."""
+    if tier.state == "unavailable" and tier.version is not None:
+        return "stale"
+    return {"ready": "answered", "loading": "partial"}.get(tier.state, tier.state)
+
+
+def at(microseconds: int) -> datetime:
+    """A time in UTC."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+def _ms(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

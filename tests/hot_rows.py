@@ -1,0 +1,64 @@
+"""Rows of the hot table for tests of serving: made from a few words each, committed to a real Delta table."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import as_stored
+from akosha_assets.lake.schemas import HOT
+from akosha_assets.lake.tables import Fence
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+SPACE = "test/space"
+DIMENSIONS = 16
+
+
+def unit(*seed: object) -> np.ndarray:
+    """A unit vector that is the same for the same seed."""
+    seeded = int.from_bytes(hashlib.sha256(repr(seed).encode()).digest()[:8], "little")
+    made = np.random.default_rng(seeded).normal(size=DIMENSIONS).astype(np.float32)
+    return made / np.linalg.norm(made)
+
+
+def memory(id: str, text: str, *, system: str = "laptop-ada", age: timedelta = timedelta(), **columns: Any) -> dict[str, Any]:
+    """One row of the hot table."""
+    occurred = NOW - age
+    row: dict[str, Any] = dict.fromkeys(HOT.schema.names)
+    row |= {
+        "system_id": system,
+        "kind": "conversation",
+        "id": id,
+        "event_day": occurred.date(),
+        "occurred_at": occurred,
+        "occurred_from": "column",
+        "text": text,
+        "project": "billing",
+        "tags": [],
+        "content_hash": int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little"),
+        "source_table": "conversations",
+        "upload_id": "u-1",
+        "object_key": "k",
+        "object_etag": "e",
+        "snapshot_at": NOW,
+        "arrived_at": NOW,
+        "batch_id": 1,
+        "parser_version": 1,
+        "vector": as_stored(unit(text)[None])[0],
+        "space": SPACE,
+    }
+    return row | columns
+
+
+def commit(lake: Lake, sequence: int, *rows: dict[str, Any]) -> int:
+    """`rows` are appended in one commit; returns the version."""
+    return lake.append("lifecycle/hot", pa.Table.from_pylist(list(rows), HOT.schema), Fence("test", sequence), {})
+
+
+def upsert(lake: Lake, sequence: int, *rows: dict[str, Any]) -> int:
+    """`rows` replace their older forms in one commit; returns the version."""
+    table = pa.Table.from_pylist(list(rows), HOT.schema)
+    return lake.upsert("lifecycle/hot", table, Fence("test", sequence), {}, only="true")

@@ -1,0 +1,142 @@
+"""The replica follows real Delta tables: what comes, goes, changes and ages."""
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.replica import Replica
+from tests.hot_rows import NOW, commit, memory, upsert
+
+
+@pytest.fixture
+def replica(lake: Lake) -> Iterator[Replica]:
+    made = Replica(lake, today=NOW.date)
+    yield made
+    made.stop()
+
+
+def texts(replica: Replica) -> list[str]:
+    return sorted(text for part in replica.snapshot.tiers["hot"].parts for text in part.payload["text"].to_pylist())
+
+
+def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) -> None:
+    replica.refresh()
+    tier = replica.snapshot.tiers["hot"]
+    assert (tier.state, tier.rows) == ("empty", 0)
+    assert "nothing was written" in (tier.why or "")
+
+
+def test_each_commit_is_served_after_the_next_look(lake: Lake, replica: Replica) -> None:
+    first = commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    second = commit(lake, 2, memory("b", "two"), memory("c", "three", age=timedelta(days=1)))
+    assert replica.reached_at(first) is not None
+    assert replica.reached_at(second) is None
+    replica.refresh()
+    assert texts(replica) == ["one", "three", "two"]
+    assert replica.reached_at(second) is not None
+    assert replica.snapshot.tiers["hot"].version == second
+    assert replica.snapshot.keyword_rows == 3
+
+
+def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "old words"), memory("b", "other"))
+    replica.refresh()
+    upsert(lake, 2, memory("a", "new words", snapshot_at=NOW + timedelta(hours=1)))
+    replica.refresh()
+    assert texts(replica) == ["new words", "other"]
+    assert replica.snapshot.keyword_rows == 2
+
+
+def test_a_deleted_day_is_gone_and_the_others_stay(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "today"), memory("b", "before", age=timedelta(days=2)))
+    replica.refresh()
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    table.delete(f"event_day = '{(NOW - timedelta(days=2)).date()}'")
+    replica.refresh()
+    assert texts(replica) == ["today"]
+    assert replica.snapshot.keyword_rows == 1
+
+
+def test_a_snapshot_taken_before_a_commit_does_not_change(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    before = replica.snapshot
+    commit(lake, 2, memory("b", "two"))
+    replica.refresh()
+    assert (before.rows, replica.snapshot.rows) == (1, 2)
+
+
+def test_days_older_than_the_window_are_served_from_disk(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("new", "today"), memory("old", "long ago", age=timedelta(days=30)))
+    replica.refresh()
+    tier = replica.snapshot.tiers["hot"]
+    assert {part.residence for part in tier.parts if part.day == NOW.date()} == {"memory"}
+    assert tier.days_on_disk == [(NOW - timedelta(days=30)).date()]
+    assert texts(replica) == ["long ago", "today"]
+    commit(lake, 2, memory("older", "long ago too", age=timedelta(days=30)))
+    upsert(lake, 3, memory("old", "changed long ago", age=timedelta(days=30), snapshot_at=NOW + timedelta(hours=1)))
+    replica.refresh()
+    assert texts(replica) == ["changed long ago", "long ago too", "today"]
+    assert tier.days_on_disk == replica.snapshot.tiers["hot"].days_on_disk
+
+
+def test_a_day_that_leaves_the_window_moves_to_disk(lake: Lake) -> None:
+    today = NOW.date()
+    replica = Replica(lake, today=lambda: today)
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    assert not replica.snapshot.tiers["hot"].days_on_disk
+    today += timedelta(days=lake.settings.hot_days + 1)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].days_on_disk == [NOW.date()]
+    assert texts(replica) == ["one"]
+    replica.stop()
+
+
+def test_many_small_commits_become_few_parts(lake: Lake, replica: Replica) -> None:
+    for sequence in range(1, 13):
+        commit(lake, sequence, memory(f"m{sequence}", f"text {sequence}"))
+        replica.refresh()
+    assert replica.snapshot.rows == 12
+    assert len(replica.snapshot.tiers["hot"].parts) <= 4
+
+
+def test_a_memory_is_found_by_its_identity(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"), memory("a", "same id elsewhere", system="laptop-bob"))
+    replica.refresh()
+    place = replica.snapshot.find(Identity("laptop-bob", "conversation", "a"))
+    assert place is not None
+    assert place[1].payload["text"][place[2]].as_py() == "same id elsewhere"
+    assert replica.snapshot.find(Identity("laptop-bob", "reflection", "a")) is None
+
+
+def test_two_replicas_of_one_home_use_folders_of_their_own(lake: Lake, replica: Replica) -> None:
+    other = Replica(lake)
+    assert other.folder != replica.folder
+    other.stop()
+
+
+def test_when_the_table_goes_away_the_last_state_is_served_and_says_so(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    commit(lake, 2, memory("b", "two"))
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    newest = max(table.file_uris(), key=lambda uri: os.stat(uri).st_mtime_ns)
+    moved = newest + ".away"
+    os.rename(newest, moved)
+    with pytest.raises(StoreUnavailable):
+        replica.refresh()
+    assert texts(replica) == ["one"]
+    assert replica.snapshot.tiers["hot"].state == "unavailable"
+    os.rename(moved, newest)
+    replica.refresh()
+    assert texts(replica) == ["one", "two"]
+    assert replica.snapshot.tiers["hot"].state == "ready"

@@ -1,0 +1,188 @@
+"""Questions to a replica of a real table: by words, by vector, both, filtered, paged."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder, as_stored
+from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
+from akosha_assets.lake.serving.query import Filters, Identity, Question
+from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.search import Answer, Searcher
+from akosha_assets.lake.settings import LakeSettings
+from tests import tiny_model
+from tests.hot_rows import NOW, SPACE, commit, memory, unit
+
+ROWS = [
+    memory("1", "Fixed ModuleNotFoundError in src/foo_bar/settings.py by installing the package", tags=["python", "import"]),
+    memory("2", "Postgres deadlock: lock timeout on the orders table", system="laptop-bob", project="orders", importance=0.9),
+    memory("3", "Redis eviction policy set to allkeys-lru", kind="reflection", importance=0.2),
+    memory("4", "connection refused by the billing gateway", age=timedelta(days=20), tags=["python"]),
+    memory("5", "The gateway refused the certificate", system="laptop-bob", vector=None, space=None),
+]
+
+
+@pytest.fixture
+def replica(lake: Lake) -> Iterator[Replica]:
+    made = Replica(lake, today=NOW.date)
+    commit(lake, 1, *ROWS)
+    made.refresh()
+    yield made
+    made.stop()
+
+
+def ask(replica: Replica, *, searcher: Searcher | None = None, **question: object) -> Answer:
+    return (searcher or Searcher(None, "no model here")).search(replica.snapshot, Question(**question))  # type: ignore[arg-type]
+
+
+def ids(answer: Answer) -> list[str]:
+    return [result["id"] for result in answer.results]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("deadlock", ["2"]),
+        ("modulenotfounderror", ["1"]),
+        ("foo_bar", ["1"]),
+        ("src/foo_bar/settings.py", ["1"]),
+        ("allkeys-lru", ["3"]),
+        ("module error", ["1"]),
+        ('"connection refused"', ["4"]),
+        ("evict*", ["3"]),
+        ("gateway -certificate", ["4"]),
+        ("+gateway +certificate", ["5"]),
+        ("project:orders", ["2"]),
+        ("gateway tag:python", ["4", "5", "1"]),
+        ("KeyError: deadlock", ["1", "2"]),
+        ("no-such-word-anywhere", []),
+        ("!!! ((", []),
+    ],
+)
+def test_words_find_what_holds_them(replica: Replica, text: str, expected: list[str]) -> None:
+    answer = ask(replica, text=text, mode="keyword")
+    assert sorted(ids(answer)) == sorted(expected)
+
+
+def test_a_vector_finds_the_nearest_first(replica: Replica) -> None:
+    answer = ask(replica, vector=tuple(unit(ROWS[2]["text"]).tolist()))
+    assert ids(answer)[0] == "3"
+    assert answer.results[0]["score"] == pytest.approx(1, abs=1e-3)
+    assert len(answer.results) == 4
+    assert answer.stages["semantic"].space == SPACE
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (Filters({"system_id": ("laptop-bob",)}), {"2"}),
+        (Filters({"system_id": ("laptop-bob", "laptop-ada")}), {"1", "2", "3", "4"}),
+        (Filters({"system_id": ("nobody",)}), set()),
+        (Filters({"kind": ("reflection",)}), {"3"}),
+        (Filters({"project": ("orders",)}), {"2"}),
+        (Filters(tags=("python",)), {"1", "4"}),
+        (Filters(tags=("python", "import")), {"1"}),
+        (Filters(importance_min=0.5), {"2"}),
+        (Filters(since=NOW - timedelta(days=1)), {"1", "2", "3"}),
+        (Filters(until=NOW - timedelta(days=1)), {"4"}),
+    ],
+)
+def test_filters_hold_before_ranking_in_both_rankings(replica: Replica, filters: Filters, expected: set[str]) -> None:
+    by_meaning = ask(replica, vector=tuple(unit("anything").tolist()), filters=filters)
+    assert set(ids(by_meaning)) == expected
+    by_words = ask(replica, text="fixed deadlock eviction refused", mode="keyword", filters=filters)
+    assert set(ids(by_words)) - {"5"} == expected
+
+
+def test_like_finds_others_than_itself(replica: Replica) -> None:
+    answer = ask(replica, like=Identity("laptop-ada", "conversation", "1"))
+    assert set(ids(answer)) == {"2", "3", "4"}
+    with pytest.raises(NotFound):
+        ask(replica, like=Identity("laptop-ada", "conversation", "99"))
+    with pytest.raises(InvalidRequest, match="no vector"):
+        ask(replica, like=Identity("laptop-bob", "conversation", "5"))
+
+
+def test_without_a_model_hybrid_says_that_meaning_is_missing_and_semantic_refuses(replica: Replica) -> None:
+    answer = ask(replica, text="deadlock")
+    assert ids(answer) == ["2"]
+    assert (answer.stages["semantic"].state, answer.stages["semantic"].why) == ("unavailable", "no model here")
+    assert answer.stages["keyword"].state == "answered"
+    with pytest.raises(EmbeddingUnavailable, match="no model here"):
+        ask(replica, text="deadlock", mode="semantic")
+
+
+def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) -> None:
+    model = tiny_model.make(tmp_path / "model")
+    embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
+    said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
+    rows = [memory(str(i), text, space=embedder.space, vector=as_stored(embedder.embed([text]))[0]) for i, text in enumerate(said)]
+    commit(lake, 1, *rows)
+    replica = Replica(lake)
+    replica.refresh()
+    answer = ask(replica, searcher=Searcher(embedder), text="postgres lock")
+    assert ids(answer)[0] == "0"
+    assert set(answer.results[0]["scores"]) == {"semantic", "keyword"}
+    only_words = ask(replica, searcher=Searcher(embedder), text="redis", weights=(0.0, 1.0))
+    assert ids(only_words) == ["1"]
+    replica.stop()
+
+
+def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake, replica: Replica) -> None:
+    commit(lake, 2, *[memory(f"p{i}", f"page {i}") for i in range(25)])
+    replica.refresh()
+    asked = {"vector": tuple(unit("page").tolist()), "limit": 7}
+    seen: list[str] = []
+    cursor = None
+    for sequence in range(3, 20):
+        answer = ask(replica, cursor=cursor, **asked)
+        seen += ids(answer)
+        cursor = answer.cursor
+        commit(lake, sequence, memory(f"new{sequence}", f"new {sequence}"))
+        replica.refresh()
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen))
+    assert {f"p{i}" for i in range(25)} <= set(seen)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ({}, "just one of query, vector and like"),
+        ({"text": "a", "vector": (1.0,)}, "found query and vector"),
+        ({"text": "a", "mode": "psychic"}, "expected one of hybrid, semantic, keyword"),
+        ({"text": "  "}, "not all blank"),
+        ({"text": "a", "limit": 0}, "expected 1 to 100"),
+        ({"vector": (1.0, 2.0)}, "has 2 numbers; expected 16"),
+        ({"vector": (0.0,) * 16}, "all zeros"),
+        ({"vector": (float("nan"),) * 16}, "not finite"),
+        ({"vector": (1.0,) * 16, "space": "other"}, "expected one of test/space"),
+        ({"vector": (1.0,) * 16, "mode": "keyword"}, "keyword search needs query"),
+        ({"text": "a", "mode": "keyword", "cursor": "%%%"}, "is not a cursor"),
+        ({"text": "a", "mode": "keyword", "cursor": "QUJD"}, "is not a cursor"),
+        ({"text": "a", "mode": "keyword", "weights": (0.0, 0.0)}, "not both 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_what_was_expected(replica: Replica, question: dict[str, object], expected: str) -> None:
+    with pytest.raises(InvalidRequest, match=expected):
+        ask(replica, **question)
+
+
+def test_a_cursor_of_another_question_is_refused(replica: Replica) -> None:
+    answer = ask(replica, text="the", mode="keyword", limit=1)
+    assert answer.cursor is not None
+    with pytest.raises(InvalidRequest, match="belongs to another question"):
+        ask(replica, text="a", mode="keyword", cursor=answer.cursor)
+
+
+def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> None:
+    replica = Replica(Lake(settings))
+    replica.refresh()
+    answer = ask(replica, text="anything")
+    assert answer.results == []
+    assert answer.tiers["hot"]["state"] == "empty"
+    replica.stop()
