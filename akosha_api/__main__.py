@@ -1,0 +1,36 @@
+"""`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0."""
+
+import argparse
+import logging
+import signal
+import sys
+
+import uvicorn
+
+from akosha_api.app import create_app
+from akosha_api.settings import ApiSettings
+from akosha_assets.lake.settings import LakeSettings
+
+
+def main() -> None:
+    """Run the service with the settings of the environment and the options given."""
+    settings = ApiSettings()
+    parser = argparse.ArgumentParser(prog="python -m akosha_api", description="Serve the lake over HTTP.")
+    parser.add_argument("--host", default=settings.host, help="address to listen on (AKOSHA_API_HOST)")
+    parser.add_argument("--port", default=settings.port, type=int, help="port to listen on (AKOSHA_API_PORT)")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = settings.model_copy(update={"host": given.host, "port": given.port})
+    # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(
+        create_app(LakeSettings(), settings),
+        host=settings.host,
+        port=settings.port,
+        timeout_graceful_shutdown=settings.drain_seconds,
+        access_log=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

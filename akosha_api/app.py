@@ -1,0 +1,74 @@
+"""Assembles the service: routes, error table, and a lifespan that opens one lake and starts one replica."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from fastapi import FastAPI, Request, Response
+
+from akosha_api import errors
+from akosha_api.models import Problem
+from akosha_api.routes import health, memories, search, systems, uploads
+from akosha_api.serving import Pool, Serving
+from akosha_api.settings import ApiSettings
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder
+from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.search import Searcher
+from akosha_assets.lake.settings import LakeSettings
+
+logger = logging.getLogger(__name__)
+
+PROBLEMS: dict[int | str, dict[str, object]] = {
+    status: {"model": Problem, "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status in (404, 422, 503)
+}
+
+
+def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
+    """The service over the lake of `lake_settings`. Nothing is opened before it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        lake = Lake(lake_settings)
+        replica = Replica(lake, poll_seconds=settings.poll_seconds)
+        pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
+        app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, datetime.now(UTC))
+        replica.start()
+        try:
+            yield
+        finally:
+            app.state.serving.close()
+
+    app = FastAPI(
+        title="Akosha",
+        description="Search over the memories of a fleet. Every error is an RFC 9457 problem document.",
+        version="1",
+        lifespan=lifespan,
+        responses=PROBLEMS,
+    )
+    errors.install(app)
+    app.middleware("http")(_request_id)
+    for router in (search.router, memories.router, systems.router, uploads.router, health.router):
+        app.include_router(router)
+    return app
+
+
+def searcher(settings: LakeSettings) -> Searcher:
+    """A searcher with the model of the settings, or one that says why there is none."""
+    try:
+        return Searcher(Embedder.load(settings, threads=1))
+    except EmbeddingUnavailable as error:
+        logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
+        return Searcher(None, str(error))
+
+
+async def _request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    given = request.headers.get("x-request-id", "")
+    request.state.request_id = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else uuid.uuid4().hex
+    response = await call_next(request)
+    response.headers["X-Request-Id"] = request.state.request_id
+    return response

@@ -1,0 +1,110 @@
+"""Every error a caller can meet, in one shape (RFC 9457 problem details), and the one table from error class to status."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from akosha_assets.lake.errors import (
+    EmbeddingUnavailable,
+    InvalidRequest,
+    LakeError,
+    LedgerMismatch,
+    NotFound,
+    StoreUnavailable,
+    TransientError,
+)
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Overloaded(Exception):
+    """As many searches wait as may wait."""
+
+    def __init__(self, waiting: int):
+        super().__init__(f"{waiting} searches wait already; ask again in a second")
+
+
+class TooSlow(Exception):
+    """The answer took longer than a caller waits."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"no answer within {seconds:g} s; narrow the question with filters or a shorter time range")
+
+
+# The first class that fits decides, so a subclass stands before its base.
+STATUS: tuple[tuple[type[Exception], int, str], ...] = (
+    (InvalidRequest, 422, "invalid-request"),
+    (NotFound, 404, "not-found"),
+    (EmbeddingUnavailable, 503, "embedding-unavailable"),
+    (StoreUnavailable, 503, "store-unavailable"),
+    (TransientError, 503, "try-again"),
+    (LedgerMismatch, 503, "ledger-mismatch"),
+    (Overloaded, 503, "overloaded"),
+    (TooSlow, 504, "too-slow"),
+    (LakeError, 500, "lake-error"),
+)
+RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "try-again": "5"}
+
+
+def problem(
+    request: Request, status: int, name: str, detail: str, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """A problem document. `errors` names each field at fault: field, message."""
+    body: dict[str, Any] = {
+        "type": f"urn:akosha:problem:{name}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.url.path,
+        "errors": list(errors),
+    }
+    if request_id := getattr(request.state, "request_id", None):
+        body["request_id"] = request_id
+    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
+    return JSONResponse(body, status, retry | (headers or {}), MEDIA_TYPE)
+
+
+def _known(request: Request, error: Exception) -> JSONResponse:
+    status, name = next((status, name) for kind, status, name in STATUS if isinstance(error, kind))
+    if status >= 500:
+        logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})
+    fields = [{"field": error.field, "message": str(error)}] if isinstance(error, InvalidRequest) else []
+    return problem(request, status, name, str(error), fields)
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        {"field": ".".join(str(step) for step in item["loc"] if step != "body") or "body", "message": item["msg"]}
+        for item in error.errors()
+    ]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5])
+    return problem(request, 422, "invalid-request", detail, fields)
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return problem(request, error.status_code, name, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
+    return problem(request, 500, "internal-error", f"{type(error).__name__}; the log of the service says more")
+
+
+def install(app: FastAPI) -> None:
+    """Every error of `app` is answered with a problem document."""
+    for kind, _, _ in STATUS:
+        app.add_exception_handler(kind, _known)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,217 @@
+"""Bodies of requests and answers, as OpenAPI shows them."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from akosha_assets.lake.serving.query import Filters, Identity, Question
+from akosha_assets.lake.serving.search import Answer
+
+OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
+
+
+class Like(BaseModel):
+    """The memory to find similar ones of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system_id: str
+    kind: str
+    id: str
+
+
+class Weights(BaseModel):
+    """How much each ranking counts in hybrid mode."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    semantic: float = 1.0
+    keyword: float = 1.0
+
+
+class SearchRequest(BaseModel):
+    """One question: just one of `query`, `vector` and `like`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"query": "ModuleNotFoundError when the worker starts", "limit": 5},
+                {"query": '"connection refused" project:billing', "mode": "keyword", "since": "2026-11-01T00:00:00Z"},
+                {"like": {"system_id": "laptop-ada", "kind": "reflection", "id": "r-1"}, "limit": 3},
+            ]
+        },
+    )
+
+    query: Annotated[str | None, Field(description='Words. In keyword ranking: "a phrase", prefix*, field:value, +must, -must_not.')] = None
+    vector: Annotated[list[float] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")] = None
+    like: Annotated[Like | None, Field(description="A stored memory to find similar ones of.")] = None
+    mode: Annotated[Literal["hybrid", "semantic", "keyword"], Field(description="How to rank.")] = "hybrid"
+    space: Annotated[str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")] = None
+    limit: Annotated[int, Field(ge=1, le=100, description="Results of one page.")] = 10
+    cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
+    system_id: OneOrMore | None = None
+    project: OneOrMore | None = None
+    kind: OneOrMore | None = None
+    namespace: OneOrMore | None = None
+    category: OneOrMore | None = None
+    source_type: OneOrMore | None = None
+    tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
+    importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
+    since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
+    until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
+    weights: Weights = Weights()
+
+    def question(self) -> Question:
+        """The question in the lake's words."""
+        given = {name: getattr(self, name) for name in ("system_id", "project", "kind", "namespace", "category", "source_type")}
+        equals = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in given.items() if value is not None}
+        return Question(
+            text=self.query,
+            vector=None if self.vector is None else tuple(self.vector),
+            like=None if self.like is None else Identity(self.like.system_id, self.like.kind, self.like.id),
+            mode=self.mode,
+            space=self.space,
+            limit=self.limit,
+            cursor=self.cursor,
+            filters=Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min),
+            weights=(self.weights.semantic, self.weights.keyword),
+        )
+
+
+class Memory(BaseModel):
+    """One stored memory."""
+
+    system_id: str
+    kind: str
+    id: str
+    text: str
+    tier: Annotated[str, Field(description="hot, warm or cold.")]
+    event_day: date
+    occurred_at: datetime
+    occurred_from: Annotated[str, Field(description="How occurred_at was derived.")]
+    arrived_at: datetime
+    project: str | None
+    namespace: str | None
+    category: str | None
+    source_type: str | None
+    session_id: str | None
+    importance: float | None
+    tags: list[str]
+    upload_id: str | None
+
+
+class FullMemory(Memory):
+    """One stored memory with all the table holds of it."""
+
+    attributes: Annotated[dict[str, Any] | None, Field(description="Minor columns of the source.")] = None
+    provenance: Annotated[dict[str, Any], Field(description="The upload, object and snapshot that its present form came from.")]
+    has_vector: bool
+    space: str | None
+
+
+class Result(Memory):
+    """A memory with its rank's score."""
+
+    score: Annotated[float, Field(description="Cosine (semantic), BM25 (keyword) or reciprocal rank sum (hybrid).")]
+    scores: Annotated[dict[str, float], Field(description="Score in each ranking that found it.")]
+
+
+class TierState(BaseModel):
+    """What one tier contributed."""
+
+    state: Annotated[str, Field(description="answered, partial (still loading), stale, empty or unavailable.")]
+    why: str | None
+    version: Annotated[int | None, Field(description="Table version the answer shows.")]
+    watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")]
+    rows: int
+    rows_with_vector: int
+    days_on_disk: int
+
+
+class StageState(BaseModel):
+    """What one ranking did."""
+
+    state: Annotated[str, Field(description="answered, skipped (not asked for) or unavailable.")]
+    why: str | None
+    space: str | None
+    candidates: int
+    approximate: bool
+    took_ms: float
+
+
+class SearchResponse(BaseModel):
+    """One page, and how whole it is."""
+
+    results: list[Result]
+    tiers: dict[str, TierState]
+    stages: dict[str, StageState]
+    mode: str
+    cursor: Annotated[str | None, Field(description="Give it with the same question for the next page; null on the last.")]
+    took_ms: float
+
+    @classmethod
+    def of(cls, answer: Answer) -> "SearchResponse":
+        """The answer as the outside sees it."""
+        return cls.model_validate(answer, from_attributes=True)
+
+
+class System(BaseModel):
+    """One Session-Buddy instance with memories in the lake."""
+
+    system_id: str
+    memories: int
+    first_occurred_at: datetime
+    last_occurred_at: datetime
+    last_arrived_at: datetime
+
+
+class SystemList(BaseModel):
+    """Systems in order of their ids."""
+
+    systems: list[System]
+    cursor: str | None
+
+
+class Upload(BaseModel):
+    """The receipt of one upload."""
+
+    upload_id: str
+    system_id: str
+    state: Annotated[str, Field(description="arriving, waiting, claimed, ingested or quarantined.")]
+    bytes: int
+    snapshot_at: datetime
+    seen_at: datetime
+    claimed_at: datetime | None
+    ingested_at: datetime | None
+    searchable_at: Annotated[datetime | None, Field(description="Since when this process serves it; null while it does not.")]
+    attempts: int
+    reason: Annotated[str | None, Field(description="Why it is in quarantine, as a code.")]
+    message: str | None
+    rows_read: int | None
+    new_rows: int | None
+    changed_rows: int | None
+    unchanged_rows: int | None
+    absent_rows: int | None
+    counts: Annotated[dict[str, Any] | None, Field(description="Rows by kind, and what was left out.")]
+    hot_version: int | None
+
+
+class UploadList(BaseModel):
+    """Uploads, newest first."""
+
+    uploads: list[Upload]
+    cursor: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details: every error has this shape."""
+
+    type: Annotated[str, Field(examples=["urn:akosha:problem:invalid-request"])]
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: Annotated[list[dict[str, Any]], Field(description="Each field at fault: field, message.")]
+    request_id: str | None = None

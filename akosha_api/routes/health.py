@@ -1,0 +1,39 @@
+"""`/health` says how the process does; `/ready` whether a load balancer should send it questions."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from akosha_api.dependencies import ServingDep
+from akosha_assets.lake.serving.search import described
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health")
+async def health(serving: ServingDep) -> dict[str, Any]:
+    """`ok`, or `degraded` with the reasons; 200 either way, since the process answers."""
+    snapshot = serving.replica.snapshot
+    reasons = [f"{name}: {tier.why}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable"]
+    if serving.searcher.embedder is None:
+        reasons.append(f"semantic search by words: {serving.searcher.no_model}")
+    silent = serving.replica.silent_seconds()
+    if silent > serving.settings.stale_seconds:
+        reasons.append(f"replica: the tables were last looked at {silent:.0f} s ago; expected every {serving.settings.poll_seconds:g} s")
+    return {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "tiers": {name: described(tier) for name, tier in snapshot.tiers.items()},
+        "keyword_rows": snapshot.keyword_rows,
+        "uptime_seconds": round(serving.uptime_seconds, 1),
+    }
+
+
+@router.get("/ready")
+async def ready(serving: ServingDep, response: Response) -> dict[str, Any]:
+    """200 once the tables were loaded for the first time, 503 before."""
+    waiting = [name for name, tier in serving.replica.snapshot.tiers.items() if tier.state == "loading"]
+    if waiting:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    return {"ready": not waiting, "loading": waiting}

@@ -1,0 +1,50 @@
+"""`GET /api/v1/uploads` and `/{upload}`: the ledger's receipts, and since when the upload's memories can be found here."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from akosha_api import cursors
+from akosha_api.dependencies import ServingDep
+from akosha_api.models import Upload, UploadList
+from akosha_api.serving import Serving
+from akosha_assets.lake.errors import InvalidRequest
+
+router = APIRouter(prefix="/api/v1", tags=["uploads"])
+
+
+@router.get("/uploads")
+async def list_uploads(
+    serving: ServingDep,
+    state: Annotated[str | None, Query(description="arriving, waiting, claimed, ingested, quarantined or incomplete.")] = None,
+    system_id: Annotated[str | None, Query()] = None,
+    reason: Annotated[str | None, Query(description="Reason code of a quarantine.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=500, description="`cursor` of the page before.")] = None,
+) -> UploadList:
+    """Uploads, newest first."""
+    after = cursors.decoded(cursor)
+    if after is not None and not after.isdecimal():
+        raise InvalidRequest("cursor", "is the cursor of another list; expected that of a page of uploads")
+    page = await serving.pool.run(
+        lambda: serving.ledger().uploads(
+            state=state, system_id=system_id, reason=reason, limit=limit, cursor=None if after is None else int(after)
+        )
+    )
+    return UploadList(uploads=[_receipt(serving, row) for row in page.uploads], cursor=cursors.encoded(page.cursor))
+
+
+@router.get("/uploads/{upload_id}")
+async def read_upload(upload_id: str, serving: ServingDep) -> Upload:
+    """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts."""
+    return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id)))
+
+
+def _receipt(serving: Serving, row: Any) -> Upload:
+    version, ingested_at = row.hot_version, row.ingested_at
+    reached = serving.replica.reached_at(version) if version is not None else None
+    # A replica that started later found it there already.
+    searchable_at = None if reached is None else max(reached, ingested_at or datetime.min.replace(tzinfo=UTC))
+    stored = {name: getattr(row, name) for name in Upload.model_fields if name != "searchable_at"}
+    return Upload(**stored, searchable_at=searchable_at)

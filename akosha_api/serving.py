@@ -1,0 +1,89 @@
+"""What the routes share: the replica, the searcher, and a bounded pool of threads that searches run in."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TypeVar
+
+from akosha_api.errors import Overloaded, TooSlow
+from akosha_api.settings import ApiSettings
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.search import Searcher
+
+T = TypeVar("T")
+
+
+class Pool:
+    """Runs `threads` calls at a time, lets `queue` more wait, and refuses the next."""
+
+    def __init__(self, threads: int, queue: int, seconds: float):
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
+        self._most, self._seconds = threads + queue, seconds
+        self._under_way = 0
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """What `call` returns.
+
+        Raises:
+            Overloaded: as many calls wait as may wait.
+            TooSlow: it did not return in time; its thread is free once it does.
+        """
+        if self._under_way >= self._most:
+            raise Overloaded(self._under_way)
+        self._under_way += 1
+        future = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        future.add_done_callback(self._done)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._seconds)
+        except TimeoutError as error:
+            raise TooSlow(self._seconds) from error
+
+    def _done(self, future: "asyncio.Future[T]") -> None:
+        self._under_way -= 1
+        if not future.cancelled():
+            # A caller that left does not read the outcome; asking for it here keeps the loop from warning of that.
+            future.exception()
+
+    def close(self) -> None:
+        """No call waits any more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Everything a request needs."""
+
+    lake: Lake
+    settings: ApiSettings
+    replica: Replica
+    searcher: Searcher
+    pool: Pool
+    started_at: datetime
+    _opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger.open(self.lake.settings)
+
+    def ledger(self) -> Ledger:
+        """The ledger, opened when first asked for: search does without it."""
+        with self._opening:
+            return self._ledger
+
+    def close(self) -> None:
+        """Nothing of this is open any more."""
+        self.pool.close()
+        self.replica.stop()
+        if "_ledger" in self.__dict__:
+            self._ledger.close()
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Seconds since the service started."""
+        return (datetime.now(UTC) - self.started_at).total_seconds()

@@ -1,0 +1,22 @@
+"""Settings of the HTTP service alone: environment variables `AKOSHA_API_…`. Those of the lake are in `lake/settings.py`."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """Where the service listens and what one request may cost."""
+
+    model_config = SettingsConfigDict(env_prefix="AKOSHA_API_", frozen=True, extra="ignore")
+
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")] = 8682
+    poll_seconds: Annotated[float, Field(gt=0, le=60, description="Seconds between two looks for new commits.")] = 0.5
+    search_threads: Annotated[int, Field(ge=1, le=64, description="Searches that run at the same time.")] = 2
+    search_queue: Annotated[int, Field(ge=1, description="Searches that may wait for a thread; one more is answered 503.")] = 64
+    search_seconds: Annotated[float, Field(gt=0, description="Seconds a caller waits for an answer before it is 504.")] = 10.0
+    body_max_bytes: Annotated[int, Field(ge=1024, description="Bytes of one request body at most.")] = 1024 * 1024
+    stale_seconds: Annotated[float, Field(gt=0, description="Seconds without a look at the tables after which health is degraded.")] = 30.0
+    drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5

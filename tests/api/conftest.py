@@ -1,0 +1,46 @@
+"""A service on a port of its own, over the test's lake."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from akosha_api.app import create_app
+from akosha_api.settings import ApiSettings
+from akosha_assets.lake.catalog import Lake
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., httpx.Client]]:
+    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready."""
+    started: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
+
+    def start(lake: Lake, **settings: object) -> httpx.Client:
+        app = create_app(lake.settings, ApiSettings(**{"poll_seconds": 0.05} | settings))  # type: ignore[arg-type]
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        started.append((server, thread, client))
+        until(lambda: client.get("/ready").status_code == 200)
+        return client
+
+    yield start
+    for server, thread, client in started:
+        client.close()
+        server.should_exit = True
+        thread.join()
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Returns once `condition` holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")

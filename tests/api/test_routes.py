@@ -1,0 +1,132 @@
+"""The service over a real table: answers, and every error in one shape."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
+from tests.hot_rows import commit, memory, unit
+
+ROWS = [
+    memory("r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'),
+    memory("2", "Redis eviction policy", kind="reflection"),
+    memory("3", "Certificate expired on the gateway", age=timedelta(days=30)),
+]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    commit(made, 1, *ROWS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
+    return serve(lake)
+
+
+def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> None:
+    answer = client.post("/api/v1/search", json={"query": "deadlock", "limit": 3}).json()
+    (result,) = answer["results"]
+    assert {"system_id": "laptop-bob", "kind": "conversation", "id": "r/1", "tier": "hot", "project": "billing"}.items() <= result.items()
+    assert result["text"] == "Postgres deadlock on the orders table"
+    assert result["occurred_at"].endswith("Z")
+    assert answer["tiers"]["hot"]["state"] == "answered"
+    assert "answered from disk" in answer["tiers"]["hot"]["why"]
+    assert answer["stages"]["semantic"]["state"] == "unavailable"
+    assert answer["stages"]["keyword"]["state"] == "answered"
+
+
+def test_a_vector_and_a_stored_memory_can_be_asked_with(client: httpx.Client) -> None:
+    found = client.post("/api/v1/search", json={"vector": unit(ROWS[1]["text"]).tolist(), "limit": 1}).json()
+    assert found["results"][0]["id"] == "2"
+    like = {"system_id": "laptop-ada", "kind": "reflection", "id": "2"}
+    assert len(client.post("/api/v1/search", json={"like": like}).json()["results"]) == 2
+
+
+def test_pages_follow_the_cursor_to_the_end(client: httpx.Client) -> None:
+    question: dict[str, Any] = {"vector": unit("x").tolist(), "limit": 2}
+    first = client.post("/api/v1/search", json=question).json()
+    second = client.post("/api/v1/search", json=question | {"cursor": first["cursor"]}).json()
+    assert (len(first["results"]), len(second["results"]), second["cursor"]) == (2, 1, None)
+
+
+def test_one_memory_is_read_with_its_provenance(client: httpx.Client) -> None:
+    found = client.get("/api/v1/memories/laptop-bob/conversation/r/1").json()
+    assert found["attributes"] == {"turns": 3}
+    assert found["provenance"]["object_key"] == "k"
+    assert (found["has_vector"], found["space"]) == (True, "test/space")
+
+
+def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
+    first = client.get("/api/v1/systems", params={"limit": 1}).json()
+    assert [(system["system_id"], system["memories"]) for system in first["systems"]] == [("laptop-ada", 2)]
+    second = client.get("/api/v1/systems", params={"limit": 1, "cursor": first["cursor"]}).json()
+    assert [system["system_id"] for system in second["systems"]] == ["laptop-bob"]
+
+
+def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) -> None:
+    health = client.get("/health")
+    assert health.status_code == 200
+    assert health.json()["status"] == "degraded"
+    assert "akosha model fetch" in " ".join(health.json()["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({}, 422, "just one of query, vector and like"),
+        ({"query": "a", "mode": "psychic"}, 422, "'hybrid', 'semantic' or 'keyword'"),
+        ({"vector": [1.0, 2.0]}, 422, "has 2 numbers; expected 16"),
+        ({"query": "a", "cursor": "nonsense!"}, 422, "is not a cursor"),
+        ({"query": "a", "limit": 1000}, 422, "less than or equal to 100"),
+        ({"query": "a", "since": "2026-01-01T00:00:00"}, 422, "timezone"),
+        ({"query": "a", "colour": "red"}, 422, "colour"),
+        ({"query": "a", "mode": "semantic"}, 503, "akosha model fetch"),
+        ({"like": {"system_id": "x", "kind": "y", "id": "z"}}, 404, "no memory 'x/y/z'"),
+    ],
+)
+def test_every_refusal_is_a_problem_that_says_what_was_expected(client: httpx.Client, body: Any, status: int, said: str) -> None:
+    assert_problem(client.post("/api/v1/search", json=body), status, said)
+
+
+def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
+    assert_problem(client.get("/nowhere"), 404, "Not Found")
+    assert_problem(client.get("/api/v1/search"), 405, "Method Not Allowed")
+    assert_problem(client.post("/api/v1/search", content=b"{", headers={"Content-Type": "application/json"}), 422, "JSON")
+    assert_problem(client.get("/api/v1/memories/a/b/c"), 404, "no memory 'a/b/c'")
+    assert_problem(client.get("/api/v1/systems", params={"cursor": "QUJD"}), 422, "is not a cursor")
+    assert_problem(client.get("/api/v1/uploads", params={"state": "lost"}), 422, "is not a state")
+    assert_problem(client.get("/api/v1/uploads/none"), 404, "no upload 'none'")
+
+
+def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
+    assert client.get("/health", headers={"X-Request-Id": "abc"}).headers["X-Request-Id"] == "abc"
+    assert client.get("/nowhere", headers={"X-Request-Id": "abc"}).json()["request_id"] == "abc"
+
+
+def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["components"]["schemas"]["SearchRequest"]["examples"]
+    responses = document["paths"]["/api/v1/search"]["post"]["responses"]
+    assert "application/problem+json" in responses["422"]["content"]
+
+
+def test_a_new_commit_is_found_without_asking_for_it(client: httpx.Client, lake: Lake) -> None:
+    commit(lake, 2, memory("4", "kubernetes oomkilled", system="laptop-eve"))
+    until(lambda: client.post("/api/v1/search", json={"query": "oomkilled"}).json()["results"])
+
+
+def assert_problem(response: Any, status: int, said: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert {"type", "title", "status", "detail", "instance", "errors", "request_id"} == set(problem)
+    assert problem["status"] == status
+    assert said in problem["detail"]
