@@ -1,10 +1,13 @@
-"""Rows become database files: a filled copy of an empty Session-Buddy database, byte for byte a file that DuckDB wrote.
+"""Rows become gzipped database files: a filled copy of an empty Session-Buddy database, written by DuckDB itself.
 
 The empty databases are made from `reflection.sql` and `knowledge_graph.sql`. Rows come from `rows.py`.
 """
 
+import mmap
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +15,7 @@ from typing import Any, Literal, Self
 
 import duckdb
 import pyarrow as pa
+from isal import igzip
 
 from akosha_assets.fleet.rows import Row
 
@@ -42,10 +46,6 @@ class Renderer:
         self._folder = tempfile.TemporaryDirectory(prefix="akosha-fleet-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
         self._scratch = Path(self._folder.name)
         self._connection = duckdb.connect(config={"threads": 1, "temp_directory": str(self._scratch)})
-        self._empty: dict[Database, bytes] = {}
-        self._columns: dict[str, pa.Schema] = {}
-        for database in DATABASES:
-            self._empty[database] = self._make_empty(database)
 
     def __enter__(self) -> Self:
         return self
@@ -54,68 +54,90 @@ class Renderer:
         self._connection.close()
         self._folder.cleanup()
 
-    def tables(self, database: Database) -> list[str]:
-        """Names of the tables of `database`, those that others refer to first."""
-        return [name.split(".", 1)[1] for name in self._columns if name.startswith(f"{database}.")]
-
     def render(self, database: Database, tables: Mapping[str, Sequence[Row]]) -> bytes:
-        """The file of `database` with exactly these rows.
+        """The file of `database` with exactly these rows, gzipped.
 
         Raises:
             ValueError: a table or column is named that Session-Buddy does not have.
         """
-        if unknown := set(tables) - set(self.tables(database)):
-            raise ValueError(f"{database} has no tables {sorted(unknown)}; it has {self.tables(database)}")
+        empty = blank(database)
+        if unknown := set(tables) - set(empty.tables):
+            raise ValueError(f"{database} has no tables {sorted(unknown)}; it has {sorted(empty.tables)}")
         path = self._scratch / f"{database}.duckdb"
-        path.write_bytes(self._empty[database])
-        self._connection.execute(f"ATTACH '{path}' AS made (RECOVERY_MODE NO_WAL_WRITES)")
+        path.write_bytes(empty.data)
+        if filled := [name for name in empty.tables if tables.get(name)]:
+            # One registration for all tables: each costs as much as an insert.
+            self._connection.register(
+                "arriving", pa.table({name: _nested(_arrow(name, empty.tables[name], tables[name])) for name in filled})
+            )
+            self._connection.execute(f"ATTACH '{path}' AS made (RECOVERY_MODE NO_WAL_WRITES)")
+            try:
+                self._insert(filled)
+                self._connection.execute("CHECKPOINT made")
+            finally:
+                self._connection.execute("DETACH made")
+        return _compressed(path)
+
+    def _insert(self, filled: Sequence[str]) -> None:
+        self._connection.execute("BEGIN")
         try:
-            self._connection.execute("BEGIN")
-            for name in self.tables(database):
-                if rows := tables.get(name):
-                    self._connection.register("arriving", self._arrow(database, name, rows))
-                    self._connection.execute(f'INSERT INTO made."{name}" SELECT * FROM arriving')
-            self._connection.execute("COMMIT")
-            self._connection.execute("CHECKPOINT made")
+            for name in filled:
+                self._connection.execute(
+                    f'INSERT INTO made."{name}" SELECT unnest(one) FROM (SELECT unnest("{name}") AS one FROM arriving)'
+                )
         except duckdb.Error:
             self._connection.execute("ROLLBACK")
             raise
-        finally:
-            self._connection.execute("DETACH made")
-        return path.read_bytes()
+        self._connection.execute("COMMIT")
 
     def empty(self) -> bytes:
-        """A database without any table, as a snapshot of a machine on its first day is."""
+        """A gzipped database without any table, as a snapshot of a machine on its first day is."""
         path = self._scratch / "no-tables.duckdb"
         path.unlink(missing_ok=True)
         self._connection.execute(f"ATTACH '{path}' AS bare (STORAGE_VERSION 'v2.0.0')")
         self._connection.execute("CHECKPOINT bare")
         self._connection.execute("DETACH bare")
-        return path.read_bytes()
+        return _compressed(path)
 
-    def _make_empty(self, database: Database) -> bytes:
-        path = self._scratch / f"{database}.empty.duckdb"
-        self._connection.execute(f"ATTACH '{path}' AS blank (STORAGE_VERSION 'v2.0.0')")
-        self._connection.execute("USE blank")
-        self._connection.execute((files("akosha_assets.fleet") / f"{database}.sql").read_text("utf-8"))
-        described = self._connection.execute(
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """The bytes of a database with all its tables and no rows, and the columns by table, referred-to tables first."""
+
+    data: bytes
+    tables: dict[str, pa.Schema]
+
+
+@cache
+def blank(database: Database) -> Blank:
+    """The blank `database`, made once per process."""
+    with tempfile.TemporaryDirectory(prefix="akosha-fleet-") as folder, duckdb.connect() as connection:
+        path = Path(folder) / "blank.duckdb"
+        connection.execute(f"ATTACH '{path}' AS blank (STORAGE_VERSION 'v2.0.0')")
+        connection.execute("USE blank")
+        connection.execute((files("akosha_assets.fleet") / f"{database}.sql").read_text("utf-8"))
+        described = connection.execute(
             "SELECT t.table_name, list(c.column_name ORDER BY c.column_index), list(c.data_type ORDER BY c.column_index) "
             "FROM duckdb_tables() t JOIN duckdb_columns() c USING (database_name, table_oid) "
             "WHERE t.database_name = 'blank' GROUP BY t.table_name, t.table_oid ORDER BY t.table_oid"
         ).fetchall()
-        for table, names, types in described:
-            self._columns[f"{database}.{table}"] = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in zip(names, types, strict=True)])
-        self._connection.execute("USE memory")
-        self._connection.execute("CHECKPOINT blank")
-        self._connection.execute("DETACH blank")
-        return path.read_bytes()
+        connection.execute("USE memory")
+        connection.execute("CHECKPOINT blank")
+        connection.execute("DETACH blank")
+        return Blank(
+            path.read_bytes(),
+            {
+                table: pa.schema([(name, ARROW_TYPES[kind]) for name, kind in zip(names, types, strict=True)])
+                for table, names, types in described
+            },
+        )
 
-    def _arrow(self, database: Database, table: str, rows: Sequence[Row]) -> pa.Table:
-        schema = self._columns[f"{database}.{table}"]
-        given = _all_keys(rows)
-        if unknown := given - set(schema.names):
-            raise ValueError(f"{table} has no columns {sorted(unknown)}; it has {schema.names}")
-        return pa.Table.from_arrays([_column(rows, field, field.name in given) for field in schema], schema=schema)
+
+def _arrow(table: str, schema: pa.Schema, rows: Sequence[Row]) -> pa.Table:
+    given = _all_keys(rows)
+    if unknown := given - set(schema.names):
+        raise ValueError(f"{table} has no columns {sorted(unknown)}; it has {schema.names}")
+    return pa.Table.from_arrays([_column(rows, field, field.name in given) for field in schema], schema=schema)
 
 
 def _all_keys(rows: Iterable[Row]) -> set[str]:
@@ -127,3 +149,15 @@ def _column(rows: Sequence[Row], field: pa.Field, given: bool) -> pa.Array:
         return pa.nulls(len(rows), field.type)
     values: list[Any] = [row.get(field.name) for row in rows]
     return pa.array(values, field.type)
+
+
+def _nested(table: pa.Table) -> pa.Array:
+    """All rows of `table` as one list of structs."""
+    rows = pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(table.schema))
+    return pa.ListArray.from_arrays([0, len(rows)], rows)
+
+
+def _compressed(path: Path) -> bytes:
+    # Mapped, not read: most of the file is zeros, and copying them costs more than compressing them.
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as raw:
+        return igzip.compress(raw, compresslevel=1)

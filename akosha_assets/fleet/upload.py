@@ -11,8 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from isal import igzip
-
 from akosha_assets.fleet.databases import DATABASES, Database, Renderer
 from akosha_assets.fleet.rows import Row
 from akosha_assets.fleet.systems import FleetPlan, history, system_id
@@ -82,8 +80,8 @@ def compressed(renderer: Renderer, tables: Mapping[str, Sequence[Row]]) -> dict[
     found = {name: rows for name, rows in tables.items() if not name.startswith("kg_")}
     graph = {name: rows for name, rows in tables.items() if name.startswith("kg_")}
     return {
-        "reflection": igzip.compress(renderer.render("reflection", found), compresslevel=1),
-        "knowledge_graph": igzip.compress(renderer.render("knowledge_graph", graph), compresslevel=1),
+        "reflection": renderer.render("reflection", found),
+        "knowledge_graph": renderer.render("knowledge_graph", graph),
     }
 
 
