@@ -1,12 +1,13 @@
 """`akosha fleet`: a simulated fleet that uploads what real machines upload."""
 
-import json
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+
+from akosha_assets.cli.output import Exit, Json, console, emit, errors, fail, grid
 
 app = typer.Typer(help="Simulate a fleet of machines that upload their memories.", no_args_is_help=True)
 
@@ -27,15 +28,15 @@ def upload(
     now: Annotated[str, typer.Option(help="Time of the last upload, ISO 8601 with zone. Unset: the present.")] = "",
     distinct: Annotated[int, typer.Option(min=0, help="Simulate only so many machines; the rest uploads copies. 0: all differ.")] = 0,
     vectors: Annotated[bool, typer.Option("--vectors", help="Fill the embedding columns with made-up unit vectors.")] = False,
+    fingerprints: Annotated[bool, typer.Option(help="Compute MinHash fingerprints as Session-Buddy does.")] = True,
     faults: Annotated[bool, typer.Option("--faults", help="Add one upload of each kind that cannot be taken in.")] = False,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that render databases.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Upload snapshots of a simulated fleet into the inbox, exactly as Session-Buddy writes them.
 
-    Exit status 0: all is uploaded; 1: the inbox could not be written; 2: the options make no sense.
+    Exit status 0: all is uploaded; 2: the options make no sense; 3: the inbox cannot be written.
     """
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from akosha_assets.fleet.faults import upload_faults
@@ -44,20 +45,26 @@ def upload(
     from akosha_assets.lake.errors import StoreUnavailable
     from akosha_assets.lake.settings import LakeSettings
 
-    console = Console(stderr=True)
     try:
         last_at = datetime.fromisoformat(now) if now else datetime.now(UTC)
         plan = FleetPlan(
-            systems=systems, memories=memories, now=last_at, days=days, snapshots=snapshots, seed=seed, distinct=distinct, vectors=vectors
+            systems=systems,
+            memories=memories,
+            now=last_at,
+            days=days,
+            snapshots=snapshots,
+            seed=seed,
+            distinct=distinct,
+            vectors=vectors,
+            fingerprints=fingerprints,
         )
         url = LakeSettings(inbox_url=inbox).inbox() if inbox else LakeSettings().inbox()
     except ValueError as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
-        raise typer.Exit(2) from error
+        raise fail(str(error), Exit.USAGE) from error
 
     started = time.monotonic()
     try:
-        with Progress(*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=console) as progress:
+        with Progress(*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=errors) as progress:
             bar = progress.add_task("uploading", total=systems * snapshots)
 
             def advance(_: UploadedSnapshot) -> None:
@@ -66,8 +73,8 @@ def upload(
             uploaded = upload_fleet(url, plan, on_upload=advance, processes=processes)
         broken = upload_faults(url, at=plan.now, seed=seed) if faults else {}
     except (OSError, StoreUnavailable) as error:
-        console.print(f"[red]Cannot write to the inbox {url}:[/red] {error}", highlight=False)
-        raise typer.Exit(1) from error
+        message = f"cannot write to the inbox {url}: {error}; check the address, or give another one with --inbox"
+        raise fail(message, Exit.UNAVAILABLE) from error
 
     seconds = time.monotonic() - started
     rows: Counter[str] = Counter()
@@ -86,20 +93,14 @@ def upload(
         "samples": list(uploaded[-1].samples),
     }
     if as_json:
-        typer.echo(json.dumps(summary))
+        emit(summary)
         return
     _show(summary)
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Uploaded to {summary['inbox']}", show_header=False)
-    for name in ("systems", "uploads", "memories", "seconds", "uploads_per_second"):
-        table.add_row(name.replace("_", " "), f"{summary[name]:,}")
-    for name, count in summary["rows"].items():
-        table.add_row(f"rows of {name}", f"{count:,}")
-    for fault, upload_id in summary["faults"].items():
-        table.add_row(f"fault: {fault}", upload_id)
-    Console().print(table)
+    lines = [(name.replace("_", " "), summary[name]) for name in ("systems", "uploads", "memories", "seconds", "uploads_per_second")]
+    lines += [(f"rows of {name}", count) for name, count in summary["rows"].items()]
+    console.print(grid(f"Uploaded to {summary['inbox']}", ("what", "count"), lines))
+    if summary["faults"]:
+        console.print(grid("Faulty uploads", ("fault", "upload"), summary["faults"].items()))

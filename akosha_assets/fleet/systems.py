@@ -7,6 +7,7 @@ the form of rows in `rows.py`; nothing here touches a file.
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from random import Random
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ from akosha_assets.fleet import rows
 from akosha_assets.fleet.memories import PEOPLE, PROJECTS, Wording, incident, updated
 from akosha_assets.fleet.rows import Row
 from akosha_assets.fleet.topics import Topic, topics
+from akosha_assets.lake.ingestion.fingerprints import Fingerprints
 
 KINDS = ("laptop", "devbox", "ci-runner", "workstation")
 ZONES = ("UTC", "Europe/Berlin", "America/Los_Angeles", "America/New_York", "Asia/Kolkata", "Asia/Tokyo", "Europe/London")
@@ -31,7 +33,8 @@ class FleetPlan:
     """How large the fleet is and what it uploads. `memories` counts the rows of the four memory tables in the last snapshot.
 
     Events fall on the `days` days up to the day of `now`. With `distinct` above zero only that many systems are
-    simulated; the others upload the same bytes under their own names, which is fit for load, not for relevance.
+    simulated; the others upload the same bytes under their own names, which is fit for load, not for relevance. `vectors` fills the embeddings with made-up unit vectors, alike within a topic.
+    Without `fingerprints` that column stays NULL, which saves a good part of the time.
     """
 
     systems: int
@@ -42,6 +45,7 @@ class FleetPlan:
     seed: int = 0
     distinct: int = 0
     vectors: bool = False
+    fingerprints: bool = True
 
     def __post_init__(self) -> None:
         for name in ("systems", "memories", "days", "snapshots"):
@@ -94,6 +98,12 @@ def history(plan: FleetPlan, index: int) -> list[Snapshot]:
     return snapshots
 
 
+@cache
+def _fingerprints() -> Fingerprints:
+    """One per process, for it learns: a text's cost falls as its fragments become known."""
+    return Fingerprints()
+
+
 @dataclass
 class _Machine:
     plan: FleetPlan
@@ -103,6 +113,7 @@ class _Machine:
     projects: list[str]
     topics: list[Topic]
     numbers: np.random.Generator
+    fingerprints: Fingerprints | None
     tables: dict[str, list[Row]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     entities: dict[str, str] = field(default_factory=dict)
@@ -119,6 +130,7 @@ class _Machine:
             rng.sample(PROJECTS, 3),
             rng.sample(topics(), min(16, len(topics()))),
             np.random.default_rng([plan.seed, index]),
+            _fingerprints() if plan.fingerprints else None,
         )
 
     def add(self, table: str, row: Row) -> Row:
@@ -171,7 +183,7 @@ class _Machine:
             row = found[position]
             content = updated(row["content"], self.rng)
             moved = {"content": content, "importance_score": 0.9, "updated_at": rows.local(at, self.zone), "access_count": 1}
-            found[position] = row | moved
+            found[position] = self._fingerprinted(row | moved)
 
     def _remember(self, topic: Topic, project: str, wording: Wording, *, at: datetime, session: str, previous: str | None) -> Row:
         text, tags = wording.text, list(wording.tags)
@@ -224,7 +236,12 @@ class _Machine:
                 row, table = rows.note(text, at=at, zone=self.zone, project=project, tags=tags), "reflections"
         if self.plan.vectors and table.endswith("_v2"):
             row["embedding"] = self._vector(topic)
+        if wording.role not in ("fact", "insight", "checkpoint", "note"):
+            row = self._fingerprinted(row)
         return self.add(table, row)
+
+    def _fingerprinted(self, row: Row) -> Row:
+        return row | {"fingerprint": self.fingerprints.of(row["content"])} if self.fingerprints else row
 
     def _extract(self, memory: str, topic: Topic, *, at: datetime) -> None:
         now = rows.local(at, self.zone)

@@ -190,3 +190,11 @@ def test_the_factory_writes_chosen_rows_with_defaults_filled(tmp_path: Path) -> 
 def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"conversations_v2 has no columns \['mood'\]"):
         make_upload(tmp_path, "laptop-ada", conversations=[{"content": "x", "mood": "good"}])
+
+
+def test_fingerprints_are_there_where_the_adapter_writes_them() -> None:
+    tables = history(FleetPlan(systems=1, memories=300, now=NOW), 0)[-1].tables
+    for row in tables["conversations_v2"]:
+        assert len(row.get("fingerprint", b"")) == (0 if "reasoning" in row else 1024)
+    plain = history(FleetPlan(systems=1, memories=300, now=NOW, fingerprints=False), 0)[-1].tables
+    assert all("fingerprint" not in row for row in plain["conversations_v2"])
