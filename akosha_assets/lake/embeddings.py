@@ -43,6 +43,8 @@ class Embedder:
                 )
             _register(settings.embedding_model, settings.embedding_model_dir)
             return cls._open(settings.embedding_model, threads, specific_model_path=str(settings.embedding_model_dir))
+        if not any(cache_dir(settings).glob("*")):
+            raise _unavailable(settings.embedding_model, cache_dir(settings), "nothing was fetched there")
         return cls._open(settings.embedding_model, threads, cache_dir=str(cache_dir(settings)), local_files_only=True)
 
     @classmethod
@@ -56,10 +58,7 @@ class Embedder:
             model = TextEmbedding(name, threads=threads, **where)  # type: ignore[arg-type]
             dimensions = len(next(iter(model.embed(["dimensions"]))))
         except (ValueError, OSError, RuntimeError) as error:
-            raise EmbeddingUnavailable(
-                f"the embedding model {name!r} cannot be loaded from {where.get('specific_model_path', where.get('cache_dir'))}: {error} "
-                "Fetch it with `akosha model fetch`, or point AKOSHA_EMBEDDING_MODEL_DIR at a folder that holds it."
-            ) from error
+            raise _unavailable(name, where.get("specific_model_path", where.get("cache_dir")), str(error)) from error
         return cls(model, name, dimensions)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -103,6 +102,13 @@ def cache_dir(settings: LakeSettings) -> Path:
 def as_stored(vectors: np.ndarray) -> list[bytes]:
     """Rows of `vectors` as the tables hold them: little-endian float16."""
     return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
+
+
+def _unavailable(name: str, where: object, cause: str) -> EmbeddingUnavailable:
+    return EmbeddingUnavailable(
+        f"the embedding model {name!r} cannot be loaded from {where}: {cause}. "
+        "Fetch it with `akosha model fetch`, or point AKOSHA_EMBEDDING_MODEL_DIR at a folder that holds it."
+    )
 
 
 def _register(name: str, folder: Path) -> None:

@@ -1,0 +1,269 @@
+"""Takes waiting uploads in, batch by batch: fetch, extract, compare, commit to Delta, tell the ledger.
+
+The order makes a crash harmless: the ledger notes that a batch begins to commit, the tables get its rows under its
+fence, the ledger notes the end. Dying in between makes the systems of the batch be compared with the tables again.
+Which rows a batch stores is decided in `diff.py`; turning them into tables is in `table_rows.py`.
+"""
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder
+from akosha_assets.lake.errors import EmbeddingUnavailable, LeaseLost, TransientError
+from akosha_assets.lake.ingestion import claims, diff, table_rows
+from akosha_assets.lake.ingestion.claims import Batch, Outcome
+from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
+from akosha_assets.lake.ingestion.fetching import Fetched, fetch_all
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.systems import KnownSystems
+from akosha_assets.lake.schemas import HOT, WRITTEN_BY_INGESTION
+from akosha_assets.lake.tables import Fence
+
+logger = logging.getLogger(__name__)
+
+# Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run.
+BATCH_ARROW_BYTES = 192 * 1024 * 1024
+
+
+@dataclass
+class BatchResult:
+    """What one batch stored: rows by table, versions of the tables, hot rows by event day, uploads by what became of them."""
+
+    batch_id: int
+    uploads: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    event_days: dict[date, int] = field(default_factory=dict)
+    arrival_days: dict[date, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def ingest(
+    lake: Lake,
+    ledger: Ledger,
+    *,
+    run_id: str,
+    stop: Callable[[], bool] = lambda: False,
+    on_batch: Callable[[BatchResult], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
+    arrival_day: date | None = None,
+) -> list[BatchResult]:
+    """Nothing that could be claimed is waiting any more, or `stop()` was true between two uploads; returns what was done.
+
+    `on_step` hears the name of each step as it begins. With `arrival_day` only uploads of that day are taken.
+
+    Raises:
+        LedgerMismatch: the ledger does not belong to the tables.
+        TransientError: a store did not answer; the batch is given back.
+    """
+    results: list[BatchResult] = []
+    settings = ledger.settings
+    with ExtractionPool(settings) as pool, tempfile.TemporaryDirectory(prefix="akosha-spool-") as spool:
+        taker = _Taker(lake, ledger, pool, Path(spool), stop, on_step)
+        while not stop():
+            claims.recover(ledger, taker.fence_off, now=_now())
+            batch = claims.claim(ledger, run_id=run_id, now=_now(), arrival_day=arrival_day)
+            if batch is None:
+                break
+            on_step("claimed")
+            if result := _guarded(taker, batch):
+                results.append(result)
+                on_batch(result)
+    return results
+
+
+def _guarded(taker: "_Taker", batch: Batch) -> BatchResult | None:
+    """What `take` returns; None when the batch failed as a whole and was given back."""
+    try:
+        with _renewed(taker.ledger, batch):
+            return taker.take(batch)
+    except LeaseLost:
+        logger.warning("batch was taken over by another run", extra={"batch_id": batch.id})
+        return None
+    except (pa.ArrowException, duckdb.Error, DeltaError) as error:
+        # Something in it cannot be stored. Smaller and smaller batches find out which upload it is.
+        logger.exception("batch failed and is given back in smaller parts", extra={"batch_id": batch.id})
+        claims.give_back(taker.ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=True, now=_now())
+        return None
+    except BaseException as error:
+        claims.give_back(
+            taker.ledger,
+            batch,
+            error=f"{type(error).__name__}: {error}",
+            at_fault=not isinstance(error, TransientError | KeyboardInterrupt),
+            now=_now(),
+        )
+        raise
+
+
+class _Taker:
+    """One run's way of taking a batch in."""
+
+    def __init__(
+        self, lake: Lake, ledger: Ledger, pool: ExtractionPool, spool: Path, stop: Callable[[], bool], on_step: Callable[[str], None]
+    ):
+        self.lake, self.ledger, self.pool, self.spool = lake, ledger, pool, spool
+        self.stop, self.on_step = stop, on_step
+        self.settings = ledger.settings
+        self._embedder: Embedder | None = None
+        self._embedder_asked = False
+
+    def take(self, batch: Batch) -> BatchResult:
+        """The batch is in the tables and the ledger."""
+        clock = _Clock()
+        systems = KnownSystems.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
+        clock.lap("known")
+        fetched, extractions, outcomes = self._extract(batch, systems)
+        clock.lap("extract")
+        difference = diff.compare(
+            table_rows.snapshots(extractions, fetched),
+            table_rows.seen(extractions),
+            systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
+        )
+        tables = table_rows.by_table(extractions, difference, fetched, batch.id, self.settings.uploaded_vector_space)
+        clock.lap("compare")
+        if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
+            tables[HOT.address].rows = table_rows.with_vectors(
+                tables[HOT.address].rows, self._embed_with(), self.settings.embedding_seconds
+            )
+        clock.lap("embed")
+        self.on_step("before_commit")
+        claims.begin_commit(self.ledger, batch, now=_now())
+        result = BatchResult(batch.id)
+        self._commit(batch, tables, result)
+        clock.lap("commit")
+        self.on_step("committed")
+        hot_version = result.versions.get(HOT.address)
+        for ref in extractions:
+            counts = {**difference.counts.get(ref, {}), "rows_read": extractions[ref].rows_read, "hot_version": hot_version}
+            extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
+            outcomes[ref] = Outcome("ingested", {**counts, **{name: value for name, value in extras.items() if value}})
+        states = systems.after(difference.known, {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == "ingested"})
+        claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=_now())
+        clock.lap("ledger")
+        self.on_step("finished")
+        for ref, outcome in outcomes.items():
+            result.uploads[outcome.state] = result.uploads.get(outcome.state, 0) + 1
+            day = fetched[ref].upload.arrival_day
+            result.arrival_days[day] = result.arrival_days.get(day, 0) + 1
+        result.seconds = clock.laps
+        return result
+
+    def _extract(self, batch: Batch, systems: KnownSystems) -> tuple[dict[int, Fetched], dict[int, Extraction], dict[int, Outcome]]:
+        fetched: dict[int, Fetched] = {}
+        extractions: dict[int, Extraction] = {}
+        outcomes: dict[int, Outcome] = {}
+        held_bytes = 0
+        deadline = time.monotonic() + self.settings.batch_seconds
+
+        def jobs() -> Iterator[ExtractionJob]:
+            for one in fetch_all(self.settings, batch.uploads, systems.digests_of, self.spool):
+                self.on_step("fetched")
+                if self.stop() or time.monotonic() > deadline or held_bytes > BATCH_ARROW_BYTES:
+                    one.discard()
+                    return
+                upload = one.upload
+                fetched[upload.id] = one
+                if one.failure is not None:
+                    outcomes[upload.id] = _failed(one.failure)
+                elif not one.files:
+                    outcomes[upload.id] = Outcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
+                else:
+                    known = systems.rows[upload.system_id]
+                    yield ExtractionJob(upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known)
+
+        for job, extraction in self.pool.extract(jobs()):
+            fetched[job.ref].discard()
+            if isinstance(extraction, Extraction):
+                extractions[job.ref] = extraction
+                held_bytes += sum(table.nbytes for table in extraction.rows.values()) + extraction.seen.nbytes
+            else:
+                outcomes[job.ref] = _failed(extraction)
+        return fetched, extractions, outcomes
+
+    def _commit(self, batch: Batch, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
+        metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
+        for spec in WRITTEN_BY_INGESTION:
+            if spec.address not in tables:
+                continue
+            part = tables[spec.address]
+            if part.replaces:
+                result.versions[spec.address] = self.lake.upsert(spec.address, part.rows, batch.fence, metadata, only=part.replaces)
+            else:
+                result.versions[spec.address] = self.lake.append(spec.address, part.rows, batch.fence, metadata)
+            result.rows[spec.address] = part.rows.num_rows
+            self.on_step(f"committed {spec.address}")
+        if HOT.address in tables:
+            days = tables[HOT.address].rows["event_day"].value_counts()
+            result.event_days = {entry["values"]: entry["counts"] for entry in days.to_pylist()}
+
+    def fence_off(self, fence: Fence) -> None:
+        """Nothing of an earlier sequence of that writer can be committed to any table from now on."""
+        for spec in WRITTEN_BY_INGESTION:
+            self.lake.append(spec.address, spec.schema.empty_table(), fence, {"akosha_fence": fence.writer})
+
+    def _embed_with(self) -> Embedder | None:
+        if not self._embedder_asked and self.settings.embedding_seconds > 0:
+            self._embedder_asked = True
+            try:
+                self._embedder = Embedder.load(self.settings)
+            except EmbeddingUnavailable as error:
+                logger.info("rows are stored without vectors", extra={"cause": str(error)})
+        return self._embedder
+
+
+def _failed(error: Exception) -> Outcome:
+    if isinstance(error, TransientError):
+        return Outcome("waiting", message=str(error))
+    return Outcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _renewed(ledger: Ledger, batch: Batch) -> Iterator[None]:
+    """The batch's lease is renewed in the background. A lost lease is noticed where it matters: at the next step in the ledger."""
+    done = threading.Event()
+
+    def keep() -> None:
+        while not done.wait(ledger.settings.lease_seconds / 3):
+            try:
+                claims.renew(ledger, batch, now=_now())
+            except LeaseLost:
+                return
+
+    thread = threading.Thread(target=keep, name=f"lease-{batch.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+class _Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to `name`."""
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
