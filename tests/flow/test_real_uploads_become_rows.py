@@ -64,11 +64,12 @@ def test_a_second_snapshot_adds_only_what_changed(tmp_path: Path, shared: Path) 
     inbox = tmp_path / "inbox"
     uploads = Path("systems/laptop-ada/uploads")
     settings = LakeSettings(home=tmp_path / "home", inbox_url=str(inbox))
-    for upload, new, unchanged in (("20261123_113725_laptop-ada", 113, 0), ("20261123_113736_laptop-ada", 108, 113)):
+    # One entity gained an observation, two causal links new evidence, and the user's model was updated.
+    for upload, new, changed, unchanged in (("20261123_113725_laptop-ada", 113, 0, 0), ("20261123_113736_laptop-ada", 108, 4, 109)):
         shutil.copytree(shared / "uploads" / uploads / upload, inbox / uploads / upload)
         lake, ledger = take_in(settings)
         receipt = ledger.receipt(upload)
-        assert (receipt.new_rows, receipt.changed_rows, receipt.unchanged_rows) == (new, 0, unchanged)
+        assert (receipt.new_rows, receipt.changed_rows, receipt.unchanged_rows) == (new, changed, unchanged)
     assert stored(lake) == {key: count for key, count in EXPECTED.items() if key[0] == "laptop-ada"}
 
 
