@@ -1,22 +1,29 @@
 """The `akosha` command: assembles the command families; what they do is in their modules.
 
-A family is one module; its heavy imports stand inside its commands, so that `akosha --help` is quick.
+A family is one module; heavy imports stand inside its commands or, where a whole family needs them, it is loaded when called.
 """
 
 import typer
 
+from akosha_assets.cli import fleet, model
+from akosha_assets.cli.demo import demo
+from akosha_assets.cli.ingest import ingest
+from akosha_assets.cli.search import search
+from akosha_assets.cli.status import status, uploads
 from akosha_assets.cli.up import up
 
 app = typer.Typer(
-    help="A fleet's session memories as one searchable lake.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(up)
+for command in (up, demo, ingest, search, status, uploads):
+    app.command()(command)
+app.add_typer(fleet.app, name="fleet")
+app.add_typer(model.app, name="model")
 
 
 @app.callback()
 def root() -> None:
-    """A fleet's session memories as one searchable lake."""
+    """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in AKOSHA_HOME."""

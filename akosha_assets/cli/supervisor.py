@@ -104,7 +104,7 @@ class Supervisor:
         restarts = self.running[service.name].restarts if service.name in self.running else []
         self.running[service.name] = Running(service, process, restarts)
 
-    def wait_until_answering(self, *names: str, within_seconds: float, meanwhile: Callable[[], None] | None = None) -> None:
+    def wait_until_answering(self, *names: str, within_seconds: float, meanwhile: Callable[[], object] | None = None) -> None:
         """The named services answer, or a stop was asked for.
 
         Raises:
@@ -124,7 +124,7 @@ class Supervisor:
                 meanwhile()
             time.sleep(0.2)
 
-    def wait_until_done(self, name: str, *, within_seconds: float, meanwhile: Callable[[], None] | None = None) -> None:
+    def wait_until_done(self, name: str, *, within_seconds: float, meanwhile: Callable[[], object] | None = None) -> None:
         """The named service, which ends by itself, has ended well; or a stop was asked for.
 
         Raises:

@@ -42,7 +42,7 @@ def up(
 
 
 @contextmanager
-def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Callable[[Callable[[], None] | None], None]]]:
+def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Callable[[Callable[[], object] | None], None]]]:
     """A supervisor, and a function that starts the services and returns once they answer; on leaving, all are stopped."""
     settings = LakeSettings()
     home = settings.home
@@ -54,7 +54,7 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
         raise fail(str(error), Exit.UNAVAILABLE) from error
     supervisor.catch_signals()
 
-    def bring_up(meanwhile: Callable[[], None] | None) -> None:
+    def bring_up(meanwhile: Callable[[], object] | None) -> None:
         api = services.api(home, ports)
         code = services.code_server(home, ports, drain_seconds=settings.drain_seconds)
         workspace = services.write_workspace(home, ports)

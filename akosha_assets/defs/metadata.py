@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from akosha_assets.lake import inventory
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.days import Stored
 from akosha_assets.lake.schemas import TABLES
 
 OWNERS = ["team:lake"]
@@ -32,7 +33,7 @@ def written_metadata(lake: Lake, address: str, connection: duckdb.DuckDBPyConnec
     size = inventory.table_size(lake, address, connection)
     return {
         "dagster/row_count": size.rows,
-        "bytes": size.size_bytes,
+        "bytes": size.stored_bytes,
         "files": size.files,
         "table version": size.version,
         "dagster/uri": lake.uri(address),
@@ -40,13 +41,15 @@ def written_metadata(lake: Lake, address: str, connection: duckdb.DuckDBPyConnec
     }
 
 
-def day_metadata(size: inventory.DaySize | None, version: int) -> dict[str, Any]:
-    """Size of one partition; a day without rows has a size of nothing."""
+def day_metadata(day: Stored | None, table: inventory.TableSize) -> dict[str, Any]:
+    """Size of one partition, and of the table it is part of; a day without rows has a size of nothing."""
     return {
-        "dagster/partition_row_count": size.rows if size else 0,
-        "bytes": size.size_bytes if size else 0,
-        "files": size.files if size else 0,
-        "table version": version,
+        "dagster/partition_row_count": day.rows if day else 0,
+        "bytes": day.stored_bytes if day else 0,
+        "files": day.files if day else 0,
+        "dagster/row_count": table.rows,
+        "table version": table.version,
+        "dagster/column_schema": column_schema(table.address),
     }
 
 

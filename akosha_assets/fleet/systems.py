@@ -79,8 +79,8 @@ def history(plan: FleetPlan, index: int) -> list[Snapshot]:
     """Every snapshot of system `index`, oldest first; each is full and holds all rows of the one before, about 1 % of the reflections changed."""
     machine = _Machine.of(plan, index)
     grown = max(1, plan.memories // 20)
-    first = max(1, plan.memories - grown * (plan.snapshots - 1))
-    sizes = [first, *(min(grown, max(0, plan.memories - first - grown * number)) for number in range(plan.snapshots - 1))]
+    sizes = [grown] * plan.snapshots
+    sizes[0] = max(1, plan.memories - grown * (plan.snapshots - 1))
     midnight = plan.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     snapshots: list[Snapshot] = []
     for number, size in enumerate(sizes):

@@ -88,11 +88,6 @@ def test_the_last_snapshot_holds_the_planned_memories_within_the_planned_days() 
     assert snapshots[-1].at == NOW
 
 
-def test_a_fleet_with_more_snapshots_than_memories_uploads_the_same_rows_again() -> None:
-    counts = [len(snapshot.tables["conversations_v2"]) for snapshot in history(FleetPlan(systems=1, memories=2, now=NOW, snapshots=4), 0)]
-    assert counts == [1, 2, 2, 2]
-
-
 def test_a_later_snapshot_adds_rows_and_changes_about_one_reflection_in_a_hundred() -> None:
     first, second = history(FleetPlan(systems=1, memories=3000, now=NOW, snapshots=2), 0)
     before = {row["id"]: row for row in first.tables["reflections_v2"]}

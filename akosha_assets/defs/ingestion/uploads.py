@@ -1,8 +1,27 @@
-"""`ingestion/uploads`: what lies in the inbox. Session-Buddy writes it, so Dagster only shows it."""
+"""`ingestion/uploads`: what lies in the inbox, and the sensor that sees it.
+
+Session-Buddy writes the inbox, so Dagster only shows it. The sensor lists a bounded stretch, writes what it finds into
+the ledger and asks for an ingest run; the ledger, not a cursor or a run key, knows what still waits.
+"""
+
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import dagster as dg
 
-from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.metadata import OWNERS, counted
+from akosha_assets.lake.settings import LakeSettings
+
+INGEST_JOB = "ingest"
+RUNS_LOOKED_AT = 10
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
+IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 uploads = dg.AssetSpec(
     ["ingestion", "uploads"],
@@ -11,3 +30,58 @@ uploads = dg.AssetSpec(
     owners=OWNERS,
     kinds={"s3", "duckdb"},
 )
+
+
+@dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Lists the inbox for at most AKOSHA_TICK_SECONDS and asks for one ingest run while something waits and none is under way."""
+    from akosha_assets.lake.ingestion import backlog, claims, discovery
+    from akosha_assets.lake.ingestion.ledger import Ledger
+
+    settings, now = LakeSettings(), datetime.now(UTC)
+    ledger = Ledger.open(settings)
+    try:
+        swept = discovery.sweep(settings, ledger, now=now)
+        measured = backlog.measure(ledger, now=datetime.now(UTC))
+        is_due = claims.anything_due(ledger, now=datetime.now(UTC))
+    finally:
+        ledger.close()
+    events: list[dg.AssetMaterialization] = []
+    if swept.added:
+        counts = {"found": swept.added, "objects listed": swept.listed, "waiting": measured.waiting}
+        events.append(dg.AssetMaterialization(["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}))
+    state = (
+        f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, {swept.listed} objects listed"
+    )
+    why_not = reason_to_wait(
+        context.instance,
+        now=now,
+        is_due=is_due,
+        live_batches=measured.live_batches - measured.expired_leases,
+        patience=timedelta(seconds=2 * settings.lease_seconds),
+    )
+    if why_not:
+        return dg.SensorResult(skip_reason=f"{why_not}: {state}", asset_events=events)
+    return dg.SensorResult([dg.RunRequest()], asset_events=events)
+
+
+def reason_to_wait(instance: dg.DagsterInstance, *, now: datetime, is_due: bool, live_batches: int, patience: timedelta) -> str | None:
+    """Why no ingest run is asked for now, or None where one is needed.
+
+    A run whose process died with its machine stays STARTED for ever. One that has been in progress for longer than
+    `patience` while no batch holds a lease counts as dead; the fence makes it harmless should it wake up. After runs
+    that failed the pause doubles, up to five minutes.
+    """
+    if not is_due:
+        return "nothing can be taken in now"
+    records = instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=RUNS_LOOKED_AT)
+    for record in records:
+        status = record.dagster_run.status
+        if status in IN_PROGRESS and (status == dg.DagsterRunStatus.QUEUED or live_batches or now - record.create_timestamp < patience):
+            return f"run {record.dagster_run.run_id[:8]} is {status.value.lower()}"
+    failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
+    if failed:
+        again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+        if now < again_at:
+            return f"the last {len(failed)} ingest runs failed; the next one may start at {again_at:%H:%M:%S} UTC"
+    return None

@@ -253,3 +253,12 @@ def _hold(connection: Connection, batch: Batch, **values: Any) -> None:
     ours = sa.and_(batches.c.id == batch.id, batches.c.owner == batch.owner, batches.c.state.in_(LIVE))
     if connection.execute(sa.update(batches).where(ours).values(**values)).rowcount != 1:
         raise LeaseLost(batch.id)
+
+
+def anything_due(ledger: Ledger, *, now: datetime) -> bool:
+    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended."""
+    due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
+    free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
+    expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)
+    with ledger.read() as connection:
+        return any(connection.execute(query.limit(1)).first() for query in (free.where(due, systems.c.batch_id.is_(None)), expired))

@@ -31,3 +31,26 @@ def requeue_day(ledger: Ledger, arrival_day: date) -> Replayed:
         connection.execute(sa.update(systems).where(systems.c.system_id.in_(names)).values(is_known=False))
         waiting = connection.execute(sa.update(uploads).where(held).values(state="waiting", attempts=0, not_before=None)).rowcount
     return Replayed(waiting, removed or 0)
+
+
+@dataclass(frozen=True)
+class DayTotals:
+    """What the ledger knows of one arrival day: uploads by state, their bytes, and rows by what became of them."""
+
+    uploads: dict[str, int]
+    upload_bytes: int
+    rows: dict[str, int]
+
+
+def day_totals(ledger: Ledger, arrival_day: date) -> DayTotals:
+    """The day as it stands now. Rows count the last time each upload was taken in."""
+    kinds = ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
+    sums = [sa.func.coalesce(sa.func.sum(uploads.c[name]), 0).label(name) for name in ("bytes", *kinds)]
+    query = sa.select(uploads.c.state, sa.func.count().label("count"), *sums).where(uploads.c.arrival_day == arrival_day)
+    with ledger.read() as connection:
+        rows = connection.execute(query.group_by(uploads.c.state)).mappings().all()
+    return DayTotals(
+        {row["state"]: row["count"] for row in rows},
+        sum(int(row["bytes"]) for row in rows),
+        {name: sum(int(row[name]) for row in rows) for name in kinds},
+    )

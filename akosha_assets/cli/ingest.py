@@ -1,0 +1,78 @@
+"""`akosha ingest --once`: what the sensor and the ingest run do, without Dagster."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from akosha_assets.cli.output import Exit, Json, console, emit, errors, fail, grid, lake_errors
+
+
+def ingest(
+    once: Annotated[bool, typer.Option("--once", help="Take in what lies in the inbox now, then end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the inbox and take in every upload that waits. SIGTERM or Ctrl-C finishes or hands back what is under way.
+
+    Exit status 0: nothing waits any more, or a signal came; 1: it failed; 2: --once is missing; 3: a store did not answer.
+    """
+    if not once:
+        raise fail("say --once; to take uploads in as they come, run `akosha up`", Exit.USAGE)
+    from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.arrivals import BatchResult, ingest
+    from akosha_assets.lake.ingestion.backlog import measure
+    from akosha_assets.lake.ingestion.discovery import sweep
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.settings import LakeSettings
+
+    asked = threading.Event()
+
+    def remember(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, remember)
+    settings, started = LakeSettings(), time.monotonic()
+    with lake_errors():
+        ledger = Ledger.open(settings)
+        swept = sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+        waiting = measure(ledger, now=datetime.now(UTC)).waiting
+        columns = (TextColumn("taking in"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=errors, transient=True, disable=as_json) as progress:
+            bar = progress.add_task("", total=waiting)
+
+            def advance(result: BatchResult) -> None:
+                progress.advance(bar, sum(result.uploads.values()))
+
+            results = ingest(Lake(settings), ledger, run_id=f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", stop=asked.is_set, on_batch=advance)
+        left = measure(ledger, now=datetime.now(UTC)).waiting
+        ledger.close()
+    rows: Counter[str] = Counter()
+    uploads: Counter[str] = Counter()
+    for result in results:
+        rows.update(result.rows)
+        uploads.update(result.uploads)
+    answer: dict[str, Any] = {
+        "listed": swept.listed,
+        "found": swept.added,
+        "batches": len(results),
+        "uploads": dict(uploads),
+        "rows": dict(rows),
+        "waiting": left,
+        "stopped": asked.is_set(),
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    if as_json:
+        emit(answer)
+        return
+    console.print(grid("Uploads", ("became", "count"), uploads.items()) if uploads else "Nothing waited.")
+    if rows:
+        console.print(grid("Rows stored", ("table", "rows"), sorted(rows.items())))
+    ended = "stopped when asked, " if asked.is_set() else ""
+    console.print(f"{swept.listed:,} objects listed, {ended}{left:,} uploads wait, {answer['seconds']} s", style="dim", highlight=False)

@@ -1,0 +1,85 @@
+"""`ingestion/arrivals`: waiting uploads become rows. The job `ingest` takes in whatever waits; materialising an arrival
+day takes that day's uploads in again, which changes nothing where nothing is missing.
+"""
+
+from datetime import date
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from akosha_assets.defs.ingestion.uploads import INGEST_JOB
+from akosha_assets.defs.interruption import asked_to_stop, end_if_cancelled
+from akosha_assets.defs.metadata import OWNERS, counted
+from akosha_assets.defs.partitions import ARRIVAL_DAYS
+from akosha_assets.lake.catalog import Lake
+
+# At most one live run at a time: another would only wait for the systems that the first one holds.
+LIVE = {"akosha/lane": "live", "dagster/max_retries": "0"}
+
+
+@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"})
+def ingest_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
+    """Takes in what waits, batch after batch, until nothing is left or the run is asked to stop."""
+    from akosha_assets.defs.ingestion.record import Record
+    from akosha_assets.lake.ingestion.arrivals import ingest
+    from akosha_assets.lake.ingestion.ledger import Ledger
+
+    ledger = Ledger.open(lake.settings)
+    with asked_to_stop() as stop, duckdb.get_connection() as connection:
+        record = Record(lake, ledger, connection, context.log_event, arrivals=True)
+        try:
+            ingest(lake, ledger, run_id=context.run_id, stop=stop, on_batch=record.add)
+        finally:
+            record.write()
+            ledger.close()
+        context.log.info("taken in: %s", dict(record.total) or "nothing")
+        if stop():
+            context.log.info("asked to stop; what was left is handed back to the ledger")
+    end_if_cancelled(context.instance, context.run_id)
+
+
+@dg.job(name=INGEST_JOB, executor_def=dg.in_process_executor, tags=LIVE)
+def ingest_job() -> None:
+    """Takes in every upload that waits. The upload sensor starts it; its run shows all tables and days it changed."""
+    ingest_waiting()
+
+
+@dg.asset(
+    key=["ingestion", "arrivals"],
+    deps=[dg.AssetKey(["ingestion", "ledger"])],
+    group_name="ingestion",
+    owners=OWNERS,
+    kinds={"deltalake", "duckdb"},
+    partitions_def=ARRIVAL_DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
+    """Uploads that reached us on one day (UTC), taken in: only rows that changed are stored. Materialising a day replays it."""
+    from akosha_assets.defs.ingestion.record import Record, arrival_metadata
+    from akosha_assets.lake.ingestion.arrivals import ingest
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.replay import requeue_day
+
+    ledger = Ledger.open(lake.settings)
+    with asked_to_stop() as stop, duckdb.get_connection() as connection:
+        try:
+            for key in context.partition_keys:
+                day = date.fromisoformat(key)
+                record = Record(lake, ledger, connection, context.log_event, arrivals=False)
+                again = requeue_day(ledger, day)
+                ingest(lake, ledger, run_id=context.run_id, stop=stop, on_batch=record.add, arrival_day=day)
+                record.write()
+                replayed = {"uploads taken in again": again.waiting, "uploads no longer in the inbox": again.removed, **record.total}
+                context.add_asset_metadata({"replay": counted(replayed), **arrival_metadata(ledger, day)}, partition_key=key)
+        finally:
+            ledger.close()
+    end_if_cancelled(context.instance, context.run_id)
+
+
+replay_arrivals = dg.define_asset_job(
+    "replay_arrivals",
+    selection=[arrivals],
+    description="Takes the uploads of an arrival day in again, which changes nothing where nothing is missing.",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/max_retries": "0"},
+)

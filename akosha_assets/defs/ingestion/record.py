@@ -1,0 +1,111 @@
+"""What an ingest run did, as asset events: every table it wrote, every event day and arrival day it touched.
+
+Events cost about ten milliseconds each, so batches are added up and recorded twice a minute and at the end.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from akosha_assets.defs.ingestion.backlog import backlog_metadata
+from akosha_assets.defs.ingestion.ledger import ledger_metadata
+from akosha_assets.defs.metadata import counted, day_key, day_metadata, written_metadata
+from akosha_assets.defs.partitions import is_event_day
+from akosha_assets.lake import days, inventory
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.arrivals import BatchResult
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.replay import day_totals
+from akosha_assets.lake.schemas import HOT
+
+RECORD_SECONDS = 30
+
+
+def arrival_metadata(ledger: Ledger, day: date) -> dict[str, Any]:
+    """What the ledger knows of all uploads of an arrival day."""
+    totals = day_totals(ledger, day)
+    return {
+        "dagster/partition_row_count": totals.rows["rows_read"],
+        "bytes": totals.upload_bytes,
+        "uploads of the day": counted(totals.uploads),
+        "rows of the day": counted({name.replace("_", " "): count for name, count in totals.rows.items()}),
+    }
+
+
+class Record:
+    """Adds up batches and, now and then, says what they changed."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        ledger: Ledger,
+        connection: duckdb.DuckDBPyConnection,
+        say: Callable[[dg.AssetMaterialization], None],
+        *,
+        arrivals: bool,
+    ):
+        self.lake, self.ledger, self.connection, self.say = lake, ledger, connection, say
+        self.arrivals = arrivals
+        self.total: Counter[str] = Counter()
+        self._clear()
+
+    def _clear(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.event_days: Counter[date] = Counter()
+        self.arrival_days: Counter[date] = Counter()
+        self.uploads: Counter[str] = Counter()
+        self.batches = 0
+        self.since = time.monotonic()
+
+    def add(self, result: BatchResult) -> None:
+        """The batch is counted, and recorded when the last record is old enough."""
+        self.rows.update(result.rows)
+        self.event_days.update(result.event_days)
+        self.arrival_days.update(result.arrival_days)
+        self.uploads.update(result.uploads)
+        self.batches += 1
+        if time.monotonic() - self.since > RECORD_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Everything counted since the last time stands in Dagster's event log."""
+        if self.batches:
+            self.total.update(
+                {"batches": self.batches, "rows": sum(self.rows.values()), **{f"uploads {k}": n for k, n in self.uploads.items()}}
+            )
+            for address, rows in self.rows.items():
+                if address != HOT.address:
+                    written = written_metadata(self.lake, address, self.connection)
+                    self._say(address, {"rows written": rows, **written})
+            self._hot_days()
+            if self.arrivals:
+                for day, uploads in sorted(self.arrival_days.items()):
+                    taken_in = {"uploads taken in": uploads, "rows written by table": counted(self.rows)}
+                    self._say("ingestion/arrivals", {**taken_in, **arrival_metadata(self.ledger, day)}, day)
+        measured = self._measured()
+        self._say("ingestion/ledger", ledger_metadata(measured))
+        if measured.waiting == 0:
+            self._say("ingestion/backlog", backlog_metadata(measured))
+        self._clear()
+
+    def _hot_days(self) -> None:
+        if not self.event_days:
+            return
+        table = inventory.table_size(self.lake, HOT.address, self.connection)
+        stored = days.stored(self.lake.create(HOT.address))
+        for day, rows in sorted(self.event_days.items()):
+            if is_event_day(day_key(day)):
+                self._say(HOT.address, {"rows written": rows, **day_metadata(stored.get(day), table)}, day)
+
+    def _measured(self) -> Any:
+        from akosha_assets.lake.ingestion.backlog import measure
+
+        return measure(self.ledger, now=datetime.now(UTC))
+
+    def _say(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
+        self.say(dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None))
