@@ -44,7 +44,8 @@ def rebuild(lake: Lake, system_ids: list[str]) -> dict[str, pa.Table]:
         if not dated:
             found = found.append_column("event_day", pa.nulls(found.num_rows, pa.date32()))
         parts.append(found.select([*columns, "event_day"]))
-    held = pa.concat_tables(parts)  # noqa: F841  (read by DuckDB by its name)
+    # Tables differ in what may be null.
+    held = pa.concat_tables([part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts])  # noqa: F841  (read by DuckDB by its name)
     gone = lake.select(ABSENCES.address, ["system_id", "kind", "id", "is_absent", "snapshot_at"], f"system_id IN ({quoted(system_ids)})")  # noqa: F841
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone='UTC'")

@@ -1,0 +1,150 @@
+"""A run that is killed at any named step of a batch: the next run ends with every row stored once."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion import arrivals, discovery
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import batches
+from akosha_assets.lake.schemas import WRITTEN_BY_INGESTION
+from akosha_assets.lake.settings import LakeSettings
+from tests.factories import make_upload
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+# Takes uploads in as any run does, and kills itself when the step it was told begins.
+INGEST = """
+import os, signal, sys
+from pathlib import Path
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
+
+def on_step(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    settings = LakeSettings(home=Path(sys.argv[1]))
+    arrivals.ingest(Lake(settings), Ledger.open(settings), run_id="killed", on_step=on_step)
+"""
+
+STEPS = (
+    "claimed",
+    "fetched",
+    "before_commit",
+    "committed graph/entities",
+    "committed lifecycle/hot",
+    "finished",
+)
+
+
+def uploads(settings: LakeSettings, *, snapshot: int) -> None:
+    """Three systems; the second snapshot lacks one memory, changes one and adds one."""
+    inbox = settings.home / "inbox"
+    entities = [{"id": "e1", "name": "postgres", "entity_type": "technology", "observations": [f"seen {snapshot}"]}]
+    for system in ("a", "b", "c"):
+        kept = [{"id": f"R{number}", "content": f"{system} memory {number}"} for number in range(snapshot - 1, 5 + snapshot)]
+        kept[-1]["content"] += f" in snapshot {snapshot}"
+        kept[1]["content"] += f" changed in snapshot {snapshot}"
+        make_upload(inbox, system, reflections=kept, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot))
+    discovery.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
+
+
+def contents(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
+    columns = {"lifecycle/hot": ["system_id", "kind", "id", "text"], "ingestion/absences": ["system_id", "id", "is_absent"]}
+    return {
+        spec.address: sorted(
+            tuple(row.values()) for row in lake.select(spec.address, columns.get(spec.address, ["system_id", "kind", "id"])).to_pylist()
+        )
+        for spec in WRITTEN_BY_INGESTION
+    }
+
+
+def end_leases(ledger: Ledger) -> None:
+    with ledger.write() as connection:
+        connection.execute(sa.update(batches).values(lease_until=datetime(2000, 1, 1, tzinfo=UTC)))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[object, ...]]]:
+    settings = LakeSettings(home=tmp_path_factory.mktemp("calm"))
+    for snapshot in (1, 2):
+        uploads(settings, snapshot=snapshot)
+        arrivals.ingest(Lake(settings), Ledger.open(settings), run_id="calm")
+    return contents(Lake(settings))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+    settings = LakeSettings(home=tmp_path)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    uploads(settings, snapshot=1)
+    arrivals.ingest(lake, ledger, run_id="before")
+    uploads(settings, snapshot=2)
+    killed = subprocess.run([sys.executable, "-c", INGEST, str(tmp_path), step], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    # Nobody takes the batch over before its lease ends.
+    assert arrivals.ingest(lake, ledger, run_id="too early") == []
+    end_leases(ledger)
+    arrivals.ingest(lake, ledger, run_id="after")
+    assert contents(lake) == expected
+    assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
+
+
+def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+    settings = LakeSettings(home=tmp_path)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    uploads(settings, snapshot=1)
+    arrivals.ingest(lake, ledger, run_id="before")
+    uploads(settings, snapshot=2)
+    overtaken = []
+
+    def overtake(step: str) -> None:
+        # The slow run is between its commits; another one takes the batch over and finishes it.
+        if step == "committed graph/entities" and not overtaken:
+            overtaken.append(step)
+            end_leases(ledger)
+            arrivals.ingest(lake, ledger, run_id="fast")
+
+    arrivals.ingest(lake, ledger, run_id="slow", on_step=overtake)
+    assert overtaken
+    assert contents(lake) == expected
+
+
+def test_two_runs_side_by_side_store_each_row_once(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+    settings = LakeSettings(home=tmp_path)
+    lake = Lake(settings)
+    environment = {**os.environ, "AKOSHA_BATCH_UPLOADS": "1"}
+    for snapshot in (1, 2):
+        uploads(settings, snapshot=snapshot)
+        runs = [
+            subprocess.Popen([sys.executable, "-c", INGEST, str(tmp_path), "never"], cwd=Path(__file__).parents[2], env=environment)
+            for _ in range(2)
+        ]
+        assert [run.wait(timeout=100) for run in runs] == [0, 0]
+    assert contents(lake) == expected
+
+
+def test_a_lost_ledger_entry_of_what_is_known_is_read_from_the_tables(
+    tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
+    settings = LakeSettings(home=tmp_path)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    uploads(settings, snapshot=1)
+    arrivals.ingest(lake, ledger, run_id="first")
+    with ledger.write() as connection:
+        connection.execute(sa.text("UPDATE systems SET is_known = false"))
+        connection.execute(sa.text("DELETE FROM known"))
+    uploads(settings, snapshot=2)
+    arrivals.ingest(lake, ledger, run_id="second")
+    assert contents(lake) == expected
