@@ -18,9 +18,11 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest, MoveUnverified, RecallBelowPolicy, TableContended
+from akosha_assets.lake.embeddings import Embedder
+from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, MoveUnverified, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import cold, recall, warm
 from akosha_assets.lake.lifecycle.digest import Digest
+from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 from akosha_assets.lake.lifecycle.placement import IDENTITY, TIERS, address, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
 from akosha_assets.lake.schemas import DAILY_METRICS, MOVES, TableSpec
@@ -103,9 +105,12 @@ def age_day(
     today: date,
     moved_at: datetime,
     run: str,
+    embedder: Embedder | None = None,
     checkpoint: Checkpoint = unwatched,
 ) -> Aged:
     """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is done.
+
+    Rows that were never embedded get their vector from `embedder` first: once their text is a sentence it is too late.
 
     `checkpoint` is told the name of each step that has become durable: gated, written, verified, recorded, and
     flipped:TIER for each tier that was left.
@@ -119,6 +124,8 @@ def age_day(
     target = target_of(policy, event_day, today)
     if target == HOT:
         raise InvalidRequest("event_day", f"{event_day} belongs in hot until {policy.moves_on(event_day, HOT)}")
+    if embedder is not None:
+        embed_day(lake, event_day, embedder, run_id=run)
     move = warm.Move(policy, moved_at, run)
     for attempt in range(ATTEMPTS):
         try:
@@ -130,18 +137,29 @@ def age_day(
 
 
 def age(
-    lake: Lake, *, policy: TierPolicy, today: date, moved_at: datetime, run: str, event_days: Iterable[date] | None = None
+    lake: Lake, items: list[Due], *, policy: TierPolicy, today: date, moved_at: datetime, run: str
 ) -> Iterator[Aged | RecallBelowPolicy]:
-    """Every due day, or those of `event_days` that are due, is aged, oldest first. A day that the recall gate stops is yielded as its error."""
-    wanted = None if event_days is None else set(event_days)
-    for item in due(lake, policy, today):
-        if wanted is not None and item.event_day not in wanted:
-            continue
+    """Each of `items` is aged, in their order. A day that the recall gate stops is yielded as its error."""
+    embedder = embedder_for(lake, items)
+    for item in items:
         try:
-            yield age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run)
+            yield age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run, embedder=embedder)
         except RecallBelowPolicy as error:
             logger.error("recall gate stopped a day", extra={"event_day": str(item.event_day), "tier": item.tier, "recall": error.recall})
             yield error
+
+
+def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
+    """The model, loaded only where some of `items` have rows without a vector; None where it cannot be: they move without one."""
+    bare = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
+    rows = sum(bare.get(item.event_day, 0) for item in items)
+    if not rows:
+        return None
+    try:
+        return Embedder.load(lake.settings)
+    except EmbeddingUnavailable as error:
+        logger.warning("rows move to a colder tier without a vector", extra={"rows": rows, "cause": str(error)})
+        return None
 
 
 def resummarise_day(lake: Lake, event_day: date, *, policy: TierPolicy, moved_at: datetime, run: str) -> int:

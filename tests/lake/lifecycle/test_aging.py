@@ -15,6 +15,7 @@ from akosha_assets.lake.lifecycle.aging import Aged, age, age_day, due, resummar
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
+from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
@@ -114,6 +115,15 @@ def test_rows_without_a_vector_move_and_are_counted(lake, policy):
     assert locate(lake, "system-1", "conversation", "id-000001").row["vector"] is None
 
 
+def test_rows_without_a_vector_get_one_before_their_text_goes(tmp_path):
+    lake = Lake(LakeSettings(home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")))
+    policy = TierPolicy.of(lake.settings)
+    store(lake, hot_rows(days_ago(9), 20, embedded=False))
+    [outcome] = age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test")
+    assert outcome.rows_without_vector == 0
+    assert locate(lake, "system-1", "conversation", "id-000001").row["space"] == "akosha/tiny"
+
+
 def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path):
     lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text"))
     policy = TierPolicy.of(lake.settings)
@@ -135,7 +145,7 @@ def test_the_recall_gate_stops_a_day_and_says_by_how_much(lake, policy):
     with pytest.raises(RecallBelowPolicy, match=r"under the 0\.999"):
         aged(lake, strict, days_ago(100))
     assert _counts(lake, [days_ago(100)]) == {"hot": 400}
-    outcomes = list(age(lake, policy=strict, today=TODAY, moved_at=NOW, run="test"))
+    outcomes = list(age(lake, due(lake, strict, TODAY), policy=strict, today=TODAY, moved_at=NOW, run="test"))
     assert [type(outcome) for outcome in outcomes] == [RecallBelowPolicy, Aged]
 
 
@@ -186,6 +196,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago
 lake = Lake(LakeSettings(home=sys.argv[1]))
 die = lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == sys.argv[2] else None

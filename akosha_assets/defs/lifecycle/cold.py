@@ -1,0 +1,39 @@
+"""`lifecycle/cold`: event days past the warm window, and the sensor that has days moved on when they are due."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from akosha_assets.defs.aging import POOL, SWEEP_SECONDS, aged, recall_check, requests
+from akosha_assets.defs.lifecycle.warm import age_to_warm
+from akosha_assets.defs.metadata import OWNERS, table_metadata
+from akosha_assets.defs.partitions import EVENT_DAYS
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle.policy import COLD, WARM
+
+
+@dg.asset(
+    key=["lifecycle", "cold"],
+    deps=[dg.AssetKey(["lifecycle", "warm"])],
+    group_name="lifecycle",
+    owners=OWNERS,
+    kinds={"deltalake"},
+    partitions_def=EVENT_DAYS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[recall_check(COLD)],
+    output_required=False,
+    pool=POOL,
+    metadata=table_metadata("lifecycle/cold"),
+)
+def cold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.AssetCheckResult]:
+    """Memories past the warm window: one sentence, a compact fingerprint, a 1-bit sketch of the vector, and daily metrics."""
+    yield from aged(context, lake, COLD)
+
+
+age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=dg.in_process_executor)
+
+
+@dg.sensor(jobs=[age_to_warm, age_to_cold], minimum_interval_seconds=SWEEP_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.RunRequest]:
+    """Event days that lie in a hotter tier than their age asks for, by the clock or because rows came late, are aged."""
+    yield from requests(context, lake, {WARM: age_to_warm.name, COLD: age_to_cold.name})

@@ -1,0 +1,94 @@
+"""The aging assets: days that are due move by themselves, and the recall gate fails the run's check."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from akosha_assets.defs.aging import ranges
+from akosha_assets.defs.lifecycle.cold import age_to_cold, cold, days_due
+from akosha_assets.defs.lifecycle.warm import age_to_warm, warm
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle.placement import days_in
+from akosha_assets.lake.settings import LakeSettings
+from tests.lake.lifecycle.memories import hot_rows, store
+
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+TODAY = datetime.now(UTC).date()
+
+
+def days_ago(age):
+    return TODAY - timedelta(days=age)
+
+
+@pytest.fixture
+def instance():
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def run(asset, lake, start, end, instance, **more):
+    tags = dict(zip(RANGE, (str(start), str(end)), strict=True))
+    return dg.materialize([asset], resources={"lake": lake}, tags=tags, instance=instance, **more)
+
+
+def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(lake, instance):
+    for batch, age in enumerate((3, 8, 20), start=1):
+        store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
+    result = run(warm, lake, days_ago(30), days_ago(0), instance)
+    assert result.success
+    assert instance.get_materialized_partitions(dg.AssetKey(["lifecycle", "warm"])) == {str(days_ago(8)), str(days_ago(20))}
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
+    assert list(days_in(lake)["hot"]) == [days_ago(3)]
+
+
+def test_the_recall_gate_is_a_blocking_check_that_says_by_how_much(tmp_path, instance):
+    lake = Lake(LakeSettings(home=tmp_path, cold_recall=0.999))
+    store(lake, hot_rows(days_ago(100), 300))
+    result = run(cold, lake, days_ago(100), days_ago(100), instance, raise_on_error=False)
+    assert not result.success
+    [check] = result.get_asset_check_evaluations()
+    assert not check.passed and check.blocking
+    assert "under the 0.999" in check.description
+    assert days_in(lake)["hot"][days_ago(100)].rows == 300
+
+
+@pytest.fixture
+def sensed(lake):
+    def ask(instance, cursor=None):
+        context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"lake": lake})
+        data = days_due.evaluate_tick(context)
+        return data.run_requests, data.cursor
+
+    return ask
+
+
+def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sensed, instance):
+    store(lake, hot_rows(days_ago(1), 5))
+    found, cursor = sensed(instance)
+    assert found == []
+    store(lake, hot_rows(days_ago(8), 5, first=10, batch=2), batch=2)
+    store(lake, hot_rows(days_ago(400), 5, first=20, batch=3), batch=3)
+    store(lake, hot_rows(days_ago(6000), 5, first=30, batch=4), batch=4)
+    found, cursor = sensed(instance, cursor)
+    asked = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
+    assert asked == {
+        (age_to_cold.name, "2023-01-01", "2023-01-01"),
+        (age_to_cold.name, str(days_ago(400)), str(days_ago(400))),
+        (age_to_warm.name, str(days_ago(8)), str(days_ago(8))),
+    }
+    again, cursor = sensed(instance, cursor)
+    assert again == []
+    # Days before the first partition move with it.
+    assert run(cold, lake, "2023-01-01", "2023-01-01", instance).success
+    assert list(days_in(lake)["cold"]) == [days_ago(6000)]
+    assert run(warm, lake, days_ago(8), days_ago(8), instance).success
+    store(lake, hot_rows(days_ago(8), 6, first=50, batch=5), batch=5)
+    found, _ = sensed(instance, cursor)
+    assert age_to_warm.name in [request.job_name for request in found]
+
+
+def test_days_far_apart_are_asked_for_in_runs_of_their_own():
+    first = days_ago(900)
+    near, far = first + timedelta(days=60), first + timedelta(days=200)
+    assert ranges([first, near, far]) == [(first, near), (far, far)]
