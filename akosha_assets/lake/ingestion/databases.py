@@ -4,6 +4,7 @@ DuckDB files are attached read-only to the worker's hardened instance; SQLite fi
 Arrow and registered. Only base tables of the main schema count; a view in the place of a table is an attack.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,25 +15,41 @@ import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.differences import Hashed
 from akosha_assets.lake.ingestion.limits import Limits
 from akosha_assets.lake.ingestion.other_formats import TABLES_MAX, check_width, json_tables, refuse_view, sqlite_tables
-from akosha_assets.lake.ingestion.selects import Column, identifier, literal
+from akosha_assets.lake.ingestion.selects import RESCUED, Column, Select, identifier, literal, select_modelled, select_rescued
+from akosha_assets.lake.ingestion.source_tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
 
-_TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count, CASE WHEN column_count <= ? THEN sql END
-FROM duckdb_tables() WHERE database_name LIKE 'uploaded_%'"""
+_SPECS = {spec.name: spec for spec in SOURCE_TABLES}
+_LISTED = """SELECT database_name, table_name, schema_name, estimated_size, column_count, CASE WHEN column_count <= {max_columns} THEN sql END
+FROM duckdb_tables() WHERE database_name LIKE 'uploaded_%'
+UNION ALL SELECT database_name, view_name, NULL, 0, 0, NULL FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal"""
 _COLUMNS = """SELECT table_catalog, table_name, column_name, data_type, is_generated FROM information_schema.columns
 WHERE table_catalog LIKE 'uploaded_%' AND table_schema = 'main' ORDER BY table_catalog, table_name, ordinal_position"""
-_VIEWS = "SELECT view_name FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal LIMIT 100"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table of a known schema is read; `statement` is its query, parsed once."""
+
+    name: str
+    spec: SourceTable | None
+    select: Select
+    statement: Any
+    hashed: Hashed
+
+    @property
+    def kind(self) -> str:
+        return self.spec.kind if self.spec else RESCUED
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be read: its name at the source, what to select from, about how many rows, its columns, its file."""
+    """A table that holds something: how it is read, about how many rows it has, which file it is in."""
 
-    name: str
-    relation: str
+    reading: Reading
     rows: int
-    columns: tuple[Column, ...]
     file: int
 
 
@@ -41,17 +58,18 @@ class Opened:
     """The tables that have rows, and what was odd about the files."""
 
     tables: list[Table] = field(default_factory=list)
-    flaws: dict[str, int] = field(default_factory=dict)
+    flaws: Counter[str] = field(default_factory=Counter)
 
 
 class Databases:
-    """Opens the files of one upload after the other on `connection`; remembers the columns of schemas it has met."""
+    """Opens the files of one upload after the other on `connection`; remembers what it made of schemas it has met."""
 
-    SCHEMAS_KEPT = 256
+    SCHEMAS_KEPT = 64
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits):
         self._connection, self._limits = connection, limits
-        self._schemas: dict[tuple[Any, ...], dict[tuple[str, str], tuple[Column, ...]]] = {}
+        (self._listed,) = connection.extract_statements(_LISTED.format(max_columns=limits.max_columns))
+        self._schemas: dict[tuple[Any, ...], dict[tuple[str, str], Reading]] = {}
 
     @contextmanager
     def opened(self, files: list[tuple[Path, str]]) -> Iterator[Opened]:
@@ -78,49 +96,64 @@ class Databases:
             yield opened
 
     def _list(self, opened: Opened) -> None:
-        listed = self._connection.execute(_TABLES, [self._limits.max_columns]).fetchall()
+        listed = self._connection.execute(self._listed).fetchall()
         if len(listed) > TABLES_MAX:
-            raise UploadRejected("too_many_tables", f"{len(listed)} tables; at most {TABLES_MAX} are read")
-        views = [name for (name,) in self._connection.execute(_VIEWS).fetchall()]
-        for name in views:
-            refuse_view(name)
-        if views:
-            opened.flaws["view_ignored"] = len(views)
-        if elsewhere := sum(1 for row in listed if row[2] != "main"):
-            opened.flaws["table_outside_main"] = elsewhere
-        listed = [row for row in listed if row[2] == "main"]
-        for _, name, _, rows, columns, _ in listed:
-            if rows:
+            raise UploadRejected("too_many_tables", f"{len(listed)} tables and views; at most {TABLES_MAX} are read")
+        filled = []
+        for database, name, schema, rows, columns, sql in listed:
+            if schema is None:
+                refuse_view(name)
+                opened.flaws["view_ignored"] += 1
+            elif schema != "main":
+                opened.flaws["table_outside_main"] += 1
+            elif rows and name.lower() in BOOKKEEPING:
+                opened.flaws["bookkeeping_left_out"] += rows
+            elif rows:
                 check_width(name, columns, self._limits)
-        if any(row[3] for row in listed):
-            columns_of = self._columns(tuple(sorted((row[0], row[1], row[5]) for row in listed)))
-            for database, name, _, rows, *_ in listed:
-                if rows:
-                    relation = f"{database}.main.{identifier(name)}"
-                    file = int(database.removeprefix("uploaded_"))
-                    opened.tables.append(Table(name, relation, rows, columns_of.get((database, name), ()), file))
+                filled.append((database, name, sql, rows))
+        if filled:
+            reading_of = self._readings(tuple(sorted(row[:3] for row in filled)))
+            opened.tables += [
+                Table(reading_of[database, name], rows, int(database.removeprefix("uploaded_"))) for database, name, _, rows in filled
+            ]
 
-    def _columns(self, schema: tuple[Any, ...]) -> dict[tuple[str, str], tuple[Column, ...]]:
+    def _readings(self, schema: tuple[Any, ...]) -> dict[tuple[str, str], Reading]:
         if known := self._schemas.get(schema):
             return known
         columns_of: dict[tuple[str, str], list[Column]] = {}
+        filled = {(database, name) for database, name, _ in schema}
         for database, table, column, data_type, generated in self._connection.execute(_COLUMNS).fetchall():
+            if (database, table) not in filled:
+                continue
             if generated == "ALWAYS":
                 raise UploadRejected("database_hostile", f"a column of table {table[:80]} is computed when it is read", sample=column[:200])
             columns_of.setdefault((database, table), []).append(Column(column, data_type))
         if len(self._schemas) >= self.SCHEMAS_KEPT:
             self._schemas.clear()
-        self._schemas[schema] = {key: tuple(columns) for key, columns in columns_of.items()}
+        self._schemas[schema] = {
+            (database, table): self._reading(table, f"{database}.main.{identifier(table)}", tuple(columns_of[database, table]))
+            for database, table in filled
+        }
         return self._schemas[schema]
+
+    def _reading(self, name: str, relation: str, columns: tuple[Column, ...]) -> Reading:
+        spec = _SPECS.get(name.lower())
+        vectors = self._limits.vectors
+        select = select_modelled(spec, relation, columns, vectors=vectors) if spec else select_rescued(name, relation, columns)
+        (statement,) = self._connection.extract_statements(select.sql)
+        return Reading(name, spec, select, statement, Hashed.of(spec, select.fields))
 
     def _register(self, tables: dict[str, pa.Table], file: int, opened: Opened, stack: ExitStack) -> None:
         for number, (name, table) in enumerate(tables.items()):
             check_width(name, table.num_columns, self._limits)
             if not table.num_rows:
                 continue
+            if name.lower() in BOOKKEEPING:
+                opened.flaws["bookkeeping_left_out"] += table.num_rows
+                continue
             relation = f"registered_{file}_{number}"
             self._connection.register(relation, table)
             stack.callback(self._connection.unregister, relation)
             described = self._connection.execute(f"DESCRIBE {relation}").fetchall()
             columns = tuple(Column(row[0], row[1]) for row in described)
-            opened.tables.append(Table(name, relation, table.num_rows, columns, file))
+            opened.tables.append(Table(self._reading(name, relation, columns), table.num_rows, file))

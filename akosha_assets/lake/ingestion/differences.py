@@ -1,6 +1,6 @@
 """Which rows of a snapshot are new: a stable hash of what each row says, compared with what is known of its system.
 
-Pure functions over Arrow. Neither order of columns, nor a new column that is still empty, nor usage counters change a hash.
+Pure functions over Arrow. Neither the order of columns, nor a new column that is still empty, nor usage counters change a hash.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.ingestion.selects import Field, Role
+from akosha_assets.lake.ingestion.source_tables import SourceTable
 from akosha_assets.lake.schemas import UTC
 
 KNOWN_SCHEMA = pa.schema(
@@ -23,19 +25,49 @@ KNOWN_SCHEMA = pa.schema(
         ("is_absent", pa.bool_()),
     ]
 )
-SEEN_SCHEMA = pa.schema(KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day"))
+SEEN_SCHEMA = pa.schema([KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day")])
 
 MILLIONTHS = 1e6
 FIELD_END, ITEM_END, NOTHING = "\x1f", "\x1e", "\x00"
+MISSING_DAY = np.iinfo(np.int32).min
 
 
-def content_hashes(batch: pa.RecordBatch, columns: tuple[str, ...]) -> np.ndarray:
-    """For each row the low 64 bits of the MD5 over `columns` in the given order; a column the batch lacks counts as null."""
-    present = set(batch.schema.names)
-    parts = [_canonical(batch.column(name)) if name in present else pa.scalar(None, pa.string()) for name in columns]
-    joined = pc.binary_join_element_wise(*parts, FIELD_END, null_handling="replace", null_replacement=NOTHING)
-    # One C call a row; the digest has no vectorised form in Arrow, and in SQL it costs a query plan per table and upload.
-    digests = [hashlib.md5(row, usedforsecurity=False).digest() for row in joined.cast(pa.binary()).to_pylist()]
+@dataclass(frozen=True)
+class Hashed:
+    """Which columns of a query make a row's hash: those of a modelled table by place, or None where it lacks one; unknown ones by name."""
+
+    fixed: tuple[int | None, ...]
+    unknown: tuple[tuple[str, int], ...]
+
+    @staticmethod
+    def of(spec: SourceTable | None, fields: tuple[Field, ...]) -> "Hashed":
+        """The columns that matter. The fingerprint follows from the text, vectors from a model nobody names: neither counts."""
+        place_of = {(field.role, field.name): place for place, field in enumerate(fields)}
+        expected: list[tuple[Role, str]] = []
+        if spec is not None:
+            expected += [(Role.COLUMN, name) for name in ("id", *spec.columns) if name != "fingerprint"]
+            expected += [(role, name) for name in spec.occurred for role in (Role.LOCAL, Role.UTC)]
+            expected += [(Role.ATTRIBUTE, name) for name in spec.attributes]
+        unknown = sorted((field.name, place) for place, field in enumerate(fields) if field.role is Role.UNKNOWN)
+        return Hashed(tuple(place_of.get(key) for key in expected), tuple(unknown))
+
+
+def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
+    """Each row as one text that says all that matters about it, whatever else is in the batch."""
+    parts = [NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed]
+    if hashed.unknown:
+        # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
+        members = [pc.binary_join_element_wise(name, _canonical(batch.column(place)), "=") for name, place in hashed.unknown]
+        parts.append(pc.binary_join_element_wise(*members, FIELD_END, null_handling="skip") if len(members) > 1 else members[0])
+    else:
+        parts.append("")
+    return pc.binary_join_element_wise(*parts, FIELD_END, null_handling="replace", null_replacement=NOTHING)
+
+
+def md5_low(texts: pa.Array) -> np.ndarray:
+    """The low 64 bits of each text's MD5, as signed integers."""
+    # One C call a row: Arrow has no digest, and in SQL it would cost a query plan for every table of every upload.
+    digests = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.cast(pa.binary()).to_pylist()]
     return np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2)[:, 1].astype(np.int64)
 
 
@@ -50,55 +82,50 @@ def _canonical(values: pa.Array) -> pa.Array:
         values = values.cast(pa.int64())
     elif pa.types.is_list(kind):
         items = values.flatten().fill_null(NOTHING)
-        lengths = np.concatenate([[0], np.cumsum(pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False))])
-        joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), items), ITEM_END)
+        lengths = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, items), ITEM_END)
         return pc.if_else(values.is_valid(), joined, pa.scalar(None, pa.string()))
     return values.cast(pa.string())
 
 
+def keys_of(kinds: pa.Array, ids: pa.Array) -> pa.Array:
+    """Kind and id as one text."""
+    return pc.binary_join_element_wise(kinds, ids, FIELD_END)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """For each row: whether it is to be stored, and the day and hash it is known under (day MISSING_DAY: none)."""
+    """For each row: whether it is to be stored, the day it is known under (or MISSING_DAY), the hash that stands after it."""
 
     changed: np.ndarray
     known_day: np.ndarray
     standing_hash: np.ndarray
 
 
-MISSING_DAY = np.iinfo(np.int32).min
-
-
 class Known:
-    """What is known of one system's rows of one kind."""
+    """What is known of one system's rows."""
 
     def __init__(self, rows: pa.Table):
         rows = rows.combine_chunks()
-        self._ids = rows.column("id").combine_chunks()
-        self._hash = rows.column("content_hash").to_numpy()
-        self._day = rows.column("event_day").cast(pa.int32()).fill_null(MISSING_DAY).to_numpy()
-        self._snapshot_us = rows.column("snapshot_at").cast(pa.int64()).to_numpy()
-        self._absent = rows.column("is_absent").fill_null(False).to_numpy()
+        self._rows = rows.num_rows
+        if self._rows:
+            self._keys = keys_of(rows.column("kind"), rows.column("id")).combine_chunks()
+            self._hash = rows.column("content_hash").to_numpy()
+            self._day = rows.column("event_day").cast(pa.int32()).fill_null(MISSING_DAY).to_numpy()
+            self._snapshot_us = rows.column("snapshot_at").cast(pa.int64()).to_numpy()
+            self._absent = rows.column("is_absent").fill_null(False).to_numpy()
 
-    def compare(self, ids: pa.Array, hashes: np.ndarray, snapshot_us: int) -> Comparison:
+    def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: int) -> Comparison:
         """A row is stored when it is unknown, was absent, or says something else than an older snapshot said."""
-        if not len(self._ids):
-            return Comparison(np.ones(len(ids), bool), np.full(len(ids), MISSING_DAY, np.int32), hashes)
-        place = pc.index_in(ids, value_set=self._ids).fill_null(-1).to_numpy()
+        if not self._rows:
+            return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
+        place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
         met = place >= 0
-        differs = met & (self._hash[place] != hashes)
         newer = self._snapshot_us[place] < snapshot_us
-        absent = met & self._absent[place]
-        changed = ~met | absent | (differs & newer)
-        return Comparison(
-            changed, np.where(met, self._day[place], MISSING_DAY), np.where(changed, hashes, np.where(met, self._hash[place], hashes))
-        )
-
-
-def known_by_kind(known: pa.Table) -> dict[str, Known]:
-    """The known rows of each kind that has any."""
-    if not known.num_rows:
-        return {}
-    return {kind: Known(known.filter(pc.equal(known.column("kind"), kind))) for kind in pc.unique(known.column("kind")).to_pylist()}
+        changed = ~met | self._absent[place] | ((self._hash[place] != hashes) & newer)
+        standing = np.where(changed, hashes, self._hash[place])
+        return Comparison(changed, np.where(met, self._day[place], MISSING_DAY).astype(np.int32), standing)
 
 
 def microseconds(moment: datetime) -> int:

@@ -90,11 +90,11 @@ def _offsets(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> tuple[np.n
 
 @dataclass(frozen=True)
 class EventTimes:
-    """UTC microseconds and the code of OCCURRED_FROM for each row; `out_of_range` rows fell back to the snapshot."""
+    """UTC microseconds and the code of OCCURRED_FROM for each row, and whether it named a time that cannot be."""
 
     occurred_us: np.ndarray
     occurred_from: np.ndarray
-    out_of_range: int
+    out_of_range: np.ndarray
 
 
 def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Anchors, snapshot_us: int) -> EventTimes:
@@ -119,4 +119,4 @@ def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Ancho
     occurred[from_ulid], code[from_ulid] = ulid[from_ulid], ULID
     occurred[known_utc], code[known_utc] = utc[known_utc], UTC_COLUMN
     given = has_local | (utc != MISSING)
-    return EventTimes(occurred, code, int(np.count_nonzero(given & (code == SNAPSHOT))))
+    return EventTimes(occurred, code, given & (code == SNAPSHOT))

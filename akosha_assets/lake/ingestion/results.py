@@ -1,4 +1,4 @@
-"""What a worker hands back, checked before anyone uses it: the worker held hostile bytes and may speak for them.
+"""What goes to a worker and what it hands back, checked before anyone uses it: the worker held hostile bytes and may speak for them.
 
 Any answer that is not exactly what a sound worker gives counts as a crash of that worker.
 """
@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,31 @@ from akosha_assets.lake.schemas import TABLES, extracted
 RESULT_MAX_BYTES = 4 * 1024**3
 FLAWS_MAX = 100
 
+_EXTRACTED = {address: extracted(spec) for address, spec in TABLES.items()}
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of an upload, already fetched to `path`, gzip or raw as it lay in the inbox."""
+
+    name: str
+    key: str
+    etag: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """One upload to read. `known`: what is known of its system, in KNOWN_SCHEMA; `ref` is the caller's own."""
+
+    ref: int
+    system_id: str
+    snapshot_at: datetime
+    arrived_at: datetime
+    files: tuple[SourceFile, ...]
+    known: pa.Table
 
 
 @dataclass(frozen=True)
@@ -77,7 +102,7 @@ def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
     offset = 0
     whole = pa.py_buffer(content)
     for address, length in answer["parts"]:
-        schema = SEEN_SCHEMA if address == "seen" else extracted(TABLES[address])
+        schema = SEEN_SCHEMA if address == "seen" else _EXTRACTED[address]
         if not isinstance(length, int) or length < 0 or offset + length > len(content) or address in tables:
             raise ValueError("parts of the result do not fit the file")
         with pa.ipc.open_stream(whole.slice(offset, length)) as stream:
@@ -88,7 +113,7 @@ def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
         for field in schema:
             if not field.nullable and table.column(field.name).null_count:
                 raise ValueError(f"{address} has a null {field.name}")
-        tables[address] = table
+        tables[address] = table.cast(schema)
         offset += length
     return Extraction(
         ref=ref,

@@ -6,6 +6,7 @@ Works on changed rows only. What is odd about a row and does not stop it is coun
 import base64
 import binascii
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -13,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion.event_times import DAY_US, OCCURRED_FROM, EventTimes
 from akosha_assets.lake.ingestion.fingerprints import HASHES, Fingerprints
-from akosha_assets.lake.ingestion.selects import HAS_VECTOR, VECTOR
-from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, UTC, extracted
+from akosha_assets.lake.ingestion.json_texts import objects
+from akosha_assets.lake.ingestion.selects import Field, Role
+from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, extracted
 
 VECTOR_NUMBERS = 384
 ID_MAX_BYTES = 1024
@@ -24,26 +25,29 @@ ENCODED_TEXT = "__SB64__"
 # The source cuts longer texts to this and says so at their end.
 TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
 
-SCHEMA_OF_KIND = {kind: extracted(TABLES[address]) for kind, address in TABLE_OF_KIND.items()}
+
+def bare(schema: pa.Schema) -> pa.Schema:
+    """The schema without metadata."""
+    return pa.schema([field.remove_metadata() for field in schema])
 
 
-def checked(batch: pa.RecordBatch, *, table: str, max_field_bytes: int, flaws: Counter[str]) -> pa.RecordBatch:
+# Without the comments of the columns: they would travel with every result.
+SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
+
+
+def checked(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int, flaws: Counter[str]) -> pa.RecordBatch:
     """The batch with proper UTF-8 and within the field bound. Raises: UploadRejected for a huge field or a row without id."""
-    for place, name in enumerate(batch.schema.names):
+    for place, field in enumerate(fields):
         column = batch.column(place)
         if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
             continue
-        if column.get_total_buffer_size() > (ID_MAX_BYTES if name == "id" else max_field_bytes):
-            longest = pc.max(pc.binary_length(column)).as_py() or 0
-            if longest > (ID_MAX_BYTES if name == "id" else max_field_bytes):
-                raise UploadRejected("field_too_large", f"column {name} of table {table[:80]} holds a field of {longest} bytes")
+        bound = max_field_bytes if place else ID_MAX_BYTES
+        if column.nbytes > bound and (longest := pc.max(pc.binary_length(column)).as_py() or 0) > bound:
+            raise UploadRejected("field_too_large", f"{field.name} in table {table[:80]} holds {longest} bytes; at most {bound} are read")
         if pa.types.is_string(column.type) and not _is_utf8(column):
             values = [None if value is None else value.decode("utf-8", "replace") for value in column.cast(pa.binary()).to_pylist()]
             flaws["text_not_utf8"] += 1
-            batch = batch.set_column(place, name, pa.array(values, pa.string()))
-    ids = batch.column("id")
-    if ids.null_count or pc.any(pc.equal(pc.binary_length(ids), 0)).as_py():
-        raise UploadRejected("row_without_id", f"table {table[:80]} has a row whose id is null or empty")
+            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, pa.string()))
     return batch
 
 
@@ -55,14 +59,11 @@ def _is_utf8(column: pa.Array) -> bool:
     return True
 
 
-def decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with `__SB64__` texts as the text they encode."""
-    text = batch.column("text")
-    if not pc.any(pc.starts_with(text, ENCODED_TEXT)).as_py():
-        return batch
-    return batch.set_column(
-        batch.schema.get_field_index("text"), "text", pa.array([_decode(value) for value in text.to_pylist()], pa.string())
-    )
+def decoded(texts: pa.Array) -> pa.Array:
+    """The texts, those marked `__SB64__` as what they encode."""
+    if not pc.any(pc.starts_with(texts, ENCODED_TEXT)).as_py():
+        return texts
+    return pa.array([_decode(text) for text in texts.to_pylist()], pa.string())
 
 
 def _decode(text: str | None) -> str | None:
@@ -76,52 +77,69 @@ def _decode(text: str | None) -> str | None:
     return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What every row of one source table shares."""
+
+    kind: str
+    source_table: str
+    object_key: str
+    object_etag: str
+    snapshot_at: datetime
+    parser_version: int
+
+
 def to_rows(
     batch: pa.RecordBatch,
-    kind: str,
+    fields: tuple[Field, ...],
+    origin: Origin,
+    derived: dict[str, pa.Array],
     *,
-    times: EventTimes | None,
-    event_days: np.ndarray,
-    constants: dict[str, str | int | datetime],
     fingerprints: Fingerprints,
     flaws: Counter[str],
 ) -> pa.RecordBatch:
-    """Rows of the kind's table. `batch` carries `content_hash` besides what was selected; `event_days` counts from 1970."""
+    """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times."""
     rows = batch.num_rows
-    columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
-    schema = SCHEMA_OF_KIND[kind]
-    columns["kind"] = pa.repeat(kind, rows)
-    for name, value in constants.items():
-        columns[name] = pa.repeat(pa.scalar(value, schema.field(name).type), rows)
-    if times is not None:
-        columns["occurred_at"] = pa.array(times.occurred_us).view(UTC)
-        columns["occurred_from"] = OCCURRED_FROM.take(pa.array(times.occurred_from))
-    if "vector" in schema.names:
-        columns["event_day"] = pa.array(event_days.astype(np.int32)).view(pa.date32())
+    schema = SCHEMA_OF_KIND[origin.kind]
+    columns: dict[str, pa.Array] = {}
+    attributes, unknown = [], []
+    for place, field in enumerate(fields):
+        values = batch.column(place)
+        if field.role is Role.COLUMN:
+            columns[field.name] = values
+        elif field.role is Role.ATTRIBUTE:
+            attributes.append((field, values))
+        elif field.role is Role.UNKNOWN:
+            unknown.append((field, values))
+        elif field.role is Role.VECTOR:
+            columns["vector"] = _vectors(values, flaws)
+        elif field.role is Role.HAS_VECTOR and (left := pc.sum(values).as_py()):
+            flaws["vector_left_out"] += left
+    if attributes:
+        columns["attributes"] = objects(attributes, rows)
+    if unknown:
+        columns["_rescued"] = objects(unknown, rows)
+    columns |= derived
+    if "text" in columns:
         columns["text"] = _texts(columns["text"], flaws)
         columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaws)
-        columns["vector"] = _vectors(columns.get(VECTOR), flaws)
-    if HAS_VECTOR in columns and (left := pc.sum(columns[HAS_VECTOR]).as_py()):
-        flaws["vector_left_out"] += left
+    constants = vars(origin)
     arrays = []
     for field in schema:
-        column = columns.get(field.name)
-        if column is None:
-            column = pa.nulls(rows, field.type)
-        arrays.append(column if column.type == field.type else column.cast(field.type, safe=False))
+        if (column := columns.get(field.name)) is not None:
+            arrays.append(column if column.type == field.type else column.cast(field.type, safe=False))
+        elif field.name in constants:
+            arrays.append(pa.repeat(pa.scalar(constants[field.name], field.type), rows))
+        else:
+            arrays.append(pa.nulls(rows, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def event_days_of(times: EventTimes) -> np.ndarray:
-    """UTC days since 1970 of the events."""
-    return times.occurred_us // DAY_US
 
 
 def _texts(texts: pa.Array, flaws: Counter[str]) -> pa.Array:
     if texts.null_count:
         flaws["text_missing"] += texts.null_count
         texts = texts.fill_null("")
-    if texts.get_total_buffer_size() > TRUNCATED_CHARACTERS:
+    if texts.nbytes > TRUNCATED_CHARACTERS:
         cut = pc.and_(pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS))
         if count := pc.sum(cut).as_py():
             flaws["text_truncated"] += count
@@ -141,9 +159,7 @@ def _fingerprints(given: pa.Array | None, texts: pa.Array, fingerprints: Fingerp
     return pc.replace_with_mask(given, pc.invert(proper), made)
 
 
-def _vectors(given: pa.Array | None, flaws: Counter[str]) -> pa.Array | None:
-    if given is None:
-        return None
+def _vectors(given: pa.Array, flaws: Counter[str]) -> pa.Array:
     lengths = pc.list_value_length(given)
     right = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
     if wrong := pc.count(lengths).as_py() - (pc.sum(right).as_py() or 0):

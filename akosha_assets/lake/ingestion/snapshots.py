@@ -1,7 +1,7 @@
 """One snapshot from unpacked files to changed rows: reads the tables in order of precedence, compares, converts.
 
-Runs in the worker. Small snapshots are read table by table at once; large ones in batches, so that memory follows the
-changed rows and not the snapshot.
+Runs in the worker. Small snapshots are read whole and compared at once; large ones in batches, so that memory follows
+the changed rows and not the snapshot.
 """
 
 from collections import Counter
@@ -18,28 +18,22 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.databases import Databases, Opened, Table
-from akosha_assets.lake.ingestion.differences import (
-    MISSING_DAY,
-    SEEN_SCHEMA,
-    Known,
-    content_hashes,
-    known_by_kind,
-    microseconds,
-)
-from akosha_assets.lake.ingestion.event_times import MISSING, Anchors, resolve, ulid_times
+from akosha_assets.lake.ingestion.differences import MISSING_DAY, SEEN_SCHEMA, Known, canonical_texts, keys_of, md5_low, microseconds
+from akosha_assets.lake.ingestion.event_times import DAY_US, MISSING, OCCURRED_FROM, Anchors, resolve, ulid_times
 from akosha_assets.lake.ingestion.fingerprints import Fingerprints
+from akosha_assets.lake.ingestion.json_texts import metadata_sessions, metadata_times, objects
 from akosha_assets.lake.ingestion.limits import Limits
-from akosha_assets.lake.ingestion.rows import SCHEMA_OF_KIND, checked, decoded, event_days_of, to_rows
-from akosha_assets.lake.ingestion.selects import HAS_VECTOR, LOCAL, UTC, VECTOR, select_memories, select_rescued
-from akosha_assets.lake.ingestion.source_tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
-from akosha_assets.lake.schemas import TABLE_OF_KIND
+from akosha_assets.lake.ingestion.rows import SCHEMA_OF_KIND, Origin, checked, decoded, to_rows
+from akosha_assets.lake.ingestion.selects import RESCUED, Role
+from akosha_assets.lake.ingestion.source_tables import SOURCE_TABLES
+from akosha_assets.lake.schemas import TABLE_OF_KIND, UTC
 
 # Snapshots of up to this many rows are held whole; larger ones are read twice, first for the clock, then in batches.
 HELD_ROWS = 50_000
 BATCH_ROWS = 32_768
-RESCUED = "rescued"
 
-_UNHASHED = frozenset({"fingerprint", VECTOR, HAS_VECTOR})
+_PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
+_PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
 
 
 @dataclass(frozen=True)
@@ -63,13 +57,21 @@ class Snapshot:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Reading:
+@dataclass
+class _Part:
+    """A batch of one table with what is derived from it."""
+
     table: Table
-    kind: str
-    query: str
-    spec: SourceTable | None
-    hashed: tuple[str, ...]
+    batch: pa.RecordBatch
+    ids: pa.Array
+    local: np.ndarray
+    utc: np.ndarray
+    rescued: pa.Array | None = None
+
+    def filtered(self, keep: np.ndarray) -> "_Part":
+        mask = pa.array(keep)
+        rescued = None if self.rescued is None else self.rescued.filter(mask)
+        return _Part(self.table, self.batch.filter(mask), self.ids.filter(mask), self.local[keep], self.utc[keep], rescued)
 
 
 class SnapshotReader:
@@ -82,164 +84,201 @@ class SnapshotReader:
 
     def read(self, files: list[File], snapshot_at: datetime, known: pa.Table) -> Snapshot:
         """Every changed row of the snapshot. Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files."""
-        snapshot = Snapshot()
         started = perf_counter()
         with self._databases.opened([(file.path, file.name) for file in files]) as opened:
-            snapshot.seconds["open"] = perf_counter() - started
-            snapshot.flaws.update(opened.flaws)
-            self._read_opened(files, opened, snapshot_at, known, snapshot)
-        return snapshot
+            one = _OneSnapshot(self._connection, self._limits, self._parser_version, self._fingerprints, files, snapshot_at, known)
+            one.snapshot.seconds["open"] = perf_counter() - started
+            one.read(opened)
+        return one.snapshot
 
-    def _read_opened(self, files: list[File], opened: Opened, snapshot_at: datetime, known: pa.Table, snapshot: Snapshot) -> None:
-        readings = self._plan(opened, snapshot)
-        snapshot_us = microseconds(snapshot_at)
-        expected = sum(reading.table.rows for reading in readings)
+
+class _OneSnapshot:
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        limits: Limits,
+        parser_version: int,
+        fingerprints: Fingerprints,
+        files: list[File],
+        snapshot_at: datetime,
+        known: pa.Table,
+    ):
+        self._connection, self._limits, self._parser_version = connection, limits, parser_version
+        self._fingerprints, self._files, self._snapshot_at = fingerprints, files, snapshot_at
+        self._known = Known(known)
+        self._snapshot_us = microseconds(snapshot_at)
+        self.snapshot = Snapshot()
+
+    def read(self, opened: Opened) -> None:
+        self.snapshot.flaws.update(opened.flaws)
+        tables = sorted(opened.tables, key=lambda table: _PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)))
+        expected = sum(table.rows for table in tables)
         if expected > self._limits.max_rows:
             raise UploadRejected("too_many_rows", f"about {expected} rows; at most {self._limits.max_rows} are read")
-
         started = perf_counter()
-        held: dict[int, list[pa.RecordBatch]] = {}
-        anchors = []
-        for place, reading in enumerate(readings):
-            if expected <= HELD_ROWS:
-                held[place] = list(self._batches(reading.query, reading.table))
-                anchors += [_anchors(batch, snapshot_us) for batch in held[place]]
-            elif reading.spec and (columns := [name for name in ("id", LOCAL, UTC) if f'"{name}"' in reading.query or name == "id"])[1:]:
-                listed = ", ".join(f'"{name}"' for name in columns)
-                narrow = self._batches(f"SELECT {listed} FROM ({reading.query})", reading.table)
-                anchors += [_anchors(batch, snapshot_us) for batch in narrow]
-        clock = Anchors.merged(anchors)
-        snapshot.seconds["read"] = perf_counter() - started
+        if expected <= HELD_ROWS:
+            parts = [part for table in tables for part in self._parts(table)]
+            clock = Anchors.merged([self._anchors(parts)])
+            self.snapshot.seconds["read"] = perf_counter() - started
+            started = perf_counter()
+            self._take(parts, clock)
+        else:
+            clock = Anchors.merged([self._anchors([part]) for table in tables if table.reading.spec for part in self._clock_parts(table)])
+            self.snapshot.seconds["read"] = perf_counter() - started
+            started = perf_counter()
+            self._take_in_batches(tables, clock)
+        self.snapshot.seconds["convert"] = perf_counter() - started
 
-        started = perf_counter()
-        known_of = known_by_kind(known)
-        taken: dict[str, list[pa.Array]] = {}
-        for place, reading in enumerate(readings):
-            file = files[reading.table.file]
-            constants: dict[str, str | int | datetime] = {
-                "source_table": reading.table.name,
-                "object_key": file.key,
-                "object_etag": file.etag,
-                "snapshot_at": snapshot_at,
-                "parser_version": self._parser_version,
-            }
-            for batch in held.pop(place, None) or self._batches(self._without_doubles(reading, snapshot), reading.table):
-                self._take(batch, reading, clock, snapshot_us, known_of.get(reading.kind), taken, constants, snapshot)
-        snapshot.seconds["convert"] = perf_counter() - started
+    def _take_in_batches(self, tables: list[Table], clock: Anchors) -> None:
+        earlier: dict[str, list[pa.Array]] = {}
+        for table in tables:
+            kind, taken = table.reading.kind, []
+            for part in self._parts(table, distinct=self._has_doubles(table)):
+                if kind in earlier:
+                    part = self._without(part, pc.is_in(part.ids, value_set=pa.concat_arrays(earlier[kind])))
+                if kind != RESCUED:
+                    taken.append(part.ids)
+                self._take([part], clock)
+            earlier.setdefault(kind, []).extend(taken)
+            if not earlier[kind]:
+                del earlier[kind]
 
-    def _plan(self, opened: Opened, snapshot: Snapshot) -> list[_Reading]:
-        tables: dict[str, list[Table]] = {}
-        for table in opened.tables:
-            tables.setdefault(table.name.lower(), []).append(table)
-        readings = []
-        for spec in SOURCE_TABLES:
-            for table in tables.pop(spec.name, ()):
-                query = select_memories(spec, table.relation, list(table.columns), vectors=self._limits.vectors)
-                ours = ("id", *(name for name in spec.columns if name not in _UNHASHED), LOCAL, UTC, "attributes", "_rescued")
-                readings.append(_Reading(table, spec.kind, query, spec, (*ours, "session_id") if spec.session_in else ours))
-        for name, others in tables.items():
-            for table in others:
-                if name in BOOKKEEPING:
-                    snapshot.flaws["bookkeeping_left_out"] += table.rows
-                else:
-                    query = select_rescued(table.name, table.relation, list(table.columns))
-                    readings.append(_Reading(table, RESCUED, query, None, ("id", "row")))
-        return readings
+    def _without(self, part: _Part, doubled: pa.Array) -> _Part:
+        keep = ~doubled.to_numpy(zero_copy_only=False)
+        if keep.all():
+            return part
+        self.snapshot.flaws["id_doubled"] += int(np.count_nonzero(~keep))
+        return part.filtered(keep)
 
-    def _batches(self, query: str, table: Table) -> Iterator[pa.RecordBatch]:
-        rows = 0
-        reader: pa.RecordBatchReader = self._connection.execute(query).to_arrow_reader(BATCH_ROWS)
+    def _has_doubles(self, table: Table) -> bool:
+        """Counts the doubled ids of a table that is read in batches, where a batch does not show them."""
+        sql = table.reading.select.sql
+        doubled = self._connection.execute(f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''").fetchall()[0][0]
+        self.snapshot.flaws["id_doubled"] += doubled
+        return bool(doubled)
+
+    def _parts(self, table: Table, *, distinct: bool = False) -> Iterator[_Part]:
+        reading = table.reading
+        if table.rows <= HELD_ROWS and not distinct:
+            reader: pa.RecordBatchReader = self._connection.execute(reading.statement).to_arrow_reader(BATCH_ROWS)
+        else:
+            sql = f"SELECT DISTINCT ON (c0) * FROM ({reading.select.sql})" if distinct else reading.select.sql
+            reader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+        fields, rows = reading.select.fields, 0
         for batch in reader:
             rows += batch.num_rows
             if rows > self._limits.max_rows:
-                raise UploadRejected("too_many_rows", f"table {table.name[:80]} has more than {self._limits.max_rows} rows")
+                raise UploadRejected("too_many_rows", f"table {reading.name[:80]} has more than {self._limits.max_rows} rows")
             if batch.num_rows:
-                yield batch
+                self.snapshot.rows_read += batch.num_rows
+                bound = self._limits.max_field_bytes
+                batch = checked(batch, fields, table=reading.name, max_field_bytes=bound, flaws=self.snapshot.flaws)
+                yield self._part(table, batch)
 
-    def _without_doubles(self, reading: _Reading, snapshot: Snapshot) -> str:
-        """The query; of rows with one id only the first where a large table, read in batches, has such."""
-        doubled = self._connection.execute(f"SELECT count(*) - count(DISTINCT id) FROM ({reading.query})").fetchall()[0][0]
-        if not doubled:
-            return reading.query
-        snapshot.flaws["id_doubled"] += doubled
-        return f"SELECT DISTINCT ON (id) * FROM ({reading.query})"
+    def _part(self, table: Table, batch: pa.RecordBatch) -> _Part:
+        reading = table.reading
+        ids, rescued = batch.column(0), None
+        if reading.spec is None:
+            unknown = [(field, batch.column(place)) for place, field in enumerate(reading.select.fields) if field.role is Role.UNKNOWN]
+            rescued = objects(unknown, batch.num_rows).fill_null("{}")
+            hashes = pa.array([f"{number & (2**64 - 1):016x}" for number in md5_low(rescued).tolist()])
+            own = pc.if_else(pc.equal(ids.fill_null(""), ""), hashes, ids)
+            ids = pc.binary_join_element_wise(reading.name, own, "/")
+        elif ids.null_count or pc.any(pc.equal(ids, "")).as_py():
+            raise UploadRejected("row_without_id", f"table {reading.name} has a row whose id is null or empty")
+        return _Part(table, batch, ids, *self._times(table, batch), rescued)
 
-    def _take(
-        self,
-        batch: pa.RecordBatch,
-        reading: _Reading,
-        clock: Anchors,
-        snapshot_us: int,
-        known: Known | None,
-        taken: dict[str, list[pa.Array]],
-        constants: dict[str, str | int | datetime],
-        snapshot: Snapshot,
-    ) -> None:
-        flaws = snapshot.flaws
-        snapshot.rows_read += batch.num_rows
-        batch = checked(batch, table=reading.table.name, max_field_bytes=self._limits.max_field_bytes, flaws=flaws)
-        if reading.spec and reading.spec.encoded_text:
-            batch = decoded(batch)
-        batch = _first_of_each_id(batch, taken.setdefault(reading.kind, []), flaws)
-        if not batch.num_rows:
+    def _times(self, table: Table, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+        found = {Role.LOCAL: np.full(batch.num_rows, MISSING), Role.UTC: np.full(batch.num_rows, MISSING)}
+        for place, one in enumerate(table.reading.select.fields):
+            if one.role in found:
+                times = batch.column(place).cast(pa.int64()).fill_null(MISSING).to_numpy(zero_copy_only=False)
+                found[one.role] = np.where(found[one.role] == MISSING, times, found[one.role])
+            elif one.name == "metadata" and table.reading.spec and table.reading.spec.first_generation:
+                found[Role.UTC] = metadata_times(batch.column(place))
+        return found[Role.LOCAL], found[Role.UTC]
+
+    def _clock_parts(self, table: Table) -> Iterator[_Part]:
+        """Ids and times alone, of tables whose ids may carry the time or whose metadata does."""
+        fields = table.reading.select.fields
+        if not any(one.role is Role.LOCAL for one in fields):
             return
-        hashes = content_hashes(batch, reading.hashed)
-        ids = batch.column("id")
-        days = np.full(batch.num_rows, MISSING_DAY, dtype=np.int32)
-        standing, changed = hashes, np.ones(batch.num_rows, bool)
-        if known is not None:
-            comparison = known.compare(ids, hashes, snapshot_us)
-            changed, days, standing = comparison.changed, comparison.known_day.astype(np.int32), comparison.standing_hash
-        if changed.any():
-            fresh = batch if changed.all() else batch.filter(pa.array(changed))
-            times = None
-            fresh_days = days[changed]
-            if reading.kind != RESCUED:
-                times = resolve(_times(fresh, LOCAL), _times(fresh, UTC), ulid_times(fresh.column("id")), clock, snapshot_us)
-                if times.out_of_range:
-                    flaws["timestamp_out_of_range"] += times.out_of_range
-                if "event_day" in SCHEMA_OF_KIND[reading.kind].names:
-                    fresh_days = np.where(fresh_days == MISSING_DAY, event_days_of(times), fresh_days).astype(np.int32)
-                    days[changed] = fresh_days
-            fresh = fresh.append_column("content_hash", pa.array(hashes[changed]))
-            converted = to_rows(
-                fresh, reading.kind, times=times, event_days=fresh_days, constants=constants, fingerprints=self._fingerprints, flaws=flaws
-            )
-            snapshot.rows.setdefault(TABLE_OF_KIND[reading.kind], []).append(converted)
-        event_days = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
-        snapshot.seen.append(
-            pa.RecordBatch.from_arrays([pa.repeat(reading.kind, len(ids)), ids, pa.array(standing), event_days], schema=SEEN_SCHEMA)
+        reader: pa.RecordBatchReader = self._connection.sql(
+            f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"
+        ).to_arrow_reader(BATCH_ROWS)
+        for batch in reader:
+            if batch.num_rows:
+                yield _Part(table, batch, batch.column(0), *self._times(table, batch))
+
+    def _anchors(self, parts: list[_Part]) -> Anchors:
+        if not parts:
+            return Anchors(np.empty(0, np.int64), np.empty(0, np.int64))
+        local = np.concatenate([part.local for part in parts])
+        utc = np.concatenate([part.utc for part in parts])
+        ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
+        return Anchors.merged([Anchors.proven(local, ulid, self._snapshot_us), Anchors.proven(local, utc, self._snapshot_us)])
+
+    def _take(self, parts: list[_Part], clock: Anchors) -> None:
+        """Compares the parts with what is known, keeps what changed and notes what was seen."""
+        parts = [part for part in parts if part.batch.num_rows]
+        if not parts:
+            return
+        lengths = [len(part.ids) for part in parts]
+        ids = pa.concat_arrays([part.ids for part in parts])
+        kinds = pa.concat_arrays([pa.repeat(part.table.reading.kind, length) for part, length in zip(parts, lengths, strict=True)])
+        keys = keys_of(kinds, ids)
+        if pc.count_distinct(keys).as_py() < len(keys):
+            first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
+            doubled = np.ones(len(keys), bool)
+            doubled[first] = False
+            self.snapshot.flaws["id_doubled"] += int(np.count_nonzero(doubled))
+            pieces = np.split(~doubled, np.cumsum(lengths)[:-1])
+            self._take([part.filtered(keep) for part, keep in zip(parts, pieces, strict=True)], clock)
+            return
+
+        texts = pa.concat_arrays([canonical_texts(part.batch, part.table.reading.hashed) for part in parts])
+        hashes = md5_low(texts)
+        comparison = self._known.compare(keys, hashes, self._snapshot_us)
+        days = comparison.known_day
+        if comparison.changed.any():
+            local, utc = np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])
+            times = resolve(local, utc, ulid_times(ids), clock, self._snapshot_us)
+            event_days = (times.occurred_us // DAY_US).astype(np.int32)
+            start = 0
+            for part, length in zip(parts, lengths, strict=True):
+                stop = start + length
+                changed = comparison.changed[start:stop]
+                if part.table.reading.kind in _PARTITIONED:
+                    days[start:stop] = np.where(days[start:stop] == MISSING_DAY, event_days[start:stop], days[start:stop])
+                if changed.any():
+                    place = np.flatnonzero(changed) + start
+                    self.snapshot.flaws["timestamp_out_of_range"] += int(np.count_nonzero(times.out_of_range[place]))
+                    derived = {
+                        "content_hash": pa.array(hashes[place]),
+                        "occurred_at": pa.array(times.occurred_us[place]).view(UTC),
+                        "occurred_from": OCCURRED_FROM.take(pa.array(times.occurred_from[place])),
+                        "event_day": pa.array(days[place]).view(pa.date32()),
+                    }
+                    self._convert(part if len(place) == length else part.filtered(changed), derived)
+                start = stop
+        event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
+        self.snapshot.seen.append(
+            pa.RecordBatch.from_arrays([kinds, ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA)
         )
 
-
-def _first_of_each_id(batch: pa.RecordBatch, taken: list[pa.Array], flaws: Counter[str]) -> pa.RecordBatch:
-    ids = batch.column("id")
-    keep = np.ones(len(ids), bool)
-    if pc.count_distinct(ids).as_py() < len(ids):
-        first = np.unique(np.asarray(ids.dictionary_encode().indices), return_index=True)[1]
-        keep[:] = False
-        keep[first] = True
-        flaws["id_doubled"] += len(ids) - len(first)
-    if taken:
-        elsewhere = pc.is_in(ids, value_set=pa.concat_arrays(taken)).to_numpy(zero_copy_only=False)
-        if elsewhere.any():
-            flaws["id_in_two_tables"] += int(np.count_nonzero(elsewhere & keep))
-            keep &= ~elsewhere
-    if not keep.all():
-        batch = batch.filter(pa.array(keep))
-    taken.append(batch.column("id"))
-    return batch
-
-
-def _times(batch: pa.RecordBatch, name: str) -> np.ndarray:
-    if name not in batch.schema.names:
-        return np.full(batch.num_rows, MISSING, dtype=np.int64)
-    return batch.column(name).cast(pa.timestamp("us", tz=batch.column(name).type.tz)).cast(pa.int64()).fill_null(MISSING).to_numpy()
-
-
-def _anchors(batch: pa.RecordBatch, snapshot_us: int) -> Anchors:
-    local, utc = _times(batch, LOCAL), _times(batch, UTC)
-    if "id" not in batch.schema.names or LOCAL not in batch.schema.names:
-        return Anchors(np.empty(0, np.int64), np.empty(0, np.int64))
-    ulid = ulid_times(batch.column("id"))
-    return Anchors.merged([Anchors.proven(local, ulid, snapshot_us), Anchors.proven(local, utc, snapshot_us)])
+    def _convert(self, part: _Part, derived: dict[str, pa.Array]) -> None:
+        reading, file = part.table.reading, self._files[part.table.file]
+        derived["id"] = part.ids
+        if part.rescued is not None:
+            derived |= {"row": part.rescued, "_rescued": pa.nulls(len(part.ids), pa.string())}
+        places = {(one.role, one.name): place for place, one in enumerate(reading.select.fields)}
+        if reading.spec and reading.spec.first_generation:
+            derived["text"] = decoded(part.batch.column(places[Role.COLUMN, "text"]))
+        if reading.spec and reading.spec.session_in_metadata and (Role.ATTRIBUTE, "metadata") in places:
+            sessions = metadata_sessions(part.batch.column(places[Role.ATTRIBUTE, "metadata"]))
+            if (own := places.get((Role.COLUMN, "session_id"))) is not None:
+                sessions = pc.coalesce(part.batch.column(own), sessions)
+            derived["session_id"] = sessions
+        origin = Origin(reading.kind, reading.name, file.key, file.etag, self._snapshot_at, self._parser_version)
+        converted = to_rows(part.batch, reading.select.fields, origin, derived, fingerprints=self._fingerprints, flaws=self.snapshot.flaws)
+        self.snapshot.rows.setdefault(TABLE_OF_KIND[reading.kind], []).append(converted)

@@ -4,7 +4,7 @@ Facts about Session-Buddy's databases only; how they are turned into SQL is in `
 A table that is neither listed in SOURCE_TABLES nor in BOOKKEEPING is kept row by row as kind `rescued`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Written by searching and housekeeping, not by remembering: changes in it never make a row new, and it is not stored.
 USAGE = ("access_count", "last_accessed", "usage_count", "last_used_at", "searchable_content")
@@ -22,12 +22,10 @@ class SourceTable:
     attributes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     needed: tuple[str, ...] = ("id",)
-    # JSON column whose key `timestamp` is UTC text, and the naive time beside it is local.
-    utc_in: str | None = None
-    # JSON column that names the session when `session_id` does not.
-    session_in: str | None = None
-    encoded_text: bool = False
-    unhashed: tuple[str, ...] = field(default=())
+    # Whether `metadata` holds the event's UTC time under `timestamp`, and texts may be encoded: tables of the first generation.
+    first_generation: bool = False
+    # Whether `metadata` names the session where `session_id` does not.
+    session_in_metadata: bool = False
 
 
 _MEMORY = {"text": "content", "project": "project"}
@@ -51,7 +49,7 @@ SOURCE_TABLES = (
         attributes=("reasoning", "metadata", "turn_parent_id", "causal_parent_id"),
         dropped=USAGE,
         needed=("id", "content"),
-        session_in="metadata",
+        session_in_metadata=True,
     ),
     SourceTable(
         "reflections_v2",
@@ -70,8 +68,7 @@ SOURCE_TABLES = (
         occurred=("timestamp",),
         attributes=("metadata",),
         needed=("id", "content"),
-        utc_in="metadata",
-        encoded_text=True,
+        first_generation=True,
     ),
     SourceTable(
         "reflections",
@@ -80,8 +77,7 @@ SOURCE_TABLES = (
         occurred=("timestamp",),
         attributes=("metadata",),
         needed=("id", "content"),
-        utc_in="metadata",
-        encoded_text=True,
+        first_generation=True,
     ),
     SourceTable(
         "memory_entities",

@@ -96,7 +96,7 @@ def _copy(descriptor: int, name: str, out: int, max_bytes: int) -> int:
 
 def _write_sparse(out: int, block: bytes, offset: int) -> None:
     whole = len(block) // PAGE_BYTES * PAGE_BYTES
-    filled = np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8).any(axis=1)
+    filled = np.bitwise_or.reduce(np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1) != 0
     view = memoryview(block)
     if filled.any():
         edges = np.flatnonzero(np.diff(np.concatenate(([False], filled, [False])))).reshape(-1, 2)
