@@ -1,0 +1,52 @@
+"""The lifecycle from the command line, on a lake in a folder."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from akosha_assets.cli.main import app
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.lake.lifecycle.memories import hot_rows, store
+
+TODAY = datetime.now(UTC).date()
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
+    store(Lake(LakeSettings()), hot_rows(TODAY - timedelta(days=10), 20))
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(app, [*arguments, "--json"])
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if code == 0 else result.stderr
+
+    return run
+
+
+def test_days_are_listed_then_aged_then_explained(told):
+    assert [item["tier"] for item in told("age", "--dry-run")["due"]] == ["warm"]
+    assert "say --once" in told("age", code=2)
+    assert [item["rows"] for item in told("age", "--once")["moved"]] == [20]
+    assert told("age", "--once")["moved"] == []
+    found = told("explain", "system-1/conversation/id-000001")
+    assert (found["tier"], found["policy"]["hot_days"]) == ("warm", 7)
+    assert "no memory" in told("explain", "system-1/conversation/nobody", code=1)
+    assert "is not SYSTEM/KIND/ID" in told("explain", "system-1", code=2)
+
+
+def test_a_policy_is_tried_on_paper(told):
+    found = told("tiers", "simulate", "--hot-days", "3", "--cold-days", "9")
+    assert [cost["rows"] for cost in found["then"]] == [0, 0, 20]
+    assert "cannot leave warm before" in told("tiers", "simulate", "--hot-days", "200", code=2)
+
+
+def test_retention_is_a_dry_run_and_holds_can_be_placed_and_released(told):
+    assert told("retention", "apply")["is_dry_run"]
+    assert told("retention", "hold", "case", "--from", "2020-01-01")["hold_id"] == "case"
+    assert [hold["hold_id"] for hold in told("retention", "holds")["holds"]] == ["case"]
+    assert told("retention", "release", "case") == {"released": "case"}
+    assert told("retention", "holds") == {"holds": []}

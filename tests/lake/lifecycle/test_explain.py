@@ -1,0 +1,43 @@
+"""A memory's place is explained from what is stored, not from what should be."""
+
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake.errors import NotFound
+from akosha_assets.lake.lifecycle.aging import age_day
+from akosha_assets.lake.lifecycle.explain import explain
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
+
+WHO = ("system-1", "conversation", "id-000001")
+
+
+def told(lake, **more):
+    return explain(lake, *WHO, policy=TierPolicy.of(lake.settings), today=TODAY, **more)
+
+
+def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(lake):
+    policy = TierPolicy.of(lake.settings)
+    store(lake, hot_rows(days_ago(20), 120))
+    before = told(lake)
+    assert before.tier == "hot" and "belongs in warm" in before.why and before.moved_at is None
+    age_day(lake, days_ago(20), policy=policy, today=TODAY, moved_at=NOW, run="run-7")
+    after = told(lake)
+    assert (after.tier, after.next_tier, after.moves_on) == ("warm", "cold", days_ago(20 - policy.warm_days))
+    assert (after.policy_version, after.aged_by, after.upload_id, after.batch_id) == (policy.version, "run-7", "upload-1", 1)
+    assert after.policy == policy.json and after.recall_at_10 > 0.97
+    assert all(Path(file).is_file() for file in after.files) and after.files
+    assert after.also_in == []
+
+
+def test_a_changed_memory_tells_that_it_hides_an_older_form(lake):
+    store(lake, hot_rows(days_ago(20), 10))
+    age_day(lake, days_ago(20), policy=TierPolicy.of(lake.settings), today=TODAY, moved_at=NOW, run="run-7")
+    store(lake, hot_rows(days_ago(20), 10, batch=2, words="again", snapshot=3), batch=2)
+    assert (told(lake).tier, told(lake).also_in) == ("hot", ["warm"])
+
+
+def test_an_unknown_memory_is_not_found(lake):
+    with pytest.raises(NotFound, match="system-1/conversation/id-000001"):
+        told(lake)
