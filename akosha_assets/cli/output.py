@@ -65,7 +65,7 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> T
     held = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numbers = any(isinstance(row[index], int | float) for row in held)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=index == 0)
     for row in held:
         table.add_row(*(shown(value) for value in row))
     return table
@@ -73,14 +73,14 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> T
 
 def shown(value: Any) -> str:
     """`value` as a person reads it: grouped digits, times to the second, a dash for nothing."""
-    if value is None or value == "":
+    if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return f"{value:,.1f}"
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     return str(value)

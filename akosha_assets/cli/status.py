@@ -1,13 +1,16 @@
 """`akosha status` and `akosha uploads`: what the ledger and the tables say, with nothing running."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from akosha_assets.cli.api import DEFAULT_URL
-from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, size
+from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, shown, size
 from akosha_assets.cli.search import Url
+
+if TYPE_CHECKING:
+    from akosha_assets.lake.ingestion.backlog import Backlog
 
 
 def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
@@ -45,8 +48,8 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
         emit(answer)
         return
     console.print(f"[dim]home[/]  {settings.home}\n[dim]inbox[/] {settings.inbox()}\n[dim]lake[/]  {settings.lake()}\n", highlight=False)
-    console.print(grid("Uploads", ("state", "count"), ((name.replace("_", " "), value) for name, value in answer["backlog"].items())))
-    rows = ((one.address, one.rows, size(one.stored_bytes), one.files, one.version if one.version >= 0 else None) for one in tables)
+    console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
+    rows = ((one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0)
     console.print()
     console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
     console.print(f"\n[dim]API[/]   {url}: {answer['api']['health'] or 'does not answer'}", highlight=False)
@@ -75,10 +78,30 @@ def uploads(
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})
         return
-    columns = ("upload_id", "state", "seen_at", "ingested_at", "new_rows", "changed_rows", "unchanged_rows", "reason")
-    console.print(grid("Uploads", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in rows)))
+    columns = ("upload", "state", "seen (UTC)", "rows: new, changed, same")
+    console.print(grid("Uploads", columns, map(_line, rows)))
     if page.cursor is not None:
         console.print(f"More follow: --limit {limit * 10}", style="dim")
+
+
+def _line(row: dict[str, Any]) -> tuple[Any, ...]:
+    counts = [shown(row[name]) for name in ("new_rows", "changed_rows", "unchanged_rows")]
+    rows = f"+{counts[0]}  ~{counts[1]}  ={counts[2]}" if row["new_rows"] is not None else None
+    state = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
+    return row["upload_id"], state, f"{row['seen_at']:%m-%d %H:%M:%S}", rows
+
+
+def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
+    oldest = f"{size(backlog.waiting_bytes)}, the oldest for {backlog.oldest_waiting_seconds:,.0f} s" if backlog.waiting else ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in backlog.quarantined_by_reason.items())
+    return [
+        ("arriving", backlog.arriving, ""),
+        ("incomplete", backlog.incomplete, "no manifest within the grace period" if backlog.incomplete else ""),
+        ("waiting", backlog.waiting, oldest),
+        ("being taken in", backlog.claimed, f"{backlog.live_batches} batches" if backlog.live_batches else ""),
+        ("ingested", backlog.ingested, ""),
+        ("quarantined", backlog.quarantined, reasons),
+    ]
 
 
 def _health(url: str) -> str | None:

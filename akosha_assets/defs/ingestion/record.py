@@ -19,6 +19,7 @@ from akosha_assets.defs.partitions import is_event_day
 from akosha_assets.lake import days, inventory
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import BatchResult
+from akosha_assets.lake.ingestion.backlog import measure
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.replay import day_totals
 from akosha_assets.lake.schemas import HOT
@@ -74,24 +75,27 @@ class Record:
 
     def write(self) -> None:
         """Everything counted since the last time stands in Dagster's event log."""
+        # Upstream first, as the UI calls an asset unsynced whose upstream is newer.
+        measured = measure(self.ledger, now=datetime.now(UTC))
+        self._say("ingestion/ledger", ledger_metadata(measured))
         if self.batches:
             self.total.update(
                 {"batches": self.batches, "rows": sum(self.rows.values()), **{f"uploads {k}": n for k, n in self.uploads.items()}}
             )
+            self._arrival_days()
             for address, rows in self.rows.items():
                 if address != HOT.address:
                     written = written_metadata(self.lake, address, self.connection)
                     self._say(address, {"rows written": rows, **written})
             self._hot_days()
-            if self.arrivals:
-                for day, uploads in sorted(self.arrival_days.items()):
-                    taken_in = {"uploads taken in": uploads, "rows written by table": counted(self.rows)}
-                    self._say("ingestion/arrivals", {**taken_in, **arrival_metadata(self.ledger, day)}, day)
-        measured = self._measured()
-        self._say("ingestion/ledger", ledger_metadata(measured))
         if measured.waiting == 0:
             self._say("ingestion/backlog", backlog_metadata(measured))
         self._clear()
+
+    def _arrival_days(self) -> None:
+        for day, uploads in sorted(self.arrival_days.items()) if self.arrivals else ():
+            taken_in = {"uploads taken in": uploads, "rows written by table": counted(self.rows)}
+            self._say("ingestion/arrivals", {**taken_in, **arrival_metadata(self.ledger, day)}, day)
 
     def _hot_days(self) -> None:
         if not self.event_days:
@@ -101,11 +105,6 @@ class Record:
         for day, rows in sorted(self.event_days.items()):
             if is_event_day(day_key(day)):
                 self._say(HOT.address, {"rows written": rows, **day_metadata(stored.get(day), table)}, day)
-
-    def _measured(self) -> Any:
-        from akosha_assets.lake.ingestion.backlog import measure
-
-        return measure(self.ledger, now=datetime.now(UTC))
 
     def _say(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
         self.say(dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None))

@@ -22,7 +22,8 @@ ADDRESS = "lifecycle/hot"
 
 @dg.asset(
     key=KEY,
-    deps=[dg.AssetKey(["ingestion", "arrivals"])],
+    # Any arrival day may tell of any event day.
+    deps=[dg.AssetDep(["ingestion", "arrivals"], partition_mapping=dg.AllPartitionMapping())],
     group_name="lifecycle",
     owners=OWNERS,
     kinds={"deltalake", "duckdb"},
