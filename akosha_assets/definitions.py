@@ -10,7 +10,9 @@ import warnings
 import dagster as dg
 
 from akosha_assets import defs as stages
+from akosha_assets.defs.policies import with_freshness
 from akosha_assets.defs.resources import resources
+from akosha_assets.lake.settings import LakeSettings
 
 
 @dg.definitions
@@ -21,4 +23,4 @@ def defs() -> dg.Definitions:
         # of the definitions shows whatever another would lose.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.load_definitions_from_package_module(stages, resources=resources())
+        return with_freshness(dg.load_definitions_from_package_module(stages, resources=resources()), LakeSettings())

@@ -61,6 +61,28 @@ class LakeSettings(BaseSettings):
         Field(gt=0, le=20, description="Seconds one discovery sweep may list before it pauses; the next one goes on where it stopped."),
     ] = 8.0
 
+    backlog_age_seconds: Annotated[
+        int, Field(ge=1, description="Ingestion counts as caught up while no complete upload waits for longer than this many seconds.")
+    ] = 60
+    backlog_warn_seconds: Annotated[
+        int, Field(ge=60, description="Seconds without having been caught up after which `ingestion/backlog` is shown as late.")
+    ] = 300
+    backlog_fail_seconds: Annotated[
+        int, Field(ge=60, description="Seconds without having been caught up after which `ingestion/backlog` fails its freshness policy.")
+    ] = 1800
+    backlog_warn_uploads: Annotated[int, Field(ge=1, description="Waiting uploads above which the backlog check warns.")] = 10_000
+    backlog_warn_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check warns.")] = (
+        300
+    )
+    backlog_error_uploads: Annotated[int, Field(ge=1, description="Waiting uploads above which the backlog check fails.")] = 50_000
+    backlog_error_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check fails.")] = (
+        120
+    )
+    dagster_url: Annotated[
+        str,
+        Field(description="Address of Dagster's webserver: asked for its queue, told to start runs. Empty: none runs, and metrics say so."),
+    ] = ""
+
     upload_max_bytes: Annotated[int, Field(ge=1, description="Compressed bytes of one uploaded file at most.")] = 256 * MIB
     upload_max_raw_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded file after decompression at most.")] = 2048 * MIB
     upload_max_rows: Annotated[int, Field(ge=1, description="Rows of all read tables of one upload at most.")] = 2_000_000
@@ -117,9 +139,13 @@ class LakeSettings(BaseSettings):
         return names
 
     @model_validator(mode="after")
-    def _tiers_in_order(self) -> "LakeSettings":
+    def _in_order(self) -> "LakeSettings":
         if self.warm_days <= self.hot_days:
             raise ValueError(f"AKOSHA_WARM_DAYS is {self.warm_days}; a day cannot leave warm before it enters it at {self.hot_days} days")
+        if self.backlog_fail_seconds <= self.backlog_warn_seconds:
+            raise ValueError(
+                f"AKOSHA_BACKLOG_FAIL_SECONDS is {self.backlog_fail_seconds}; it must be more than the {self.backlog_warn_seconds} that warn"
+            )
         return self
 
     @field_validator("home")

@@ -1,15 +1,26 @@
-"""`ingestion/backlog`: materialised only while caught up, so its age is the time since nothing waited."""
+"""`ingestion/backlog`: materialised only while everything older than a limit has been taken in.
 
+So its freshness reads "how long since we were last caught up". The checks say how much waits and for how long; they
+speak also where nothing was ever taken in. A sensor records all of it without a run; the asset does it by hand.
+"""
+
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.backlog import Backlog
+from akosha_assets.lake.ingestion.backlog import Backlog, Verdict
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
 
 KEY = dg.AssetKey(["ingestion", "backlog"])
+SIZE, AGE = "waiting_uploads", "oldest_upload"
+# Every event is a row that Dagster keeps: said again this often while nothing changes.
+SAY_AGAIN_SECONDS = 60
 
 
 @dg.asset(
@@ -21,19 +32,50 @@ KEY = dg.AssetKey(["ingestion", "backlog"])
     output_required=False,
 )
 def backlog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.MaterializeResult]:
-    """How many uploads wait, their bytes and the age of the oldest. Recorded only while none waits."""
-    from akosha_assets.lake.ingestion.backlog import measure
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    """How many uploads wait, their bytes and the age of the oldest. Recorded only while caught up, so that its age is the alarm."""
+    from akosha_assets.lake.ingestion.backlog import is_caught_up
 
-    opened = Ledger.open(lake.settings)
-    try:
-        measured = measure(opened, now=datetime.now(UTC))
-    finally:
-        opened.close()
-    if measured.waiting == 0:
+    measured, _ = _measured(lake.settings)
+    if is_caught_up(measured, lake.settings):
         yield dg.MaterializeResult(metadata=backlog_metadata(measured))
     else:
-        context.log.info("%d uploads wait, so nothing is recorded", measured.waiting)
+        context.log.info("%d uploads wait, the oldest for %d s; nothing is recorded", measured.waiting, measured.oldest_waiting_seconds)
+
+
+@dg.asset_check(asset=KEY, name=SIZE)
+def waiting_uploads(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+    """Warns above AKOSHA_BACKLOG_WARN_UPLOADS waiting uploads and fails above AKOSHA_BACKLOG_ERROR_UPLOADS, each after a while."""
+    measured, verdicts = _measured(lake.settings)
+    return dg.AssetCheckResult(check_name=SIZE, **_result(verdicts[SIZE], measured))
+
+
+@dg.asset_check(asset=KEY, name=AGE)
+def oldest_upload(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+    """Warns when an upload waits for longer than AKOSHA_BACKLOG_WARN_SECONDS, fails beyond AKOSHA_BACKLOG_FAIL_SECONDS."""
+    measured, verdicts = _measured(lake.settings)
+    return dg.AssetCheckResult(check_name=AGE, **_result(verdicts[AGE], measured))
+
+
+@dg.sensor(target=[KEY], minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Measures the backlog every few seconds; records it while caught up, and what the checks say of it, without a run."""
+    from akosha_assets.lake.ingestion.backlog import is_caught_up
+
+    settings = LakeSettings()
+    measured, verdicts = _measured(settings)
+    caught_up = is_caught_up(measured, settings)
+    state = {"caught_up": caught_up, **{name: verdict.level for name, verdict in verdicts.items()}}
+    before: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    now = measured.measured_at.timestamp()
+    waits = f"{measured.waiting} uploads wait, the oldest for {measured.oldest_waiting_seconds:.0f} s"
+    if before.get("state") == state and now - before["at"] < SAY_AGAIN_SECONDS:
+        return dg.SensorResult(skip_reason=waits)
+    events: list[Any] = [
+        dg.AssetCheckEvaluation(asset_key=KEY, check_name=name, **_result(verdict, measured)) for name, verdict in verdicts.items()
+    ]
+    if caught_up:
+        events.append(dg.AssetMaterialization(KEY, metadata=backlog_metadata(measured)))
+    return dg.SensorResult(skip_reason=waits, asset_events=events, cursor=json.dumps({"state": state, "at": now}))
 
 
 def backlog_metadata(measured: Backlog) -> dict[str, int | float]:
@@ -44,4 +86,27 @@ def backlog_metadata(measured: Backlog) -> dict[str, int | float]:
         "oldest waiting seconds": round(measured.oldest_waiting_seconds, 1),
         "arrivals per second": round(measured.arrivals_per_second, 2),
         "drained per second": round(measured.drained_per_second, 2),
+        "share of the largest system": round(measured.largest_system_share, 3),
+        "quarantined": measured.quarantined,
+        "incomplete": measured.incomplete,
+    }
+
+
+def _measured(settings: LakeSettings) -> tuple[Backlog, dict[str, Verdict]]:
+    from akosha_assets.lake.ingestion.backlog import judge_age, judge_size, measure
+
+    ledger = Ledger.open(settings)
+    try:
+        measured = measure(ledger, now=datetime.now(UTC))
+        return measured, {SIZE: judge_size(ledger, measured), AGE: judge_age(settings, measured)}
+    finally:
+        ledger.close()
+
+
+def _result(verdict: Verdict, measured: Backlog) -> dict[str, Any]:
+    return {
+        "passed": verdict.level == "ok",
+        "severity": dg.AssetCheckSeverity.ERROR if verdict.level == "error" else dg.AssetCheckSeverity.WARN,
+        "description": verdict.why,
+        "metadata": backlog_metadata(measured),
     }

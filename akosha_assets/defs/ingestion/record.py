@@ -19,7 +19,7 @@ from akosha_assets.defs.partitions import is_event_day
 from akosha_assets.lake import days, inventory
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import BatchResult
-from akosha_assets.lake.ingestion.backlog import measure
+from akosha_assets.lake.ingestion.backlog import is_caught_up, measure
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.replay import day_totals
 from akosha_assets.lake.schemas import HOT
@@ -88,7 +88,7 @@ class Record:
                     written = written_metadata(self.lake, address, self.connection)
                     self._say(address, {"rows written": rows, **written})
             self._hot_days()
-        if measured.waiting == 0:
+        if is_caught_up(measured, self.ledger.settings):
             self._say("ingestion/backlog", backlog_metadata(measured))
         self._clear()
 

@@ -5,13 +5,27 @@ Dagster, Prometheus, REST, the CLI and the alerts show these numbers and no othe
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import batches, uploads
+from akosha_assets.lake.settings import LakeSettings
 
 RATE_WINDOW = timedelta(minutes=5)
+# Times in a window at which a limit is looked at.
+MOMENTS = 30
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How many uploads waited at one time, and how many arrived and left since the moment before: taken in or quarantined."""
+
+    at: datetime
+    waiting: int
+    arrived: int
+    drained: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,14 @@ class Backlog:
     def oldest_waiting_seconds(self) -> float:
         """Age of the oldest waiting upload; 0 when none waits."""
         return (self.measured_at - self.oldest_waiting_at).total_seconds() if self.oldest_waiting_at else 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a limit says of the backlog: `level` is ok, warn or error."""
+
+    level: str
+    why: str
 
 
 def measure(ledger: Ledger, *, now: datetime) -> Backlog:
@@ -84,3 +106,71 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         live_batches=held,
         expired_leases=expired,
     )
+
+
+def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[Moment]:
+    """The backlog at every `step` of the last `span`, oldest first, the last one at `now`.
+
+    Worked out from the times in the ledger, so it is whole after any restart. Redriven uploads count as if they had waited all along.
+    """
+    steps = int(span / step)
+    waiting = uploads.c.state.in_(("waiting", "claimed"))
+    with ledger.read() as connection:
+        left = connection.scalar(sa.select(sa.func.count()).where(waiting)) or 0
+        arrived = _by_step(connection, uploads.c.seen_at, uploads.c.state != "arriving", now, step, steps)
+        drained = _by_step(connection, uploads.c.ingested_at, uploads.c.state == "ingested", now, step, steps)
+        # A quarantined upload left the backlog when its batch was done with it; its claim is the nearest time there is.
+        refused = _by_step(connection, uploads.c.claimed_at, uploads.c.state == "quarantined", now, step, steps)
+    moments = []
+    for number in range(steps):
+        came, went = arrived.get(number, 0), drained.get(number, 0) + refused.get(number, 0)
+        moments.append(Moment(now - number * step, left, came, went))
+        left = max(0, left - came + went)
+    return moments[::-1]
+
+
+def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
+    """Whether every complete upload older than the limit has been taken in."""
+    return measured.oldest_waiting_seconds <= settings.backlog_age_seconds
+
+
+def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:
+    """Whether too many uploads have waited for too long, with the limits of the settings.
+
+    It asks the ledger how many waited before, so a backlog that grew while nothing ran is known at once.
+    """
+    settings = ledger.settings
+    limits = (
+        ("error", settings.backlog_error_uploads, settings.backlog_error_for_seconds),
+        ("warn", settings.backlog_warn_uploads, settings.backlog_warn_for_seconds),
+    )
+    for level, limit, seconds in limits:
+        if measured.waiting > limit and _stayed_above(ledger, limit, seconds, measured.measured_at):
+            return Verdict(level, f"{measured.waiting:,} uploads wait; more than {limit:,} for at least {seconds} s")
+    return Verdict("ok", f"{measured.waiting:,} uploads wait")
+
+
+def judge_age(settings: LakeSettings, measured: Backlog) -> Verdict:
+    """Whether the oldest complete upload waits for too long."""
+    age = measured.oldest_waiting_seconds
+    for level, limit in (("error", settings.backlog_fail_seconds), ("warn", settings.backlog_warn_seconds)):
+        if age > limit:
+            return Verdict(level, f"the oldest upload waits for {age:,.0f} s; more than {limit:,} s")
+    return Verdict("ok", f"the oldest upload waits for {age:,.0f} s" if measured.waiting else "no upload waits")
+
+
+def _stayed_above(ledger: Ledger, limit: int, seconds: int, now: datetime) -> bool:
+    if not seconds:
+        return True
+    step = timedelta(seconds=seconds) / MOMENTS
+    # One moment more than the window has steps: its beginning counts as well.
+    return all(moment.waiting > limit for moment in history(ledger, now=now, span=step * (MOMENTS + 1), step=step))
+
+
+def _by_step(connection: sa.Connection, column: Any, which: Any, now: datetime, step: timedelta, steps: int) -> dict[int, int]:
+    """How many of `which` have `column` in each step before `now`, by the number of whole steps that lie between."""
+    edges = [now - number * step for number in range(1, steps + 1)]
+    number = sa.case(*((column > edge, index) for index, edge in enumerate(edges)), else_=steps).label("number")
+    recent = sa.select(number).where(which, column > edges[-1], column <= now).subquery()
+    counted = sa.select(recent.c.number, sa.func.count()).group_by(recent.c.number)
+    return dict(connection.execute(counted).tuples().all())

@@ -1,0 +1,73 @@
+"""The backlog over time is worked out from the ledger, and judged against the limits."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake.ingestion import claims
+from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
+from akosha_assets.lake.ingestion.claims import Outcome
+from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.settings import LakeSettings
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    settings = LakeSettings(
+        home=tmp_path,
+        batch_uploads=2,
+        backlog_warn_uploads=3,
+        backlog_warn_for_seconds=300,
+        backlog_error_uploads=5,
+        backlog_error_for_seconds=120,
+    )
+    opened = Ledger.open(settings)
+    yield opened
+    opened.close()
+
+
+def upload(ledger: Ledger, numbers: range, at: datetime) -> None:
+    ledger.add(
+        [Found(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in numbers], found_by="listing", now=at
+    )
+
+
+def test_history_follows_arrivals_drains_and_quarantines(ledger: Ledger) -> None:
+    upload(ledger, range(4), NOW - 5 * MINUTE)
+    batch = claims.claim(ledger, run_id="r", now=NOW - 3 * MINUTE)
+    assert batch is not None
+    outcomes = {
+        batch.uploads[0].id: Outcome("ingested"),
+        batch.uploads[1].id: Outcome("quarantined", reason="gzip_damaged", message="m"),
+    }
+    claims.finish(ledger, batch, outcomes, {}, rows=0, now=NOW - 2.5 * MINUTE)
+    upload(ledger, range(4, 5), NOW - 0.5 * MINUTE)
+    moments = history(ledger, now=NOW, span=7 * MINUTE, step=MINUTE)
+    assert [(NOW - moment.at) // MINUTE for moment in moments] == [6, 5, 4, 3, 2, 1, 0]
+    assert [moment.waiting for moment in moments] == [0, 4, 4, 3, 2, 2, 3]
+    assert sum(moment.arrived for moment in moments) == 5
+    assert sum(moment.drained for moment in moments) == 2
+
+
+def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger) -> None:
+    upload(ledger, range(6), NOW)
+    assert judge_size(ledger, measure(ledger, now=NOW + MINUTE)).level == "ok", "not for long enough"
+    assert judge_size(ledger, measure(ledger, now=NOW + 3 * MINUTE)).level == "error"
+    batch = claims.claim(ledger, run_id="r", now=NOW + 3 * MINUTE)
+    assert batch is not None
+    claims.finish(ledger, batch, {one.id: Outcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE)
+    assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", "4 wait, but not for five minutes"
+    assert judge_size(ledger, measure(ledger, now=NOW + 6 * MINUTE)).level == "warn"
+
+
+def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
+    upload(ledger, range(1), NOW)
+    young, old, ancient = (measure(ledger, now=NOW + minutes * MINUTE) for minutes in (1, 6, 31))
+    assert is_caught_up(young, ledger.settings)
+    assert not is_caught_up(old, ledger.settings)
+    assert [judge_age(ledger.settings, one).level for one in (young, old, ancient)] == ["ok", "warn", "error"]
