@@ -27,7 +27,6 @@ KNOWN_SCHEMA = pa.schema(
 )
 SEEN_SCHEMA = pa.schema([KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day")])
 
-MILLIONTHS = 1e6
 FIELD_END, ITEM_END, NOTHING = "\x1f", "\x1e", "\x00"
 MISSING_DAY = np.iinfo(np.int32).min
 
@@ -76,10 +75,10 @@ def _canonical(values: pa.Array) -> pa.Array:
     if pa.types.is_string(kind):
         return values
     if pa.types.is_floating(kind):
-        # Text of a float depends on who prints it; millionths as an integer do not.
-        values = pc.round(pc.multiply(values.cast(pa.float64()), MILLIONTHS)).cast(pa.int64(), safe=False)
+        # The text of a float depends on who prints it, its bits do not.
+        values = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     elif pa.types.is_timestamp(kind):
-        values = values.cast(pa.int64())
+        values = values.view(pa.int64())
     elif pa.types.is_list(kind):
         items = values.flatten().fill_null(NOTHING)
         lengths = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)

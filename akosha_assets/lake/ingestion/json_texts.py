@@ -21,8 +21,13 @@ def objects(members: Iterable[tuple[Field, pa.Array]], rows: int) -> pa.Array:
     if not filled:
         return pa.nulls(rows, pa.string())
     names = [field.name for field, _ in filled]
-    columns = [map(_fragment, values.to_pylist()) if field.is_json else values.to_pylist() for field, values in filled]
+    columns = [map(_fragment, values.to_pylist()) if field.is_json else _values(values) for field, values in filled]
     return pa.array([_object(names, row) for row in zip(*columns, strict=True)], pa.string())
+
+
+def _values(values: pa.Array) -> list[Any]:
+    # Times as text: Python knows none beyond the year 9999.
+    return (values.cast(pa.string()) if pa.types.is_timestamp(values.type) else values).to_pylist()
 
 
 def _object(names: list[str], row: tuple[Any, ...]) -> str | None:

@@ -35,28 +35,42 @@ def bare(schema: pa.Schema) -> pa.Schema:
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
 
 
-def checked(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int, flaws: Counter[str]) -> pa.RecordBatch:
-    """The batch with proper UTF-8 and within the field bound. Raises: UploadRejected for a huge field or a row without id."""
+def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
+    """Raises: UploadRejected for a field larger than the bound."""
+    if batch.nbytes <= max_field_bytes:
+        return
     for place, field in enumerate(fields):
         column = batch.column(place)
-        if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
-            continue
-        bound = max_field_bytes if place else ID_MAX_BYTES
-        if column.nbytes > bound and (longest := pc.max(pc.binary_length(column)).as_py() or 0) > bound:
-            raise UploadRejected("field_too_large", f"{field.name} in table {table[:80]} holds {longest} bytes; at most {bound} are read")
-        if pa.types.is_string(column.type) and not _is_utf8(column):
-            values = [None if value is None else value.decode("utf-8", "replace") for value in column.cast(pa.binary()).to_pylist()]
-            flaws["text_not_utf8"] += 1
-            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, pa.string()))
-    return batch
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
+            if longest > max_field_bytes:
+                raise UploadRejected(
+                    "field_too_large", f"{field.name} in table {table[:80]} holds {longest} bytes; at most {max_field_bytes} are read"
+                )
 
 
-def _is_utf8(column: pa.Array) -> bool:
+def is_utf8(texts: pa.Array) -> bool:
+    """Whether every text is proper UTF-8; DuckDB does not look when it reads a file."""
     try:
-        column.validate(full=True)
+        texts.validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def mended(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with U+FFFD for what is no UTF-8."""
+    for place, column in enumerate(batch.columns):
+        if pa.types.is_string(column.type) and not is_utf8(column):
+            values = [None if value is None else value.decode("utf-8", "replace") for value in column.cast(pa.binary()).to_pylist()]
+            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, pa.string()))
+        elif pa.types.is_list(column.type) and not is_utf8(column.flatten()):
+            lists = column.cast(pa.list_(pa.binary())).to_pylist()
+            values = [
+                None if items is None else [None if one is None else one.decode("utf-8", "replace") for one in items] for items in lists
+            ]
+            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, column.type))
+    return batch
 
 
 def decoded(texts: pa.Array) -> pa.Array:
@@ -131,8 +145,18 @@ def to_rows(
         elif field.name in constants:
             arrays.append(pa.repeat(pa.scalar(constants[field.name], field.type), rows))
         else:
-            arrays.append(pa.nulls(rows, field.type))
+            arrays.append(_nulls(rows, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+_NULLS: dict[pa.DataType, pa.Array] = {}
+
+
+def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    made = _NULLS.get(kind)
+    if made is None or len(made) < rows:
+        made = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)
+    return made.slice(0, rows)
 
 
 def _texts(texts: pa.Array, flaws: Counter[str]) -> pa.Array:

@@ -25,8 +25,9 @@ LISTS = frozenset({"tags", "observations"})
 RESCUED = "rescued"
 
 _ZONE = r"(Z|[+-]\d\d(:?\d\d)?)$"
-_INTEGRAL = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
-_NUMBERS = (*_INTEGRAL, "UBIGINT", "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+_INTEGRAL = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+_NUMBERS = (*_INTEGRAL, "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+_PLAIN = (*_INTEGRAL, "FLOAT", "DOUBLE", "BOOLEAN", "TIMESTAMP")
 _WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMP_NS WITH TIME ZONE", "TIMESTAMPTZ_NS")
 
 
@@ -64,10 +65,14 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """A selected column: `name` is ours for COLUMN, else the source's. `is_json`: its text is JSON that stands for a value."""
+    """A selected column: `name` is ours for COLUMN, else the source's; `type` is DuckDB's, as selected.
+
+    `is_json`: its text is JSON that stands for a value.
+    """
 
     role: Role
     name: str
+    type: str = "VARCHAR"
     is_json: bool = False
 
 
@@ -102,7 +107,7 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
     used = {"id", *table.dropped}
     for ours, theirs in table.columns.items():
         if theirs in have and (expression := _mapped(ours, have[theirs])):
-            parts.append((expression, Field(Role.COLUMN, ours)))
+            parts.append((expression, Field(Role.COLUMN, ours, _type_of(ours))))
             used.add(theirs)
     for name in table.occurred:
         if name in have:
@@ -132,8 +137,13 @@ def _select(parts: list[tuple[str, Field]], relation: str) -> Select:
     return Select(f"SELECT {listed} FROM {relation}", tuple(field for _, field in parts))
 
 
+def _type_of(ours: str) -> str:
+    kinds = {"FLOAT": FLOATS, "INTEGER": INTEGERS, "VARCHAR[]": LISTS, "VARCHAR": TEXTS}
+    return next((name for name, columns in kinds.items() if ours in columns), "BLOB")
+
+
 def _text(column: Column) -> str:
-    if column.type == "VARCHAR":
+    if column.is_text:
         return column.sql
     return f"CAST({'to_json(' + column.sql + ')' if column.is_nested else column.sql} AS VARCHAR)"
 
@@ -141,12 +151,10 @@ def _text(column: Column) -> str:
 def _member(column: Column, role: Role) -> tuple[str, Field]:
     if column.is_text:
         named_json = column.name.lower().endswith(("metadata", "properties", "json", "_data", "entries", "sources"))
-        return _text(column), Field(role, column.name, is_json=column.type == "JSON" or named_json)
-    if column.type in _INTEGRAL or column.type in ("FLOAT", "DOUBLE", "BOOLEAN"):
-        return column.sql, Field(role, column.name)
-    if column.is_nested:
-        return _text(column), Field(role, column.name, is_json=True)
-    return _text(column), Field(role, column.name)
+        return column.sql, Field(role, column.name, is_json=column.type == "JSON" or named_json)
+    if column.type in _PLAIN:
+        return column.sql, Field(role, column.name, column.type)
+    return _text(column), Field(role, column.name, is_json=column.is_nested)
 
 
 def _mapped(ours: str, column: Column) -> str | None:
@@ -166,27 +174,31 @@ def _mapped(ours: str, column: Column) -> str | None:
 def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
     naive = Role.UTC if is_utc else Role.LOCAL
     if column.type in _WITH_ZONE:
-        return [(column.sql, Field(Role.UTC, column.name))]
+        return [(column.sql, Field(Role.UTC, column.name, column.type))]
     if column.type == "TIMESTAMP":
-        return [(column.sql, Field(naive, column.name))]
+        return [(column.sql, Field(naive, column.name, "TIMESTAMP"))]
     if column.type.startswith("TIMESTAMP") or column.type == "DATE":
-        return [(f"TRY_CAST({column.sql} AS TIMESTAMP)", Field(naive, column.name))]
+        return [(f"TRY_CAST({column.sql} AS TIMESTAMP)", Field(naive, column.name, "TIMESTAMP"))]
     if column.is_text:
         text = _text(column)
         zoned = f"regexp_matches({text}, {literal(_ZONE)})"
         return [
-            (f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) END", Field(Role.UTC, column.name)),
-            (f"CASE WHEN NOT {zoned} THEN TRY_CAST({text} AS TIMESTAMP) END", Field(naive, column.name)),
+            (f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) END", Field(Role.UTC, column.name, "TIMESTAMPTZ")),
+            (f"CASE WHEN NOT {zoned} THEN TRY_CAST({text} AS TIMESTAMP) END", Field(naive, column.name, "TIMESTAMP")),
         ]
     if column.type.startswith(_NUMBERS) and not column.is_nested:
         seconds = f"TRY_CAST({column.sql} AS DOUBLE)"
         sane = f"{seconds} BETWEEN -1e11 AND 1e11"
-        return [(f"CASE WHEN {sane} THEN make_timestamp(CAST({seconds} * 1000000 AS BIGINT)) END", Field(Role.UTC, column.name))]
+        return [
+            (f"CASE WHEN {sane} THEN make_timestamp(CAST({seconds} * 1000000 AS BIGINT)) END", Field(Role.UTC, column.name, "TIMESTAMP"))
+        ]
     return []
 
 
 def _vector(column: Column, *, wanted: bool) -> tuple[str, Field]:
     is_list = column.type.endswith("]") and column.type.startswith(_NUMBERS) and column.type.count("[") == 1
     if wanted and is_list:
-        return column.sql if column.type.startswith("FLOAT[") else f"CAST({column.sql} AS FLOAT[])", Field(Role.VECTOR, column.name)
-    return f"({column.sql} IS NOT NULL)", Field(Role.HAS_VECTOR, column.name)
+        return column.sql if column.type.startswith("FLOAT[") else f"CAST({column.sql} AS FLOAT[])", Field(
+            Role.VECTOR, column.name, "FLOAT[]"
+        )
+    return f"({column.sql} IS NOT NULL)", Field(Role.HAS_VECTOR, column.name, "BOOLEAN")

@@ -23,14 +23,14 @@ from akosha_assets.lake.ingestion.event_times import DAY_US, MISSING, OCCURRED_F
 from akosha_assets.lake.ingestion.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.json_texts import metadata_sessions, metadata_times, objects
 from akosha_assets.lake.ingestion.limits import Limits
-from akosha_assets.lake.ingestion.rows import SCHEMA_OF_KIND, Origin, checked, decoded, to_rows
+from akosha_assets.lake.ingestion.rows import ID_MAX_BYTES, SCHEMA_OF_KIND, Origin, check_fields, decoded, is_utf8, mended, to_rows
 from akosha_assets.lake.ingestion.selects import RESCUED, Role
 from akosha_assets.lake.ingestion.source_tables import SOURCE_TABLES
+from akosha_assets.lake.ingestion.table_batches import batches, streamed
 from akosha_assets.lake.schemas import TABLE_OF_KIND, UTC
 
 # Snapshots of up to this many rows are held whole; larger ones are read twice, first for the clock, then in batches.
 HELD_ROWS = 50_000
-BATCH_ROWS = 32_768
 
 _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
 _PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
@@ -159,20 +159,14 @@ class _OneSnapshot:
 
     def _parts(self, table: Table, *, distinct: bool = False) -> Iterator[_Part]:
         reading = table.reading
-        if table.rows <= HELD_ROWS and not distinct:
-            reader: pa.RecordBatchReader = self._connection.execute(reading.statement).to_arrow_reader(BATCH_ROWS)
-        else:
-            sql = f"SELECT DISTINCT ON (c0) * FROM ({reading.select.sql})" if distinct else reading.select.sql
-            reader = self._connection.sql(sql).to_arrow_reader(BATCH_ROWS)
         fields, rows = reading.select.fields, 0
-        for batch in reader:
+        for batch in batches(self._connection, reading, rows=table.rows, distinct=distinct):
             rows += batch.num_rows
             if rows > self._limits.max_rows:
                 raise UploadRejected("too_many_rows", f"table {reading.name[:80]} has more than {self._limits.max_rows} rows")
             if batch.num_rows:
                 self.snapshot.rows_read += batch.num_rows
-                bound = self._limits.max_field_bytes
-                batch = checked(batch, fields, table=reading.name, max_field_bytes=bound, flaws=self.snapshot.flaws)
+                check_fields(batch, fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes)
                 yield self._part(table, batch)
 
     def _part(self, table: Table, batch: pa.RecordBatch) -> _Part:
@@ -184,31 +178,30 @@ class _OneSnapshot:
             hashes = pa.array([f"{number & (2**64 - 1):016x}" for number in md5_low(rescued).tolist()])
             own = pc.if_else(pc.equal(ids.fill_null(""), ""), hashes, ids)
             ids = pc.binary_join_element_wise(reading.name, own, "/")
-        elif ids.null_count or pc.any(pc.equal(ids, "")).as_py():
-            raise UploadRejected("row_without_id", f"table {reading.name} has a row whose id is null or empty")
+        elif ids.null_count:
+            raise UploadRejected("row_without_id", f"table {reading.name} has a row whose id is null")
         return _Part(table, batch, ids, *self._times(table, batch), rescued)
 
     def _times(self, table: Table, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-        found = {Role.LOCAL: np.full(batch.num_rows, MISSING), Role.UTC: np.full(batch.num_rows, MISSING)}
+        found: dict[Role, np.ndarray] = {}
         for place, one in enumerate(table.reading.select.fields):
-            if one.role in found:
-                times = batch.column(place).cast(pa.int64()).fill_null(MISSING).to_numpy(zero_copy_only=False)
-                found[one.role] = np.where(found[one.role] == MISSING, times, found[one.role])
+            if one.role is Role.LOCAL or one.role is Role.UTC:
+                column = batch.column(place).view(pa.int64())
+                times = (column.fill_null(MISSING) if column.null_count else column).to_numpy(zero_copy_only=False)
+                found[one.role] = np.where(found[one.role] == MISSING, times, found[one.role]) if one.role in found else times
             elif one.name == "metadata" and table.reading.spec and table.reading.spec.first_generation:
                 found[Role.UTC] = metadata_times(batch.column(place))
-        return found[Role.LOCAL], found[Role.UTC]
+        local, utc = found.get(Role.LOCAL), found.get(Role.UTC)
+        nothing = np.full(batch.num_rows, MISSING)
+        return nothing if local is None else local, nothing if utc is None else utc
 
     def _clock_parts(self, table: Table) -> Iterator[_Part]:
         """Ids and times alone, of tables whose ids may carry the time or whose metadata does."""
         fields = table.reading.select.fields
         if not any(one.role is Role.LOCAL for one in fields):
             return
-        reader: pa.RecordBatchReader = self._connection.sql(
-            f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"
-        ).to_arrow_reader(BATCH_ROWS)
-        for batch in reader:
-            if batch.num_rows:
-                yield _Part(table, batch, batch.column(0), *self._times(table, batch))
+        for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):
+            yield _Part(table, batch, batch.column(0), *self._times(table, batch))
 
     def _anchors(self, parts: list[_Part]) -> Anchors:
         if not parts:
@@ -226,6 +219,11 @@ class _OneSnapshot:
         lengths = [len(part.ids) for part in parts]
         ids = pa.concat_arrays([part.ids for part in parts])
         kinds = pa.concat_arrays([pa.repeat(part.table.reading.kind, length) for part, length in zip(parts, lengths, strict=True)])
+        shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
+        if not shortest:
+            raise UploadRejected("row_without_id", "a row has an empty id")
+        if longest > ID_MAX_BYTES:
+            raise UploadRejected("field_too_large", f"an id of {longest} bytes; at most {ID_MAX_BYTES} are read")
         keys = keys_of(kinds, ids)
         if pc.count_distinct(keys).as_py() < len(keys):
             first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
@@ -237,6 +235,10 @@ class _OneSnapshot:
             return
 
         texts = pa.concat_arrays([canonical_texts(part.batch, part.table.reading.hashed) for part in parts])
+        if not is_utf8(texts):
+            self.snapshot.flaws["text_not_utf8"] += 1
+            self._take([self._part(part.table, mended(part.batch)) for part in parts], clock)
+            return
         hashes = md5_low(texts)
         comparison = self._known.compare(keys, hashes, self._snapshot_us)
         days = comparison.known_day
