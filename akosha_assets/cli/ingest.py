@@ -55,9 +55,12 @@ def ingest(
         ledger.close()
     rows: Counter[str] = Counter()
     uploads: Counter[str] = Counter()
+    steps: dict[str, float] = {}
     for result in results:
         rows.update(result.rows)
         uploads.update(result.uploads)
+        for name, seconds in result.seconds.items():
+            steps[name] = steps.get(name, 0.0) + seconds
     answer: dict[str, Any] = {
         "listed": swept.listed,
         "found": swept.added,
@@ -66,6 +69,7 @@ def ingest(
         "rows": dict(rows),
         "waiting": left,
         "stopped": asked.is_set(),
+        "seconds_by_step": {name: round(seconds, 2) for name, seconds in steps.items()},
         "seconds": round(time.monotonic() - started, 2),
     }
     if as_json:

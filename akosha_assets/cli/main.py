@@ -5,7 +5,7 @@ A family is one module; heavy imports stand inside its commands or, where a whol
 
 import typer
 
-from akosha_assets.cli import fleet, lifecycle, model
+from akosha_assets.cli import bench, fleet, lifecycle, model
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.search import search
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, search, status, uploads):
     app.command()(command)
+app.add_typer(bench.app, name="bench")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(model.app, name="model")
 app.add_typer(lifecycle.tiers, name="tiers")

@@ -1,0 +1,1 @@
+"""Benchmarks: each module has `run`, which returns the object that `akosha bench NAME --json` prints."""

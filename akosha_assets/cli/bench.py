@@ -1,0 +1,42 @@
+"""`akosha bench …`: measures the product on this machine and prints one object per benchmark."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from akosha_assets.cli.output import Json, console, emit, errors, grid
+
+app = typer.Typer(no_args_is_help=True, help="Measure this machine: sizes are options, so that a small run is quick.")
+
+Work = Annotated[Path | None, typer.Option(help="Folder to work in; the data of a benchmark is removed afterwards.")]
+
+
+@app.command()
+def drain(
+    uploads: Annotated[int, typer.Option(min=1, help="Small uploads that wait.")] = 50_000,
+    systems: Annotated[int, typer.Option(min=1, help="Systems that sent them.")] = 5_000,
+    memories: Annotated[int, typer.Option(min=1, help="Memories in each system's last snapshot.")] = 20,
+    distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different; the others reuse their bytes.")] = 50,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Time from the start of an ingest process until nothing waits any more."""
+    from rich.progress import Progress
+
+    from akosha_assets.bench import drain as bench
+
+    with Progress(console=errors, transient=True, disable=as_json) as progress:
+        bar = progress.add_task("uploading", total=uploads)
+        answer = bench.run(
+            uploads=uploads, systems=systems, memories=memories, distinct=distinct, work=work, on_upload=lambda: progress.advance(bar)
+        )
+    show("drain", answer, as_json=as_json)
+
+
+def show(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
+    """The answer of a benchmark is printed."""
+    if as_json:
+        emit(answer)
+    else:
+        console.print(grid(f"bench {name}", ("figure", "value"), answer.items()))
