@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from fastapi import FastAPI, Request, Response
 
 from akosha_api import errors
+from akosha_api.metrics import Watched
 from akosha_api.models import Problem
-from akosha_api.routes import health, memories, search, systems, uploads
+from akosha_api.routes import health, ingestion, memories, metrics, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.catalog import Lake
@@ -19,6 +20,7 @@ from akosha_assets.lake.errors import EmbeddingUnavailable
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.watch.trigger import Trigger
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +39,13 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         replica = Replica(lake, poll_seconds=settings.poll_seconds)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, datetime.now(UTC))
+        app.state.watched = Watched(app.state.serving)
+        app.state.trigger = Trigger(lake_settings)
         replica.start()
         try:
             yield
         finally:
+            app.state.trigger.close()
             app.state.serving.close()
 
     app = FastAPI(
@@ -52,8 +57,9 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     )
     errors.install(app)
     app.middleware("http")(_request_id)
-    for router in (search.router, memories.router, systems.router, uploads.router, health.router):
-        app.include_router(router)
+    app.middleware("http")(_counted)
+    for module in (search, memories, systems, ingestion, uploads, health, metrics, shutdown):
+        app.include_router(module.router)
     return app
 
 
@@ -64,6 +70,11 @@ def searcher(settings: LakeSettings) -> Searcher:
     except EmbeddingUnavailable as error:
         logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
         return Searcher(None, str(error))
+
+
+async def _counted(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    watched: Watched = request.app.state.watched
+    return await watched.middleware(request, call_next)
 
 
 async def _request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,3 +20,8 @@ class ApiSettings(BaseSettings):
     body_max_bytes: Annotated[int, Field(ge=1024, description="Bytes of one request body at most.")] = 1024 * 1024
     stale_seconds: Annotated[float, Field(gt=0, description="Seconds without a look at the tables after which health is degraded.")] = 30.0
     drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5
+    admin_token: Annotated[
+        SecretStr,
+        Field(description="Bearer token that lets callers from elsewhere change things. Empty: only callers on this machine may."),
+    ] = SecretStr("")
+    supervisor: Annotated[int, Field(ge=0, description="Process that a shutdown is passed on to; `akosha up` sets it. 0: none.")] = 0

@@ -45,16 +45,28 @@ def reasons_table() -> str:
     return "\n".join(["| Reason | Means |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in REASONS.items())])
 
 
+def metrics_table(declared: dict[str, Any]) -> str:
+    """Name, labels and meaning of every metric."""
+    lines = ["| Metric | Labels | Says |", "|---|---|---|"]
+    for one in declared.values():
+        lines.append(f"| `{one.name}` | {', '.join(f'`{label}`' for label in one.labels)} | {one.says} |")
+    return "\n".join(lines)
+
+
 def passages() -> dict[str, Callable[[], str]]:
     """Every generated passage by its name."""
+    from akosha_api import metrics as api_metrics
     from akosha_api.settings import ApiSettings
     from akosha_assets.lake.schemas import TABLES
     from akosha_assets.lake.settings import LakeSettings
+    from akosha_assets.lake.watch import metrics as lake_metrics
 
     made: dict[str, Callable[[], str]] = {
         "lake settings": lambda: settings_table(LakeSettings),
         "api settings": lambda: settings_table(ApiSettings),
         "reasons": reasons_table,
+        "lake metrics": lambda: metrics_table(lake_metrics.METRICS),
+        "api metrics": lambda: metrics_table(api_metrics.METRICS),
     }
     for address in TABLES:
         made[f"columns of {address}"] = lambda address=address: columns_table(address)  # type: ignore[misc]

@@ -68,7 +68,14 @@ def api(home: Path, ports: Ports) -> Service:
         answers=lambda: _ok(f"http://{HOST}:{ports.api}/health"),
         port=ports.api,
         option="--api-port",
-        environment=environment(home) | {"AKOSHA_API_HOST": HOST, "AKOSHA_API_PORT": str(ports.api)},
+        environment=environment(home)
+        | {
+            "AKOSHA_API_HOST": HOST,
+            "AKOSHA_API_PORT": str(ports.api),
+            "AKOSHA_API_SUPERVISOR": str(os.getpid()),
+            # Asked for the queue and told to start runs; where it does not answer, the metrics say so.
+            "AKOSHA_DAGSTER_URL": os.environ.get("AKOSHA_DAGSTER_URL", f"http://{HOST}:{ports.dagster}"),
+        },
     )
 
 

@@ -5,7 +5,8 @@
     │   ├── StoreUnavailable        object store or table did not answer
     │   ├── LeaseLost               another run took the batch over; stop, write nothing
     │   ├── TableContended          commits kept conflicting until the retries were used up
-    │   └── WorkerUnavailable       no extraction worker could be started
+    │   ├── WorkerUnavailable       no extraction worker could be started
+    │   └── OrchestratorUnavailable Dagster or Mahavishnu did not answer
     ├── UploadRejected              this upload can never be taken in as it is: quarantine, with a reason code
     ├── InvalidRequest              the caller asked for something impossible
     ├── NotFound                    the thing asked for is not there
@@ -54,6 +55,14 @@ class TableContended(TransientError):
 
 class WorkerUnavailable(TransientError):
     """An extraction worker could not be started."""
+
+
+class OrchestratorUnavailable(TransientError):
+    """The orchestrator at `url` did not answer, or refused."""
+
+    def __init__(self, url: str, cause: str):
+        self.url = url
+        super().__init__(f"the orchestrator at {url} did not answer: {cause}. Ingestion goes on without it: `akosha ingest --once`.")
 
 
 class UploadRejected(LakeError):

@@ -1,0 +1,111 @@
+"""Metrics of the service itself: requests, searches by stage, the replica. Those of the lake come from `lake/watch/metrics.py`."""
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+from fastapi import Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from akosha_api.serving import Serving
+from akosha_assets.lake.serving.search import Answer
+from akosha_assets.lake.watch.metrics import Declared, IngestionCollector
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+METRICS = {
+    one.name: one
+    for one in (
+        Declared("akosha_http_requests_total", "Requests, by route, method and status.", ("route", "method", "status")),
+        Declared("akosha_http_request_seconds", "Time from request to answer, by route.", ("route",)),
+        Declared("akosha_searches_total", "Searches answered, by mode.", ("mode",)),
+        Declared("akosha_search_seconds", "Time a search took inside the service, by mode.", ("mode",)),
+        Declared("akosha_search_stage_seconds", "Time one ranking of a search took, by stage.", ("stage",)),
+        Declared("akosha_search_tier_seconds", "Time of searches that a tier answered, by tier.", ("tier",)),
+        Declared("akosha_search_incomplete_total", "Searches that a tier did not answer whole, by tier and state.", ("tier", "state")),
+        Declared("akosha_replica_rows", "Memories that this process serves, by tier.", ("tier",)),
+        Declared("akosha_replica_rows_without_vector", "Served memories without a vector, by tier.", ("tier",)),
+        Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),
+        Declared("akosha_replica_lag_seconds", "Seconds since the tables were last looked at with success."),
+        Declared("akosha_replica_ready", "1 while a tier is served as its table is, by tier.", ("tier",)),
+        Declared("akosha_embedder_up", "1 while words can be turned into vectors here."),
+    )
+}
+
+
+class Watched:
+    """The registry of one service, and what its routes report to it."""
+
+    def __init__(self, serving: Serving):
+        # The time a series began is of no use here and would double the number of series.
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        made = self.registry
+        self.requests = Counter(*_named("akosha_http_requests_total"), registry=made)
+        self.request_seconds = Histogram(*_named("akosha_http_request_seconds"), registry=made, buckets=BUCKETS)
+        self.searches = Counter(*_named("akosha_searches_total"), registry=made)
+        self.search_seconds = Histogram(*_named("akosha_search_seconds"), registry=made, buckets=BUCKETS)
+        self.stage_seconds = Histogram(*_named("akosha_search_stage_seconds"), registry=made, buckets=BUCKETS)
+        self.tier_seconds = Histogram(*_named("akosha_search_tier_seconds"), registry=made, buckets=BUCKETS)
+        self.incomplete = Counter(*_named("akosha_search_incomplete_total"), registry=made)
+        made.register(_ReplicaCollector(serving))
+        made.register(IngestionCollector(serving.lake, serving.ledger))
+        ProcessCollector(registry=made)
+        PlatformCollector(registry=made)
+
+    def searched(self, answer: Answer) -> None:
+        """The answer is counted."""
+        seconds = answer.took_ms / 1000
+        self.searches.labels(answer.mode).inc()
+        self.search_seconds.labels(answer.mode).observe(seconds)
+        for name, stage in answer.stages.items():
+            if stage.state == "answered":
+                self.stage_seconds.labels(name).observe(stage.took_ms / 1000)
+        for name, tier in answer.tiers.items():
+            if tier["state"] in ("answered", "empty"):
+                self.tier_seconds.labels(name).observe(seconds)
+            else:
+                self.incomplete.labels(name, tier["state"]).inc()
+
+    async def middleware(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Every request is counted under the route that answered it; unknown paths are one route."""
+        started = time.perf_counter()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "unknown")
+        self.requests.labels(route, request.method, str(response.status_code)).inc()
+        self.request_seconds.labels(route).observe(time.perf_counter() - started)
+        return response
+
+
+class _ReplicaCollector(Collector):
+    def __init__(self, serving: Serving):
+        self.serving = serving
+
+    def describe(self) -> list[Metric]:
+        """Nothing is read at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """What this process serves."""
+        replica = self.serving.replica
+        families = {name: GaugeMetricFamily(name, one.says, labels=one.labels) for name, one in METRICS.items() if "_replica_" in name}
+        for name, tier in replica.snapshot.tiers.items():
+            vectors = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
+            for metric, value in (
+                ("rows", tier.rows),
+                ("rows_without_vector", max(0, tier.rows - vectors)),
+                ("version", math.nan if tier.version is None else tier.version),
+                ("ready", tier.state in ("ready", "empty")),
+            ):
+                families[f"akosha_replica_{metric}"].add_metric([name], float(value))
+        families["akosha_replica_lag_seconds"].add_metric([], replica.silent_seconds())
+        yield from families.values()
+        model = METRICS["akosha_embedder_up"]
+        yield GaugeMetricFamily(model.name, model.says, value=float(self.serving.searcher.embedder is not None))
+
+
+def _named(name: str) -> tuple[str, str, tuple[str, ...]]:
+    one = METRICS[name]
+    return one.name, one.says, one.labels

@@ -1,0 +1,195 @@
+"""What Prometheus is told of ingestion, tables and Dagster; the same from the service and from `akosha metrics`.
+
+Every name is declared in `METRICS`, which the docs and a test follow. No label names a system, an upload or a user:
+labels are tables, states, reasons, daemons, sensors and jobs, whose number the code bounds.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import LakeError, OrchestratorUnavailable
+from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.inventory import table_size
+from akosha_assets.lake.lifecycle.aging import due
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.watch import orchestration
+
+# A scrape within this time is answered from the last reading.
+READING_SECONDS = 5.0
+TABLES_SECONDS = 60.0
+FRESHNESS = {"healthy": 0, "warning": 1, "degraded": 2, "unknown": 3}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One metric: its name, what it says, and the names of its labels."""
+
+    name: str
+    says: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS = {
+    one.name: one
+    for one in (
+        Declared("akosha_ingestion_backlog_count", "Complete uploads that wait to be taken in, those of running batches included."),
+        Declared("akosha_ingestion_backlog_bytes", "Compressed bytes of the waiting uploads."),
+        Declared("akosha_ingestion_oldest_waiting_seconds", "Age of the oldest waiting upload; 0 when none waits."),
+        Declared("akosha_ingestion_claimed_count", "Waiting uploads that a running batch holds."),
+        Declared("akosha_ingestion_arriving_count", "Uploads whose manifest is not there yet."),
+        Declared("akosha_ingestion_incomplete_count", "Uploads without a manifest for longer than AKOSHA_INCOMPLETE_GRACE_SECONDS."),
+        Declared("akosha_ingestion_ingested_count", "Uploads taken in, as the ledger holds them."),
+        Declared("akosha_ingestion_quarantined_count", "Uploads in quarantine, by reason.", ("reason",)),
+        Declared("akosha_ingestion_arrivals_per_second", "Uploads found a second over the last five minutes."),
+        Declared("akosha_ingestion_drained_per_second", "Uploads taken in a second over the last five minutes."),
+        Declared("akosha_ingestion_catch_up_seconds", "Predicted seconds until nothing waits; +Inf while the backlog does not shrink."),
+        Declared("akosha_ingestion_largest_system_ratio", "Share of the waiting uploads that the busiest system sent."),
+        Declared("akosha_ingestion_live_batches", "Batches that hold a lease."),
+        Declared("akosha_ingestion_expired_leases", "Batches whose lease ended and that nobody has taken over yet."),
+        Declared("akosha_ingestion_counted", "What the ledger has counted since it was made, by name.", ("name",)),
+        Declared("akosha_ledger_up", "1 while the ledger answers."),
+        Declared("akosha_store_up", "1 while the tables can be read."),
+        Declared("akosha_table_rows", "Rows of a table.", ("table",)),
+        Declared("akosha_table_bytes", "Bytes of a table's live files.", ("table",)),
+        Declared("akosha_table_files", "Live files of a table.", ("table",)),
+        Declared(
+            "akosha_lifecycle_due_days",
+            "Event days that lie in a hotter tier than their age asks for, by the tier they belong in.",
+            ("tier",),
+        ),
+        Declared("akosha_lifecycle_oldest_due_days", "Days by which the oldest of them is late."),
+        Declared("akosha_dagster_up", "1 while Dagster's webserver answers at AKOSHA_DAGSTER_URL."),
+        Declared("akosha_dagster_queued_runs", "Runs in Dagster's queue, counted up to 500."),
+        Declared("akosha_dagster_oldest_queued_seconds", "Age of the oldest queued run; 0 when none is queued."),
+        Declared("akosha_dagster_active_runs", "Runs that start or run, counted up to 500."),
+        Declared("akosha_dagster_failed_runs", "Runs of the last day that failed, by job.", ("job",)),
+        Declared("akosha_dagster_heartbeat_seconds", "Seconds since a daemon last reported itself.", ("daemon",)),
+        Declared("akosha_dagster_sensor_lag_seconds", "Seconds by which a sensor's next tick is overdue.", ("sensor",)),
+        Declared("akosha_dagster_freshness", "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never recorded.", ("asset",)),
+        Declared("akosha_alerts_firing", "Alerts that are not resolved, by severity.", ("severity",)),
+        Declared("akosha_alerts_undelivered", "Alert messages that could not be delivered yet."),
+    )
+}
+
+Sample = tuple[str, tuple[str, ...], float]
+
+
+class IngestionCollector(Collector):
+    """Reads ledger, table logs and Dagster when scraped, each at most once in a while."""
+
+    def __init__(self, lake: Lake, ledger: Callable[[], Ledger]):
+        self.lake, self.ledger = lake, ledger
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[float, list[Sample]]] = {}
+
+    def describe(self) -> list[Metric]:
+        """Nothing is read at registration."""
+        return [_family(one) for one in METRICS.values()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric that can be known now. What cannot be read is absent, and its `…_up` is 0."""
+        families = {name: _family(one) for name, one in METRICS.items()}
+        with self._lock:
+            samples = [
+                *self._reading("ledger", READING_SECONDS, self._of_ledger),
+                *self._reading("tables", TABLES_SECONDS, self._of_tables),
+                *self._reading("dagster", READING_SECONDS, self._of_dagster),
+            ]
+        for name, labels, value in samples:
+            families[name].add_metric(labels, value)
+        yield from (family for family in families.values() if family.samples)
+
+    def _reading(self, name: str, seconds: float, read: Callable[[], Iterator[Sample]]) -> list[Sample]:
+        at, samples = self._held.get(name, (-seconds, []))
+        if time.monotonic() - at >= seconds or not samples:
+            samples = list(read())
+            self._held[name] = (time.monotonic(), samples)
+        return samples
+
+    def _of_ledger(self) -> Iterator[Sample]:
+        from sqlalchemy.exc import OperationalError
+
+        try:
+            ledger = self.ledger()
+            measured = backlog.measure(ledger, now=datetime.now(UTC))
+            counts = ledger.counts()
+        except OperationalError:
+            yield "akosha_ledger_up", (), 0
+            return
+        yield "akosha_ledger_up", (), 1
+        catch_up = float("inf") if measured.catch_up_seconds is None else measured.catch_up_seconds
+        for name, value in (
+            ("backlog_count", measured.waiting),
+            ("backlog_bytes", measured.waiting_bytes),
+            ("oldest_waiting_seconds", measured.oldest_waiting_seconds),
+            ("claimed_count", measured.claimed),
+            ("arriving_count", measured.arriving),
+            ("incomplete_count", measured.incomplete),
+            ("ingested_count", measured.ingested),
+            ("arrivals_per_second", measured.arrivals_per_second),
+            ("drained_per_second", measured.drained_per_second),
+            ("catch_up_seconds", catch_up),
+            ("largest_system_ratio", measured.largest_system_share),
+            ("live_batches", measured.live_batches),
+            ("expired_leases", measured.expired_leases),
+        ):
+            yield f"akosha_ingestion_{name}", (), value
+        for reason, count in (measured.quarantined_by_reason or {"none": 0}).items():
+            yield "akosha_ingestion_quarantined_count", (reason,), count
+        for name, count in counts.items():
+            yield "akosha_ingestion_counted", (name,), count
+
+    def _of_tables(self) -> Iterator[Sample]:
+        try:
+            with duckdb.connect() as connection:
+                sizes = [table_size(self.lake, address, connection) for address in TABLES]
+            today = datetime.now(UTC).date()
+            policy = TierPolicy.of(self.lake.settings)
+            late = due(self.lake, policy, today)
+        except (LakeError, OSError):
+            yield "akosha_store_up", (), 0
+            return
+        yield "akosha_store_up", (), 1
+        for one in sizes:
+            yield "akosha_table_rows", (one.address,), one.rows
+            yield "akosha_table_bytes", (one.address,), one.stored_bytes
+            yield "akosha_table_files", (one.address,), one.files
+        for tier in ("warm", "cold"):
+            yield "akosha_lifecycle_due_days", (tier,), sum(item.tier == tier for item in late)
+        last = {"warm": policy.last_day_of("hot", today), "cold": policy.last_day_of("warm", today)}
+        yield "akosha_lifecycle_oldest_due_days", (), max((last[item.tier] - item.event_day).days for item in late) if late else 0
+
+    def _of_dagster(self) -> Iterator[Sample]:
+        if not self.lake.settings.dagster_url:
+            return
+        try:
+            state = orchestration.read(self.lake.settings.dagster_url, now=datetime.now(UTC))
+        except OrchestratorUnavailable:
+            yield "akosha_dagster_up", (), 0
+            return
+        yield "akosha_dagster_up", (), 1
+        yield "akosha_dagster_queued_runs", (), state.queued
+        yield "akosha_dagster_oldest_queued_seconds", (), state.oldest_queued_seconds
+        yield "akosha_dagster_active_runs", (), len(state.active)
+        for job, count in (state.failed_by_job or {"none": 0}).items():
+            yield "akosha_dagster_failed_runs", (job,), count
+        for daemon, seconds in state.heartbeat_seconds.items():
+            yield "akosha_dagster_heartbeat_seconds", (daemon,), seconds
+        for sensor, seconds in state.sensor_lag_seconds.items():
+            yield "akosha_dagster_sensor_lag_seconds", (sensor,), seconds
+        for asset, freshness in state.freshness.items():
+            yield "akosha_dagster_freshness", (asset,), FRESHNESS[freshness]
+
+
+def _family(one: Declared) -> GaugeMetricFamily:
+    return GaugeMetricFamily(one.name, one.says, labels=one.labels)

@@ -1,0 +1,120 @@
+"""Dagster as seen over its GraphQL interface: its queue, daemons, sensors and runs; and asking it to start a run.
+
+Needs nothing of Dagster but the address of its webserver, so the service can ask while it knows nothing of assets.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from akosha_assets.lake.errors import OrchestratorUnavailable
+
+LOCATION, REPOSITORY = "akosha", "__repository__"
+TIMEOUT_SECONDS = 5.0
+FAILURES_WITHIN = timedelta(days=1)
+
+STATE = """
+query State($failedAfter: Float!) {
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
+  queued: runsOrError(filter: {statuses: [QUEUED]}, limit: 500) { ... on Runs { results { runId creationTime } } }
+  active: runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}, limit: 500) { ... on Runs { results { runId jobName } } }
+  failed: runsOrError(filter: {statuses: [FAILURE], createdAfter: $failedAfter}, limit: 500) { ... on Runs { results { runId jobName } } }
+  sensorsOrError(repositorySelector: {repositoryLocationName: "akosha", repositoryName: "__repository__"}) {
+    ... on Sensors { results { name minIntervalSeconds sensorState { status ticks(limit: 1) { timestamp status } } } }
+  }
+  assetNodes { assetKey { path } freshnessStatusInfo { freshnessStatus } }
+}
+"""
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on InvalidSubsetError { message }
+    ... on UnauthorizedError { message }
+    ... on PipelineNotFoundError { message }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Orchestration:
+    """Dagster at one instant. Ages are in seconds; freshness is healthy, warning, degraded or unknown by asset."""
+
+    queued: int = 0
+    oldest_queued_seconds: float = 0.0
+    active: list[dict[str, str]] = field(default_factory=list)
+    failed_by_job: dict[str, int] = field(default_factory=dict)
+    heartbeat_seconds: dict[str, float] = field(default_factory=dict)
+    sensor_lag_seconds: dict[str, float] = field(default_factory=dict)
+    freshness: dict[str, str] = field(default_factory=dict)
+
+
+def read(url: str, *, now: datetime) -> Orchestration:
+    """Dagster's state at `now`.
+
+    Raises:
+        OrchestratorUnavailable: it does not answer at `url`.
+    """
+    data = _ask(url, STATE, {"failedAfter": (now - FAILURES_WITHIN).timestamp()})
+    seconds = now.timestamp()
+    queued = data["queued"].get("results", [])
+    failed: dict[str, int] = {}
+    for run in data["failed"].get("results", []):
+        failed[run["jobName"]] = failed.get(run["jobName"], 0) + 1
+    daemons = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
+    return Orchestration(
+        queued=len(queued),
+        oldest_queued_seconds=max((seconds - run["creationTime"] for run in queued), default=0.0),
+        active=data["active"].get("results", []),
+        failed_by_job=failed,
+        heartbeat_seconds={one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons},
+        sensor_lag_seconds=_lags(data["sensorsOrError"].get("results", []), seconds),
+        freshness={
+            "/".join(node["assetKey"]["path"]): node["freshnessStatusInfo"]["freshnessStatus"].lower()
+            for node in data["assetNodes"]
+            if node["freshnessStatusInfo"] and node["freshnessStatusInfo"]["freshnessStatus"] != "NOT_APPLICABLE"
+        },
+    )
+
+
+def launch(url: str, job: str, *, asked_by: str) -> str:
+    """A run of `job` is queued; returns its id.
+
+    Raises:
+        OrchestratorUnavailable: Dagster does not answer at `url`, or refused.
+    """
+    selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
+    tags = [{"key": "akosha/asked_by", "value": asked_by}]
+    params = {"selector": selector, "runConfigData": {}, "mode": "default", "executionMetadata": {"tags": tags}}
+    answer = _ask(url, LAUNCH, {"params": params})["launchRun"]
+    if answer["__typename"] != "LaunchRunSuccess":
+        raise OrchestratorUnavailable(url, f"{answer['__typename']}: {answer.get('message', '')}")
+    return str(answer["run"]["runId"])
+
+
+def _lags(sensors: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """How much later than its interval each running sensor last ticked."""
+    lags = {}
+    for one in sensors:
+        state = one["sensorState"]
+        if state["status"] == "RUNNING" and state["ticks"]:
+            lags[one["name"]] = max(0.0, seconds - state["ticks"][0]["timestamp"] - (one["minIntervalSeconds"] or 30))
+    return lags
+
+
+def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer = httpx.post(f"{url.rstrip('/')}/graphql", json={"query": query, "variables": variables}, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OrchestratorUnavailable(url, f"{type(error).__name__}: {error}") from error
+    body = answer.json()
+    if body.get("errors"):
+        raise OrchestratorUnavailable(url, str(body["errors"][0]["message"]))
+    data: dict[str, Any] = body["data"]
+    return data

@@ -1,0 +1,83 @@
+"""Starts ingestion now: a run of Dagster where one answers, else `akosha ingest --once` as a child of this process."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from akosha_assets.lake.errors import OrchestratorUnavailable
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.watch import orchestration
+
+logger = logging.getLogger(__name__)
+
+JOB = "ingest"
+
+
+@dataclass(frozen=True)
+class Started:
+    """Who takes uploads in now: `by` is dagster or process, `run` a run id or a process id, `why` what decided it."""
+
+    by: str
+    run: str
+    already_running: bool
+    why: str
+
+
+class Trigger:
+    """Starts ingestion, one child process at a time."""
+
+    def __init__(self, settings: LakeSettings):
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, asked_by: str) -> Started:
+        """Ingestion is under way or queued."""
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                return Started("process", str(self._child.pid), True, "the process started before is still at work")
+            why = "AKOSHA_DAGSTER_URL is not set"
+            if self.settings.dagster_url:
+                try:
+                    return self._by_dagster(asked_by)
+                except OrchestratorUnavailable as error:
+                    why = str(error)
+                    logger.warning("ingestion is started without Dagster", extra={"cause": why})
+            return self._by_process(why)
+
+    def close(self) -> None:
+        """The child was asked to end; it finishes or hands back what it has in hand."""
+        with self._lock:
+            if self._child is not None and self._child.poll() is None:
+                self._child.terminate()
+                try:
+                    self._child.wait(self.settings.drain_seconds)
+                except subprocess.TimeoutExpired:
+                    # Its lease ends, and whoever claims next takes its batch over.
+                    self._child.kill()
+                    self._child.wait()
+
+    def _by_dagster(self, asked_by: str) -> Started:
+        url = self.settings.dagster_url
+        state = orchestration.read(url, now=datetime.now(UTC))
+        for run in state.active:
+            if run["jobName"] == JOB:
+                return Started("dagster", run["runId"], True, f"a run of `{JOB}` is under way")
+        return Started("dagster", orchestration.launch(url, JOB, asked_by=asked_by), False, f"Dagster answers at {url}")
+
+    def _by_process(self, why: str) -> Started:
+        folder = self.settings.home / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "ingest.log").open("ab") as log:
+            command = [str(Path(sys.executable).with_name("akosha")), "ingest", "--once", "--json"]
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment())
+        return Started("process", str(self._child.pid), False, why)
+
+    def _environment(self) -> dict[str, str]:
+        given = {f"AKOSHA_{name.upper()}": str(getattr(self.settings, name)) for name in ("home", "inbox_url", "lake_url", "ledger_url")}
+        return {**os.environ, **given}

@@ -1,0 +1,115 @@
+"""Operators read the backlog, start ingestion, redrive what was quarantined, and stop the service; others may not change anything."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion import claims
+from akosha_assets.lake.ingestion.claims import Outcome
+from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
+from tests.factories import make_upload
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def ledger(lake: Lake) -> Iterator[Ledger]:
+    opened = Ledger.open(lake.settings)
+    yield opened
+    opened.close()
+
+
+def found(ledger: Ledger, count: int, *, ago: timedelta) -> None:
+    at = NOW - ago
+    ledger.add(
+        [Found(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 1000, at) for n in range(count)],
+        found_by="listing",
+        now=at,
+    )
+
+
+def quarantined(ledger: Ledger, reason: str) -> None:
+    batch = claims.claim(ledger, run_id="r", now=NOW)
+    assert batch is not None
+    outcome = Outcome("quarantined", reason=reason, message="m")
+    claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
+
+
+def test_the_backlog_is_told_with_its_history(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    found(ledger, 3, ago=timedelta(minutes=10))
+    told = serve(lake).get("/api/v1/ingestion/backlog", params={"minutes": 20}).json()
+    assert (told["waiting"], told["waiting_bytes"], told["caught_up"], told["age"]) == (3, 3000, False, "warn")
+    assert told["oldest_waiting_seconds"] >= 600
+    assert (told["history"][0]["waiting"], told["history"][-1]["waiting"], len(told["history"])) == (0, 3, 60)
+
+
+def test_the_trigger_takes_uploads_in_without_dagster(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
+    client = serve(lake)
+    answer = client.post("/api/v1/ingestion/trigger").json()
+    assert (answer["by"], answer["why"], answer["found"]) == ("process", "AKOSHA_DAGSTER_URL is not set", 1)
+    until(lambda: client.get("/api/v1/ingestion/backlog").json()["ingested"] == 1)
+
+
+def test_a_dagster_that_does_not_answer_is_named_and_done_without(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    there = Lake(LakeSettings(home=lake.settings.home, dagster_url="http://127.0.0.1:9"))
+    answer = serve(there).post("/api/v1/ingestion/trigger").json()
+    assert answer["by"] == "process"
+    assert "http://127.0.0.1:9 did not answer" in answer["why"]
+
+
+def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    found(ledger, 2, ago=timedelta(minutes=1))
+    quarantined(ledger, "gzip_damaged")
+    client = serve(lake)
+    assert client.post("/api/v1/uploads/redrive", json={}).status_code == 422
+    listed = client.get("/api/v1/uploads", params={"state": "quarantined", "reason": "gzip_damaged"}).json()
+    assert {one["upload_id"] for one in listed["uploads"]} == {"u0", "u1"}
+    preview = client.post("/api/v1/uploads/redrive", json={"reason": "gzip_damaged"}).json()
+    assert preview == {"dry_run": True, "uploads": ["u0", "u1"]}
+    assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 0
+    done = client.post("/api/v1/uploads/redrive", json={"upload_id": "u1", "dry_run": False}).json()
+    assert done == {"dry_run": False, "uploads": ["u1"]}
+    assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 1
+
+
+@pytest.mark.parametrize("headers", [{"X-Forwarded-For": "203.0.113.9"}, {"Sec-Fetch-Site": "cross-site"}])
+def test_what_comes_from_elsewhere_needs_the_token(serve: Callable[..., httpx.Client], lake: Lake, headers: dict[str, str]) -> None:
+    client = serve(lake, admin_token="abc")
+    refused = client.post("/api/v1/shutdown", headers=headers)
+    assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
+    wrong = client.post("/api/v1/uploads/redrive", json={"upload_id": "x"}, headers=headers | {"Authorization": "Bearer abd"})
+    assert wrong.status_code == 403
+    right = client.post("/api/v1/uploads/redrive", json={"upload_id": "x"}, headers=headers | {"Authorization": "Bearer abc"})
+    assert right.status_code == 200
+
+
+def test_shutdown_ends_the_process(tmp_path: Path) -> None:
+    environment = os.environ | {"AKOSHA_HOME": str(tmp_path), "AKOSHA_API_PORT": "0"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            said = (tmp_path / "log").read_text()
+            if "running on" in said:
+                break
+            assert process.poll() is None, said
+            time.sleep(0.05)
+        url = said.split("running on ")[1].split()[0]
+        assert httpx.post(f"{url}/api/v1/shutdown").json()["stops"] == "this process"
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
