@@ -23,4 +23,6 @@ def defs() -> dg.Definitions:
         # of the definitions shows whatever another would lose.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return with_freshness(dg.load_definitions_from_package_module(stages, resources=resources()), LakeSettings())
+        # A process for every step would double what a run costs to start, and no run here has steps to run side by side.
+        loaded = dg.load_definitions_from_package_module(stages, resources=resources(), executor=dg.in_process_executor)
+        return with_freshness(loaded, LakeSettings())

@@ -3,7 +3,7 @@
 import dagster as dg
 
 ARRIVAL_DAYS = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_offset=1)
-EVENT_DAYS = dg.DailyPartitionsDefinition(start_date="2025-01-01", end_offset=1)
+EVENT_DAYS = dg.DailyPartitionsDefinition(start_date="2023-01-01", end_offset=1)
 
 
 def is_event_day(day: str) -> bool:

@@ -38,7 +38,7 @@ def ingest_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake],
     end_if_cancelled(context.instance, context.run_id)
 
 
-@dg.job(name=INGEST_JOB, executor_def=dg.in_process_executor, tags=LIVE)
+@dg.job(name=INGEST_JOB, tags=LIVE)
 def ingest_job() -> None:
     """Takes in every upload that waits. The upload sensor starts it; its run shows all tables and days it changed."""
     ingest_waiting()
@@ -80,6 +80,5 @@ replay_arrivals = dg.define_asset_job(
     "replay_arrivals",
     selection=[arrivals],
     description="Takes the uploads of an arrival day in again, which changes nothing where nothing is missing.",
-    executor_def=dg.in_process_executor,
     tags={"dagster/max_retries": "0"},
 )

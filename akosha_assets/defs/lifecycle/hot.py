@@ -50,7 +50,6 @@ rebuild_hot_day = dg.define_asset_job(
     "rebuild_hot_day",
     selection=[hot],
     description="Lays event days of the hot table anew in as few files as they need, each memory once in its newest form.",
-    executor_def=dg.in_process_executor,
     tags={"dagster/max_retries": "0"},
 )
 
@@ -74,7 +73,7 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
     end_if_cancelled(context.instance, context.run_id)
 
 
-@dg.job(name="embed", executor_def=dg.in_process_executor, tags={"akosha/lane": "embed", "dagster/max_retries": "0"})
+@dg.job(name="embed", tags={"akosha/lane": "embed", "dagster/max_retries": "0"})
 def embed_job() -> None:
     """Gives every hot row without a vector one of the configured model. Fails with what to do where no model can be loaded."""
     embed_waiting()

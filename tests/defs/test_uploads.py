@@ -1,0 +1,99 @@
+"""The upload sensor: finds, asks for one run, and asks again only where the ledger says so."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from akosha_assets.defs.ingestion.uploads import reason_to_wait, upload_sensor
+from akosha_assets.lake.ingestion import claims
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
+from tests.factories import make_upload
+
+PATIENCE = timedelta(seconds=240)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LakeSettings:
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
+    return LakeSettings()
+
+
+def tick(instance: dg.DagsterInstance) -> dg.SensorResult:
+    result = upload_sensor(dg.build_sensor_context(instance=instance))
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def test_an_empty_inbox_asks_for_nothing(home: LakeSettings) -> None:
+    result = tick(dg.DagsterInstance.ephemeral())
+    assert not result.run_requests
+    assert "0 uploads wait" in str(result.skip_reason)
+
+
+def test_a_new_upload_asks_for_a_run_and_is_shown_as_materialised(home: LakeSettings) -> None:
+    make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
+    result = tick(dg.DagsterInstance.ephemeral())
+    assert result.run_requests is not None and len(result.run_requests) == 1
+    assert result.run_requests[0].run_key is None
+    assert [event.asset_key.to_user_string() for event in result.asset_events] == ["ingestion/uploads"]
+
+
+def test_what_still_waits_is_asked_for_at_every_tick_without_being_found_again(home: LakeSettings) -> None:
+    make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
+    instance = dg.DagsterInstance.ephemeral()
+    tick(instance)
+    again = tick(instance)
+    assert again.run_requests and not again.asset_events
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
+def test_a_run_under_way_is_enough(home: LakeSettings, status: dg.DagsterRunStatus) -> None:
+    make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
+    instance = dg.DagsterInstance.ephemeral()
+    create_run_for_test(instance, job_name="ingest", status=status)
+    result = tick(instance)
+    assert not result.run_requests
+    assert f"is {status.value.lower()}" in str(result.skip_reason)
+
+
+def test_uploads_that_a_live_batch_holds_ask_for_nothing(home: LakeSettings) -> None:
+    make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
+    instance = dg.DagsterInstance.ephemeral()
+    tick(instance)
+    ledger = Ledger.open(home)
+    assert claims.claim(ledger, run_id="another", now=datetime.now(UTC))
+    ledger.close()
+    result = tick(instance)
+    assert not result.run_requests and "1 of them in an ingest run" in str(result.skip_reason)
+
+
+def test_a_batch_whose_lease_has_ended_asks_for_a_run(home: LakeSettings) -> None:
+    make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
+    instance = dg.DagsterInstance.ephemeral()
+    tick(instance)
+    ledger = Ledger.open(home)
+    assert claims.claim(ledger, run_id="died", now=datetime.now(UTC) - timedelta(hours=1))
+    ledger.close()
+    assert tick(instance).run_requests
+
+
+def test_a_run_that_stays_started_without_holding_a_lease_counts_as_dead() -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED)
+    later = datetime.now(UTC) + PATIENCE + timedelta(seconds=1)
+    assert reason_to_wait(instance, now=later, is_due=True, live_batches=0, patience=PATIENCE) is None
+    assert reason_to_wait(instance, now=later, is_due=True, live_batches=1, patience=PATIENCE)
+
+
+def test_after_runs_that_failed_the_pause_grows() -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    for _ in range(3):
+        instance.report_run_failed(create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED))
+    now = datetime.now(UTC)
+    waits = [reason_to_wait(instance, now=now + timedelta(seconds=s), is_due=True, live_batches=0, patience=PATIENCE) for s in (15, 25)]
+    assert waits[0] is not None and "3 ingest runs failed" in waits[0]
+    assert waits[1] is None
