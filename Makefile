@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo up test lint fix lock clean
+.PHONY: help setup demo up test lint fix docs lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ lint: setup
 fix: setup  ## let the linter and formatter mend what they can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup  ## write the generated passages of docs/ anew
+	$(BIN)/python -m akosha_assets.reference
 
 lock: setup  ## resolve pyproject.toml anew into requirements.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \

@@ -16,6 +16,7 @@ AGING = dg.AssetSpec(
     description="No event day lies in a hotter tier than its age asks for. Recorded only while that is so.",
     group_name="lifecycle",
     owners=OWNERS,
+    kinds={"deltalake"},
 )
 EMBEDDINGS = dg.AssetSpec(
     ["lifecycle", "embeddings"],
@@ -23,6 +24,7 @@ EMBEDDINGS = dg.AssetSpec(
     description="No hot row waits for its vector. Recorded only while that is so.",
     group_name="lifecycle",
     owners=OWNERS,
+    kinds={"deltalake"},
 )
 SAY_AGAIN_SECONDS = 600
 
