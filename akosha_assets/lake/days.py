@@ -61,9 +61,18 @@ def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -
 
 
 def replace(
-    table: DeltaTable, spec: TableSpec, batches: Iterable[pa.RecordBatch], where: str, *, writer: str, metadata: dict[str, str]
+    table: DeltaTable,
+    spec: TableSpec,
+    batches: Iterable[pa.RecordBatch],
+    where: str,
+    *,
+    writer: str,
+    metadata: dict[str, str],
+    file_bytes: int | None = None,
 ) -> int:
     """The rows for which `where` holds are those of `batches`, by one commit; returns the version that holds them.
+
+    Files are begun anew at `file_bytes`, where given.
 
     Raises:
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
@@ -82,6 +91,7 @@ def replace(
             pa.RecordBatchReader.from_batches(spec.schema, taken()),
             mode="overwrite",
             predicate=where,
+            target_file_size=file_bytes,
             commit_properties=_once(table, writer, metadata),
             writer_properties=WriterProperties(
                 compression="ZSTD", compression_level=6, max_row_group_size=ROW_GROUP_ROWS, column_properties=_PLAIN

@@ -52,7 +52,9 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
                 # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on S3.
                 "delta.checkpointInterval": "10",
                 "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
-                "delta.logRetentionDuration": "interval 30 days",
+                # No longer than the files: a log that outlives them promises versions that cannot be read, and a commit
+                # every few seconds for a month is half a million entries to list.
+                "delta.logRetentionDuration": "interval 7 days",
                 "delta.deletedFileRetentionDuration": "interval 7 days",
             },
             storage_options=storage_options,

@@ -1,0 +1,1 @@
+"""Keeping the tables cheap and safe: compaction, vacuum, backup, the restore drill."""

@@ -1,0 +1,112 @@
+"""Few files a day, in the order in which they are asked: `upkeep/compaction`.
+
+Small commits leave small files. A day that still fills is packed as it is; a day that has come to rest is ordered by
+system and time, so that a read of one system touches few files. Then the log gets a checkpoint and loses its old end.
+Neither changes a row, and readers that hold an older version keep their files until vacuum.
+"""
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable, WriterProperties
+from deltalake.exceptions import CommitFailedError
+
+from akosha_assets.lake import days
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import TableContended
+from akosha_assets.lake.schemas import TableSpec
+
+logger = logging.getLogger(__name__)
+
+TARGET_BYTES = 128 * 1024 * 1024
+# A day that still fills is packed when it has this many files: less often costs reads, more often rewrites.
+BUSY_FILES = 16
+RESTS_AFTER_DAYS = 2
+ORDER = ("system_id", "occurred_at")
+# What ordering a day may hold in memory before it spills to disk.
+SORT_MIB = 512
+BATCH_ROWS = 8_192
+WRITER = WriterProperties(compression="ZSTD", compression_level=6, max_row_group_size=days.ROW_GROUP_ROWS)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What compacting one table did. `contended`: parts left alone because somebody was writing to them."""
+
+    address: str
+    partitions: int
+    partitions_compacted: int
+    files_before: int
+    files_after: int
+    stored_bytes: int
+    contended: int
+    version: int
+
+
+def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
+    """The table at `address` lies in few, ordered files; None where there is no such table. Rows are not changed."""
+    table = lake.open(address)
+    if table is None:
+        return None
+    files_before = len(table.file_uris())
+    parts = _parts(lake, table, address, today)
+    contended = 0
+    for day, is_at_rest in parts:
+        try:
+            _pack(table, lake.spec(address), day, is_ordered=is_at_rest)
+        except TableContended as error:
+            # Somebody else changed the same files; they are looked at again next time.
+            logger.info("part was changed while it was packed", extra={"table": address, "day": str(day), "cause": str(error)})
+            contended += 1
+            table.update_incremental()
+    table.create_checkpoint()
+    table.cleanup_metadata()
+    stored = sum(pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist())
+    partitions = len(days.stored(table)) if lake.spec(address).partition_by else 1
+    return Compacted(address, partitions, len(parts) - contended, files_before, len(table.file_uris()), stored, contended, table.version())
+
+
+def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tuple[date | None, bool]]:
+    """The parts that need packing: a day of a partitioned table, or the whole; and whether the part is at rest."""
+    if not lake.spec(address).partition_by:
+        return [(None, False)] if len(table.file_uris()) >= BUSY_FILES else []
+    found: list[tuple[date | None, bool]] = []
+    for day, stored in sorted(days.stored(table).items()):
+        # Rows that came late make an old day fill again; while files are many, it is not at rest.
+        is_at_rest = (today - day) >= timedelta(days=RESTS_AFTER_DAYS)
+        needed = -(-stored.stored_bytes // TARGET_BYTES)
+        if stored.files > needed and (is_at_rest or stored.files >= BUSY_FILES):
+            found.append((day, is_at_rest))
+    return found
+
+
+def _pack(table: DeltaTable, spec: TableSpec, day: date | None, *, is_ordered: bool) -> None:
+    if day is not None and is_ordered:
+        _order(table, spec, day)
+        return
+    filters = None if day is None else [("event_day", "=", day.isoformat())]
+    try:
+        table.optimize.compact(partition_filters=filters, target_size=TARGET_BYTES, writer_properties=WRITER)
+    except CommitFailedError as error:
+        raise TableContended(spec.address, 1, str(error)) from error
+
+
+def _order(table: DeltaTable, spec: TableSpec, day: date) -> None:
+    """The day's rows lie by system and time.
+
+    Not `optimize.z_order`: it interleaves bits from the first on, and ids of systems mostly share their beginning.
+    """
+    with tempfile.TemporaryDirectory(prefix="akosha-order-") as spill, duckdb.connect() as connection:
+        connection.execute("SET TimeZone='UTC'")
+        connection.execute(f"SET memory_limit='{SORT_MIB}MiB'")
+        connection.execute(f"SET temp_directory='{spill}'")
+        rows = pa.RecordBatchReader.from_batches(spec.schema, days.stream(table, spec, spec.schema.names, days.predicate(day)))
+        connection.register("rows_of_day", rows)
+        ordered = connection.sql(f"SELECT * FROM rows_of_day ORDER BY {', '.join(ORDER)}").to_arrow_reader(BATCH_ROWS)
+        batches = (batch.cast(spec.schema) for batch in ordered)
+        metadata = {"akosha_op": "order", "event_day": day.isoformat()}
+        days.replace(table, spec, batches, days.predicate(day), writer=f"order/{day}", metadata=metadata, file_bytes=TARGET_BYTES)
