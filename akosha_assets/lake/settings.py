@@ -89,7 +89,9 @@ class LakeSettings(BaseSettings):
     upload_max_field_bytes: Annotated[int, Field(ge=1024, description="Bytes of one text field at most.")] = 8 * MIB
     upload_max_columns: Annotated[int, Field(ge=64, description="Columns of one uploaded table at most.")] = 512
     upload_seconds: Annotated[int, Field(ge=1, description="Seconds one upload may take in its extraction worker.")] = 60
-    worker_memory_bytes: Annotated[int, Field(ge=256 * MIB, description="Address space of one extraction worker at most.")] = 3072 * MIB
+    worker_memory_bytes: Annotated[
+        int, Field(ge=256 * MIB, description="Address space one upload may add to its extraction worker at most.")
+    ] = 3072 * MIB
     workers: Annotated[int, Field(ge=1, le=64, description="Extraction worker processes of one ingest run.")] = 2
 
     embedding_model: Annotated[str, Field(description="Name of the embedding model; also the name of its vector space.")] = (

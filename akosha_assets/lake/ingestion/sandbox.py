@@ -47,11 +47,18 @@ def sandbox_level() -> str:
 
 
 def limit_resources(*, memory_bytes: int, file_bytes: int) -> None:
-    """Bounds address space, the size of any written file and the number of open ones; no core dumps."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core dumps."""
+    # Libraries reserve gigabytes that they never touch: only what an upload adds tells of it.
+    space = _address_space_bytes() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+
+
+def _address_space_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
 
 
 def limit_processor(seconds: int) -> None:

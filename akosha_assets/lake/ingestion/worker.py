@@ -35,11 +35,12 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
     """Serves requests until the other end closes. Returns the exit code."""
     channel = socket.socket(fileno=descriptor)
     pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
     folders = [Path(folder) for folder in start["folders"]]
     limits = Limits(**start["limits"])
-    limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
     _warm_up(folders[0], reader)
+    limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     level = confine(folders)
     channel.send(json.dumps({"ready": level}).encode())
     while True:
@@ -49,6 +50,9 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
         answer, healthy = _answer(json.loads(message), descriptors, reader, folders, limits)
         channel.send(json.dumps(answer).encode())
         if not healthy:
+            # Our parent ends us when it has read the answer. Leaving at once, with a request unread, would take the answer along.
+            while channel.recv(MESSAGE_BYTES):
+                pass
             return 0
 
 

@@ -33,8 +33,8 @@ _BOOT = """import json, sys
 sys.path[:0] = json.loads(sys.argv[3])
 from akosha_assets.lake.ingestion.worker import main
 sys.exit(main(int(sys.argv[1]), json.loads(sys.argv[2])))"""
-# Threads of these libraries would only reserve address space.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+# Threads and their arenas would only reserve address space.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +112,10 @@ class Worker:
 
     def receive(self) -> bytes:
         """The next answer; nothing when the child is dead."""
-        try:
+        with contextlib.suppress(ConnectionResetError):
             return self.channel.recv(MESSAGE_BYTES)
-        except ConnectionResetError:
-            return b""
+        # A child that died with a request unread resets the channel; what it said before that is still there.
+        return self.channel.recv(MESSAGE_BYTES)
 
     def ready(self, message: bytes) -> str:
         """Takes the child's first message and returns how tight its sandbox is. Raises: WorkerUnavailable when that is not what it should be."""
