@@ -83,6 +83,14 @@ class LakeSettings(BaseSettings):
         Field(description="Address of Dagster's webserver: asked for its queue, told to start runs. Empty: none runs, and metrics say so."),
     ] = ""
 
+    sweep_seconds: Annotated[
+        int, Field(ge=1, description="Seconds between two listings of the whole inbox while AKOSHA_INGESTION_QUEUE reports uploads.")
+    ] = 300
+    inbox_keep_days: Annotated[
+        int,
+        Field(ge=0, description="Days an ingested upload stays in the inbox before upkeep may remove it; until then it can be replayed."),
+    ] = 7
+
     upload_max_bytes: Annotated[int, Field(ge=1, description="Compressed bytes of one uploaded file at most.")] = 256 * MIB
     upload_max_raw_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded file after decompression at most.")] = 2048 * MIB
     upload_max_rows: Annotated[int, Field(ge=1, description="Rows of all read tables of one upload at most.")] = 2_000_000

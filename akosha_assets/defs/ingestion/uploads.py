@@ -34,22 +34,22 @@ uploads = dg.AssetSpec(
 
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Lists the inbox for at most AKOSHA_TICK_SECONDS and asks for one ingest run while something waits and none is under way."""
-    from akosha_assets.lake.ingestion import backlog, claims, discovery
+    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for one ingest run while something waits and none is under way."""
+    from akosha_assets.lake.ingestion import backlog, claims, events
     from akosha_assets.lake.ingestion.ledger import Ledger
 
     settings, now = LakeSettings(), datetime.now(UTC)
     ledger = Ledger.open(settings)
     try:
-        swept = discovery.sweep(settings, ledger, now=now)
+        swept = events.discover(settings, ledger, now=now)
         measured = backlog.measure(ledger, now=datetime.now(UTC))
         is_due = claims.anything_due(ledger, now=datetime.now(UTC))
     finally:
         ledger.close()
-    events: list[dg.AssetMaterialization] = []
+    seen: list[dg.AssetMaterialization] = []
     if swept.added:
         counts = {"found": swept.added, "objects listed": swept.listed, "waiting": measured.waiting}
-        events.append(dg.AssetMaterialization(["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}))
+        seen.append(dg.AssetMaterialization(["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}))
     state = (
         f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, {swept.listed} objects listed"
     )
@@ -61,8 +61,8 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         patience=timedelta(seconds=2 * settings.lease_seconds),
     )
     if why_not:
-        return dg.SensorResult(skip_reason=f"{why_not}: {state}", asset_events=events)
-    return dg.SensorResult([dg.RunRequest()], asset_events=events)
+        return dg.SensorResult(skip_reason=f"{why_not}: {state}", asset_events=seen)
+    return dg.SensorResult([dg.RunRequest()], asset_events=seen)
 
 
 def reason_to_wait(instance: dg.DagsterInstance, *, now: datetime, is_due: bool, live_batches: int, patience: timedelta) -> str | None:

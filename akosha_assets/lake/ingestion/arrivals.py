@@ -22,7 +22,7 @@ from deltalake.exceptions import DeltaError
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, LeaseLost, TransientError
-from akosha_assets.lake.ingestion import claims, diff, table_rows
+from akosha_assets.lake.ingestion import belonging, claims, diff, table_rows
 from akosha_assets.lake.ingestion.claims import Batch, Outcome
 from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.fetching import Fetched, fetch_all
@@ -68,6 +68,7 @@ def ingest(
         LedgerMismatch: the ledger does not belong to the tables.
         TransientError: a store did not answer; the batch is given back.
     """
+    belonging.check(lake, ledger)
     results: list[BatchResult] = []
     settings = ledger.settings
     with ExtractionPool(settings) as pool, tempfile.TemporaryDirectory(prefix="akosha-spool-") as spool:
