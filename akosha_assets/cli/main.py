@@ -5,7 +5,7 @@ A family is one module; heavy imports stand inside its commands or, where a whol
 
 import typer
 
-from akosha_assets.cli import bench, fleet, lifecycle, model
+from akosha_assets.cli import bench, fleet, ledger, lifecycle, model
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.search import search
@@ -18,10 +18,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, search, status, uploads):
+for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, ledger.redrive, search, status, uploads):
     app.command()(command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(fleet.app, name="fleet")
+app.add_typer(ledger.ledger_app, name="ledger")
+app.add_typer(ledger.inbox_app, name="inbox")
 app.add_typer(model.app, name="model")
 app.add_typer(lifecycle.tiers, name="tiers")
 app.add_typer(lifecycle.retention, name="retention")

@@ -1,0 +1,36 @@
+"""`upkeep/inbox`: uploads that were taken in and kept long enough to be replayed leave the inbox, once a day."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.lake.settings import LakeSettings
+
+
+@dg.asset(
+    key=["upkeep", "inbox"],
+    deps=[dg.AssetKey(["ingestion", "ledger"])],
+    group_name="upkeep",
+    owners=OWNERS,
+    kinds={"s3"},
+)
+def inbox() -> dg.MaterializeResult[None]:
+    """Removes uploads ingested more than AKOSHA_INBOX_KEEP_DAYS ago from the inbox; never one that was not taken in."""
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.upkeep.inbox import expire
+
+    settings = LakeSettings()
+    ledger = Ledger.open(settings)
+    try:
+        expired = expire(settings, ledger, now=datetime.now(UTC), dry_run=False)
+    finally:
+        ledger.close()
+    return dg.MaterializeResult(metadata={"uploads removed": len(expired.uploads), "bytes removed": expired.bytes})
+
+
+expire_inbox = dg.define_asset_job("expire_inbox", selection=[inbox], executor_def=dg.in_process_executor)
+
+expire_inbox_nightly = dg.ScheduleDefinition(
+    name="expire_inbox_nightly", job=expire_inbox, cron_schedule="20 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)

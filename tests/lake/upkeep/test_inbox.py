@@ -1,0 +1,62 @@
+"""Uploads leave the inbox when they were taken in and their time is over, and not before."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion import arrivals, discovery
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.inbox import expire
+from tests.factories import make_upload
+
+LATER = datetime.now(UTC) + timedelta(days=8)
+
+
+def files(settings: LakeSettings) -> list[Path]:
+    return [path for path in (settings.home / "inbox").rglob("*") if path.is_file()]
+
+
+def taken_in(settings: LakeSettings, lake: Lake) -> Ledger:
+    ledger = Ledger.open(settings)
+    discovery.sweep(settings, ledger, now=datetime.now(UTC))
+    arrivals.ingest(lake, ledger, run_id="test")
+    return ledger
+
+
+def test_a_dry_run_names_what_would_go_and_removes_nothing(settings: LakeSettings, lake: Lake) -> None:
+    sent = make_upload(settings.home / "inbox", "a", reflections=["one"])
+    ledger = taken_in(settings, lake)
+    expired = expire(settings, ledger, now=LATER, dry_run=True)
+    assert (expired.uploads, len(files(settings))) == ([sent.upload_id], 3)
+
+
+def test_an_upload_goes_when_its_time_is_over_and_is_not_found_again(settings: LakeSettings, lake: Lake) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=["one"])
+    ledger = taken_in(settings, lake)
+    assert expire(settings, ledger, now=datetime.now(UTC), dry_run=False).uploads == []
+    assert len(expire(settings, ledger, now=LATER, dry_run=False).uploads) == 1
+    assert files(settings) == []
+    assert discovery.sweep(settings, ledger, now=LATER).added == 0
+    assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
+
+
+def test_an_upload_that_was_not_taken_in_stays_for_ever(settings: LakeSettings, lake: Lake) -> None:
+    sent = make_upload(settings.home / "inbox", "a", reflections=["one"])
+    (settings.home / "inbox" / sent.prefix / "reflection.duckdb").write_bytes(b"damaged")
+    ledger = taken_in(settings, lake)
+    assert ledger.receipt(sent.upload_id).state == "quarantined"
+    assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
+    assert len(files(settings)) == 3
+
+
+def test_an_upload_that_was_written_again_is_left_alone(settings: LakeSettings, lake: Lake) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=["one"])
+    ledger = taken_in(settings, lake)
+    make_upload(settings.home / "inbox", "a", reflections=["one", "two"])
+    assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
+    with ledger.read() as connection:
+        assert connection.scalar(sa.select(uploads.c.removed_at)) is None
