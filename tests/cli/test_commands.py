@@ -1,0 +1,71 @@
+"""The commands a person types: what they print, what they print with --json, how they exit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from akosha_assets.cli.main import app
+from tests.factories import make_upload
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
+    return tmp_path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def answer(*arguments: str) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_ingest_takes_in_what_lies_in_the_inbox_and_status_and_uploads_tell_of_it(home: Path) -> None:
+    make_upload(home / "inbox", "laptop-ada", reflections=["a lesson", "another"], conversations=["a question"])
+    taken = answer("ingest", "--once")
+    assert taken["found"] == 1 and taken["uploads"] == {"ingested": 1} and taken["waiting"] == 0
+    assert taken["rows"]["lifecycle/hot"] == 3
+
+    again = answer("ingest", "--once")
+    assert again["found"] == 0 and again["batches"] == 0
+
+    status = answer("status", "--url", NOBODY)
+    assert status["backlog"]["ingested"] == 1 and status["tables"]["lifecycle/hot"]["rows"] == 3
+    assert status["api"]["health"] is None
+
+    listed = answer("uploads", "--system", "laptop-ada")
+    assert [(one["state"], one["new_rows"]) for one in listed["uploads"]] == [("ingested", 3)]
+    assert answer("uploads", "--state", "quarantined")["uploads"] == []
+
+
+def test_tables_for_people_name_the_upload_and_the_table(home: Path) -> None:
+    uploaded = make_upload(home / "inbox", "laptop-ada", reflections=["a lesson"])
+    assert run("ingest", "--once").exit_code == 0
+    assert uploaded.upload_id in run("uploads").stdout
+    shown = run("status", "--url", NOBODY).stdout
+    assert "lifecycle/hot" in shown and "does not answer" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["search", "anything", "--url", NOBODY], 3, "Start it with `akosha up`"),
+        (["uploads", "--state", "lost"], 2, "expected one of arriving"),
+        (["ingest"], 2, "--once"),
+        (["search"], 2, "Missing argument"),
+        (["up", "--api-port", "70000"], 2, "Usage"),
+    ],
+)
+def test_an_exit_code_says_what_kind_of_failure_it_was(home: Path, arguments: list[str], code: int, says: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert says in result.stderr.replace("\n", " ")
