@@ -24,6 +24,7 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     from akosha_assets.lake.ingestion.backlog import measure
     from akosha_assets.lake.ingestion.ledger import Ledger
     from akosha_assets.lake.inventory import table_size
+    from akosha_assets.lake.lifecycle.hot import days_without_vectors
     from akosha_assets.lake.schemas import TABLES
     from akosha_assets.lake.settings import LakeSettings
 
@@ -34,6 +35,7 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
         ledger.close()
         lake = Lake(settings)
         tables = [table_size(lake, address, connection) for address in TABLES]
+        bare = sum(days_without_vectors(lake, settings.embedding_model).values())
     answer: dict[str, Any] = {
         "home": str(settings.home),
         "inbox": settings.inbox(),
@@ -52,6 +54,8 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     rows = ((one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0)
     console.print()
     console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
+    if bare:
+        console.print(f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False)
     console.print(f"\n[dim]API[/]   {url}: {answer['api']['health'] or 'does not answer'}", highlight=False)
 
 

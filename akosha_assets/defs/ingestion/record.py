@@ -22,6 +22,7 @@ from akosha_assets.lake.ingestion.arrivals import BatchResult
 from akosha_assets.lake.ingestion.backlog import is_caught_up, measure
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.replay import day_totals
+from akosha_assets.lake.lifecycle.hot import days_without_vectors
 from akosha_assets.lake.schemas import HOT
 
 RECORD_SECONDS = 30
@@ -102,9 +103,14 @@ class Record:
             return
         table = inventory.table_size(self.lake, HOT.address, self.connection)
         stored = days.stored(self.lake.create(HOT.address))
+        bare = days_without_vectors(self.lake, self.lake.settings.embedding_model)
         for day, rows in sorted(self.event_days.items()):
             if is_event_day(day_key(day)):
-                self._say(HOT.address, {"rows written": rows, **day_metadata(stored.get(day), table)}, day)
+                self._say(
+                    HOT.address,
+                    {"rows written": rows, "rows without vector": bare.get(day, 0), **day_metadata(stored.get(day), table)},
+                    day,
+                )
 
     def _say(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
         self.say(dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None))
