@@ -36,7 +36,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         lake = Lake(lake_settings)
-        replica = Replica(lake, poll_seconds=settings.poll_seconds)
+        replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)

@@ -87,6 +87,7 @@ class Memory(BaseModel):
     kind: str
     id: str
     text: str
+    is_summary: Annotated[bool, Field(description="The text is a summary: warm and cold keep no more.")]
     tier: Annotated[str, Field(description="hot, warm or cold.")]
     event_day: date
     occurred_at: datetime

@@ -14,6 +14,10 @@ class ApiSettings(BaseSettings):
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")] = 8682
     poll_seconds: Annotated[float, Field(gt=0, le=60, description="Seconds between two looks for new commits.")] = 0.5
+    memory_bytes: Annotated[
+        int,
+        Field(ge=0, description="Bytes of hot rows and vectors held in memory at most; older days that exceed it are answered from disk."),
+    ] = 4 * 1024**3
     search_threads: Annotated[int, Field(ge=1, le=64, description="Searches that run at the same time.")] = 2
     search_queue: Annotated[int, Field(ge=1, description="Searches that may wait for a thread; one more is answered 503.")] = 64
     search_seconds: Annotated[float, Field(gt=0, description="Seconds a caller waits for an answer before it is 504.")] = 10.0

@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import as_stored
+from akosha_assets.lake.lifecycle import cold, warm
+from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.tables import Fence
 
@@ -62,3 +64,11 @@ def upsert(lake: Lake, sequence: int, *rows: dict[str, Any]) -> int:
     """`rows` replace their older forms in one commit; returns the version."""
     table = pa.Table.from_pylist(list(rows), HOT.schema)
     return lake.upsert("lifecycle/hot", table, Fence("test", sequence), {}, only="true")
+
+
+def colder(lake: Lake, sequence: int, tier: str, *rows: dict[str, Any]) -> int:
+    """`rows`, given as of hot, are in the table of `tier` in its form, in one commit."""
+    batch = pa.Table.from_pylist(list(rows), HOT.schema).combine_chunks().to_batches()[0]
+    move = warm.Move(TierPolicy.of(lake.settings), NOW, "test")
+    made = (warm if tier == "warm" else cold).form(batch, move)
+    return lake.append(f"lifecycle/{tier}", pa.Table.from_batches([made]), Fence("test", sequence), {})

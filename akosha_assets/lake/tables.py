@@ -72,7 +72,7 @@ def open_table(uri: str, storage_options: dict[str, str]) -> DeltaTable | None:
         return DeltaTable(uri, storage_options=storage_options)
     except TableNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, DeltaError) as error:
         raise StoreUnavailable(uri, str(error)) from error
 
 

@@ -6,7 +6,6 @@ may be deleted whenever no process uses it.
 
 import math
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,26 +125,28 @@ class KeywordIndex:
     """Takes rows in and out; one thread at a time. Readers use `searcher`, which each `commit` renews."""
 
     def __init__(self, folder: Path):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.schema = _schema()
-        self.index = tantivy.Index(self.schema, path=str(folder))
+        self.index = tantivy.Index(self.schema, path=str(folder), reuse=True)
         for name, analyzer in ANALYZERS.items():
             self.index.register_tokenizer(name, analyzer)
         self._writer = self.index.writer(HEAP_BYTES, 1)
         self.searcher = KeywordSearcher(self.index, self.index.searcher(), self.schema)
 
-    def add(self, part: Part, terms: dict[str, Terms], starts: np.ndarray) -> None:
-        """The rows of `part` are in the index after the next commit; `starts` are the first numbers of its loads, ascending."""
+    def add(self, part: Part, terms: dict[str, Terms], loads: list[tuple[int, int]]) -> None:
+        """The rows of `part` with the numbers of `loads` (start, stop) are in the index after the next commit."""
+        for start, stop in loads:
+            first, last = np.searchsorted(part.numbers, [start, stop]).tolist()
+            self._add(part, terms, start, first, last)
+
+    def _add(self, part: Part, terms: dict[str, Terms], load: int, first: int, last: int) -> None:
         names = {name: terms[name].names for name in CODED}
-        loads = starts[np.searchsorted(starts, part.numbers, "right") - 1]
-        first = 0
-        for batch in part.payload.select(["text", "tags"]).to_batches(max_chunksize=10_000):
+        for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=10_000):
             of_batch = slice(first, first + len(batch))
-            columns = [array[of_batch].tolist() for array in (part.numbers, loads, part.occurred_us, part.importance)]
+            columns = [array[of_batch].tolist() for array in (part.numbers, part.occurred_us, part.importance)]
             coded = [[names[name][code] if code >= 0 else None for code in part.codes[name][of_batch].tolist()] for name in CODED]
             texts, tags = (batch.column(name).to_pylist() for name in ("text", "tags"))
-            for text, row_tags, number, load, occurred_us, importance, *values in zip(texts, tags, *columns, *coded, strict=True):
+            for text, row_tags, number, occurred_us, importance, *values in zip(texts, tags, *columns, *coded, strict=True):
                 document = tantivy.Document()
                 document.add_unsigned("number", number)
                 document.add_unsigned("load", load)

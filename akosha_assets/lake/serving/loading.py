@@ -1,13 +1,10 @@
-"""Data files of a tier table become parts, read with DuckDB; days outside the hot window are laid down on disk.
+"""Data files of a tier table become parts, read with DuckDB.
 
-Knows the columns that serving needs. Which files to read, and when, is `replica.py`'s to say.
+Knows the columns that serving needs of each tier. Which files to read, and when, is `tail.py`'s to say.
 """
 
-import json
-import shutil
+from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
-from urllib.parse import quote
 
 import duckdb
 import numpy as np
@@ -16,14 +13,32 @@ import pyarrow as pa
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
-from akosha_assets.lake.serving.vectors import Vectors, decoded
+from akosha_assets.lake.serving.vectors import decoded
 
 BATCH_ROWS = 65_536
-PAYLOAD = ("id", "text", "session_id", "tags", "content_hash", "occurred_from", "upload_id")
+PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "content_hash", "occurred_from", "upload_id")
+
+
+@dataclass(frozen=True)
+class TierColumns:
+    """How a tier's table holds what serving shows and ranks by."""
+
+    text: str
+    is_summary: str
+    vector: str
+    scale: str
+    form: str
+
+
+TIERS = {
+    "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16"),
+    "warm": TierColumns("coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8"),
+    "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch"),
+}
 QUERY = """
 SELECT file_row_number, hash(system_id, kind, id) AS identity, epoch_us(occurred_at) AS occurred_us,
-       epoch_us(arrived_at) AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance, vector, space,
-       {columns}
+       epoch_us(arrived_at) AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
+       {vector} AS vector, {scale} AS vector_scale, space, {text} AS text, {is_summary} AS is_summary, {plain}
 FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)
 """
 
@@ -36,47 +51,50 @@ def connect() -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": True,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "arrow_large_buffer_size": False,
         }
     )
 
 
 class Loader:
-    """Reads files of one table into parts. `terms` gives the codes and is shared by all tables of a replica."""
+    """Reads files of one tier's table into parts. `terms` and `lengths_bytes` are shared by all tables of a replica."""
 
-    def __init__(self, files: LocalFiles, terms: dict[str, Terms]):
-        self.files, self.terms = files, terms
+    def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Terms]):
+        self.columns, self.files, self.terms = TIERS[tier], files, terms
         self._connection = connect()
+        self._lengths_bytes: dict[str, int] = {}
         self.refused_vectors = 0
+        plain = [name for name in dict.fromkeys(CODED + PAYLOAD) if name not in ("text", "is_summary")]
+        self._query = QUERY.format(**vars(self.columns), plain=", ".join(plain))
 
-    def load(self, day: date, files: list[DataFile], first_number: int) -> Part | None:
-        """The rows of `files`, numbered from `first_number` in the order of the files; None where they hold none.
+    def load(self, day: date, files: list[DataFile], starts: list[int]) -> Part | None:
+        """The rows of `files`, those of each numbered from its start, which ascend; None where they hold none.
 
         Raises:
             StoreUnavailable: a file is gone or does not hold the rows that the log speaks of.
         """
+        uri = self.files.lake.uri(self.files.address)
         paths = [str(self.files.path(file.path)) for file in files]
-        columns = ", ".join(dict.fromkeys(CODED + PAYLOAD))
         try:
-            relation = self._connection.sql(QUERY.format(columns=columns), params={"paths": paths})
+            relation = self._connection.sql(self._query, params={"paths": paths})
             pieces = [self._piece(day, pa.Table.from_batches([batch])) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
         except duckdb.Error as error:
-            raise StoreUnavailable(self.files.lake.uri(self.files.address), str(error)) from error
-        rows = sum(len(part) for part, _ in pieces)
+            # A fetched copy that is damaged would fail again; the next try fetches it anew.
+            for file in files:
+                self.files.discard(file.path)
+            raise StoreUnavailable(uri, str(error)) from error
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
         order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
         if not np.array_equal(order, expected):
-            raise StoreUnavailable(
-                self.files.lake.uri(self.files.address), f"{len(files)} files of {day} hold {rows} rows; the log says {len(expected)}"
-            )
+            raise StoreUnavailable(uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}")
         if not pieces:
             return None
-        part = join([part for part, _ in pieces])
-        part.numbers[:] = np.arange(first_number, first_number + rows)
-        return part
+        numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
+        return replace(join([part for part, _ in pieces]), numbers=numbers)
 
     def _piece(self, day: date, table: pa.Table) -> tuple[Part, np.ndarray]:
-        vectors, refused = decoded(table["vector"].combine_chunks(), table["space"].combine_chunks())
+        form = self.columns.form
+        scales = None if form == "float16" else table["vector_scale"].to_numpy()
+        vectors, refused = decoded(table["vector"].combine_chunks(), table["space"].combine_chunks(), form, scales, self._lengths_bytes)
         self.refused_vectors += refused
         part = Part(
             day,
@@ -86,47 +104,7 @@ class Loader:
             table["occurred_us"].to_numpy(),
             table["arrived_us"].to_numpy(),
             table["importance"].to_numpy(),
-            _compact(table.select(PAYLOAD)),
+            table.select(PAYLOAD),
             vectors,
         )
         return part, table["file_row_number"].to_numpy()
-
-
-def _compact(table: pa.Table) -> pa.Table:
-    """The same rows in buffers of just their size; a producer's buffers may be twice that."""
-    return pa.concat_tables([table, table.slice(0, 0)]).combine_chunks()
-
-
-def laid_down(part: Part, folder: Path) -> Part:
-    """The same part with its bytes in files under `folder`, mapped when touched."""
-    target = folder / quote(f"{part.day}-{part.numbers[0]}-{len(part)}", safe="")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    payload = target / "payload.arrow"
-    with pa.OSFile(str(payload), "wb") as sink, pa.ipc.new_file(sink, part.payload.schema) as writer:
-        writer.write_table(part.payload, max_chunksize=BATCH_ROWS)
-    with pa.memory_map(str(payload)) as source:
-        mapped = pa.ipc.open_file(source).read_all()
-
-    def array(name: str, values: np.ndarray) -> np.ndarray:
-        path = target / f"{name}.npy"
-        np.save(path, values)
-        return np.load(path, mmap_mode="r")
-
-    vectors = {
-        space: Vectors(array(f"rows-{index}", held.rows), array(f"matrix-{index}", held.matrix))
-        for index, (space, held) in enumerate(part.vectors.items())
-    }
-    (target / "spaces.json").write_text(json.dumps(list(part.vectors)))
-    return Part(
-        part.day,
-        array("numbers", part.numbers),
-        array("identity", part.identity),
-        {name: array(name, codes) for name, codes in part.codes.items()},
-        array("occurred_us", part.occurred_us),
-        array("arrived_us", part.arrived_us),
-        array("importance", part.importance),
-        mapped,
-        vectors,
-        "disk",
-    )

@@ -8,8 +8,8 @@ import numpy as np
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.serving.query import Identity
-from akosha_assets.lake.serving.replica import Snapshot
 from akosha_assets.lake.serving.search import at, result
+from akosha_assets.lake.serving.snapshot import Snapshot
 
 PROVENANCE = (
     "content_hash",
@@ -38,7 +38,8 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity) -> dict[str, Any]
     found = result(tier, part, row, snapshot.terms)
     day, *name = (_literal(value) for value in (part.day.isoformat(), identity.system_id, identity.kind, identity.id))
     where = f"event_day = {day} AND system_id = {name[0]} AND kind = {name[1]} AND id = {name[2]}"
-    stored = lake.select(f"lifecycle/{tier}", [*PROVENANCE, "attributes"], where).to_pylist()
+    columns = [name for name in (*PROVENANCE, "attributes") if name in lake.spec(f"lifecycle/{tier}").schema.names]
+    stored = lake.select(f"lifecycle/{tier}", columns, where).to_pylist()
     # A row that was moved or rewritten this instant is answered with what the replica holds of it.
     rest = max(stored, key=lambda held: held["snapshot_at"]) if stored else {"upload_id": found["upload_id"]}
     space = next((space for space, held in part.vectors.items() if held.of_row(row) is not None), None)

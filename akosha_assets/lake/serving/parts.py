@@ -4,9 +4,11 @@ A day is a few parts. New rows make a new part, small parts are joined, removed 
 searches holds the parts of one instant and is never disturbed. How files become parts is in `loading.py`.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -40,6 +42,11 @@ class Terms:
         """The string behind a code."""
         return None if code < 0 else self.names[code]
 
+    def learn(self, names: list[str]) -> None:
+        """The names have the codes of their positions. For one that knows none yet."""
+        for name in names:
+            self._of(name)
+
     def _of(self, name: str) -> int:
         code = self._codes.get(name)
         if code is None:
@@ -63,10 +70,21 @@ class Part:
     importance: np.ndarray
     payload: pa.Table
     vectors: dict[str, Vectors] = field(default_factory=dict)
-    residence: str = "memory"
+    # The folder its bytes are mapped from; None in memory.
+    folder: Path | None = None
+    # Rows that a hotter tier holds in a newer form; None where it holds none.
+    hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns and vectors, in memory or mapped."""
+        arrays = [self.numbers, self.identity, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
+        for vectors in self.vectors.values():
+            arrays += [vectors.rows, vectors.matrix]
+        return int(self.payload.nbytes) + sum(array.nbytes for array in arrays)
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -101,7 +119,6 @@ class Part:
             self.importance[keep],
             self.payload.filter(pa.array(keep)),
             {space: vectors.kept(keep) for space, vectors in self.vectors.items()},
-            self.residence,
         )
 
     def has_tag(self, tag: str) -> np.ndarray:
@@ -116,7 +133,7 @@ class Part:
         return mask
 
 
-def join(parts: list[Part]) -> Part:
+def join(parts: Sequence[Part]) -> Part:
     """One part from several of one day, in ascending order of their numbers."""
     offsets = np.cumsum([0] + [len(part) for part in parts])
     spaces = {space for part in parts for space in part.vectors}
@@ -135,8 +152,13 @@ def join(parts: list[Part]) -> Part:
             )
             for space in spaces
         },
-        parts[0].residence,
     )
+
+
+def indexed(part: Part) -> Part:
+    """The same part with an index for each of its larger sets of vectors."""
+    vectors = {space: held.indexed() for space, held in part.vectors.items()}
+    return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
 
 
 def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -149,3 +171,12 @@ def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         last = stack.pop()
         stack[-1] = join([stack[-1], last])
     return tuple(stack)
+
+
+def shadowed(parts: tuple[Part, ...], hotter: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The same parts with those rows hidden whose memory is among `hotter`, which are of the same day."""
+    if not hotter:
+        return tuple(part if part.hidden is None else replace(part, hidden=None) for part in parts)
+    known = np.concatenate([part.identity for part in hotter])
+    masks = [np.isin(part.identity, known) for part in parts]
+    return tuple(replace(part, hidden=mask if mask.any() else None) for part, mask in zip(parts, masks, strict=True))

@@ -45,7 +45,7 @@ class Filters:
         return None if self.until is None else round(self.until.timestamp() * 1_000_000)
 
     def mask(self, part: Part, terms: dict[str, Terms]) -> np.ndarray | None:
-        """Which rows of `part` pass; None where all do."""
+        """Which rows of `part` pass and are not hidden by a hotter tier; None where all do."""
         masks = [
             np.isin(part.codes[name], [terms[name].code(value) for value in values])
             if len(values) > 1
@@ -58,6 +58,8 @@ class Filters:
             masks.append(part.occurred_us < self.until_us)
         if self.importance_min is not None:
             masks.append(part.importance >= self.importance_min)
+        if part.hidden is not None:
+            masks.append(~part.hidden)
         masks += [part.has_tag(tag) for tag in self.tags]
         return np.logical_and.reduce(masks) if masks else None
 

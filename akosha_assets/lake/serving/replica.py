@@ -1,7 +1,7 @@
 """The replica: what this process serves, built from the Delta tables alone and kept up to date by their logs.
 
-Any number of processes have one each; none shares a file with another. A search takes the snapshot of one instant and
-is never disturbed by what the replica does next. How a question is answered from it is in `search.py`.
+Any number of processes have one each; none shares a file with another. What it keeps on disk is a cache that a later
+process goes on with. How one table is held is in `tail.py`, how a question is answered in `search.py`.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,106 +22,57 @@ import numpy as np
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError
+from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
-from akosha_assets.lake.serving.keywords import KeywordIndex, KeywordSearcher
-from akosha_assets.lake.serving.loading import Loader, connect, laid_down
-from akosha_assets.lake.serving.parts import CODED, Part, Terms, join, tidied
+from akosha_assets.lake.serving.keywords import KeywordIndex
+from akosha_assets.lake.serving.loading import Loader, connect
+from akosha_assets.lake.serving.parts import CODED, Part, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.tail import Load, Tail
 
 logger = logging.getLogger(__name__)
 
-DISK_PARTS = 8
-
-
-@dataclass(frozen=True)
-class TierView:
-    """One tier at one instant. `state` is empty (no table), loading, ready or unavailable; `why` says more."""
-
-    name: str
-    state: str = "loading"
-    why: str | None = None
-    version: int | None = None
-    watermark: datetime | None = None
-    parts: tuple[Part, ...] = ()
-    refused_vectors: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows that can be found."""
-        return sum(len(part) for part in self.parts)
-
-    @property
-    def days_on_disk(self) -> list[date]:
-        """Days answered from disk, oldest first."""
-        return sorted({part.day for part in self.parts if part.residence == "disk"})
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything a search needs, at one instant."""
-
-    tiers: dict[str, TierView]
-    keywords: KeywordSearcher
-    keyword_rows: int
-    terms: dict[str, Terms]
-    hashed: Callable[[Identity], int]
-
-    @property
-    def rows(self) -> int:
-        """Rows of all tiers."""
-        return sum(tier.rows for tier in self.tiers.values())
-
-    def dimensions(self) -> dict[str, int]:
-        """Vector length of each space that has vectors."""
-        return {space: held.dimensions for tier in self.tiers.values() for part in tier.parts for space, held in part.vectors.items()}
-
-    def row_of_number(self, number: int) -> tuple[str, Part, int] | None:
-        """Tier, part and row that a number means, or None where it is no longer served."""
-        for name, tier in self.tiers.items():
-            for part in tier.parts:
-                if part.numbers[0] <= number <= part.numbers[-1] and (row := part.row_of_number(number)) is not None:
-                    return name, part, row
-        return None
-
-    def find(self, identity: Identity) -> tuple[str, Part, int] | None:
-        """Tier, part and row of a memory, from the hottest tier that has it."""
-        hashed = self.hashed(identity)
-        for name, tier in self.tiers.items():
-            for part in reversed(tier.parts):
-                for row in part.rows_of(hashed):
-                    if part.payload["id"][int(row)].as_py() == identity.id:
-                        return name, part, int(row)
-        return None
-
-
-@dataclass
-class _Tail:
-    """What is known of one table: its follower, which files are loaded under which numbers, the parts of each day."""
-
-    name: str
-    follower: Follower
-    loader: Loader
-    loads: dict[str, tuple[int, int, date]] = field(default_factory=dict)
-    parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
+# The order in which tables are looked at: a row that moved is in the colder one before it leaves the hotter one.
+TIERS = ("hot", "warm", "cold")
 
 
 class Replica:
     """Follows the tier tables. `refresh` does one step; `start` does one every `poll_seconds` in a thread until `stop`."""
 
-    def __init__(self, lake: Lake, *, poll_seconds: float = 0.5, today: Callable[[], date] = lambda: datetime.now(UTC).date()):
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        poll_seconds: float = 0.5,
+        memory_bytes: int = 1 << 40,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+    ):
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
-        self.folder, self._lock = _own_folder(lake.settings.home / "cache" / "serving")
+        cache = lake.settings.home / "cache"
+        self.folder, self._lock = _own_folder(cache / "serving")
         self.terms = {name: Terms() for name in CODED}
-        files = LocalFiles(lake, "lifecycle/hot", lake.settings.home / "cache" / "files")
-        self._hot = _Tail("hot", Follower(lake, "lifecycle/hot"), Loader(files, self.terms))
-        self._keywords = KeywordIndex(self.folder / "keywords")
+        self._tails = {
+            tier: Tail(
+                tier,
+                Follower(lake, f"lifecycle/{tier}"),
+                Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
+                self.folder / "parts" / tier,
+                self._first_hot_day if tier == "hot" else lambda: date.max,
+                memory_bytes,
+            )
+            for tier in TIERS
+        }
         self._next_number = 1
+        self._keyword_sums: dict[str, int] = {}
+        self._part_sums: dict[str, dict[str, int]] = {}
+        self._keywords = self._reopened()
         self._hashing = connect()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.snapshot = Snapshot({"hot": TierView("hot")}, self._keywords.searcher, 0, self.terms, self._hash)
+        self.snapshot = Snapshot({tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash)
 
     def start(self) -> None:
         """The thread that follows the tables runs."""
@@ -130,6 +81,8 @@ class Replica:
 
     def stop(self) -> None:
         """The thread has ended and the cache folder is free for another process."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
@@ -146,18 +99,41 @@ class Replica:
         return time.monotonic() - self._looked_at
 
     def refresh(self) -> None:
-        """The snapshot shows the newest committed version.
+        """The snapshot shows the newest committed versions.
 
         Raises:
-            LakeError: the table could not be read; the snapshot stays as it was, the next call tries again.
+            LakeError: a table could not be read. It stays as it was and says so, the other tiers go on, and the next call
+                tries again.
         """
-        try:
-            self._follow(self._hot.follower.poll())
-            self._looked_at = time.monotonic()
-        except LakeError as error:
-            self._hot.follower.forget()
-            self._publish(state="unavailable", why=str(error))
-            raise
+        failed: LakeError | None = None
+        changed = False
+        views = dict(self.snapshot.tiers)
+        for tier, tail in self._tails.items():
+            try:
+                listing = tail.follower.poll()
+                if listing is not None:
+                    self._follow(tail, listing, views)
+                    changed = True
+                    views[tier] = replace(views[tier], state="ready", why=None, version=listing.version, watermark=listing.committed_at)
+                elif views[tier].version is None:
+                    views[tier] = replace(views[tier], state="empty", why=f"nothing was written to the {tier} table yet")
+            except LakeError as error:
+                failed = error
+                tail.follower.forget()
+                views[tier] = replace(views[tier], state="unavailable", why=str(error))
+        if changed:
+            self._keywords.commit()
+        self._publish(views)
+        if changed and views["hot"].version is not None:
+            self._reached.append((views["hot"].version, datetime.now(UTC)))
+        # After the rows can be found: indexes, fewer parts, old days to disk.
+        settled = [tail.settle() for tail in self._tails.values()]
+        if changed or any(settled):
+            self._publish(views)
+            self._checkpoint()
+        if failed is not None:
+            raise failed
+        self._looked_at = time.monotonic()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -167,95 +143,108 @@ class Replica:
                 logger.warning("the replica could not follow the tables", extra={"cause": str(error)})
             except Exception as error:  # the edge of the thread: what is served goes on, and says that it is old
                 logger.exception("the replica failed")
-                self._hot.follower.forget()
-                self._publish(state="unavailable", why=f"{type(error).__name__}: {error}")
+                why = f"{type(error).__name__}: {error}"
+                for tail in self._tails.values():
+                    tail.follower.forget()
+                self._publish({tier: replace(view, state="unavailable", why=why) for tier, view in self.snapshot.tiers.items()})
             self._stopping.wait(self.poll_seconds)
 
-    def _follow(self, listing: Listing | None) -> None:
-        view = self.snapshot.tiers["hot"]
-        if listing is None:
-            if view.version is None:
-                self._publish(state="empty", why="nothing was written to the hot table yet")
-            self._cool()
-            return
-        removed = [path for path in self._hot.loads if path not in listing.files]
-        added = defaultdict(list)
-        for path, file in listing.files.items():
-            if path not in self._hot.loads:
-                added[file.day].append(file)
-        is_first = view.version is None
-        parts = self._without(removed)
-        fresh: list[tuple[Part, np.ndarray]] = []
-        loads: dict[str, tuple[int, int, date]] = {}
+    def _follow(self, tail: Tail, listing: Listing, views: dict[str, TierView]) -> None:
+        parts = tail.without([path for path in tail.loads if path not in listing.files])
+        loads = {path: load for path, load in tail.loads.items() if path in listing.files}
+        added = tail.is_new(listing)
         for day in sorted(added, reverse=True):
-            files = added[day]
-            starts = self._next_number + np.cumsum([0] + [file.rows for file in files])
-            part = self._hot.loader.load(day, files, self._next_number)
-            loads |= {file.path: (int(a), int(b), day) for file, a, b in zip(files, starts, starts[1:], strict=False)}
-            self._next_number = int(starts[-1])
+            part, numbered, self._next_number = tail.load(day, added[day], self._next_number)
+            loads |= numbered
             if part is not None:
-                part = self._settled(part)
-                parts[day] = self._shortened((*parts.get(day, ()), part))
-                fresh.append((part, starts[:-1]))
-            if is_first:
-                # Vectors answer while the words of the first load are still being indexed.
-                self._hot.parts = dict(parts)
-                self._publish(state="loading", why=f"{len(loads)} of {len(listing.files)} files loaded")
-        for path in removed:
-            self._keywords.remove(self._hot.loads.pop(path)[0])
-            self._hot.loader.files.discard(path)
-        self._hot.loads |= loads
-        for part, starts in fresh:
-            self._keywords.add(part, self.terms, starts)
-        if fresh or removed:
-            self._keywords.commit()
-        self._hot.parts = parts
-        self._reached.append((listing.version, datetime.now(UTC)))
-        self._publish(state="ready", why=None, version=listing.version, watermark=listing.committed_at)
-
-    def _without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
-        parts = dict(self._hot.parts)
-        ranges = defaultdict(list)
-        for path in paths:
-            start, stop, day = self._hot.loads[path]
-            ranges[day].append((start, stop))
-        for day, gone in ranges.items():
-            left = []
+                parts[day] = (*parts.get(day, ()), part)
+            if views[tail.tier].version is None:
+                # Vectors answer while the rest of the first load is under way.
+                tail.parts, tail.loads = dict(parts), dict(loads)
+                views[tail.tier] = replace(views[tail.tier], why=f"{len(loads)} of {len(listing.files)} files loaded")
+                self._publish(views)
+        for path in [path for path in tail.numbered if path not in listing.files]:
+            self._keywords.remove(tail.numbered.pop(path).start)
+            tail.loader.files.discard(path)
+        unknown = defaultdict(list)
+        for path, load in loads.items():
+            if path not in tail.numbered:
+                unknown[load.day].append((load.start, load.stop))
+        for day, ranges in unknown.items():
             for part in parts.get(day, ()):
-                keep = np.ones(len(part), bool)
-                for start, stop in gone:
-                    keep[np.searchsorted(part.numbers, start) : np.searchsorted(part.numbers, stop)] = False
-                if keep.all():
-                    left.append(part)
-                elif keep.any():
-                    left.append(self._settled(replace(part.kept(keep), residence="memory")))
-            parts[day] = tuple(left)
-        return {day: held for day, held in parts.items() if held}
+                self._keywords.add(part, self.terms, ranges)
+        tail.parts, tail.loads, tail.numbered = parts, loads, dict(loads)
 
-    def _settled(self, part: Part) -> Part:
-        """The part in memory while its day is inside the hot window, else on disk."""
-        first = self.today() - timedelta(days=self.lake.settings.hot_days)
-        if part.day >= first or part.residence == "disk":
-            return part
-        return laid_down(part, self.folder / "days")
+    def _publish(self, views: dict[str, TierView]) -> None:
+        hotter: list[Tail] = []
+        tiers = {}
+        for tier, tail in self._tails.items():
+            for day in list(tail.parts):
+                above = tuple(part for other in hotter for part in other.parts.get(day, ()))
+                if above or any(part.hidden is not None for part in tail.parts[day]):
+                    tail.parts[day] = shadowed(tail.parts[day], above)
+            parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
+            tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors)
+            hotter.append(tail)
+        searcher = self._keywords.searcher
+        self.snapshot = Snapshot(tiers, searcher, searcher.searcher.num_docs, self.terms, self._hash)
 
-    def _shortened(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-        if all(part.residence == "memory" for part in parts):
-            return tidied(parts)
-        return parts if len(parts) <= DISK_PARTS else (self._settled(replace(join(list(parts)), residence="memory")),)
+    def _checkpoint(self) -> None:
+        """The state on disk speaks of what is served, and nothing else lies in the folder."""
+        parts: dict[str, dict[str, dict[str, Any]]] = {}
+        sums: dict[str, dict[str, int]] = {}
+        for tier, tail in self._tails.items():
+            parts[tier] = {}
+            for part in (part for held in tail.parts.values() for part in held if part.folder is not None):
+                assert part.folder is not None
+                name = str(part.folder)
+                sums[name] = self._part_sums.get(name) or store.checksums(part.folder, {})
+                paths = [path for path, load in tail.loads.items() if load.day == part.day and _holds(part, load)]
+                parts[tier][part.folder.name] = {"day": part.day.isoformat(), "files": sums[name], "loads": paths}
+        self._part_sums = sums
+        folder = self.folder / "keywords"
+        unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
+        self._keyword_sums = {name: value for name, value in store.checksums(folder, unchanging).items() if not name.endswith(".lock")}
+        numbered = {
+            tier: {path: (load.start, load.stop, load.day.isoformat()) for path, load in tail.numbered.items()}
+            for tier, tail in self._tails.items()
+        }
+        terms = {name: list(held.names) for name, held in self.terms.items()}
+        store.write_state(self.folder, store.State(store.FORMAT, self._next_number, terms, numbered, parts, self._keyword_sums))
+        for tier in TIERS:
+            for stale in (self.folder / "parts" / tier).glob("*"):
+                if stale.name not in parts[tier]:
+                    shutil.rmtree(stale, ignore_errors=True)
 
-    def _cool(self) -> None:
-        """Days that left the hot window since the last step are laid down on disk."""
-        first = self.today() - timedelta(days=self.lake.settings.hot_days)
-        due = [day for day, held in self._hot.parts.items() if day < first and any(part.residence == "memory" for part in held)]
-        if due:
-            self._hot.parts |= {day: tuple(self._settled(part) for part in self._hot.parts[day]) for day in due}
-            self._publish()
+    def _reopened(self) -> KeywordIndex:
+        """What an earlier process left is taken over, as far as it is sound; returns the keyword index."""
+        state = store.read_state(self.folder)
+        folder = self.folder / "keywords"
+        if state is None or not store.is_sound(folder, state.keywords) or not state.keywords:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            return KeywordIndex(folder)
+        self._next_number, self._keyword_sums = state.next_number, state.keywords
+        for name, names in state.terms.items():
+            self.terms[name].learn(names)
+        keywords = KeywordIndex(folder)
+        for tier, tail in self._tails.items():
+            tail.numbered = {path: Load(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()}
+            for name, held in state.parts[tier].items():
+                day = date.fromisoformat(held["day"])
+                if store.is_sound(tail.folder / name, held["files"]):
+                    part = store.mapped(tail.folder / name, day)
+                    self._part_sums[str(part.folder)] = held["files"]
+                    tail.parts[day] = tuple(sorted((*tail.parts.get(day, ()), part), key=lambda part: int(part.numbers[0])))
+                    tail.loads |= {path: tail.numbered[path] for path in held["loads"]}
+                else:
+                    # Loaded again under new numbers, so that the numbers of a day's parts ascend.
+                    for path in held["loads"]:
+                        keywords.remove(tail.numbered.pop(path).start)
+        return keywords
 
-    def _publish(self, **changes: Any) -> None:
-        parts = tuple(part for day in sorted(self._hot.parts, reverse=True) for part in self._hot.parts[day])
-        view = replace(self.snapshot.tiers["hot"], parts=parts, refused_vectors=self._hot.loader.refused_vectors, **changes)
-        self.snapshot = Snapshot({"hot": view}, self._keywords.searcher, self._keywords.searcher.searcher.num_docs, self.terms, self._hash)
+    def _first_hot_day(self) -> date:
+        return self.today() - timedelta(days=self.lake.settings.hot_days)
 
     def _hash(self, identity: Identity) -> int:
         with self._hashing.cursor() as cursor:
@@ -264,8 +253,13 @@ class Replica:
         return int(row[0])
 
 
+def _holds(part: Part, load: Load) -> bool:
+    at = int(np.searchsorted(part.numbers, load.start))
+    return at < len(part) and int(part.numbers[at]) < load.stop
+
+
 def _own_folder(root: Path) -> tuple[Path, int]:
-    """A folder that no other live process uses, emptied, and the lock that keeps it ours."""
+    """A folder that no other live process uses, and the lock that keeps it ours."""
     root.mkdir(parents=True, exist_ok=True)
     for number in range(1000):
         lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT)
@@ -275,7 +269,6 @@ def _own_folder(root: Path) -> tuple[Path, int]:
             os.close(lock)
             continue
         folder = root / str(number)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return folder, lock
     raise RuntimeError(f"a thousand processes use {root}; expected fewer, or another AKOSHA_HOME")

@@ -14,7 +14,8 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.replica import Snapshot, TierView
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.vectors import nearest
 
 # The usual constant of reciprocal rank fusion: how fast a lower rank counts for less.
 RRF_CONSTANT = 60
@@ -111,22 +112,21 @@ class Searcher:
             if question.mode == "semantic":
                 raise
             return _Ranking(stage=Stage("unavailable", str(error)))
-        found: list[tuple[str, Part, np.ndarray, np.ndarray]] = []
-        for name, tier in snapshot.tiers.items():
-            for part in tier.parts:
-                held = part.vectors.get(space)
-                if held is not None and held.dimensions == len(vector):
-                    found.append((name, part, *held.nearest(vector, depth, question.filters.mask(part, snapshot.terms))))
-        hits = [
-            Hit(name, part, int(row), float(score), {"semantic": float(score)})
-            for name, part, rows, scores in found
-            for row, score in zip(rows, scores, strict=True)
-            if int(part.identity[row]) != itself
+        places = [
+            (name, part)
+            for name, tier in snapshot.tiers.items()
+            for part in tier.parts
+            if space in part.vectors and part.vectors[space].dimensions == len(vector)
         ]
-        hits.sort(key=lambda hit: (-hit.score, hit.identity))
-        hits = _distinct(hits)[:depth]
-        stage = Stage("answered", None, space, len(hits), took_ms=_ms(started))
-        if not found:
+        sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for _, part in places]
+        hits = [
+            Hit(*places[number], row, score, {"semantic": score})
+            for number, rows, scores in nearest(sets, vector, depth)
+            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
+        ]
+        hits = _distinct(sorted((hit for hit in hits if hit.identity != itself), key=lambda hit: (-hit.score, hit.identity)))
+        stage = Stage("answered", None, space, len(hits), any(held.is_approximate for held, _ in sets), _ms(started))
+        if not sets:
             stage.why = f"no row has a vector of the space {space!r} yet"
         return _Ranking(hits, stage)
 
@@ -204,6 +204,7 @@ def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str
         "kind": coded["kind"],
         "id": payload["id"],
         "text": payload["text"],
+        "is_summary": payload["is_summary"],
         "tier": tier,
         "event_day": part.day,
         "occurred_at": at(int(part.occurred_us[row])),
@@ -225,8 +226,8 @@ def described(tier: TierView) -> dict[str, Any]:
     on_disk: list[date] = tier.days_on_disk
     embedded = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
     why = tier.why
-    if why is None and on_disk:
-        why = f"{len(on_disk)} days older than the hot window wait to be aged and are answered from disk"
+    if why is None and on_disk and tier.name == "hot":
+        why = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
     return {
         "state": _state(tier),
         "why": why,

@@ -1,56 +1,168 @@
 """Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
 
-Scores are cosines: vectors are unit length. Nothing here knows about text, tables or tiers.
+Two stages: a scan over one bit a number proposes candidates, their stored vectors decide. Scores are cosines, since
+vectors are unit length. Nothing here knows about text, tables or tiers. The only importer of `faiss`.
 """
 
-from dataclasses import dataclass
-from typing import Self
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Self
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
+from akosha_assets.lake.lifecycle.quantization import sketch_scores
+
 BLOCK_ROWS = 8192
+# Below this an exact scan is as quick as an index.
+INDEX_MIN_ROWS = 8192
+# Lists of an index per square root of its rows, vectors it is trained on, and the share of lists that a question looks into.
+LISTS_PER_ROOT = 0.72
+TRAINING_ROWS = 25_000
+PROBED_SHARE = 0.375
+# Candidates of the one-bit scan that are ranked exactly: chosen by `akosha bench search`.
+CANDIDATES = 800
+# A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
+EXACT_ROWS = 12_000
+RARE_SHARE = 0.2
+# Sets with more vectors than this together are scanned by several threads.
+PARALLEL_ROWS = 100_000
+FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """`matrix[i]` (float16, unit length) belongs to row `rows[i]` of its part; `rows` ascends."""
+    """`matrix[i]`, times `scale[i]` where there is one, belongs to row `rows[i]` of its part; `rows` ascends.
+
+    `form` is float16, int8 (with a scale) or sketch (bits, with the scale that makes estimates unbiased).
+    """
 
     rows: np.ndarray
     matrix: np.ndarray
+    form: str = "float16"
+    scale: np.ndarray | None = None
+    index: Any = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
     @property
     def dimensions(self) -> int:
         """Numbers in one vector."""
-        return int(self.matrix.shape[1])
+        return int(self.matrix.shape[1]) * (8 if self.form == "sketch" else 1)
 
-    def nearest(self, query: np.ndarray, k: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and cosines of the `k` nearest, best first; of the rows for which the mask `selected` holds only."""
-        among = np.arange(len(self.rows)) if selected is None else np.flatnonzero(selected[self.rows])
-        scores = self._exact(query, among)
-        best = top(scores, k)
-        return self.rows[among[best]], scores[best]
+    @property
+    def is_approximate(self) -> bool:
+        """Scores are estimates, because the vectors themselves were not kept."""
+        return self.form == "sketch"
+
+    def indexed(self) -> Self:
+        """The same with a one-bit index, where there are rows enough for one to help."""
+        if self.index is not None or len(self) < INDEX_MIN_ROWS or self.form == "sketch":
+            return self
+        lists = max(16, round(LISTS_PER_ROOT * len(self) ** 0.5))
+        index = faiss.index_factory(self.dimensions, f"IVF{lists},RaBitQfs", faiss.METRIC_INNER_PRODUCT)
+        step = max(1, len(self) // TRAINING_ROWS)
+        index.train(self.floats(np.arange(0, len(self), step)[:TRAINING_ROWS]))
+        for start in range(0, len(self), BLOCK_ROWS):
+            index.add(self.floats(slice(start, start + BLOCK_ROWS)))
+        return type(self)(self.rows, self.matrix, self.form, self.scale, index)
+
+    def floats(self, positions: np.ndarray | slice) -> np.ndarray:
+        """Vectors at `positions` as float32. Not for sketches."""
+        numbers = self.matrix[positions].astype(np.float32)
+        return numbers if self.scale is None else numbers * self.scale[positions, None]
+
+    def scores(self, query: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
+        """Cosines of `query` with the vectors at `positions`, or with all."""
+        count = len(self) if positions is None else len(positions)
+        found = np.empty(count, np.float32)
+        for start in range(0, count, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            at = block if positions is None else positions[block]
+            if self.form == "sketch":
+                assert self.scale is not None
+                found[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
+            else:
+                cosines = self.matrix[at].astype(np.float32) @ query
+                found[block] = cosines if self.scale is None else cosines * self.scale[at]
+        return found
+
+    def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of some `wanted` likely neighbours and their estimated cosines; of rows that `selected` holds for only."""
+        among = None if selected is None else np.flatnonzero(selected[self.rows])
+        left = len(self) if among is None else len(among)
+        if self.index is None or left <= EXACT_ROWS:
+            estimates = self.scores(query, among)
+            best = top(estimates, wanted)
+            return best if among is None else among[best], estimates[best]
+        lists = self.index.nlist
+        probed = lists if left < RARE_SHARE * len(self) else round(PROBED_SHARE * lists)
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = probed
+        if selected is not None:
+            # The parameters hold no reference to the bytes of the selector.
+            bits = np.packbits(selected[self.rows], bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
+            parameters.sel = selector
+        found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
+        there = positions[0] >= 0
+        return positions[0][there], found[0][there]
 
     def of_row(self, row: int) -> np.ndarray | None:
-        """The vector of a row as float32, or None where it has none."""
+        """The vector of a row as float32, or None where it has none or only a sketch of it was kept."""
         at = int(np.searchsorted(self.rows, row))
-        return self.matrix[at].astype(np.float32) if at < len(self.rows) and self.rows[at] == row else None
+        if self.form == "sketch" or at >= len(self) or self.rows[at] != row:
+            return None
+        return self.floats(slice(at, at + 1))[0]
 
     def kept(self, keep: np.ndarray) -> Self:
         """Without the rows for which the mask `keep` is false; the others move up."""
         having = keep[self.rows]
         moved = np.cumsum(keep, dtype=np.int32) - 1
-        return type(self)(moved[self.rows[having]].astype(np.int32), self.matrix[having])
+        scale = None if self.scale is None else self.scale[having]
+        return type(self)(moved[self.rows[having]].astype(np.int32), self.matrix[having], self.form, scale)
 
-    def _exact(self, query: np.ndarray, among: np.ndarray) -> np.ndarray:
-        scores = np.empty(len(among), np.float32)
-        whole = len(among) == len(self.rows)
-        for start in range(0, len(among), BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, len(among))
-            block = self.matrix[start:stop] if whole else self.matrix[among[start:stop]]
-            scores[start:stop] = block.astype(np.float32) @ query
-        return scores
+
+def nearest(
+    sets: list[tuple[Vectors, np.ndarray | None]], query: np.ndarray, k: int, candidates: int = CANDIDATES
+) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """The `k` best of all `sets`: number of the set, rows and cosines. A set comes with the mask of the rows that count."""
+    wanted = max(candidates, 2 * k)
+    # Neighbours are spread over the sets; one set that had them all would need every candidate.
+    each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)
+
+    def propose(entry: tuple[Vectors, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
+        return entry[0].candidates(query, each, entry[1])
+
+    if sum(len(vectors) for vectors, _ in sets) > PARALLEL_ROWS:
+        proposed = list(_threads().map(propose, sets))
+    else:
+        proposed = [propose(entry) for entry in sets]
+    if not proposed:
+        return []
+    owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _ in proposed])
+    positions = np.concatenate([positions for positions, _ in proposed])
+    best = top(np.concatenate([estimates for _, estimates in proposed]), wanted)
+    owner, positions = owner[best], positions[best]
+    scores = np.empty(len(best), np.float32)
+    for number in np.unique(owner):
+        mine = owner == number
+        scores[mine] = sets[number][0].scores(query, positions[mine])
+    best = top(scores, k)
+    owner, positions, scores = owner[best], positions[best], scores[best]
+    return [(int(number), sets[number][0].rows[positions[owner == number]], scores[owner == number]) for number in np.unique(owner)]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    # FAISS would start threads of its own in each of these; the setting counts for the thread that makes it.
+    return ThreadPoolExecutor(os.cpu_count(), "vectors", initializer=lambda: faiss.omp_set_num_threads(1))
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:
@@ -62,32 +174,42 @@ def top(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def joined(pieces: list[tuple[int, Vectors]]) -> Vectors:
-    """One set from several, each with the position its first row takes."""
+    """One set from several of one form and length, each with the position its first row takes."""
     rows = np.concatenate([vectors.rows + np.int32(offset) for offset, vectors in pieces])
-    return Vectors(rows, np.concatenate([vectors.matrix for _, vectors in pieces]))
+    scales = [vectors.scale for _, vectors in pieces if vectors.scale is not None]
+    form = pieces[0][1].form
+    return Vectors(rows, np.concatenate([vectors.matrix for _, vectors in pieces]), form, np.concatenate(scales) if scales else None)
 
 
-def decoded(column: pa.BinaryArray, spaces: pa.StringArray) -> tuple[dict[str, Vectors], int]:
-    """Vectors by space from stored bytes, and how many were left out for a wrong length or a number that is not finite."""
+def decoded(
+    column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
+) -> tuple[dict[str, Vectors], int]:
+    """Vectors by space from stored bytes, and how many were left out for another length or a number that is not finite.
+
+    `lengths_bytes` holds the length of each space; that of a new space is the usual one among its vectors here.
+    """
     found: dict[str, Vectors] = {}
     refused = 0
+    lengths = pc.binary_length(column)
     for space in pc.unique(spaces).drop_null().to_pylist():
         mask = pc.and_kleene(pc.equal(spaces, space), column.is_valid()).fill_null(False)
-        lengths = pc.binary_length(column.filter(mask))
-        if not len(lengths):
+        stored = pc.sum(mask).as_py() or 0
+        if not stored:
             continue
-        usual = pc.mode(lengths)[0]["mode"].as_py()
-        right = pc.and_(mask, pc.equal(pc.binary_length(column), usual).fill_null(False))
+        usual = lengths_bytes.setdefault(space, pc.mode(lengths.filter(mask))[0]["mode"].as_py())
+        right = pc.and_(mask, pc.equal(lengths, usual).fill_null(False))
         picked = column.filter(right)
-        start = picked.offset
-        offsets = np.frombuffer(picked.buffers()[1], np.int32)[start : start + len(picked) + 1]
-        matrix = np.frombuffer(picked.buffers()[2], "<f2")[offsets[0] // 2 : offsets[-1] // 2].reshape(len(picked), usual // 2)
+        if not len(picked) or usual % np.dtype(FORMS[form]).itemsize:
+            refused += stored
+            continue
+        numbers = as_matrix(picked, FORMS[form])
         rows = np.flatnonzero(right.to_numpy(zero_copy_only=False)).astype(np.int32)
+        scale = None if scales is None else scales[rows].astype(np.float32)
         # An exponent of all ones is an infinity or not a number.
-        damaged = ((matrix.view(np.uint16) & 0x7C00) == 0x7C00).any(axis=1)
-        if damaged.any():
-            rows, matrix = rows[~damaged], matrix[~damaged]
-        refused += pc.sum(mask).as_py() - len(rows)
+        sound = ((numbers.view(np.uint16) & 0x7C00) != 0x7C00).all(axis=1) if scale is None else np.isfinite(scale)
+        if not sound.all():
+            rows, numbers, scale = rows[sound], numbers[sound], None if scale is None else scale[sound]
+        refused += stored - len(rows)
         if len(rows):
-            found[space] = Vectors(rows, matrix)
+            found[space] = Vectors(rows, numbers, form, scale)
     return found, refused

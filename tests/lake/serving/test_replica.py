@@ -77,7 +77,7 @@ def test_days_older_than_the_window_are_served_from_disk(lake: Lake, replica: Re
     commit(lake, 1, memory("new", "today"), memory("old", "long ago", age=timedelta(days=30)))
     replica.refresh()
     tier = replica.snapshot.tiers["hot"]
-    assert {part.residence for part in tier.parts if part.day == NOW.date()} == {"memory"}
+    assert {part.folder for part in tier.parts if part.day == NOW.date()} == {None}
     assert tier.days_on_disk == [(NOW - timedelta(days=30)).date()]
     assert texts(replica) == ["long ago", "today"]
     commit(lake, 2, memory("older", "long ago too", age=timedelta(days=30)))

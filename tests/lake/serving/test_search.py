@@ -25,8 +25,9 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def replica(lake: Lake) -> Iterator[Replica]:
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
+    lake = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
     made = Replica(lake, today=NOW.date)
     commit(lake, 1, *ROWS)
     made.refresh()
@@ -131,7 +132,8 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
     replica.stop()
 
 
-def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake, replica: Replica) -> None:
+def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
+    replica = Replica(lake)
     commit(lake, 2, *[memory(f"p{i}", f"page {i}") for i in range(25)])
     replica.refresh()
     asked = {"vector": tuple(unit("page").tolist()), "limit": 7}
@@ -147,6 +149,7 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake, replica: Repl
             break
     assert len(seen) == len(set(seen))
     assert {f"p{i}" for i in range(25)} <= set(seen)
+    replica.stop()
 
 
 @pytest.mark.parametrize(

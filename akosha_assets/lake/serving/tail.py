@@ -1,0 +1,115 @@
+"""One tier's table as a replica holds it: its files under their numbers, its days as parts.
+
+Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from akosha_assets.lake.serving import store
+from akosha_assets.lake.serving.files import DataFile, Follower, Listing
+from akosha_assets.lake.serving.loading import Loader
+from akosha_assets.lake.serving.parts import Part, indexed, join, tidied
+
+DISK_PARTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A file whose rows are served: numbers `start` up to `stop`."""
+
+    start: int
+    stop: int
+    day: date
+
+
+@dataclass
+class Tail:
+    """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index."""
+
+    tier: str
+    follower: Follower
+    loader: Loader
+    folder: Path
+    first_in_memory: Callable[[], date]
+    memory_bytes: int
+    loads: dict[str, Load] = field(default_factory=dict)
+    numbered: dict[str, Load] = field(default_factory=dict)
+    parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
+
+    def without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
+        """The parts when the rows of `paths` are gone."""
+        parts = dict(self.parts)
+        ranges = defaultdict(list)
+        for path in paths:
+            ranges[self.loads[path].day].append((self.loads[path].start, self.loads[path].stop))
+        for day, gone in ranges.items():
+            left = []
+            for part in parts.get(day, ()):
+                keep = np.ones(len(part), bool)
+                for start, stop in gone:
+                    keep[np.searchsorted(part.numbers, start) : np.searchsorted(part.numbers, stop)] = False
+                if keep.all():
+                    left.append(part)
+                elif keep.any():
+                    smaller = part.kept(keep)
+                    left.append(smaller if part.folder is None else store.laid_down(smaller, self.folder))
+            parts[day] = tuple(left)
+        return {day: held for day, held in parts.items() if held}
+
+    def load(self, day: date, files: list[DataFile], next_number: int) -> tuple[Part | None, dict[str, Load], int]:
+        """A part of the rows of `files`, the numbers each file has, and the next free number."""
+        loads = {}
+        for file in files:
+            known = self.numbered.get(file.path)
+            if known is None or known.stop - known.start != file.rows:
+                known = Load(next_number, next_number + file.rows, day)
+                next_number = known.stop
+            loads[file.path] = known
+        ordered = sorted(files, key=lambda file: loads[file.path].start)
+        part = self.loader.load(day, ordered, [loads[file.path].start for file in ordered])
+        if part is not None and not self._fits(day, part):
+            # At once: a year of history must not pass through memory together.
+            part = store.laid_down(part, self.folder)
+        return part, loads, next_number
+
+    def settle(self) -> bool:
+        """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
+
+        Returns whether anything changed. Searches go on with the parts they hold.
+        """
+        before = self.parts
+        self.parts = {}
+        for day in sorted(before, reverse=True):
+            held = before[day]
+            if all(part.folder is None for part in held) and self._fits(day, *held):
+                self.parts[day] = tuple(indexed(part) for part in tidied(held))
+                continue
+            fresh = [part for part in held if part.folder is None]
+            on_disk = [part for part in held if part.folder is not None]
+            if len(held) > DISK_PARTS:
+                fresh, on_disk = list(held), []
+            self.parts[day] = (*on_disk, *([store.laid_down(join(fresh), self.folder)] if fresh else []))
+        return any(not _same(self.parts[day], held) for day, held in before.items())
+
+    def _fits(self, day: date, *parts: Part) -> bool:
+        """Whether the parts of `day` may lie in memory beside the newer days that do."""
+        newer = sum(part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None)
+        return day >= self.first_in_memory() and newer + sum(part.nbytes for part in parts) <= self.memory_bytes
+
+    def is_new(self, listing: Listing) -> dict[date, list[DataFile]]:
+        """The files of `listing` whose rows are not served yet, by day."""
+        added = defaultdict(list)
+        for path, file in listing.files.items():
+            if path not in self.loads:
+                added[file.day].append(file)
+        return added
+
+
+def _same(some: tuple[Part, ...], others: tuple[Part, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))

@@ -1,0 +1,95 @@
+"""Nearest neighbours: the two stages against an exact scan, with and without filters, for each form a tier keeps."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
+from akosha_assets.lake.serving.vectors import Vectors, decoded, joined, nearest
+
+DIMENSIONS = 64
+
+
+def clustered(count: int, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(count // 50 + 1, DIMENSIONS))
+    made = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, DIMENSIONS)) * 0.6
+    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def stored() -> np.ndarray:
+    return clustered(40_000)
+
+
+@pytest.fixture(scope="module")
+def sets(stored: np.ndarray) -> list[Vectors]:
+    halves = np.split(stored.astype(np.float16), 2)
+    return [Vectors(np.arange(len(half), dtype=np.int32), half).indexed() for half in halves]
+
+
+def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
+    hits = 0
+    masks = [None] * len(sets) if mask is None else np.split(mask, len(sets))
+    size = len(stored) // len(sets)
+    for query in stored[::2000]:
+        scores = stored @ query if mask is None else np.where(mask, stored @ query, -9)
+        truth = set(np.argsort(-scores)[:10].tolist())
+        found = nearest(list(zip(sets, masks, strict=True)), query, 10)
+        hits += len(truth & {number * size + row for number, rows, _ in found for row in rows.tolist()})
+    return hits / (10 * len(stored[::2000]))
+
+
+def test_an_index_finds_what_an_exact_scan_finds(sets: list[Vectors], stored: np.ndarray) -> None:
+    assert sets[0].index is not None
+    assert recall(sets, stored) >= 0.99
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.7])
+def test_a_filter_holds_before_ranking(sets: list[Vectors], stored: np.ndarray, share: float) -> None:
+    mask = np.random.default_rng(3).random(len(stored)) < share
+    assert recall(sets, stored, mask) >= 0.99
+
+
+def test_scores_are_cosines_of_the_stored_vectors(sets: list[Vectors], stored: np.ndarray) -> None:
+    ((_, rows, scores),) = nearest([(sets[0], None)], stored[7], 3)
+    assert rows[0] == 7
+    np.testing.assert_allclose(scores, stored[rows] @ stored[7], atol=2e-3)
+
+
+def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
+    numbers, scale = to_int8(stored)
+    warm = Vectors(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed()
+    assert recall([warm], stored) >= 0.98
+    bits, scale = to_sketch(stored)
+    cold = Vectors(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
+    assert (cold.is_approximate, cold.dimensions) == (True, DIMENSIONS)
+    ((_, rows, scores),) = nearest([(cold, None)], stored[7], 1)
+    assert rows[0] == 7
+    assert scores[0] == pytest.approx(1, abs=0.2)
+    assert cold.of_row(7) is None
+
+
+def test_what_is_left_after_removal_is_found_under_its_new_row(stored: np.ndarray) -> None:
+    keep = np.arange(100) % 2 == 0
+    some = Vectors(np.arange(0, 100, 4, dtype=np.int32), stored[:25].astype(np.float16))
+    left = some.kept(keep)
+    assert left.rows.tolist() == list(range(0, 50, 2))
+    vector = left.of_row(2)
+    assert vector is not None
+    np.testing.assert_allclose(vector, stored[1], atol=1e-3)
+    assert joined([(0, some), (100, some)]).rows.tolist() == [*range(0, 100, 4), *range(100, 200, 4)]
+
+
+def test_stored_bytes_of_the_wrong_length_or_without_a_number_are_left_out() -> None:
+    good = np.ones(4, "<f2").tobytes()
+    infinite = np.array([1, np.inf, 0, 0], "<f2").tobytes()
+    column = pa.array([good, None, infinite, good[:6], good], pa.binary())
+    spaces = pa.array(["a", None, "a", "a", "b"])
+    lengths: dict[str, int] = {}
+    found, refused = decoded(column, spaces, "float16", None, lengths)
+    assert refused == 2
+    assert (found["a"].rows.tolist(), found["b"].rows.tolist()) == ([0], [4])
+    assert lengths == {"a": 8, "b": 8}
+    again, refused = decoded(pa.array([good[:4]], pa.binary()), pa.array(["a"]), "float16", None, lengths)
+    assert (again, refused) == ({}, 1)
