@@ -11,9 +11,10 @@ from fastapi import FastAPI, Request, Response
 from akosha_api import errors
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
-from akosha_api.routes import health, ingestion, memories, metrics, search, shutdown, systems, uploads
+from akosha_api.routes import alerts, health, ingestion, memories, metrics, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
+from akosha_api.watcher import Watcher
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
@@ -41,10 +42,13 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
+        watcher = Watcher(app.state.serving.ledger, settings.alert_seconds)
         replica.start()
+        watcher.start()
         try:
             yield
         finally:
+            watcher.stop()
             app.state.trigger.close()
             app.state.serving.close()
 
@@ -58,7 +62,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     errors.install(app)
     app.middleware("http")(_request_id)
     app.middleware("http")(_counted)
-    for module in (search, memories, systems, ingestion, uploads, health, metrics, shutdown):
+    for module in (search, memories, systems, ingestion, uploads, alerts, health, metrics, shutdown):
         app.include_router(module.router)
     return app
 

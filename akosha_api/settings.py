@@ -29,3 +29,6 @@ class ApiSettings(BaseSettings):
         Field(description="Bearer token that lets callers from elsewhere change things. Empty: only callers on this machine may."),
     ] = SecretStr("")
     supervisor: Annotated[int, Field(ge=0, description="Process that a shutdown is passed on to; `akosha up` sets it. 0: none.")] = 0
+    alert_seconds: Annotated[
+        float, Field(ge=0, le=300, description="Seconds between two looks for trouble to alert people of. 0: never.")
+    ] = 10.0

@@ -6,6 +6,7 @@ A family is one module; heavy imports stand inside its commands or, where a whol
 import typer
 
 from akosha_assets.cli import bench, fleet, ledger, lifecycle, model
+from akosha_assets.cli.alerts import alerts
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.search import search
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, ledger.redrive, search, status, uploads):
     app.command()(command)
+app.command()(alerts)
 app.add_typer(bench.app, name="bench")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(ledger.ledger_app, name="ledger")

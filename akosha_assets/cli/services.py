@@ -37,6 +37,11 @@ def environment(home: Path) -> dict[str, str]:
     return {"AKOSHA_HOME": str(home), "DAGSTER_HOME": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
+def dagster_url(ports: Ports) -> str:
+    """Where Dagster is asked for its queue and told to start runs; where it does not answer, metrics and alerts say so."""
+    return os.environ.get("AKOSHA_DAGSTER_URL", f"http://{HOST}:{ports.dagster}")
+
+
 def project_folder() -> Path:
     """The folder of `dagster.yaml`.
 
@@ -73,8 +78,7 @@ def api(home: Path, ports: Ports) -> Service:
             "AKOSHA_API_HOST": HOST,
             "AKOSHA_API_PORT": str(ports.api),
             "AKOSHA_API_SUPERVISOR": str(os.getpid()),
-            # Asked for the queue and told to start runs; where it does not answer, the metrics say so.
-            "AKOSHA_DAGSTER_URL": os.environ.get("AKOSHA_DAGSTER_URL", f"http://{HOST}:{ports.dagster}"),
+            "AKOSHA_DAGSTER_URL": dagster_url(ports),
         },
     )
 
@@ -101,7 +105,7 @@ def code_server(home: Path, ports: Ports, *, drain_seconds: int) -> Service:
         answers=lambda: _listens(ports.code),
         port=ports.code,
         option="--code-port",
-        environment=environment(home),
+        environment=environment(home) | {"AKOSHA_DAGSTER_URL": dagster_url(ports)},
         # Run processes are its children: an ingest run finishes its batch or hands it back in this time.
         grace_seconds=drain_seconds,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -77,6 +77,17 @@ class LakeSettings(BaseSettings):
     backlog_error_uploads: Annotated[int, Field(ge=1, description="Waiting uploads above which the backlog check fails.")] = 50_000
     backlog_error_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check fails.")] = (
         120
+    )
+    alert_urls: Annotated[
+        SecretStr,
+        Field(
+            description="Where alerts go: Apprise URLs separated by spaces (`slack://…`, `pagerduty://…`, `mailto://…`, `json://…`). Empty: nowhere."
+        ),
+    ] = SecretStr("")
+    alerts_per_hour: Annotated[int, Field(ge=1, description="Alert messages sent in an hour at most; the others wait.")] = 60
+    alert_quarantined_uploads: Annotated[int, Field(ge=1, description="Uploads quarantined within ten minutes that make an alert.")] = 20
+    runbook_url: Annotated[str, Field(description="Where the runbooks are read, without the name of one; alerts link there.")] = (
+        "docs/runbooks"
     )
     dagster_url: Annotated[
         str,

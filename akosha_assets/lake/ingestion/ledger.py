@@ -23,7 +23,7 @@ from akosha_assets.lake.ingestion.ledger_schema import counters, meta, systems, 
 from akosha_assets.lake.settings import LakeSettings
 
 STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
-HEAD = "0001"
+HEAD = "0002"
 LOOKUP_ROWS = 500
 
 

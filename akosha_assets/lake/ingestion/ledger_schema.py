@@ -119,6 +119,28 @@ known = Table(
 meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 counters = Table("counters", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
 
+# What operators are told, by what it is about: one row per trouble, whatever became of it.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("severity", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("runbook", Text, nullable=False),
+    Column("fired_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("resolved_at", UtcDateTime),
+    # The message that each channel got last, by the channel's digest.
+    Column("delivered", sa.JSON, nullable=False),
+    Column("pending", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime),
+    Column("error", Text),
+    Index("alerts_by_state", "state"),
+)
+
 
 def engine(settings: LakeSettings) -> sa.Engine:
     """An engine on the ledger's database; for SQLite every transaction that writes takes its lock at the start."""

@@ -22,7 +22,7 @@ from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.lifecycle.aging import due
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import TABLES
-from akosha_assets.lake.watch import orchestration
+from akosha_assets.lake.watch import alerts, orchestration
 
 # A scrape within this time is answered from the last reading.
 READING_SECONDS = 5.0
@@ -123,6 +123,7 @@ class IngestionCollector(Collector):
             ledger = self.ledger()
             measured = backlog.measure(ledger, now=datetime.now(UTC))
             counts = ledger.counts()
+            firing, undelivered = alerts.counts(ledger)
         except OperationalError:
             yield "akosha_ledger_up", (), 0
             return
@@ -148,6 +149,10 @@ class IngestionCollector(Collector):
             yield "akosha_ingestion_quarantined_count", (reason,), count
         for name, count in counts.items():
             yield "akosha_ingestion_counted", (name,), count
+
+        for severity, count in firing.items():
+            yield "akosha_alerts_firing", (severity,), count
+        yield "akosha_alerts_undelivered", (), undelivered
 
     def _of_tables(self) -> Iterator[Sample]:
         try:

@@ -20,11 +20,19 @@ query State($failedAfter: Float!) {
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
   queued: runsOrError(filter: {statuses: [QUEUED]}, limit: 500) { ... on Runs { results { runId creationTime } } }
   active: runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}, limit: 500) { ... on Runs { results { runId jobName } } }
-  failed: runsOrError(filter: {statuses: [FAILURE], createdAfter: $failedAfter}, limit: 500) { ... on Runs { results { runId jobName } } }
+  ended: runsOrError(filter: {statuses: [SUCCESS, FAILURE], createdAfter: $failedAfter}, limit: 500) {
+    ... on Runs { results { runId jobName status } }
+  }
   sensorsOrError(repositorySelector: {repositoryLocationName: "akosha", repositoryName: "__repository__"}) {
     ... on Sensors { results { name minIntervalSeconds sensorState { status ticks(limit: 1) { timestamp status } } } }
   }
-  assetNodes { assetKey { path } freshnessStatusInfo { freshnessStatus } }
+  assetNodes {
+    assetKey { path }
+    freshnessStatusInfo { freshnessStatus }
+    assetChecksOrError {
+      ... on AssetChecks { checks { name executionForLatestMaterialization { evaluation { severity success description } } } }
+    }
+  }
 }
 """
 LAUNCH = """
@@ -42,6 +50,16 @@ mutation Launch($params: ExecutionParams!) {
 
 
 @dataclass(frozen=True)
+class FailedCheck:
+    """An asset check whose newest evaluation failed."""
+
+    asset: str
+    name: str
+    severity: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Orchestration:
     """Dagster at one instant. Ages are in seconds; freshness is healthy, warning, degraded or unknown by asset."""
 
@@ -49,6 +67,9 @@ class Orchestration:
     oldest_queued_seconds: float = 0.0
     active: list[dict[str, str]] = field(default_factory=list)
     failed_by_job: dict[str, int] = field(default_factory=dict)
+    # Jobs whose newest ended run failed, with its id.
+    failed_last: dict[str, str] = field(default_factory=dict)
+    failed_checks: list[FailedCheck] = field(default_factory=list)
     heartbeat_seconds: dict[str, float] = field(default_factory=dict)
     sensor_lag_seconds: dict[str, float] = field(default_factory=dict)
     freshness: dict[str, str] = field(default_factory=dict)
@@ -64,14 +85,18 @@ def read(url: str, *, now: datetime) -> Orchestration:
     seconds = now.timestamp()
     queued = data["queued"].get("results", [])
     failed: dict[str, int] = {}
-    for run in data["failed"].get("results", []):
-        failed[run["jobName"]] = failed.get(run["jobName"], 0) + 1
+    newest: dict[str, dict[str, str]] = {}
+    for run in data["ended"].get("results", []):
+        failed[run["jobName"]] = failed.get(run["jobName"], 0) + (run["status"] == "FAILURE")
+        newest.setdefault(run["jobName"], run)
     daemons = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
     return Orchestration(
         queued=len(queued),
         oldest_queued_seconds=max((seconds - run["creationTime"] for run in queued), default=0.0),
         active=data["active"].get("results", []),
-        failed_by_job=failed,
+        failed_by_job={job: count for job, count in failed.items() if count},
+        failed_last={job: run["runId"] for job, run in newest.items() if run["status"] == "FAILURE"},
+        failed_checks=_failed_checks(data["assetNodes"]),
         heartbeat_seconds={one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons},
         sensor_lag_seconds=_lags(data["sensorsOrError"].get("results", []), seconds),
         freshness={
@@ -95,6 +120,17 @@ def launch(url: str, job: str, *, asked_by: str) -> str:
     if answer["__typename"] != "LaunchRunSuccess":
         raise OrchestratorUnavailable(url, f"{answer['__typename']}: {answer.get('message', '')}")
     return str(answer["run"]["runId"])
+
+
+def _failed_checks(nodes: list[dict[str, Any]]) -> list[FailedCheck]:
+    found = []
+    for node in nodes:
+        for check in node["assetChecksOrError"].get("checks", []):
+            evaluation = (check["executionForLatestMaterialization"] or {}).get("evaluation")
+            if evaluation and not evaluation["success"]:
+                why = evaluation["description"] or "see the check in Dagster"
+                found.append(FailedCheck("/".join(node["assetKey"]["path"]), check["name"], evaluation["severity"], why))
+    return found
 
 
 def _lags(sensors: list[dict[str, Any]], seconds: float) -> dict[str, float]:

@@ -1,0 +1,98 @@
+"""What counts as trouble: readings in, conditions out. `look` takes the readings and tells the alerts.
+
+A scope that could not be read is not judged, so that a blind moment resolves nothing.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from akosha_assets.lake.errors import OrchestratorUnavailable
+from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.backlog import Backlog
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.watch import alerts, orchestration
+from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
+from akosha_assets.lake.watch.orchestration import Orchestration
+
+BURST = timedelta(minutes=10)
+HEARTBEAT_SECONDS = 120
+SENSOR_LAG_SECONDS = 300
+SEVERITY = {"warn": WARNING, "error": CRITICAL}
+RUNBOOKS = {"ingestion": "ingestion-backlog", "lifecycle": "hot-tier-loss", "upkeep": "restore-from-backup"}
+
+
+def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
+    """A backlog that is too large or too old, and quarantines that come in bursts."""
+    found = []
+    verdicts = {"size": backlog.judge_size(ledger, measured), "age": backlog.judge_age(ledger.settings, measured)}
+    for name, verdict in verdicts.items():
+        if verdict.level != "ok":
+            title = {"size": "Uploads pile up", "age": "Uploads wait too long"}[name]
+            found.append(Condition(f"backlog/{name}", SEVERITY[verdict.level], title, verdict.why, "ingestion-backlog"))
+    since = measured.measured_at - BURST
+    query = (
+        sa.select(uploads.c.reason, sa.func.count())
+        .where(uploads.c.state == "quarantined", uploads.c.claimed_at > since)
+        .group_by(uploads.c.reason)
+    )
+    with ledger.read() as connection:
+        recent = dict(connection.execute(query).tuples().all())
+    total = sum(recent.values())
+    if total >= ledger.settings.alert_quarantined_uploads:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(recent.items(), key=lambda item: -item[1])[:5])
+        detail = f"{total:,} uploads were quarantined within {BURST.seconds // 60} minutes: {reasons}"
+        found.append(Condition("backlog/quarantine", WARNING, "Many uploads are quarantined", detail, "poisoned-uploads"))
+    return found
+
+
+def of_dagster(state: Orchestration) -> list[Condition]:
+    """Jobs whose last run failed, checks that fail, assets that are late, daemons and sensors that stand still."""
+    found = []
+    for job, run in state.failed_last.items():
+        detail = f"the last run of job `{job}` ({run[:8]}) failed"
+        found.append(Condition(f"run/{job}", WARNING, f"Job {job} fails", detail, "ingestion-backlog" if job == "ingest" else "failed-run"))
+    for check in state.failed_checks:
+        severity = CRITICAL if check.severity == "ERROR" else WARNING
+        runbook = RUNBOOKS.get(check.asset.split("/")[0], "failed-run")
+        found.append(
+            Condition(f"check/{check.asset}/{check.name}", severity, f"Check {check.name} of {check.asset} fails", check.why, runbook)
+        )
+    for asset, freshness in state.freshness.items():
+        if freshness in ("warning", "degraded"):
+            severity = CRITICAL if freshness == "degraded" else WARNING
+            runbook = RUNBOOKS.get(asset.split("/")[0], "failed-run")
+            detail = f"the freshness of {asset} is {freshness}: it was not recorded within its window"
+            found.append(Condition(f"freshness/{asset}", severity, f"{asset} is late", detail, runbook))
+    for daemon, seconds in state.heartbeat_seconds.items():
+        if seconds > HEARTBEAT_SECONDS:
+            detail = f"Dagster's daemon `{daemon}` last reported itself {min(seconds, 1e6):,.0f} s ago; freshness and sensors stand still"
+            found.append(Condition(f"daemon/{daemon}", CRITICAL, f"Daemon {daemon} stands still", detail, "orchestrator-unreachable"))
+    for sensor, seconds in state.sensor_lag_seconds.items():
+        if seconds > SENSOR_LAG_SECONDS:
+            detail = f"sensor `{sensor}` is {seconds:,.0f} s overdue"
+            found.append(Condition(f"sensor/{sensor}", WARNING, f"Sensor {sensor} is late", detail, "orchestrator-unreachable"))
+    return found
+
+
+DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
+
+
+def look(ledger: Ledger, *, now: datetime) -> list[str]:
+    """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
+    found = of_backlog(ledger, backlog.measure(ledger, now=now))
+    scopes = ["backlog"]
+    if url := ledger.settings.dagster_url:
+        try:
+            found += of_dagster(orchestration.read(url, now=now))
+            scopes += DAGSTER_SCOPES
+        except OrchestratorUnavailable as error:
+            found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", str(error), "orchestrator-unreachable"))
+    return alerts.observe(ledger, found, scopes=scopes, now=now)
+
+
+def look_and_tell(ledger: Ledger) -> alerts.Delivery:
+    """One round: look at everything, then deliver what is due."""
+    look(ledger, now=datetime.now(UTC))
+    return alerts.deliver(ledger, now=datetime.now(UTC))
