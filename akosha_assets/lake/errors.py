@@ -12,6 +12,7 @@
     ├── NotFound                    the thing asked for is not there
     ├── RecallBelowPolicy           a day would answer worse in its next tier than the policy allows; it stays where it is
     ├── MoveUnverified              what was written is not what was read; nothing was removed
+    ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
     └── LedgerMismatch              the ledger does not belong to these tables
 
@@ -108,6 +109,14 @@ class MoveUnverified(LakeError):
     def __init__(self, day: date, tier: str, expected: object, found: object):
         self.day, self.tier = day, tier
         super().__init__(f"{day} in {tier} reads back as {found}, expected {expected}; nothing was removed. Age the day again.")
+
+
+class BackupDamaged(LakeError):
+    """Part `name` of a backup is not what was copied."""
+
+    def __init__(self, backup: str, name: str, found: str, expected: str):
+        self.backup, self.name = backup, name
+        super().__init__(f"backup {backup}: {name} holds {found}, expected {expected}. Restore an older backup, and make a new one now.")
 
 
 class EmbeddingUnavailable(LakeError):

@@ -151,6 +151,11 @@ class LakeSettings(BaseSettings):
     ] = 0.5
     recall_probes: Annotated[int, Field(ge=0, le=1000, description="Questions the recall gate asks of a day. 0: the gate is open.")] = 64
 
+    backup_url: Annotated[
+        str, Field(description="Where backups lie: a folder, `s3://`, `gs://` or `az://` outside the lake. Empty: no backups are made.")
+    ] = ""
+    backup_days: Annotated[int, Field(ge=1, description="Days a backup is kept; the newest is kept however old it is.")] = 30
+
     @field_validator("warm_keeps")
     @classmethod
     def _keepable(cls, names: str) -> str:
@@ -174,7 +179,7 @@ class LakeSettings(BaseSettings):
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
-    @field_validator("inbox_url", "lake_url")
+    @field_validator("inbox_url", "lake_url", "backup_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
         scheme = urlsplit(url).scheme
@@ -189,6 +194,10 @@ class LakeSettings(BaseSettings):
     def lake(self) -> str:
         """URL of the folder that holds the tables by their addresses, without a trailing slash."""
         return _url(self.lake_url, self.home / "lake")
+
+    def backup(self) -> str:
+        """URL of the place of the backups, without a trailing slash."""
+        return _url(self.backup_url, self.home / "backup")
 
     def ledger(self) -> str:
         """SQLAlchemy URL of the ledger."""

@@ -1,0 +1,96 @@
+"""A ledger copied whole, from any of its databases into a SQLite file and back.
+
+A copy is one snapshot: what commits while it is made is not in it.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.ingestion import ledger_schema
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
+
+CHUNK_ROWS = 1_000
+
+
+def copy_out(ledger: Ledger, to: Path) -> dict[str, int]:
+    """The SQLite file `to` holds the ledger; returns the rows of each of its tables."""
+    if ledger.engine.dialect.name == "sqlite":
+        _pages(ledger.engine.url.database or "", str(to))
+        with closing(sqlite3.connect(to)) as copy:
+            # A copy is one file: nothing may be left in a journal beside it.
+            copy.execute("PRAGMA journal_mode=DELETE")
+    else:
+        held = _open(ledger.settings, to)
+        _transfer(ledger, held)
+        held.close()
+    return counts(to)
+
+
+def copy_in(settings: LakeSettings, held: Path) -> None:
+    """The ledger of the settings, which is empty, holds what the SQLite file `held` does.
+
+    Raises:
+        InvalidRequest: the ledger knows uploads already.
+    """
+    ledger = Ledger.open(settings)
+    try:
+        with ledger.read() as connection:
+            known = connection.scalar(sa.select(sa.func.count()).select_from(ledger_schema.uploads))
+        if known:
+            raise InvalidRequest("ledger", f"it knows {known} uploads already; a backup is restored beside an empty ledger only")
+        if ledger.engine.dialect.name == "sqlite":
+            # Page by page, with the counters that keep an id from being given out twice.
+            ledger.close()
+            _pages(str(held), ledger.engine.url.database or "")
+            return
+        source = _open(settings, held)
+        try:
+            _transfer(source, ledger)
+        finally:
+            source.close()
+    finally:
+        ledger.close()
+
+
+def counts(held: Path) -> dict[str, int]:
+    """Rows of each table of the SQLite file `held`, which is whole and sound.
+
+    Raises:
+        InvalidRequest: SQLite finds it damaged.
+    """
+    with closing(sqlite3.connect(f"file:{held}?mode=ro", uri=True)) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if found != "ok":
+            raise InvalidRequest("ledger", f"the copy is damaged: {found}")
+        return {table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0] for table in _tables()}
+
+
+def _tables() -> list[sa.Table]:
+    return ledger_schema.metadata.sorted_tables
+
+
+def _open(settings: LakeSettings, file: Path) -> Ledger:
+    return Ledger.open(settings.model_copy(update={"ledger_url": f"sqlite:///{file}"}))
+
+
+def _pages(source: str, target: str) -> None:
+    with closing(sqlite3.connect(source)) as reading, closing(sqlite3.connect(target)) as writing:
+        reading.backup(writing)
+
+
+def _transfer(source: Ledger, target: Ledger) -> None:
+    isolation = "REPEATABLE READ" if source.engine.dialect.name == "postgresql" else "SERIALIZABLE"
+    with source.engine.connect().execution_options(isolation_level=isolation) as reading, reading.begin(), target.write() as writing:
+        for table in _tables():
+            writing.execute(table.delete())
+            for part in reading.execute(sa.select(table)).mappings().partitions(CHUNK_ROWS):
+                writing.execute(table.insert(), [dict(row) for row in part])
+            if writing.dialect.name == "postgresql" and "id" in table.c and table.c["id"].autoincrement is True:
+                writing.execute(
+                    sa.text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), coalesce((SELECT max(id) FROM {table.name}), 1))")
+                )
