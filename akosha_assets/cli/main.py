@@ -5,7 +5,7 @@ A family is one module; heavy imports stand inside its commands or, where a whol
 
 import typer
 
-from akosha_assets.cli import bench, fleet, ledger, lifecycle, model
+from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model
 from akosha_assets.cli.alerts import alerts
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.ingest import ingest
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, ledger.redrive, search, status, uploads):
+for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, backup.backup, backup.restore, ledger.redrive, search, status, uploads):
     app.command()(command)
 app.command()(alerts)
 app.add_typer(bench.app, name="bench")

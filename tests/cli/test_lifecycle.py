@@ -50,3 +50,16 @@ def test_retention_is_a_dry_run_and_holds_can_be_placed_and_released(told):
     assert [hold["hold_id"] for hold in told("retention", "holds")["holds"]] == ["case"]
     assert told("retention", "release", "case") == {"released": "case"}
     assert told("retention", "holds") == {"holds": []}
+
+
+def test_a_backup_is_made_listed_drilled_and_restored(told, tmp_path, monkeypatch):
+    assert "AKOSHA_BACKUP_URL" in told("backup", code=2)
+    monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path / "elsewhere"))
+    made = told("backup")
+    assert made["rows"] == 20
+    assert told("restore", "--list") == {"backups": [made["backup_id"]]}
+    assert told("restore", "--drill")["rows"] == 20
+    assert "is not empty" in told("restore", code=2)
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path / "other"))
+    assert told("restore")["rows"] == 20
+    assert told("explain", "system-1/conversation/id-000001")["tier"] == "hot"

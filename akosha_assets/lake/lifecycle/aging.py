@@ -6,34 +6,28 @@ each leaves behind are told in docs/lifecycle.md. Deleting what has left cold is
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, MoveUnverified, RecallBelowPolicy, TableContended
-from akosha_assets.lake.lifecycle import cold, recall, warm
+from akosha_assets.lake.lifecycle import cold, populations, recall, warm
 from akosha_assets.lake.lifecycle.digest import Digest
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
-from akosha_assets.lake.lifecycle.placement import IDENTITY, TIERS, address, days_in
+from akosha_assets.lake.lifecycle.placement import TIERS, address, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
-from akosha_assets.lake.schemas import DAILY_METRICS, MOVES, TableSpec
+from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
 from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
-# Rows whose form is made at once: enough to be vectorised, few enough that their words fit in memory many times over.
-FORM_ROWS = 8_192
-# Rows that are sorted and written at once.
-SORT_ROWS = 24_576
 ATTEMPTS = 5
 
 Checkpoint = Callable[[str], None]
@@ -62,16 +56,6 @@ class Aged:
     probes: int
     seconds: float
     table_version: int | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """One tier's rows of the day, at the version that was read."""
-
-    tier: str
-    table: DeltaTable
-    spec: TableSpec
-    rows: int
 
 
 def unwatched(step: str) -> None:
@@ -171,7 +155,7 @@ def resummarise_day(lake: Lake, event_day: date, *, policy: TierPolicy, moved_at
     stale = days.predicate(event_day, f"text IS NOT NULL AND summary_method <> '{policy.summary_method}'")
     count = sum(batch.num_rows for batch in days.stream(table, spec, ["id"], stale))
     if count:
-        rows = _rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day)))
+        rows = populations.rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day)))
         made = (warm.resummarised(batch, warm.Move(policy, moved_at, run)) for batch in rows)
         days.replace(table, spec, made, days.predicate(event_day), writer=f"age/{event_day}", metadata={"akosha_op": "resummarise"})
     return count
@@ -179,7 +163,7 @@ def resummarise_day(lake: Lake, event_day: date, *, policy: TierPolicy, moved_at
 
 def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Checkpoint) -> Aged:
     started = time.monotonic()
-    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := _source(lake, tier, day)) and source.rows]
+    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := populations.opened(lake, tier, day)) and source.rows]
     moved = sum(source.rows for source in sources)
     if not moved:
         return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
@@ -187,17 +171,17 @@ def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Check
     checkpoint("gated")
 
     table = lake.create(address(target))
-    into = Source(target, table, lake.spec(address(target)), _rows(table, day))
-    populations = [*sources, *([into] if into.rows else [])]
+    into = populations.Source(target, table, lake.spec(address(target)), populations.rows_of(table, day))
+    lying = [*sources, *([into] if into.rows else [])]
     metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
     read, sent, metrics = Digest(), Digest(), cold.DailyMetrics()
-    batches = _sorted(_formed(populations, day, target, move, read))
+    batches = populations.in_order(_formed(lying, day, target, move, read))
     batches = metrics.counted(batches) if target == COLD else batches
     version = days.replace(into.table, into.spec, sent.of(batches), days.predicate(day), writer=f"age/{day}", metadata=metadata)
     checkpoint("written")
 
     found_back = Digest()
-    for _ in found_back.of(_rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
+    for _ in found_back.of(populations.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
         pass
     if found_back != sent or read.keys != sent.keys:
         raise MoveUnverified(day, target, sent, found_back)
@@ -216,20 +200,10 @@ def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Check
     return Aged(day, target, sent.rows, moved, sent.rows_without_vector, found.at_10, found.probes, time.monotonic() - started, version)
 
 
-def _source(lake: Lake, tier: str, day: date) -> Source | None:
-    table = lake.open(address(tier))
-    return None if table is None else Source(tier, table, lake.spec(address(tier)), _rows(table, day))
-
-
-def _rows(table: DeltaTable, day: date) -> int:
-    lying = days.stored(table).get(day)
-    return lying.rows if lying else 0
-
-
-def _formed(populations: list[Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
-    """Every memory of the populations once, in the form of `target`."""
-    superseded = _superseded(populations, day)
-    for source in populations:
+def _formed(lying: list[populations.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
+    """Every memory of the sources once, in the form of `target`."""
+    superseded = populations.superseded(lying, day)
+    for source in lying:
         losers = superseded.get(source.tier)
         if losers is not None and len(losers) == source.rows:
             continue
@@ -239,59 +213,11 @@ def _formed(populations: list[Source], day: date, target: str, move: warm.Move, 
             columns, form = warm.columns_read(move.policy), partial(warm.form, move=move)
         else:
             columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
-        for batch in _rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
-            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(_keys(batch), value_set=losers)))
+        for batch in populations.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
+            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(populations.keys(batch), value_set=losers)))
             if kept.num_rows:
                 read.add_keys(kept)
                 yield form(kept)
-
-
-def _superseded(populations: list[Source], day: date) -> dict[str, pa.Array]:
-    """By tier, the keys of rows that another population holds from a newer snapshot, or from the same one in a hotter form."""
-    if len(populations) < 2:
-        return {}
-    with duckdb.connect() as connection:
-        for source in populations:
-            columns = [*IDENTITY, "snapshot_at"]
-            schema = pa.schema([source.spec.schema.field(name) for name in columns])
-            connection.register(
-                source.tier, pa.Table.from_batches(days.stream(source.table, source.spec, columns, days.predicate(day)), schema)
-            )
-        union = " UNION ALL ".join(
-            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}" for rank, source in enumerate(populations)
-        )
-        lost = connection.sql(
-            f"SELECT tier, system_id, kind, id FROM ({union}) "
-            "QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, rank) > 1"
-        ).to_arrow_table()
-    return {
-        source.tier: _keys(rows).cast(pa.string())
-        for source in populations
-        if (rows := lost.filter(pc.equal(lost["tier"], source.tier)).combine_chunks()).num_rows
-    }
-
-
-def _keys(rows: pa.Table | pa.RecordBatch) -> pa.Array:
-    keys = pc.binary_join_element_wise(*[rows[name] for name in IDENTITY], "\x00")
-    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
-
-
-def _rebatched(batches: Iterable[pa.RecordBatch], rows: int = FORM_ROWS) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of about `rows`: a day of many small uploads lies in many small files."""
-    waiting: list[pa.RecordBatch] = []
-    for batch in batches:
-        waiting.append(batch)
-        if sum(part.num_rows for part in waiting) >= rows:
-            yield pa.concat_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.concat_batches(waiting)
-
-
-def _sorted(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, each by system and time: neighbours then share their columns' values, which compresses well."""
-    for batch in _rebatched(batches, SORT_ROWS):
-        yield batch.take(pc.sort_indices(batch, sort_keys=[("system_id", "ascending"), ("occurred_at", "ascending"), ("id", "ascending")]))
 
 
 def _record(lake: Lake, day: date, target: str, sent: Digest, found: recall.Recall, move: warm.Move) -> None:

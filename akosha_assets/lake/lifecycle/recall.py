@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import RecallBelowPolicy
-from akosha_assets.lake.lifecycle import cold, quantization
+from akosha_assets.lake.lifecycle import cold, populations, quantization
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 from akosha_assets.lake.schemas import PROBES, TableSpec
@@ -89,7 +89,7 @@ def measure(lake: Lake, day: date, tier: str, sources: list[tuple[DeltaTable, Ta
         return Recall(None, 0, 0)
     probes = _probes(lake, day, sources, policy.recall_probes)
     by_space = {
-        space: Nearest(_floats(chosen["vector"]), _keys(chosen))
+        space: Nearest(_floats(chosen["vector"]), populations.keys(chosen))
         for space in pc.unique(probes["space"]).to_pylist()
         if len(chosen := probes.filter(pc.equal(probes["space"], space)))
     }
@@ -111,7 +111,7 @@ def _ask(by_space: dict[str, Nearest], batches: Iterable[pa.RecordBatch], approx
             for numbers in quantization.by_length(rows["vector"]):
                 floats = cold.floats(rows, numbers)
                 if floats.shape[1] == nearest.questions.shape[1]:
-                    nearest.ask(floats, _keys(rows).take(pa.array(numbers)), approximate)
+                    nearest.ask(floats, populations.keys(rows).take(pa.array(numbers)), approximate)
 
 
 def _probes(lake: Lake, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
@@ -162,8 +162,3 @@ def _largest(scores: np.ndarray) -> np.ndarray:
 
 def _floats(vectors: pa.ChunkedArray) -> np.ndarray:
     return quantization.matrix(vectors.combine_chunks(), "<f2").astype(np.float32)
-
-
-def _keys(rows: pa.Table | pa.RecordBatch) -> pa.Array:
-    keys = pc.binary_join_element_wise(*[rows[name] for name in IDENTITY], "\x00")
-    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys

@@ -1,0 +1,41 @@
+"""`upkeep/backup`: tables and ledger of one moment, copied to `AKOSHA_BACKUP_URL` every night."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+
+
+@dg.asset(
+    key=["upkeep", "backup"],
+    deps=[dg.AssetKey(["lifecycle", tier]) for tier in ("hot", "warm", "cold")] + [dg.AssetKey(["ingestion", "ledger"])],
+    group_name="upkeep",
+    owners=OWNERS,
+    kinds={"deltalake", "s3"},
+    # Two at once would prune each other's half-made files.
+    pool="backup",
+)
+def backup(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
+    """A consistent set of table versions and the ledger; unchanged files are not copied again."""
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.upkeep.backup import backup as make
+
+    ledger = Ledger.open(lake.settings)
+    try:
+        made = make(lake, ledger, now=datetime.now(UTC))
+    finally:
+        ledger.close()
+    return dg.MaterializeResult(metadata=asdict(made))
+
+
+backup_job = dg.define_asset_job("back_up", selection=[backup], executor_def=dg.in_process_executor)
+
+
+@dg.schedule(job=backup_job, cron_schedule="23 1 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def back_up_nightly() -> dg.RunRequest | dg.SkipReason:
+    """Every night, where a place for backups is named."""
+    return dg.RunRequest() if LakeSettings().backup_url else dg.SkipReason("AKOSHA_BACKUP_URL is not set, so no backups are made")

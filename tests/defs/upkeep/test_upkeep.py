@@ -1,0 +1,38 @@
+"""The upkeep assets run on real tables, and say what they did."""
+
+from datetime import datetime
+
+import dagster as dg
+
+from akosha_assets.defs.upkeep.backup import back_up_nightly, backup
+from akosha_assets.defs.upkeep.compaction import compaction
+from akosha_assets.defs.upkeep.restore_drill import restore_drill
+from akosha_assets.defs.upkeep.vacuum import vacuum, vacuum_tables_nightly
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.lake.lifecycle.memories import days_ago, hot_rows, store
+
+
+def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path):
+    lake = Lake(LakeSettings(home=tmp_path / "home", backup_url=str(tmp_path / "backup")))
+    for batch in range(1, 5):
+        store(lake, hot_rows(days_ago(3), 5, first=batch * 10, batch=batch), batch=batch)
+    with dg.instance_for_test() as instance:
+        result = dg.materialize([compaction, vacuum, backup, restore_drill], resources={"lake": lake}, instance=instance)
+    assert result.success
+    [packed] = result.asset_materializations_for_node("upkeep__compaction")
+    assert packed.metadata["lifecycle/hot"].value["files_after"] == 1
+    assert packed.metadata["lifecycle/hot"].value["partitions"] == 1
+    [drilled] = result.asset_materializations_for_node("upkeep__restore_drill")
+    assert drilled.metadata["rows"].value == 20
+
+
+def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(monkeypatch, tmp_path):
+    assert isinstance(back_up_nightly(), dg.SkipReason)
+    monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path))
+    assert isinstance(back_up_nightly(), dg.RunRequest)
+    for day, is_full in ((22, True), (23, False)):
+        asked = vacuum_tables_nightly(
+            dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00"))
+        )
+        assert asked.run_config["ops"]["upkeep__vacuum"]["config"]["is_full"] is is_full
