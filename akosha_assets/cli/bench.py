@@ -34,6 +34,47 @@ def drain(
     show("drain", answer, as_json=as_json)
 
 
+@app.command()
+def ingest(
+    uploads: Annotated[int, typer.Option(min=1, help="Large snapshots, one of each system.")] = 8,
+    memories: Annotated[int, typer.Option(min=1, help="Memories in each, with vectors.")] = 10_000,
+    distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different.")] = 2,
+    singles: Annotated[int, typer.Option(min=0, help="Small uploads timed until they can be found; 0: do not start the services.")] = 7,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Rows a second from inbox to committed, and seconds from upload to searchable with all services running."""
+    from akosha_assets.bench import ingest as bench
+
+    show("ingest", bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, work=work), as_json=as_json)
+
+
+@app.command()
+def resend(
+    systems: Annotated[int, typer.Option(min=1, help="Systems that send the snapshot.")] = 4,
+    memories: Annotated[int, typer.Option(min=1, help="Memories in the snapshot.")] = 10_000,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Cost of an unchanged snapshot, and of one with 1 % changed rows, as a share of its first ingestion."""
+    from akosha_assets.bench import resend as bench
+
+    show("resend", bench.run(systems=systems, memories=memories, work=work), as_json=as_json)
+
+
+@app.command()
+def tick(
+    objects: Annotated[int, typer.Option(min=3, help="Objects in the inbox that are known.")] = 1_000_000,
+    new_objects: Annotated[int, typer.Option(min=3, help="Objects that came since.")] = 300,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """A sensor tick's discovery with a large inbox that is known already."""
+    from akosha_assets.bench import tick as bench
+
+    show("tick", bench.run(objects=objects, new_objects=new_objects, work=work), as_json=as_json)
+
+
 def show(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
     """The answer of a benchmark is printed."""
     if as_json:

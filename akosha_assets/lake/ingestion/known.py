@@ -10,7 +10,7 @@ import pyarrow.compute
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.extraction import KNOWN_SCHEMA
-from akosha_assets.lake.schemas import ABSENCES, TABLES
+from akosha_assets.lake.schemas import ABSENCES, TABLES, UTC
 from akosha_assets.lake.tables import quoted
 
 KNOWN_BY_SYSTEM = pa.schema([pa.field("system_id", pa.string()), *KNOWN_SCHEMA])
@@ -67,13 +67,14 @@ def rebuild(lake: Lake, system_ids: list[str]) -> dict[str, pa.Table]:
 
 def raised(rows: pa.Table, digests: dict[str, dict[str, str]]) -> pa.Table:
     """`rows` after files were found unchanged: a file proves the rows it holds until the time of its last snapshot."""
-    at, kinds, present = rows["snapshot_at"], rows["kind"], pa.compute.invert(rows["is_absent"])
+    # Compared as numbers of microseconds: pyarrow knows no larger of two timestamps.
+    at, kinds, present = rows["snapshot_at"].cast(pa.int64()), rows["kind"], pa.compute.invert(rows["is_absent"])
     for name, digest in digests.items():
         of_graph = pa.compute.starts_with(kinds, "kg_")
         of_file = of_graph if name.startswith("knowledge_graph") else pa.compute.invert(of_graph)
-        proven = pa.compute.max_element_wise(at, pa.scalar(datetime.fromisoformat(digest["at"]), at.type))
-        at = pa.compute.if_else(pa.compute.and_(of_file, present), proven, at)
-    return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at)
+        proven = pa.scalar(datetime.fromisoformat(digest["at"]), UTC).cast(pa.int64())
+        at = pa.compute.if_else(pa.compute.and_(of_file, present), pa.compute.max_element_wise(at, proven), at)
+    return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at.cast(UTC))
 
 
 def split(rows: pa.Table, system_ids: list[str]) -> dict[str, pa.Table]:

@@ -1,0 +1,123 @@
+"""How fast large snapshots become committed rows, where the time goes, and how soon a small upload can be found.
+
+The first part is one ingest process on full snapshots with vectors. The second starts all services as `akosha up` does
+and puts single uploads into their inbox, timed until the API's receipt says that it serves them.
+"""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from akosha_assets.bench import runs
+from akosha_assets.fleet.systems import FleetPlan
+from akosha_assets.fleet.upload import upload_fleet
+from akosha_assets.lake.settings import LakeSettings
+
+START_SECONDS = 180
+FOUND_SECONDS = 120
+
+
+def run(*, uploads: int, memories: int, distinct: int, singles: int, work: Path | None) -> dict[str, Any]:
+    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the other."""
+    plan = FleetPlan(systems=uploads, memories=memories, distinct=distinct, vectors=True, days=7, now=datetime.now(UTC))
+    with runs.home(work) as settings:
+        upload_fleet(settings.inbox(), plan)
+        # The fleet's vectors are stored as they come, so that the figure is of ingestion and not of a model.
+        ingested = runs.ingest_process(settings, AKOSHA_UPLOADED_VECTOR_SPACE="bench", AKOSHA_EMBEDDING_SECONDS="0")
+    report = ingested.report
+    busy = sum(report["seconds_by_step"].values())
+    rows = sum(report["rows"].values())
+    with runs.home(work) as settings:
+        searchable = _searchable(settings, singles) if singles else []
+    return {
+        "uploads": uploads,
+        "rows": rows,
+        "hot_rows": report["rows"].get("lifecycle/hot", 0),
+        "seconds": round(busy, 2),
+        "seconds_with_start": report["seconds"],
+        "rows_per_second": round(rows / busy),
+        "uploads_per_second": round(uploads / busy, 2),
+        "cpu_seconds": ingested.cpu_seconds,
+        "peak_rss_bytes": ingested.peak_rss_bytes,
+        "where_the_time_goes": report["seconds_by_step"],
+        "searchable_seconds_p50": round(statistics.median(searchable), 2) if searchable else None,
+        "searchable_seconds": [round(seconds, 2) for seconds in searchable],
+        "machine": runs.machine(),
+    }
+
+
+def _searchable(settings: LakeSettings, singles: int) -> list[float]:
+    """Seconds from each upload's manifest until the API serves its rows."""
+    api, dagster, code = _free_ports(3)
+    waits = []
+    with _services(settings, api, dagster, code):
+        for number in range(singles):
+            plan = FleetPlan(systems=1, memories=20, seed=number, now=datetime.now(UTC))
+            (sent,) = upload_fleet(settings.inbox(), plan)
+            put_at = time.monotonic()
+            receipt = _answered(
+                f"http://127.0.0.1:{api}/api/v1/uploads/{sent.upload_id}", lambda answer: bool(answer.get("searchable_at")), FOUND_SECONDS
+            )
+            if receipt["state"] != "ingested":
+                raise RuntimeError(f"upload {sent.upload_id} became {receipt['state']}: {receipt['message']}")
+            waits.append(time.monotonic() - put_at)
+            time.sleep(number % 3)
+    return waits
+
+
+@contextmanager
+def _services(settings: LakeSettings, api: int, dagster: int, code: int) -> Iterator[None]:
+    ports = ["--api-port", str(api), "--dagster-port", str(dagster), "--code-port", str(code)]
+    command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", "up", *ports]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_")} | {
+        "AKOSHA_HOME": str(settings.home)
+    }
+    with (settings.home / "up.out").open("wb") as said:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        try:
+            _answered(f"http://127.0.0.1:{api}/ready", lambda _: True, START_SECONDS)
+            _answered(f"http://127.0.0.1:{dagster}/server_info", lambda _: True, START_SECONDS)
+            # The daemon's first ticks come after the web server answers.
+            time.sleep(15)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=120)
+
+
+def _answered(url: str, is_enough: Any, seconds: float) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    answer: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                answer = json.load(response)
+            if is_enough(answer):
+                return answer
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"{url} did not say what was expected within {seconds} s; last: {answer}")
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

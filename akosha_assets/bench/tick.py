@@ -1,0 +1,66 @@
+"""What a sensor tick costs when nearly everything in the inbox is known, and how soon the new uploads are found."""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from akosha_assets.bench import runs
+from akosha_assets.lake.ingestion import discovery
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
+
+OBJECTS_PER_UPLOAD = 3
+UPLOADS_PER_SYSTEM = 100
+
+
+def run(*, objects: int, new_objects: int, work: Path | None) -> dict[str, Any]:
+    """An inbox of `objects` known objects and `new_objects` that came since, three an upload, in a folder on disk.
+
+    `seconds` is the longest tick; `pass_seconds` the time of all ticks of one round, after which every new one is known.
+    The files are empty: a listing does not open them.
+    """
+    with runs.home(work) as settings:
+        ledger = Ledger.open(settings)
+        _fill(settings, range(objects // OBJECTS_PER_UPLOAD))
+        started = time.perf_counter()
+        discovery.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+        first_seconds = time.perf_counter() - started
+        _fill(settings, range(objects // OBJECTS_PER_UPLOAD, (objects + new_objects) // OBJECTS_PER_UPLOAD))
+        ticks, added, listed = [], 0, 0
+        finished = False
+        while not finished:
+            started = time.perf_counter()
+            swept = discovery.sweep(settings, ledger, now=datetime.now(UTC))
+            ticks.append(time.perf_counter() - started)
+            added, listed, finished = added + swept.added, listed + swept.listed, swept.finished
+        ledger.close()
+    return {
+        "known_objects": objects,
+        "new_objects": new_objects,
+        "new_uploads_found": added,
+        "listed": listed,
+        "seconds": round(max(ticks), 3),
+        "ticks": len(ticks),
+        "pass_seconds": round(sum(ticks), 3),
+        "first_listing_seconds": round(first_seconds, 3),
+        "machine": runs.machine(),
+    }
+
+
+def _fill(settings: LakeSettings, uploads: range) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    inbox = settings.home / "inbox"
+    inbox.mkdir(exist_ok=True)
+    empty = inbox / "empty"
+    for number in uploads:
+        system, place = f"system-{number // UPLOADS_PER_SYSTEM:06d}", number % UPLOADS_PER_SYSTEM
+        folder = inbox / "systems" / system / "uploads" / f"{start + timedelta(hours=place):%Y%m%d_%H%M%S}_{system}"
+        folder.mkdir(parents=True)
+        if number % 10_000 == uploads.start % 10_000:
+            empty = folder / "manifest.json"
+            empty.touch()
+        for name in ("knowledge_graph.duckdb", "reflection.duckdb", "manifest.json"):
+            if folder / name != empty:
+                os.link(empty, folder / name)
