@@ -57,7 +57,8 @@ def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
     if hashed.unknown:
         # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
         members = [pc.binary_join_element_wise(name, _canonical(batch.column(place)), "=") for name, place in hashed.unknown]
-        parts.append(pc.binary_join_element_wise(*members, FIELD_END, null_handling="skip") if len(members) > 1 else members[0])
+        # With `skip`, Arrow 26 drops a row whose members are all null from its result: the empty text keeps it.
+        parts.append(pc.binary_join_element_wise("", *members, FIELD_END, null_handling="skip"))
     else:
         parts.append("")
     return pc.binary_join_element_wise(*parts, FIELD_END, null_handling="replace", null_replacement=NOTHING)

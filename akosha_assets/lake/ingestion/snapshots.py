@@ -254,7 +254,8 @@ class _OneSnapshot:
                     days[start:stop] = np.where(days[start:stop] == MISSING_DAY, event_days[start:stop], days[start:stop])
                 if changed.any():
                     place = np.flatnonzero(changed) + start
-                    self.snapshot.flaws["timestamp_out_of_range"] += int(np.count_nonzero(times.out_of_range[place]))
+                    if out_of_range := int(np.count_nonzero(times.out_of_range[place])):
+                        self.snapshot.flaws["timestamp_out_of_range"] += out_of_range
                     derived = {
                         "content_hash": pa.array(hashes[place]),
                         "occurred_at": pa.array(times.occurred_us[place]).view(UTC),

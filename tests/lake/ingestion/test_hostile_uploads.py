@@ -5,10 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion import worker_process
@@ -167,3 +173,85 @@ os._exit(0)
 
     assert isinstance(outcome, Extraction)
     assert outcome.seen.column("id").to_pylist() == ["kept"]
+
+
+@pytest.fixture(scope="module")
+def bystander(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bystander") / "sound.duckdb"
+    hostile.sound(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[ExtractionPool]:
+    with ExtractionPool(SMALL) as pool:
+        yield pool
+
+
+PLACES = st.integers(0, 2**31)
+MUTATIONS = st.lists(st.tuples(PLACES, st.binary(min_size=1, max_size=16)), min_size=1, max_size=6)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damages=st.lists(st.tuples(MUTATIONS, st.booleans(), st.sampled_from([None, None, 100_000, 300_000])), min_size=4, max_size=4))
+def test_whatever_bytes_are_changed_an_upload_is_taken_in_or_rejected_and_no_other_suffers(
+    lasting: ExtractionPool, bystander: Path, tmp_path: Path, damages: list[tuple[list[tuple[int, bytes]], bool, int | None]]
+) -> None:
+    jobs = [job(bystander, -1)]
+    for place, (mutations, repaired, length) in enumerate(damages):
+        raw = bytearray(bystander.read_bytes())
+        for start, content in mutations:
+            start %= len(raw) - 16
+            raw[start : start + len(content)] = content
+        path = tmp_path / f"{place}.duckdb"
+        changed = hostile.with_repaired_checksums(bytes(raw)) if repaired else bytes(raw)
+        path.write_bytes(changed[:length])
+        jobs.append(job(path, place))
+
+    outcomes = {job.ref: outcome for job, outcome in lasting.extract(jobs)}
+
+    assert isinstance(outcomes.pop(-1), Extraction)
+    assert all(isinstance(outcome, (Extraction, UploadRejected)) for outcome in outcomes.values()) and len(outcomes) == 4
+
+
+TYPES = {
+    "id": "VARCHAR",
+    "content": "VARCHAR",
+    "metadata": "VARCHAR",
+    "importance_score": "FLOAT",
+    "timestamp": "TIMESTAMP",
+    "tags": "VARCHAR[]",
+    "surprise": "VARCHAR",
+}
+VALUES = st.fixed_dictionaries(
+    {
+        "id": st.text(min_size=1, max_size=40).filter(lambda text: "\0" not in text),
+        "content": st.none() | st.text(max_size=200),
+        "metadata": st.none() | st.text(max_size=30) | st.just('{"source_session": "s", "timestamp": 7}'),
+        "importance_score": st.none() | st.floats(width=32),
+        "timestamp": st.none() | st.datetimes(),
+        "tags": st.none() | st.lists(st.none() | st.text(max_size=9), max_size=3),
+        "surprise": st.none() | st.text(max_size=20),
+    }
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(VALUES, min_size=1, max_size=6, unique_by=lambda row: row["id"]))
+def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
+    lasting: ExtractionPool, tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    path = tmp_path / "values.duckdb"
+    path.unlink(missing_ok=True)
+    with duckdb.connect(path) as connection:
+        connection.execute(f"CREATE TABLE reflections_v2 ({', '.join(f'{name} {kind}' for name, kind in TYPES.items())})")
+        connection.executemany("INSERT INTO reflections_v2 VALUES (?, ?, ?, ?, ?, ?, ?)", [[row[name] for name in TYPES] for row in rows])
+
+    ((_, first),) = lasting.extract([job(path)])
+    assert isinstance(first, Extraction), first
+    known = first.seen.append_column("snapshot_at", pa.repeat(pa.scalar(AT - timedelta(days=1), pa.timestamp("us", tz="UTC")), len(rows)))
+    known = known.append_column("is_absent", pa.repeat(False, len(rows)))
+    ((_, again),) = lasting.extract([replace(job(path), known=known)])
+
+    assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {row["id"]: row["content"] or "" for row in rows}
+    assert isinstance(again, Extraction) and again.rows == {}

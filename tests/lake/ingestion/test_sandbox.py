@@ -1,0 +1,95 @@
+"""The walls around a worker, tried from inside a process that has put them up."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from akosha_assets.lake.ingestion.sandbox import hardened_connection, landlock_version
+from akosha_assets.lake.ingestion.scratch import PREFIX, Scratch
+
+TRIED = """
+import json, os, socket, sys
+from pathlib import Path
+from akosha_assets.lake.ingestion.sandbox import confine, limit_resources
+work, port = Path(sys.argv[1]), int(sys.argv[2])
+limit_resources(memory_bytes=300 * 1024**2, file_bytes=1024)
+level = confine([work])
+def tried(action):
+    try:
+        action()
+        return "done"
+    except (OSError, MemoryError) as error:
+        return type(error).__name__
+print(json.dumps({
+    "level": level,
+    "read elsewhere": tried(lambda: open("/etc/passwd").read()),
+    "list elsewhere": tried(lambda: os.listdir("/")),
+    "write elsewhere": tried(lambda: open("/tmp/from-the-sandbox", "w")),
+    "run a program": tried(lambda: os.execv("/bin/true", ["true"])),
+    "connect": tried(lambda: socket.create_connection(("127.0.0.1", port), 5)),
+    "write inside": tried(lambda: (work / "a").write_text("x")),
+    "read inside": tried(lambda: (work / "a").read_text()),
+    "write a large file": tried(lambda: (work / "b").write_text("x" * 5000)),
+    "take memory": tried(lambda: bytearray(400 * 1024**2)),
+}))
+"""
+
+
+@pytest.mark.skipif(landlock_version() < 4, reason="this kernel has no Landlock with network rules")
+def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        ran = subprocess.run([sys.executable, "-c", TRIED, str(tmp_path), str(port)], capture_output=True, text=True, check=True)
+
+    assert json.loads(ran.stdout) == {
+        "level": "landlock+network",
+        "read elsewhere": "PermissionError",
+        "list elsewhere": "PermissionError",
+        "write elsewhere": "PermissionError",
+        "run a program": "PermissionError",
+        "connect": "PermissionError",
+        "write inside": "done",
+        "read inside": "done",
+        "write a large file": "OSError",
+        "take memory": "MemoryError",
+    }
+
+
+def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path: Path) -> None:
+    connection = hardened_connection([tmp_path], memory_bytes=256 * 1024**2)
+
+    for statement in (
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM glob('/*')",
+        "ATTACH '/tmp/elsewhere.duckdb'",
+        "COPY (SELECT 1) TO '/tmp/out.csv'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "RESET lock_configuration",
+    ):
+        with pytest.raises(duckdb.Error):
+            connection.execute(statement)
+
+
+def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("akosha_assets.lake.ingestion.scratch.MEMORY", tmp_path / "absent")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = "import os; from akosha_assets.lake.ingestion.scratch import Scratch; Scratch().worker_folders(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script], env={"TMPDIR": str(tmp_path)}, check=True)
+    living = Scratch()
+    (folder,) = living.worker_folders()
+
+    newcomer = Scratch()
+
+    assert folder.is_dir()
+    assert len([path for path in tmp_path.glob(f"{PREFIX}*") if path.is_dir()]) == 2
+    newcomer.remove()
+    living.remove()
+    assert not list(tmp_path.glob(f"{PREFIX}*"))

@@ -1,0 +1,243 @@
+"""What a snapshot's rows become: precedence, differences, formats, what is kept of what nobody knows."""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from akosha_assets.lake.ingestion import snapshots
+from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA
+from akosha_assets.lake.ingestion.limits import Limits
+from akosha_assets.lake.ingestion.rows import VECTOR_NUMBERS
+from akosha_assets.lake.ingestion.sandbox import hardened_connection
+from akosha_assets.lake.ingestion.snapshots import File, Snapshot, SnapshotReader
+from tests.hostile import database, sqlite
+
+AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MIB = 1024**2
+FULL = "CREATE TABLE conversations_v2 (id VARCHAR, content VARCHAR, project VARCHAR, importance_score FLOAT, metadata VARCHAR, timestamp TIMESTAMP)"
+ROW = "INSERT INTO conversations_v2 VALUES ('a', 'first', 'atlas', 0.5, '{\"source_session\": \"s-1\"}', '2026-11-20 10:00:00')"
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[SnapshotReader]:
+    limits = Limits(64 * MIB, 1_000_000, 512, 8 * MIB, 60, 1024 * MIB, vectors=True)
+    with hardened_connection([tmp_path], memory_bytes=512 * MIB) as connection:
+        yield SnapshotReader(connection, limits, 1)
+
+
+def read(reader: SnapshotReader, *paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Snapshot:
+    files = [File(path, path.name, f"key/{path.name}", "etag") for path in paths]
+    return reader.read(files, at, KNOWN_SCHEMA.empty_table() if known is None else known)
+
+
+def rows(snapshot: Snapshot, address: str = "lifecycle/hot") -> list[dict[str, Any]]:
+    return pa.Table.from_batches(snapshot.rows[address]).to_pylist() if address in snapshot.rows else []
+
+
+def known_of(snapshot: Snapshot, at: datetime = AT, **changed: Any) -> pa.Table:
+    seen = pa.Table.from_batches(snapshot.seen).to_pylist()
+    return pa.Table.from_pylist([{**row, "snapshot_at": at, "is_absent": False, **changed} for row in seen], schema=KNOWN_SCHEMA)
+
+
+def test_columns_find_their_place_and_the_rest_is_kept_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    database(
+        path,
+        FULL,
+        ROW,
+        "ALTER TABLE conversations_v2 ADD COLUMN mood VARCHAR DEFAULT 'calm'",
+        "ALTER TABLE conversations_v2 ADD COLUMN numbers INTEGER[]",
+    )
+
+    (row,) = rows(read(reader, path))
+
+    assert (row["id"], row["text"], row["project"], row["importance"], row["session_id"]) == ("a", "first", "atlas", 0.5, "s-1")
+    assert json.loads(row["attributes"]) == {"metadata": {"source_session": "s-1"}}
+    assert json.loads(row["_rescued"]) == {"mood": "calm"}
+    assert (row["event_day"], row["occurred_from"], row["object_key"]) == (date(2026, 11, 20), "local_assumed_utc", "key/a.duckdb")
+    assert len(row["fingerprint"]) == 1024
+
+
+def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(reader: SnapshotReader, tmp_path: Path) -> None:
+    one, other = tmp_path / "a.duckdb", tmp_path / "b.duckdb"
+    database(one, FULL, ROW)
+    database(
+        other,
+        "CREATE TABLE conversations_v2 (metadata VARCHAR, timestamp TIMESTAMP, importance_score FLOAT, project VARCHAR, content VARCHAR, "
+        "id VARCHAR, access_count INTEGER, last_accessed TIMESTAMP, brand_new VARCHAR, fingerprint BLOB, namespace VARCHAR)",
+        "INSERT INTO conversations_v2 (id, content, project, importance_score, metadata, timestamp, access_count, last_accessed) "
+        "VALUES ('a', 'first', 'atlas', 0.5, '{\"source_session\": \"s-1\"}', '2026-11-20 10:00:00', 7, '2026-11-23')",
+    )
+
+    assert rows(read(reader, other, known=known_of(read(reader, one)), at=AT + timedelta(hours=1))) == []
+
+
+@pytest.mark.parametrize(
+    "change", ["content = 'second'", "project = NULL", "importance_score = 0.6", "metadata = '{}'", "timestamp = '2026-11-19'"]
+)
+def test_whatever_matters_makes_a_row_new_under_its_old_day(reader: SnapshotReader, tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.duckdb"
+    database(path, FULL, ROW)
+    known = known_of(read(reader, path))
+    database(path, f"UPDATE conversations_v2 SET {change}")
+
+    (row,) = rows(read(reader, path, known=known, at=AT + timedelta(hours=1)))
+
+    assert row["event_day"] == date(2026, 11, 20)
+
+
+def test_an_older_snapshot_changes_nothing_and_leaves_the_known_hash_standing(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    database(path, FULL, ROW)
+    known = known_of(read(reader, path))
+    database(path, "UPDATE conversations_v2 SET content = 'older'")
+
+    late = read(reader, path, known=known, at=AT - timedelta(hours=1))
+
+    assert rows(late) == []
+    assert pa.Table.from_batches(late.seen).column("content_hash").to_pylist() == known.column("content_hash").to_pylist()
+
+
+def test_a_row_that_was_absent_is_stored_again(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    database(path, FULL, ROW)
+
+    known = known_of(read(reader, path), is_absent=True)
+
+    assert len(rows(read(reader, path, known=known, at=AT + timedelta(hours=1)))) == 1
+
+
+def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    encoded = base64.b64encode("half a pair: \ud83d and a whole one: \ud83d\ude00".encode("utf-8", "surrogatepass")).decode()
+    database(
+        path,
+        FULL,
+        ROW,
+        "CREATE TABLE conversations (id VARCHAR, content VARCHAR, timestamp TIMESTAMP, metadata JSON)",
+        "INSERT INTO conversations VALUES ('a', 'old form', '2026-11-20 10:00:00', NULL)",
+        f"""INSERT INTO conversations VALUES ('b', '__SB64__{encoded}', '2026-11-20 02:00:00', '{{"timestamp": "2026-11-20T10:00:00+00:00"}}')""",
+    )
+
+    snapshot = read(reader, path)
+
+    found = {row["id"]: row for row in rows(snapshot)}
+    assert found["a"]["text"] == "first"
+    assert found["b"]["text"] == "half a pair: \ufffd and a whole one: \U0001f600"
+    assert found["b"]["occurred_from"] == "utc"
+    # The metadata of the older table proves the clock for the newer one.
+    assert found["a"]["occurred_at"] == datetime(2026, 11, 20, 18, tzinfo=UTC)
+    assert snapshot.flaws["id_doubled"] == 1
+
+
+def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    database(
+        path,
+        "CREATE TABLE user_models (peer_id VARCHAR, project_id VARCHAR, last_updated TIMESTAMP)",
+        "INSERT INTO user_models VALUES ('ada', 'atlas', '2026-11-20 10:00:00')",
+        "CREATE TABLE session_windows (id VARCHAR, started_at TIMESTAMPTZ, session_metadata JSON)",
+        """INSERT INTO session_windows VALUES ('w', '2026-11-20 10:00:00+00', '{"a": [1]}')""",
+        "CREATE TABLE without_key (a INTEGER, b DECIMAL(9, 2), c STRUCT(d DATE))",
+        "INSERT INTO without_key VALUES (1, 2.5, {'d': '2026-01-01'}), (1, 2.5, {'d': '2026-01-01'}), (NULL, NULL, NULL)",
+        "CREATE TABLE memory_access_log (id VARCHAR)",
+        "INSERT INTO memory_access_log VALUES ('a'), ('b')",
+    )
+
+    snapshot = read(reader, path)
+
+    found = {row["id"]: json.loads(row["row"]) for row in rows(snapshot, "ingestion/rescued")}
+    assert found.pop("user_models/ada/atlas") == {"peer_id": "ada", "project_id": "atlas", "last_updated": "2026-11-20 10:00:00.000000"}
+    assert found.pop("session_windows/w") == {"id": "w", "started_at": "2026-11-20 10:00:00+00", "session_metadata": {"a": [1]}}
+    assert sorted(map(str, found.values())) == [str({"a": 1, "b": "2.50", "c": {"d": "2026-01-01"}}), "{}"]
+    assert snapshot.flaws["bookkeeping_left_out"] == 2
+    assert rows(read(reader, path, known=known_of(snapshot), at=AT + timedelta(hours=1)), "ingestion/rescued") == []
+
+
+def test_batches_give_what_the_whole_gives(reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.duckdb"
+    database(
+        path,
+        FULL,
+        "INSERT INTO conversations_v2 SELECT 'id-' || i, 'text ' || i, 'atlas', i / 7.0, NULL, TIMESTAMP '2026-11-20 01:00:00' + INTERVAL (i) MINUTE FROM range(300) r(i)",
+        "INSERT INTO conversations_v2 SELECT * FROM conversations_v2 WHERE id = 'id-7'",
+        "INSERT INTO conversations_v2 VALUES ('odd', 'x', NULL, NULL, NULL, 'infinity')",
+        "CREATE TABLE conversations AS SELECT id, 'older' AS content, timestamp FROM conversations_v2 WHERE id IN ('id-1', 'id-2')",
+        "CREATE TABLE causal_links (id VARCHAR, from_id VARCHAR, created_at TIMESTAMP)",
+        "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'id-1', '2026-11-23 03:37:46.285')",
+    )
+    whole = read(reader, path)
+    monkeypatch.setattr(snapshots, "HELD_ROWS", 0)
+    monkeypatch.setattr("akosha_assets.lake.ingestion.table_batches.FEW_ROWS", 0)
+    monkeypatch.setattr("akosha_assets.lake.ingestion.table_batches.BATCH_ROWS", 100)
+
+    batched = read(reader, path)
+
+    for address in ("lifecycle/hot", "graph/causal_links"):
+        assert sorted(rows(batched, address), key=lambda row: row["id"]) == sorted(rows(whole, address), key=lambda row: row["id"])
+    assert {row["occurred_from"] for row in rows(whole)} == {"ulid_offset", "snapshot"}
+    assert whole.flaws == batched.flaws == {"id_doubled": 3, "timestamp_out_of_range": 1}
+
+
+def test_vectors_become_unit_vectors_of_half_precision(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "a.duckdb"
+    database(
+        path,
+        f"CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'x' AS content, "
+        f"list_transform(range({VECTOR_NUMBERS}), lambda i: IF(i = 3, 1e30, 0)::FLOAT)::FLOAT[{VECTOR_NUMBERS}] AS embedding",
+    )
+
+    (row,) = rows(read(reader, path))
+
+    assert row["vector"] == bytes(6) + b"\x00\x3c" + bytes(2 * VECTOR_NUMBERS - 8)
+
+
+def test_sqlite_and_memories_json_give_the_same_rows_as_duckdb(reader: SnapshotReader, tmp_path: Path) -> None:
+    native, lite, older = tmp_path / "a.duckdb", tmp_path / "memory.db", tmp_path / "memories.json"
+    database(
+        native,
+        "CREATE TABLE conversations (id VARCHAR, content VARCHAR, timestamp TIMESTAMPTZ, metadata JSON)",
+        """INSERT INTO conversations VALUES ('a', 'first', '2026-11-20 10:00:00+00', '{"x": 1}')""",
+    )
+    sqlite(
+        lite,
+        "CREATE TABLE conversations (id TEXT, content TEXT, timestamp TEXT, metadata TEXT)",
+        """INSERT INTO conversations VALUES ('a', 'first', '2026-11-20T10:00:00Z', '{"x": 1}')""",
+    )
+    vector = [1.0] + [0.0] * (VECTOR_NUMBERS - 1)
+    record = {
+        "id": "a",
+        "content": "first",
+        "timestamp": "2026-11-20T10:00:00Z",
+        "metadata": {"x": 1},
+        "embedding": vector,
+        "source": "claude",
+    }
+    older.write_text(json.dumps({"conversations": [record]}))
+
+    wanted = ("kind", "id", "text", "occurred_at", "occurred_from", "event_day", "fingerprint", "source_table")
+    found = [{name: row[name] for name in wanted} for path in (native, lite, older) for row in rows(read(reader, path))]
+
+    assert found == [found[0]] * 3
+    (row,) = rows(read(reader, older))
+    assert (row["source_type"], json.loads(row["attributes"])) == ("claude", {"metadata": {"x": 1}})
+    assert row["vector"] is not None
+
+
+def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: SnapshotReader, tmp_path: Path) -> None:
+    path = tmp_path / "knowledge_graph.duckdb"
+    database(
+        path,
+        "CREATE TABLE kg_entities (id VARCHAR, name VARCHAR, entity_type VARCHAR, observations VARCHAR[], properties JSON, created_at TIMESTAMP)",
+        """INSERT INTO kg_entities VALUES ('e', 'DuckDB', 'technology', ['fast', NULL, 'small'], '{"v": 2}', '2026-11-20 10:00:00')""",
+    )
+
+    (row,) = rows(read(reader, path), "graph/entities")
+
+    assert (row["name"], row["observations"], row["properties"]) == ("DuckDB", ["fast", None, "small"], '{"v": 2}')
