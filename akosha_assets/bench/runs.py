@@ -17,7 +17,7 @@ from akosha_assets.lake.settings import LakeSettings
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one ingest process reported, its peak memory (the larger of the run and its largest worker), their CPU time."""
+    """What one process of the product reported, its peak memory (the larger of the run and its largest worker), their CPU time."""
 
     report: dict[str, Any]
     peak_rss_bytes: int
@@ -37,8 +37,13 @@ def ingest_process(settings: LakeSettings, **environment: str) -> Ingested:
     Raises:
         RuntimeError: it failed; the message is what it wrote.
     """
+    return command_process(settings, "ingest", "--once", **environment)
+
+
+def command_process(settings: LakeSettings, *arguments: str, **environment: str) -> Ingested:
+    """`akosha` with `arguments` and `--json` ran to its end on the home of `settings`. Raises as `ingest_process`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")}
-    command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", "ingest", "--once", "--json"]
+    command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", *arguments, "--json"]
     process = subprocess.Popen(
         command, env={**kept, "AKOSHA_HOME": str(settings.home), **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -50,7 +55,7 @@ def ingest_process(settings: LakeSettings, **environment: str) -> Ingested:
     process.stdout.close()
     process.stderr.close()
     if process.returncode != 0:
-        raise RuntimeError(f"akosha ingest --once ended with {process.returncode}: {complained[-2000:]}")
+        raise RuntimeError(f"akosha {' '.join(arguments)} ended with {process.returncode}: {complained[-2000:]}")
     return Ingested(json.loads(said), usage.ru_maxrss * 1024, round(usage.ru_utime + usage.ru_stime, 2))
 
 

@@ -75,6 +75,31 @@ def tick(
     show("tick", bench.run(objects=objects, new_objects=new_objects, work=work), as_json=as_json)
 
 
+@app.command()
+def lifecycle(
+    rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 50_000,
+    days: Annotated[
+        int, typer.Option(min=2, help="Event days. 2: one that goes to warm, one that goes to cold; more: a history up to yesterday.")
+    ] = 2,
+    embedded: Annotated[
+        int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
+    ] = 6_000,
+    questions: Annotated[int, typer.Option(min=1, help="Held-out questions that recall is measured with.")] = 200,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Bytes a row in each tier, rows aged a second, recall@10 of warm and cold, peak memory of `akosha age --once`."""
+    from rich.progress import Progress
+
+    from akosha_assets.bench import lifecycle as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), Progress(console=errors, transient=True, disable=as_json) as progress:
+        bar = progress.add_task("storing days", total=days)
+        answer = bench.run(rows=rows, days=days, embedded=embedded, questions=questions, work=work, on_day=lambda: progress.advance(bar))
+    show("lifecycle", answer, as_json=as_json)
+
+
 def show(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
     """The answer of a benchmark is printed."""
     if as_json:

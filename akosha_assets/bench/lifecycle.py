@@ -1,0 +1,171 @@
+"""What aging costs and what it keeps: bytes a row in each tier, rows a second, recall@10, peak memory.
+
+Texts are real paragraphs, vectors real ones of them (widened, see `corpus.py`), fingerprints as long and as random as
+real ones. Aging runs as a process of its own, `akosha age --once`, so that its memory is its own.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.bench import corpus, runs
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle import quantization
+from akosha_assets.lake.lifecycle.placement import days_in
+from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
+from akosha_assets.lake.schemas import HOT as HOT_TABLE
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import Fence
+
+SYSTEMS = 200
+CHUNK_ROWS = 20_000
+NEIGHBOURS = 10
+PARAGRAPHS_A_TEXT = 5
+# Ages of the two days of a short run: one that goes to warm, one that goes straight to cold.
+WARM_AGE, COLD_AGE = 10, 100
+
+
+def run(
+    *, rows: int, days: int, embedded: int, questions: int, work: Path | None, on_day: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Store `rows` rows in each of `days` event days, age all that is due in one process, and ask what came out of it.
+
+    Two days are one for warm and one for cold; more are a history that ends yesterday. `embedded` real vectors are made, once.
+    """
+    today = datetime.now(UTC).date()
+    ages = [WARM_AGE, COLD_AGE] if days == 2 else list(range(1, days + 1))
+    vectors, paragraphs, space = corpus.real_vectors(LakeSettings(), embedded + questions)
+    asked, known = vectors[:questions], vectors[questions:]
+    stored = corpus.widened(known, rows)
+    with runs.home(work) as settings:
+        lake = Lake(settings)
+        for number, age in enumerate(ages):
+            _store(lake, today - timedelta(days=age), stored, paragraphs, space, number)
+            on_day()
+        hot = days_in(lake)[HOT]
+        aged = runs.command_process(settings, "age", "--once")
+        moved = aged.report["moved"]
+        lying = days_in(lake)
+        answers = {tier: _recall(lake, tier, lying[tier], asked) for tier in (WARM, COLD) if lying[tier]}
+        seconds = sum(day["seconds"] for day in moved)
+        count = sum(day["rows_moved"] for day in moved)
+        sizes = {tier: round(_bytes_per_row(found), 1) for tier, found in (("hot", hot), (WARM, lying[WARM]), (COLD, lying[COLD]))}
+        return {
+            "rows": count,
+            "days": len(moved),
+            "rows_per_second": round(count / seconds) if seconds else 0,
+            "seconds": round(seconds, 1),
+            "bytes_per_row": sizes,
+            "cold_share_of_hot": round(sizes[COLD] / sizes["hot"], 3) if lying[COLD] else None,
+            "recall_at_10": answers,
+            "gate_recall_at_10": {
+                tier: min((day["recall_at_10"] for day in moved if day["tier"] == tier and day["recall_at_10"] is not None), default=None)
+                for tier in (WARM, COLD)
+            },
+            "stopped": len(aged.report["stopped"]),
+            "peak_rss_bytes": aged.peak_rss_bytes,
+            "vectors": {"real": len(known), "widened_to": rows, "space": space},
+            "machine": runs.machine(),
+        }
+
+
+def _store(lake: Lake, day: date, vectors: np.ndarray, paragraphs: list[str], space: str, number: int) -> None:
+    """`day` holds a row for each of `vectors`."""
+    rng = np.random.default_rng(number)
+    midnight = np.datetime64(datetime.combine(day, time()), "us")
+    at = datetime.now(UTC)
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        part = vectors[start : start + CHUNK_ROWS]
+        count = len(part)
+        batch = number * 1_000 + start // CHUNK_ROWS + 1
+        digits = rng.bytes(16 * count).hex()
+        picked = rng.integers(0, len(paragraphs), (count, PARAGRAPHS_A_TEXT))
+        lengths = rng.integers(1, PARAGRAPHS_A_TEXT + 1, count)
+        systems = pa.array([f"system-{n:03d}" for n in range(SYSTEMS)]).take(pa.array(rng.integers(0, SYSTEMS, count)))
+        columns: dict[str, Any] = {
+            "system_id": systems,
+            "kind": pa.repeat("conversation", count),
+            "id": [digits[32 * n : 32 * n + 32] for n in range(count)],
+            "event_day": pa.repeat(pa.scalar(day, pa.date32()), count),
+            "occurred_at": pa.array(midnight + rng.integers(0, 86_400_000_000, count).astype("timedelta64[us]"), pa.timestamp("us")).cast(
+                HOT_TABLE.schema.field("occurred_at").type
+            ),
+            "occurred_from": pa.repeat("ulid", count),
+            "text": [" ".join(paragraphs[i] for i in picked[n, : lengths[n]]) for n in range(count)],
+            "project": pa.array([f"project-{n}" for n in range(24)]).take(pa.array(rng.integers(0, 24, count))),
+            "session_id": pa.array([f"sess-{n:08x}" for n in range(500)]).take(pa.array(rng.integers(0, 500, count))),
+            "importance": pa.array(rng.integers(0, 100, count) / 100, pa.float32()),
+            "attributes": pa.repeat('{"model": "claude-sonnet", "tool_names": ["Bash", "Edit"]}', count),
+            "fingerprint": quantization.scattered(
+                count, [(np.arange(count), np.frombuffer(rng.bytes(1024 * count), "u1").reshape(count, -1))]
+            ),
+            "vector": quantization.scattered(count, [(np.arange(count), part.astype("<f2"))]),
+            "space": pa.repeat(space, count),
+            "content_hash": pa.array(rng.integers(-(2**62), 2**62, count)),
+            "source_table": pa.repeat("conversations_v2", count),
+            "upload_id": systems,
+            "object_key": systems,
+            "object_etag": systems,
+            "snapshot_at": pa.repeat(pa.scalar(at, HOT_TABLE.schema.field("snapshot_at").type), count),
+            "arrived_at": pa.repeat(pa.scalar(at, HOT_TABLE.schema.field("arrived_at").type), count),
+            "batch_id": pa.repeat(batch, count),
+            "parser_version": pa.repeat(1, count),
+        }
+        arrays = [
+            pa.array(columns[f.name], f.type) if isinstance(columns.get(f.name), list) else columns.get(f.name) for f in HOT_TABLE.schema
+        ]
+        filled = [
+            pa.nulls(count, f.type) if array is None else array.cast(f.type) for array, f in zip(arrays, HOT_TABLE.schema, strict=True)
+        ]
+        lake.append(HOT_TABLE.address, pa.table(filled, schema=HOT_TABLE.schema), Fence("ingest/bench", batch), {})
+
+
+def _bytes_per_row(found: dict[date, Any]) -> float:
+    rows = sum(day.rows for day in found.values())
+    return sum(day.stored_bytes for day in found.values()) / rows if rows else 0.0
+
+
+def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) -> float:
+    """recall@10 of one whole day of `tier` for questions that are not in it, against exact search on its float vectors."""
+    day = min(found)
+    where = f"event_day = '{day}'"
+    address = f"lifecycle/{tier}"
+    # The hot form of the day is gone from the present version, but not from the past.
+    before = _hot_as_it_was(lake, day)
+    exact_ids, exact = before
+    columns = ["id", "vector", "vector_scale"] if tier == WARM else ["id", "sketch", "sketch_scale"]
+    rows = lake.select(address, columns, where).sort_by("id").combine_chunks()
+    if rows["id"].to_pylist() != exact_ids:
+        raise RuntimeError(f"{day} in {tier} holds other rows than it held in hot")
+    hits, total = 0, 0
+    form, scale = rows[columns[1]].combine_chunks(), rows[columns[2]].to_numpy()
+    for question in asked:
+        truth = exact @ question
+        tenth = np.partition(truth, -NEIGHBOURS)[-NEIGHBOURS]
+        if tier == WARM:
+            scores = (quantization.matrix(form, "i1").astype(np.float32) @ question) * scale
+        else:
+            scores = quantization.sketch_scores(question[None, :], quantization.matrix(form, "u1"), scale)[0]
+        best = np.argpartition(-scores, NEIGHBOURS)[:NEIGHBOURS]
+        hits += int((truth[best] >= tenth - 1e-5).sum())
+        total += NEIGHBOURS
+    return round(hits / total, 4)
+
+
+def _hot_as_it_was(lake: Lake, day: date) -> tuple[list[str], np.ndarray]:
+    """Ids in order and float vectors of the day, from the version of hot before anything was aged."""
+    from deltalake import DeltaTable
+
+    from akosha_assets.lake import tables
+
+    now = lake.open(HOT_TABLE.address)
+    if now is None:
+        raise RuntimeError("nothing was stored")
+    first = min(entry["version"] for entry in now.history() if entry.get("akosha_op") == "age") - 1
+    table = DeltaTable(lake.uri(HOT_TABLE.address), version=first, storage_options=lake.storage_options)
+    rows = tables.select(table, ["id", "vector"], HOT_TABLE.schema, f"event_day = '{day}'").sort_by("id").combine_chunks()
+    return rows["id"].to_pylist(), quantization.matrix(rows["vector"].combine_chunks(), "<f2").astype(np.float32)
