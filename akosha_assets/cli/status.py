@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from akosha_assets.lake.ingestion.backlog import Backlog
 
 
-def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
+def status(
+    url: Url = DEFAULT_URL,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the screen up to date until Ctrl-C.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks with --watch.")] = 2.0,
+    as_json: Json = False,
+) -> None:
     """Show the backlog, the size of every table, and whether the API answers.
 
     Exit status 0: shown; 3: the ledger or a store did not answer.
     """
+    if watch:
+        _watch(seconds)
+        return
     import duckdb
 
     from akosha_assets.lake.catalog import Lake
@@ -57,6 +65,21 @@ def status(url: Url = DEFAULT_URL, as_json: Json = False) -> None:
     if bare:
         console.print(f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False)
     console.print(f"\n[dim]API[/]   {url}: {answer['api']['health'] or 'does not answer'}", highlight=False)
+
+
+def _watch(seconds: float) -> None:
+    from akosha_assets.cli import watching
+    from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.settings import LakeSettings
+
+    settings = LakeSettings()
+    with lake_errors():
+        ledger = Ledger.open(settings)
+        try:
+            watching.watch(Lake(settings), ledger, seconds=seconds)
+        finally:
+            ledger.close()
 
 
 def uploads(

@@ -1,0 +1,130 @@
+"""`akosha status --watch`: backlog, tiers, recent uploads and alerts on one live screen, read from the ledger and the table logs."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import duckdb
+from rich.console import Group, RenderableType
+from rich.layout import Layout
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from akosha_assets.cli.output import console, size
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.inventory import table_size
+from akosha_assets.lake.watch import alerts
+
+if TYPE_CHECKING:
+    from akosha_assets.lake.ingestion.backlog import Backlog, Moment
+
+BARS = " ▁▂▃▄▅▆▇█"
+COLORS = {"hot": "red", "warm": "yellow", "cold": "blue"}
+LEVELS = {"ok": "green", "warn": "yellow", "error": "red"}
+
+
+def watch(lake: Lake, ledger: Ledger, *, seconds: float, rounds: int | None = None) -> None:
+    """The screen is drawn every `seconds` until Ctrl-C, or `rounds` times."""
+    with duckdb.connect() as connection, Live(console=console, screen=rounds is None, auto_refresh=False) as live:
+        drawn = 0
+        try:
+            while rounds is None or drawn < rounds:
+                live.update(screen(lake, ledger, connection), refresh=True)
+                drawn += 1
+                if drawn != rounds:
+                    time.sleep(seconds)
+        except KeyboardInterrupt:
+            return
+
+
+def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) -> RenderableType:
+    """One picture of the lake as it is now."""
+    now = datetime.now(UTC)
+    measured = backlog.measure(ledger, now=now)
+    moments = backlog.history(ledger, now=now, span=timedelta(minutes=60), step=timedelta(minutes=1))
+    firing = alerts.listed(ledger, state="firing")
+    verdicts = [backlog.judge_size(ledger, measured), backlog.judge_age(ledger.settings, measured)]
+    worst = max((verdict.level for verdict in verdicts), key=list(LEVELS).index)
+    layout = Layout()
+    layout.split_column(Layout(name="top", size=9), Layout(name="middle"), Layout(name="bottom", size=6 + min(4, len(firing))))
+    layout["top"].split_row(
+        Layout(Panel(_backlog(measured, moments), title="Backlog, last hour", border_style=LEVELS[worst], title_align="left"), ratio=2),
+        Layout(Panel(_tiers(lake, connection), title="Tiers", title_align="left")),
+    )
+    layout["middle"].update(Panel(_uploads(ledger), title="Recent uploads", title_align="left"))
+    told = [
+        Text(f"{row.severity}: {row.title}. {row.detail}", style="red" if row.severity == "critical" else "yellow") for row in firing[:5]
+    ]
+    layout["bottom"].update(
+        Panel(
+            Group(*(told or [Text("Nothing is wrong.", style="green")])),
+            title="Alerts",
+            title_align="left",
+            subtitle=f"{now:%H:%M:%S} UTC · {lake.settings.home} · Ctrl-C",
+            subtitle_align="right",
+        )
+    )
+    return layout
+
+
+def sparkline(values: list[int]) -> str:
+    """One character for each value, as high as its share of the largest."""
+    most = max([1, *values])
+    return "".join(BARS[-(-value * (len(BARS) - 1) // most)] for value in values)
+
+
+def _backlog(measured: "Backlog", moments: "list[Moment]") -> RenderableType:
+    facts = Table.grid(padding=(0, 3))
+    for _ in range(4):
+        facts.add_column()
+    catch_up = "never at this rate" if measured.catch_up_seconds is None else f"{measured.catch_up_seconds:,.0f} s"
+    facts.add_row(
+        f"[bold]{measured.waiting:,}[/] waiting",
+        f"[bold]{size(measured.waiting_bytes)}[/]",
+        f"oldest [bold]{measured.oldest_waiting_seconds:,.0f} s[/]",
+        f"caught up in [bold]{catch_up}[/]",
+    )
+    facts.add_row(
+        f"[bold]{measured.arrivals_per_second * 60:,.0f}[/] arrive a minute",
+        f"[bold]{measured.drained_per_second * 60:,.0f}[/] taken in",
+        f"[bold]{measured.quarantined:,}[/] in quarantine",
+        f"[bold]{measured.incomplete:,}[/] incomplete",
+    )
+    waited = Text(sparkline([moment.waiting for moment in moments]), style="blue")
+    drained = Text(sparkline([moment.drained for moment in moments]), style="green")
+    return Group(facts, Text(), waited.append("  waiting", style="dim"), drained.append("  taken in", style="dim"))
+
+
+def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
+    sizes = {tier: table_size(lake, f"lifecycle/{tier}", connection) for tier in COLORS}
+    most = max([1, *(one.rows for one in sizes.values())])
+    table = Table.grid(padding=(0, 1))
+    for tier, one in sizes.items():
+        bar = "█" * max(1 if one.rows else 0, round(16 * one.rows / most))
+        table.add_row(tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{size(one.stored_bytes)}[/]")
+    return table
+
+
+def _uploads(ledger: Ledger) -> RenderableType:
+    table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
+    for name, justify in (
+        ("upload", "left"),
+        ("state", "left"),
+        ("seen", "left"),
+        ("took", "right"),
+        ("new", "right"),
+        ("changed", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    styles = {"ingested": "green", "quarantined": "red", "claimed": "blue"}
+    for row in ledger.uploads(limit=20).uploads:
+        took = f"{(row.ingested_at - row.seen_at).total_seconds():,.1f} s" if row.ingested_at else "–"
+        state = Text(row.reason or row.state, style=styles.get(row.state, ""))
+        counts = ("–" if count is None else f"{count:,}" for count in (row.new_rows, row.changed_rows))
+        # Names come from machines we do not own: as text they can hold no markup.
+        table.add_row(Text(row.upload_id), state, f"{row.seen_at:%H:%M:%S}", took, *counts)
+    return table

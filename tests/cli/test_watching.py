@@ -1,0 +1,34 @@
+"""The live screen shows what the ledger and the tables hold, and no markup of an upload's name."""
+
+import io
+from datetime import UTC, datetime
+
+import duckdb
+from rich.console import Console
+
+from akosha_assets.cli.watching import screen, sparkline
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.watch import alerts
+from tests.hot_rows import commit, memory
+
+
+def test_one_screen_says_how_the_lake_is(lake: Lake) -> None:
+    commit(lake, 1, memory("1", "Postgres deadlock"), memory("2", "Redis evicts"))
+    ledger = Ledger.open(lake.settings)
+    now = datetime.now(UTC)
+    ledger.add([Found("s", "[red]odd[/]", "session-buddy", "p", "1", 2048, now)], found_by="listing", now=now)
+    alerts.observe(ledger, [alerts.Condition("run/x", alerts.WARNING, "Job x fails", "it broke", "failed-run")], scopes=["run"], now=now)
+    console = Console(file=io.StringIO(), width=140, height=30, record=True)
+    with duckdb.connect() as connection:
+        console.print(screen(lake, ledger, connection))
+    ledger.close()
+    shown = console.export_text()
+    for expected in ("1 waiting", "2.0 KiB", "[red]odd[/]", "waiting", "Job x fails. it broke"):
+        assert expected in shown, shown
+    assert any(line.split()[-4:-2] != [] and " hot " in line and " 2 " in line for line in shown.splitlines()), shown
+
+
+def test_a_sparkline_is_as_high_as_its_share() -> None:
+    assert sparkline([0, 1, 4, 8]) == " ▁▄█"
+    assert sparkline([0, 0]) == "  "
