@@ -34,10 +34,10 @@ def run(
 ) -> dict[str, Any]:
     """Store `rows` rows in each of `days` event days, age all that is due in one process, and ask what came out of it.
 
-    Two days are one for warm and one for cold; more are a history that ends yesterday. `embedded` real vectors are made, once.
+    The first day goes to warm, the second to cold; more days are a history that ends yesterday. `embedded` real vectors are made, once.
     """
     today = datetime.now(UTC).date()
-    ages = [WARM_AGE, COLD_AGE] if days == 2 else list(range(1, days + 1))
+    ages = [WARM_AGE, COLD_AGE][:days] if days <= 2 else list(range(1, days + 1))
     vectors, paragraphs, space = corpus.real_vectors(LakeSettings(), embedded + questions)
     asked, known = vectors[:questions], vectors[questions:]
     stored = corpus.widened(known, rows)

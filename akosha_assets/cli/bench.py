@@ -79,7 +79,7 @@ def tick(
 def lifecycle(
     rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 50_000,
     days: Annotated[
-        int, typer.Option(min=2, help="Event days. 2: one that goes to warm, one that goes to cold; more: a history up to yesterday.")
+        int, typer.Option(min=1, help="Event days. 1: one for warm; 2: and one for cold; more: a history up to yesterday.")
     ] = 2,
     embedded: Annotated[
         int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
