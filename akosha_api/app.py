@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from akosha_api import errors
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
-from akosha_api.routes import alerts, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
+from akosha_api.routes import alerts, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
 from akosha_api.watcher import Watcher
@@ -62,7 +62,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     errors.install(app)
     app.middleware("http")(_request_id)
     app.middleware("http")(_counted)
-    for module in (search, memories, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
+    for module in (search, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
     return app
 
