@@ -113,7 +113,8 @@ def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
         for field in schema:
             if not field.nullable and table.column(field.name).null_count:
                 raise ValueError(f"{address} has a null {field.name}")
-        tables[address] = table.cast(schema)
+        # The same types with the comments of the columns.
+        tables[address] = pa.Table.from_arrays(table.columns, schema=schema)
         offset += length
     return Extraction(
         ref=ref,

@@ -190,16 +190,18 @@ def _vectors(given: pa.Array, flaws: Counter[str]) -> pa.Array:
         flaws["vector_wrong_size"] += wrong
     places = np.flatnonzero(right.to_numpy(zero_copy_only=False))
     numbers = given.filter(right).flatten()
-    values = numbers.cast(pa.float32()).fill_null(np.nan).to_numpy(zero_copy_only=False).reshape(-1, VECTOR_NUMBERS).astype(np.float64)
-    with np.errstate(all="ignore"):
-        length = np.sqrt(np.square(values).sum(axis=1, keepdims=True))
-    finite = np.isfinite(values).all(axis=1) & np.isfinite(length[:, 0])
-    usable = finite & (length[:, 0] > 0)
+    values = (numbers.fill_null(np.nan) if numbers.null_count else numbers).to_numpy(zero_copy_only=False).reshape(-1, VECTOR_NUMBERS)
+    largest = np.abs(values).max(axis=1, initial=0)
+    finite = np.isfinite(largest)
+    usable = finite & (largest > 0)
+    # Divided by the largest number first: squares of the greatest floats would be infinite.
+    scaled = values[usable] / largest[usable, None]
+    units = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
     if count := int(np.count_nonzero(~finite)):
         flaws["vector_not_finite"] += count
     if count := int(np.count_nonzero(finite & ~usable)):
         flaws["vector_zero"] += count
-    halves = (values[usable] / length[usable]).astype("<f2")
+    halves = units.astype("<f2")
     packed = pa.Array.from_buffers(pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]).cast(pa.binary())
     at = np.full(len(given), -1, dtype=np.int64)
     at[places[usable]] = np.arange(len(halves))

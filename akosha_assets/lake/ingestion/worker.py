@@ -3,6 +3,7 @@
 Started by `extraction.py`. Imports no settings and no framework, so that it starts fast; what it may do is `sandbox.py`.
 """
 
+import gc
 import json
 import os
 import socket
@@ -40,6 +41,8 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
     limits = Limits(**start["limits"])
     reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
     _warm_up(folders[0], reader)
+    # What is there now stays: the collector need not look at it again for every upload.
+    gc.freeze()
     limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     level = confine(folders)
     channel.send(json.dumps({"ready": level}).encode())

@@ -33,8 +33,13 @@ _BOOT = """import json, sys
 sys.path[:0] = json.loads(sys.argv[3])
 from akosha_assets.lake.ingestion.worker import main
 sys.exit(main(int(sys.argv[1]), json.loads(sys.argv[2])))"""
-# Threads and their arenas would only reserve address space.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+# Threads, their arenas and a second allocator would only reserve address space and touch fresh pages.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 
 logger = logging.getLogger(__name__)
 
