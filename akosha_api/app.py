@@ -70,10 +70,10 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
 def searcher(settings: LakeSettings) -> Searcher:
     """A searcher with the model of the settings, or one that says why there is none."""
     try:
-        return Searcher(Embedder.load(settings, threads=1))
+        return Searcher(Embedder.load(settings, threads=1), dimensions=settings.embedding_dimensions)
     except EmbeddingUnavailable as error:
         logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
-        return Searcher(None, str(error))
+        return Searcher(None, str(error), dimensions=settings.embedding_dimensions)
 
 
 async def _counted(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

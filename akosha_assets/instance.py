@@ -2,7 +2,7 @@
 
 `dagster.yaml` names the three classes here. Dagster reads a plain path there relative to the current folder and
 refuses an unset variable; these follow the setting `home` as everything else does. `python -m akosha_assets.instance`
-brings the storage up to date and ends runs whose process is gone; `akosha up` calls it before it starts anything.
+brings the storage up to date, sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` calls it before it starts anything.
 """
 
 import sys
@@ -75,6 +75,7 @@ def main() -> int:
     """The storage has the schema of this Dagster and no orphaned run."""
     with DagsterInstance.get() as instance:
         instance.upgrade()
+        instance.event_log_storage.set_concurrency_slots("ingest", LakeSettings().ingest_runs)
         ended = end_orphaned_runs(instance)
     sys.stdout.write(f"dagster storage {storage_folder()} is up to date; {len(ended)} orphaned runs ended\n")
     return 0

@@ -48,6 +48,12 @@ class LakeSettings(BaseSettings):
         Field(ge=1, le=3600, description="Seconds after which an ingest batch extracts no further upload; what is left is handed back."),
     ] = 60
     batch_system_uploads: Annotated[int, Field(ge=1, description="Uploads of one system in a batch at most while other systems wait.")] = 8
+    ingest_runs: Annotated[
+        int,
+        Field(
+            ge=1, le=32, description="Ingest runs side by side while a backlog is larger than one batch; each has AKOSHA_WORKERS processes."
+        ),
+    ] = 1
     lease_seconds: Annotated[
         int, Field(ge=5, description="Seconds a claim holds without renewal; after that another run takes the batch over.")
     ] = 120
@@ -135,6 +141,10 @@ class LakeSettings(BaseSettings):
             description="Vector space that the fleet's own vectors belong to, where all of it is known to use one model. Empty: uploaded vectors are counted and left out."
         ),
     ] = ""
+
+    embedding_dimensions: Annotated[
+        int, Field(ge=8, le=4096, description="Numbers in a vector of AKOSHA_EMBEDDING_MODEL; what a vector in a question must have.")
+    ] = 384
 
     hot_days: Annotated[int, Field(ge=1, le=365, description="Age in days at which an event day leaves hot for warm.")] = 7
     warm_days: Annotated[int, Field(ge=2, le=3650, description="Age in days at which an event day leaves warm for cold.")] = 90

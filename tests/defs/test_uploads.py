@@ -89,6 +89,18 @@ def test_a_run_that_stays_started_without_holding_a_lease_counts_as_dead() -> No
     assert reason_to_wait(instance, now=later, is_due=True, live_batches=1, patience=PATIENCE)
 
 
+def test_a_large_backlog_asks_for_as_many_runs_as_are_allowed(home: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AKOSHA_INGEST_RUNS", "2")
+    monkeypatch.setenv("AKOSHA_BATCH_UPLOADS", "1")
+    for number in range(3):
+        make_upload(home.home / "inbox", f"laptop-{number}", reflections=["a lesson"])
+    instance = dg.DagsterInstance.ephemeral()
+    create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED)
+    assert tick(instance).run_requests
+    create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED)
+    assert not tick(instance).run_requests
+
+
 def test_after_runs_that_failed_the_pause_grows() -> None:
     instance = dg.DagsterInstance.ephemeral()
     for _ in range(3):

@@ -13,11 +13,13 @@ from akosha_assets.defs.metadata import OWNERS, counted
 from akosha_assets.defs.partitions import ARRIVAL_DAYS
 from akosha_assets.lake.catalog import Lake
 
-# At most one live run at a time: another would only wait for the systems that the first one holds.
-LIVE = {"akosha/lane": "live", "dagster/max_retries": "0"}
+# The ledger knows what a failed run left waiting, and the sensor asks again.
+LIVE = {"dagster/max_retries": "0"}
+# Runs side by side never hold the same system; `AKOSHA_INGEST_RUNS` is this pool's limit.
+POOL = "ingest"
 
 
-@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"})
+@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"}, pool=POOL)
 def ingest_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
     """Takes in what waits, batch after batch, until nothing is left or the run is asked to stop."""
     from akosha_assets.defs.ingestion.record import Record

@@ -34,7 +34,7 @@ uploads = dg.AssetSpec(
 
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for one ingest run while something waits and none is under way."""
+    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under way take."""
     from akosha_assets.lake.ingestion import backlog, claims, events
     from akosha_assets.lake.ingestion.ledger import Ledger
 
@@ -59,14 +59,17 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         is_due=is_due,
         live_batches=measured.live_batches - measured.expired_leases,
         patience=timedelta(seconds=2 * settings.lease_seconds),
+        wanted=min(settings.ingest_runs, max(1, (measured.waiting - measured.claimed) // settings.batch_uploads)),
     )
     if why_not:
         return dg.SensorResult(skip_reason=f"{why_not}: {state}", asset_events=seen)
     return dg.SensorResult([dg.RunRequest()], asset_events=seen)
 
 
-def reason_to_wait(instance: dg.DagsterInstance, *, now: datetime, is_due: bool, live_batches: int, patience: timedelta) -> str | None:
-    """Why no ingest run is asked for now, or None where one is needed.
+def reason_to_wait(
+    instance: dg.DagsterInstance, *, now: datetime, is_due: bool, live_batches: int, patience: timedelta, wanted: int = 1
+) -> str | None:
+    """Why no ingest run is asked for now, or None where one more is needed to have `wanted` of them.
 
     A run whose process died with its machine stays STARTED for ever. One that has been in progress for longer than
     `patience` while no batch holds a lease counts as dead; the fence makes it harmless should it wake up. After runs
@@ -75,10 +78,14 @@ def reason_to_wait(instance: dg.DagsterInstance, *, now: datetime, is_due: bool,
     if not is_due:
         return "nothing can be taken in now"
     records = instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=RUNS_LOOKED_AT)
-    for record in records:
-        status = record.dagster_run.status
-        if status in IN_PROGRESS and (status == dg.DagsterRunStatus.QUEUED or live_batches or now - record.create_timestamp < patience):
-            return f"run {record.dagster_run.run_id[:8]} is {status.value.lower()}"
+    under_way = [
+        f"run {record.dagster_run.run_id[:8]} is {status.value.lower()}"
+        for record in records
+        if (status := record.dagster_run.status) in IN_PROGRESS
+        and (status == dg.DagsterRunStatus.QUEUED or live_batches or now - record.create_timestamp < patience)
+    ]
+    if len(under_way) >= wanted:
+        return ", ".join(under_way)
     failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
     if failed:
         again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)

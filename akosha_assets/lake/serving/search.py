@@ -70,10 +70,13 @@ class _Ranking:
 
 
 class Searcher:
-    """Answers questions from snapshots. `embedder` is None where no model can be loaded; `no_model` says why."""
+    """Answers questions from snapshots. `embedder` is None where no model can be loaded; `no_model` says why.
 
-    def __init__(self, embedder: Embedder | None, no_model: str = ""):
-        self.embedder, self.no_model = embedder, no_model
+    `dimensions` is what a vector must have while no row has one.
+    """
+
+    def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384):
+        self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
         """The answer to `question`.
@@ -148,8 +151,10 @@ class Searcher:
             expected = known.get(space) or (self.embedder.dimensions if self.embedder and self.embedder.space == space else None)
             if expected is None and known:
                 raise InvalidRequest("space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(known))}")
-            if expected is not None and len(question.vector) != expected:
-                raise InvalidRequest("vector", f"has {len(question.vector)} numbers; expected {expected}, the size of space {space!r}")
+            if len(question.vector) != (expected or self.dimensions):
+                raise InvalidRequest(
+                    "vector", f"has {len(question.vector)} numbers; expected {expected or self.dimensions}, the size of space {space!r}"
+                )
             vector = np.array(question.vector, np.float64)
             return (vector / np.linalg.norm(vector)).astype(np.float32), space, None
         if self.embedder is None:

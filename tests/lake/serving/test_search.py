@@ -188,4 +188,6 @@ def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> N
     answer = ask(replica, text="anything")
     assert answer.results == []
     assert answer.tiers["hot"]["state"] == "empty"
+    with pytest.raises(InvalidRequest, match="has 2 numbers; expected 384"):
+        ask(replica, vector=[1.0, 2.0], mode="semantic")
     replica.stop()
