@@ -6,6 +6,7 @@ near neighbours, with noise. `widened` says so in figures that rest on it.
 
 import ast
 import hashlib
+import json
 import logging
 import sysconfig
 from pathlib import Path
@@ -26,10 +27,11 @@ def paragraphs(wanted: int) -> list[str]:
     found: dict[str, None] = {}
     for root in (sysconfig.get_paths()["purelib"], sysconfig.get_paths()["stdlib"]):
         for path in sorted(Path(root).rglob("*.py")):
-            for paragraph in _doc_paragraphs(path):
-                found[paragraph] = None
+            found |= dict.fromkeys(_doc_paragraphs(path))
             if len(found) >= 4 * wanted:
                 break
+        if len(found) >= 4 * wanted:
+            break
     # In an order that mixes packages.
     return sorted(found, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest())[:wanted]
 
@@ -48,14 +50,18 @@ def _doc_paragraphs(path: Path) -> list[str]:
 def real_vectors(settings: LakeSettings, wanted: int) -> tuple[np.ndarray, list[str], str]:
     """Unit vectors of paragraphs, the paragraphs, and the space; kept under the home, so a second run does not embed."""
     embedder = Embedder.load(settings)
-    texts = paragraphs(wanted)
+    folder = settings.home / "cache" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    gathered = folder / f"paragraphs-{wanted}.json"
+    if not gathered.exists():
+        gathered.write_text(json.dumps(paragraphs(wanted)))
+    texts: list[str] = json.loads(gathered.read_text())
     name = hashlib.blake2b("\n".join([embedder.space, *texts]).encode(), digest_size=8).hexdigest()
-    path = settings.home / "cache" / "bench" / f"vectors-{name}.npy"
+    path = folder / f"vectors-{name}.npy"
     if path.exists():
         return np.load(path), texts, embedder.space
     logger.info("embedding paragraphs", extra={"texts": len(texts)})
     vectors = embedder.embed(texts)
-    path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, vectors)
     return vectors, texts, embedder.space
 

@@ -59,6 +59,18 @@ def command_process(settings: LakeSettings, *arguments: str, **environment: str)
     return Ingested(json.loads(said), usage.ru_maxrss * 1024, round(usage.ru_utime + usage.ru_stime, 2))
 
 
+def environment(home: Path) -> dict[str, str]:
+    """Environment of a process of the product on `home`: nothing of the caller's settings but the embedding model."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")}
+    return kept | {"AKOSHA_HOME": str(home)}
+
+
+def rss_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process now; of this one where none is given."""
+    fields = Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "python": platform.python_version()}

@@ -100,6 +100,61 @@ def lifecycle(
     show("lifecycle", answer, as_json=as_json)
 
 
+@app.command()
+def search(
+    vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
+    queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 200,
+    real: Annotated[int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
+    peers: Annotated[bool, typer.Option(help="Ask LanceDB and DuckDB the same.")] = True,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Recall and latency of searches in one process, and how fast the index is built."""
+    from akosha_assets.bench import search as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), errors.status("starting") as status:
+        answer = bench.run(vectors=vectors, queries=queries, real=real, peers=peers, systems=systems, work=work, say=status.update)
+    show("search", answer, as_json=as_json)
+
+
+@app.command()
+def serve(
+    vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
+    clients: Annotated[int, typer.Option(min=1, help="Clients that ask at the same time.")] = 8,
+    requests: Annotated[int, typer.Option(min=8, help="Questions of all clients together, of each kind.")] = 2_000,
+    real: Annotated[int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Latency over HTTP with many clients, cold start and memory of the service."""
+    from akosha_assets.bench import serve as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), errors.status("starting") as status:
+        answer = bench.run(vectors=vectors, clients=clients, requests=requests, real=real, systems=systems, work=work, say=status.update)
+    show("serve", answer, as_json=as_json)
+
+
+@app.command()
+def relevance(
+    systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
+    memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,
+    queries: Annotated[int, typer.Option(min=1, help="Judged queries at most.")] = 500,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """How good the results of each way of ranking are, by the judged queries of the simulated fleet."""
+    from akosha_assets.bench import relevance as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), errors.status("embedding and asking"):
+        answer = bench.run(systems=systems, memories=memories, queries=queries, work=work)
+    show("relevance", answer, as_json=as_json)
+
+
 def show(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
     """The answer of a benchmark is printed."""
     if as_json:

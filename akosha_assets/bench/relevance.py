@@ -1,0 +1,91 @@
+"""How good the results are: judged queries of the simulated fleet against its memories, by each way of ranking."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.bench import runs
+from akosha_assets.fleet.systems import FleetPlan, history
+from akosha_assets.fleet.topics import JudgedQuery, judged_queries, topic_of
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder, as_stored
+from akosha_assets.lake.schemas import HOT
+from akosha_assets.lake.serving.query import Question
+from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.search import Searcher
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import Fence
+
+K = 10
+MODES = ("keyword", "semantic", "hybrid")
+
+
+def run(*, systems: int, memories: int, queries: int, work: Path | None) -> dict[str, Any]:
+    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries; every result counts that is of the right topic.
+
+    Recall@10 is the share of the relevant memories among the ten results, of as many as ten could hold.
+    """
+    embedder = Embedder.load(LakeSettings())
+    plan = FleetPlan(systems=systems, memories=memories, now=datetime.now(UTC), fingerprints=False)
+    texts = list(dict.fromkeys(_texts(plan, systems)))
+    owners = [topic_of(text) for text in texts]
+    relevant = {topic: owners.count(topic) for topic in set(owners) if topic is not None}
+    judged = [query for query in judged_queries() if any(topic in relevant for topic in query.topic_ids)][:queries]
+    with runs.home(work) as settings:
+        lake = Lake(settings)
+        lake.append(HOT.address, _rows(texts, embedder), Fence("bench", 1), {})
+        replica = Replica(lake)
+        replica.refresh()
+        searcher = Searcher(embedder)
+        by_mode = {mode: _scored(replica, searcher, judged, texts, relevant, mode) for mode in MODES}
+        replica.stop()
+    answer: dict[str, Any] = {"queries": len(judged), "memories": len(texts), "topics": len(relevant)}
+    for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
+        answer[figure] = {mode: by_mode[mode]["all"][figure] for mode in MODES}
+    answer["by_style"] = {mode: {style: held for style, held in by_mode[mode].items() if style != "all"} for mode in MODES}
+    return answer | {"space": embedder.space, "machine": runs.machine()}
+
+
+def _texts(plan: FleetPlan, systems: int) -> list[str]:
+    return [
+        row["content"]
+        for system in range(systems)
+        for table in ("conversations_v2", "reflections_v2")
+        for row in history(plan, system)[0].tables.get(table, [])
+    ]
+
+
+def _rows(texts: list[str], embedder: Embedder) -> pa.Table:
+    now = datetime.now(UTC).replace(microsecond=0)
+    fixed = {
+        "system_id": "bench", "kind": "conversation", "event_day": now.date(), "occurred_at": now, "occurred_from": "column",
+        "space": embedder.space, "source_table": "conversations_v2", "upload_id": "bench", "object_key": "bench", "object_etag": "bench",
+        "snapshot_at": now, "arrived_at": now, "batch_id": 1, "parser_version": 1,
+    }  # fmt: skip
+    vectors = as_stored(embedder.embed(texts))
+    rows = [
+        fixed | {"id": str(number), "text": text, "vector": vector, "content_hash": number}
+        for number, (text, vector) in enumerate(zip(texts, vectors, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, HOT.schema)
+
+
+def _scored(
+    replica: Replica, searcher: Searcher, judged: list[JudgedQuery], texts: list[str], relevant: dict[str, int], mode: str
+) -> dict[str, dict[str, float]]:
+    figures: dict[str, list[tuple[float, float, float]]] = {"all": []}
+    for query in judged:
+        answer = searcher.search(replica.snapshot, Question(text=query.text, mode=mode, limit=K))
+        right = np.array([topic_of(texts[int(result["id"])]) in query.topic_ids for result in answer.results], bool)
+        possible = min(K, sum(relevant.get(topic, 0) for topic in query.topic_ids))
+        first = np.flatnonzero(right)
+        discounts = 1 / np.log2(np.arange(2, K + 2))
+        ndcg = float(discounts[: len(right)][right].sum() / discounts[:possible].sum())
+        found = (float(right.sum()) / possible, 1 / (1 + int(first[0])) if len(first) else 0.0, ndcg)
+        figures["all"].append(found)
+        figures.setdefault(query.style, []).append(found)
+    means = {style: np.mean(held, axis=0).round(3).tolist() for style, held in figures.items()}
+    return {style: dict(zip(("recall_at_10", "mrr", "ndcg_at_10"), mean, strict=True)) for style, mean in means.items()}
