@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from fastapi import FastAPI, Request, Response
+from fastapi.middleware.gzip import GZipMiddleware
 
 from akosha_api import errors
 from akosha_api.metrics import Watched
@@ -60,6 +61,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         responses=PROBLEMS,
     )
     errors.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
     app.middleware("http")(_request_id)
     app.middleware("http")(_counted)
     for module in (search, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):

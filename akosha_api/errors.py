@@ -54,30 +54,42 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "try-again": "5"}
 
 
-def problem(
-    request: Request, status: int, name: str, detail: str, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
-) -> JSONResponse:
-    """A problem document. `errors` names each field at fault: field, message."""
+def document(request: Request, status: int, name: str, detail: str, fields: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """A problem document. `fields` names each field at fault: field, message."""
     body: dict[str, Any] = {
         "type": f"urn:akosha:problem:{name}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "instance": request.url.path,
-        "errors": list(errors),
+        "errors": list(fields),
     }
     if request_id := getattr(request.state, "request_id", None):
         body["request_id"] = request_id
-    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
-    return JSONResponse(body, status, retry | (headers or {}), MEDIA_TYPE)
+    return body
 
 
-def _known(request: Request, error: Exception) -> JSONResponse:
+def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
+    """The name and the document of a problem for an error of the table."""
     status, name = next((status, name) for kind, status, name in STATUS if isinstance(error, kind))
     if status >= 500:
         logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})
     fields = [{"field": error.field, "message": str(error)}] if isinstance(error, InvalidRequest) else []
-    return problem(request, status, name, str(error), fields)
+    return name, document(request, status, name, str(error), fields)
+
+
+def problem(
+    request: Request, status: int, name: str, detail: str, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """A problem document as a response."""
+    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
+    return JSONResponse(document(request, status, name, detail, errors), status, retry | (headers or {}), MEDIA_TYPE)
+
+
+def _known(request: Request, error: Exception) -> JSONResponse:
+    name, body = of(request, error)
+    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
+    return JSONResponse(body, body["status"], retry, MEDIA_TYPE)
 
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -62,6 +62,11 @@ class SearchRequest(BaseModel):
     since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
     until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
     weights: Weights = Weights()
+    collapse: Annotated[bool, Field(description="Fold near-duplicates into the best of them.")] = True
+    facets: Annotated[
+        list[str], Field(max_length=8, description="Fields to count values of, among all memories that pass the filters.")
+    ] = []
+    budget_tokens: Annotated[int | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have together.")] = None
 
     def question(self) -> Question:
         """The question in the lake's words."""
@@ -77,6 +82,9 @@ class SearchRequest(BaseModel):
             cursor=self.cursor,
             filters=Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min),
             weights=(self.weights.semantic, self.weights.keyword),
+            collapse=self.collapse,
+            facets=tuple(self.facets),
+            budget_tokens=self.budget_tokens,
         )
 
 
@@ -112,11 +120,28 @@ class FullMemory(Memory):
     space: str | None
 
 
+class Duplicates(BaseModel):
+    """Near-duplicates that a result stands for."""
+
+    count: int
+    systems: Annotated[list[str], Field(description="Systems that hold it or a near-duplicate.")]
+
+
+class Snippet(BaseModel):
+    """A stretch of a text; `highlights` are start and end of each word of the question in it."""
+
+    text: str
+    highlights: list[tuple[int, int]]
+
+
 class Result(Memory):
     """A memory with its rank's score."""
 
     score: Annotated[float, Field(description="Cosine (semantic), BM25 (keyword) or reciprocal rank sum (hybrid).")]
     scores: Annotated[dict[str, float], Field(description="Score in each ranking that found it.")]
+    duplicates: Annotated[Duplicates, Field(description="Near-duplicates found with it.")]
+    snippet: Annotated[Snippet, Field(description="The stretch of the text with most words of the question.")]
+    is_cut: Annotated[bool, Field(description="The text was cut to fit `budget_tokens`.")] = False
 
 
 class TierState(BaseModel):
@@ -149,6 +174,7 @@ class SearchResponse(BaseModel):
     tiers: dict[str, TierState]
     stages: dict[str, StageState]
     mode: str
+    facets: dict[str, dict[str, int]]
     cursor: Annotated[str | None, Field(description="Give it with the same question for the next page; null on the last.")]
     took_ms: float
 
@@ -156,6 +182,20 @@ class SearchResponse(BaseModel):
     def of(cls, answer: Answer) -> "SearchResponse":
         """The answer as the outside sees it."""
         return cls.model_validate(answer, from_attributes=True)
+
+
+class BatchRequest(BaseModel):
+    """Several questions at once."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    searches: Annotated[list[SearchRequest], Field(min_length=1, max_length=32)]
+
+
+class BatchResponse(BaseModel):
+    """An answer or a problem for each question, in their order."""
+
+    answers: list["SearchResponse | Problem"]
 
 
 class System(BaseModel):

@@ -1,6 +1,9 @@
 """`GET /api/v1/memories/{system_id}/{kind}/{id}`."""
 
-from fastapi import APIRouter
+import hashlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
 
 from akosha_api.dependencies import ServingDep
 from akosha_api.models import FullMemory
@@ -10,8 +13,20 @@ from akosha_assets.lake.serving.query import Identity
 router = APIRouter(prefix="/api/v1", tags=["memories"])
 
 
-@router.get("/memories/{system_id}/{kind}/{id:path}")
-async def read_memory(system_id: str, kind: str, id: str, serving: ServingDep) -> FullMemory:
+@router.get("/memories/{system_id}/{kind}/{id:path}", response_model=FullMemory)
+async def read_memory(
+    system_id: str,
+    kind: str,
+    id: str,
+    serving: ServingDep,
+    response: Response,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer; 304 while nothing changed.")] = None,
+) -> Any:
     """One memory with its provenance, from the hottest tier that holds it."""
     identity = Identity(system_id, kind, id)
-    return FullMemory.model_validate(await serving.pool.run(lambda: memory(serving.lake, serving.replica.snapshot, identity)))
+    found = await serving.pool.run(lambda: memory(serving.lake, serving.replica.snapshot, identity))
+    etag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
+    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return found

@@ -64,6 +64,25 @@ def test_one_memory_is_read_with_its_provenance(client: httpx.Client) -> None:
     assert (found["has_vector"], found["space"]) == (True, "test/space")
 
 
+def test_a_memory_that_did_not_change_is_304(client: httpx.Client) -> None:
+    first = client.get("/api/v1/memories/laptop-ada/reflection/2")
+    assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
+    assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Client) -> None:
+    searches = [{"query": "eviction", "mode": "keyword"}, {"vector": [1.0]}, {"query": "deadlock", "facets": ["kind"]}]
+    first, second, third = client.post("/api/v1/search/batch", json={"searches": searches}).json()["answers"]
+    assert [result["id"] for result in first["results"]] == ["2"]
+    assert (second["status"], second["errors"][0]["field"]) == (422, "vector")
+    assert third["facets"] == {"kind": {"conversation": 2, "reflection": 1}}
+
+
+def test_large_answers_are_compressed(client: httpx.Client) -> None:
+    answer = client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["Content-Encoding"] == "gzip"
+
+
 def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
     first = client.get("/api/v1/systems", params={"limit": 1}).json()
     assert [(system["system_id"], system["memories"]) for system in first["systems"]] == [("laptop-ada", 2)]

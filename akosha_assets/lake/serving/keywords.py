@@ -65,6 +65,10 @@ class KeywordSearcher:
         numbers = self.searcher.fast_field_values("number", [address for _, address in hits])
         return np.array(numbers, np.int64), np.array([score for score, _ in hits], np.float32)
 
+    def words(self, text: str) -> frozenset[str]:
+        """The words of a question in lower case, for highlights."""
+        return frozenset(ANALYZERS["words"].analyze(text))
+
     def _parsed(self, text: str) -> Query | None:
         clauses: list[tuple[Occur, Query]] = []
         for sign, field, phrase, word in TOKEN.findall(text):

@@ -8,7 +8,7 @@ import numpy as np
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.serving.query import Identity
-from akosha_assets.lake.serving.search import at, result
+from akosha_assets.lake.serving.results import at, result
 from akosha_assets.lake.serving.snapshot import Snapshot
 
 PROVENANCE = (

@@ -86,6 +86,9 @@ class Question:
     cursor: str | None = None
     filters: Filters = Filters()
     weights: tuple[float, float] = (1.0, 1.0)
+    collapse: bool = True
+    facets: tuple[str, ...] = ()
+    budget_tokens: int | None = None
 
     def checked(self) -> Self:
         """The question itself, with the mode that a question without words can have.
@@ -117,7 +120,7 @@ class Question:
 
     def digest(self) -> bytes:
         """Eight bytes that are the same for each page of one question."""
-        return hashlib.blake2b(repr(replace(self, cursor=None, limit=1)).encode(), digest_size=8).digest()
+        return hashlib.blake2b(repr(replace(self, cursor=None, limit=1, budget_tokens=None, facets=())).encode(), digest_size=8).digest()
 
     def seen(self) -> np.ndarray:
         """Identity hashes of what earlier pages held.

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # The order in which tables are looked at: a row that moved is in the colder one before it leaves the hotter one.
 TIERS = ("hot", "warm", "cold")
+# Rows that came in one step, above which indexes are made before words, and words are committed in between.
+LARGE_LOAD_ROWS = 50_000
 
 
 class Replica:
@@ -108,6 +110,7 @@ class Replica:
         failed: LakeError | None = None
         changed = False
         views = dict(self.snapshot.tiers)
+        before = self.snapshot.rows
         for tier, tail in self._tails.items():
             try:
                 listing = tail.follower.poll()
@@ -121,19 +124,52 @@ class Replica:
                 failed = error
                 tail.follower.forget()
                 views[tier] = replace(views[tier], state="unavailable", why=str(error))
-        if changed:
-            self._keywords.commit()
+        rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
+        if rows - before > LARGE_LOAD_ROWS:
+            # Answers by meaning come quickly only with indexes; the words of so many rows take longer still.
+            self._publish(views)
+            self._settle(views)
+        self._index_words(views)
         self._publish(views)
         if changed and views["hot"].version is not None:
             self._reached.append((views["hot"].version, datetime.now(UTC)))
-        # After the rows can be found: indexes, fewer parts, old days to disk.
-        settled = [tail.settle() for tail in self._tails.values()]
-        if changed or any(settled):
-            self._publish(views)
+        if self._settle(views) or changed:
             self._checkpoint()
         if failed is not None:
             raise failed
         self._looked_at = time.monotonic()
+
+    def _settle(self, views: dict[str, TierView]) -> bool:
+        settled = [tail.settle() for tail in self._tails.values()]
+        if any(settled):
+            self._publish(views)
+        return any(settled)
+
+    def _index_words(self, views: dict[str, TierView]) -> None:
+        """The keyword index holds the rows that are served and no others."""
+        waiting = 0
+        for tail in self._tails.values():
+            for path in [path for path in tail.numbered if path not in tail.loads]:
+                self._keywords.remove(tail.numbered.pop(path).start)
+                tail.loader.files.discard(path)
+                waiting += 1
+            unknown: dict[date, dict[str, Load]] = defaultdict(dict)
+            for path, load in tail.loads.items():
+                if path not in tail.numbered:
+                    unknown[load.day][path] = load
+            for day in sorted(unknown, reverse=True):
+                loads = unknown[day]
+                for part in tail.parts.get(day, ()):
+                    self._keywords.add(part, self.terms, [(load.start, load.stop) for load in loads.values()])
+                tail.numbered |= loads
+                waiting += sum(load.stop - load.start for load in loads.values())
+                if waiting > LARGE_LOAD_ROWS:
+                    self._keywords.commit()
+                    self._publish(views)
+                    waiting = 0
+        if waiting:
+            self._keywords.commit()
+            self._publish(views)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -163,17 +199,7 @@ class Replica:
                 tail.parts, tail.loads = dict(parts), dict(loads)
                 views[tail.tier] = replace(views[tail.tier], why=f"{len(loads)} of {len(listing.files)} files loaded")
                 self._publish(views)
-        for path in [path for path in tail.numbered if path not in listing.files]:
-            self._keywords.remove(tail.numbered.pop(path).start)
-            tail.loader.files.discard(path)
-        unknown = defaultdict(list)
-        for path, load in loads.items():
-            if path not in tail.numbered:
-                unknown[load.day].append((load.start, load.stop))
-        for day, ranges in unknown.items():
-            for part in parts.get(day, ()):
-                self._keywords.add(part, self.terms, ranges)
-        tail.parts, tail.loads, tail.numbered = parts, loads, dict(loads)
+        tail.parts, tail.loads = parts, loads
 
     def _publish(self, views: dict[str, TierView]) -> None:
         hotter: list[Tail] = []

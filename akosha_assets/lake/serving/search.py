@@ -5,38 +5,21 @@ Knows nothing of HTTP and nothing of how rows came to be served.
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
-from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.results import Hit, described, facets, grouped, shown, within_budget
+from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.vectors import nearest
 
 # The usual constant of reciprocal rank fusion: how fast a lower rank counts for less.
 RRF_CONSTANT = 60
 # Each ranking looks this much deeper than the page, so that fusion and duplicates find enough.
 DEPTH = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A row that was ranked."""
-
-    tier: str
-    part: Part
-    row: int
-    score: float
-    scores: dict[str, float]
-
-    @property
-    def identity(self) -> int:
-        """The identity hash of the row."""
-        return int(self.part.identity[self.row])
 
 
 @dataclass
@@ -59,6 +42,7 @@ class Answer:
     tiers: dict[str, dict[str, Any]]
     stages: dict[str, Stage]
     cursor: str | None
+    facets: dict[str, dict[str, int]]
     took_ms: float = 0.0
     mode: str = "hybrid"
 
@@ -96,13 +80,18 @@ class Searcher:
         if question.mode != "semantic":
             keyword = _keyword(snapshot, question, depth)
         ranked = _fused(semantic.hits, keyword.hits, question.weights) if question.mode == "hybrid" else semantic.hits + keyword.hits
-        page, more = _page(ranked, seen, question.limit)
-        cursor = question.cursor_after(seen, [hit.identity for hit in page]) if more else None
+        before = set(seen.tolist())
+        groups, more = grouped([hit for hit in ranked if hit.identity not in before], question.limit, collapse=question.collapse)
+        words = snapshot.keywords.words(question.text or "")
+        results = within_budget([shown(group, snapshot.terms, words) for group in groups], question.budget_tokens)
+        told = [hit.identity for group in groups[: len(results)] for hit in (group.first, *group.others)]
+        more = more or len(results) < len(groups)
         return Answer(
-            [result(hit.tier, hit.part, hit.row, snapshot.terms) | {"score": hit.score, "scores": hit.scores} for hit in page],
+            results,
             {name: described(tier) for name, tier in snapshot.tiers.items()},
             {"semantic": semantic.stage, "keyword": keyword.stage},
-            cursor,
+            question.cursor_after(seen, told) if more else None,
+            facets(snapshot, question.filters, question.facets) if question.facets else {},
             _ms(started),
             question.mode,
         )
@@ -191,69 +180,6 @@ def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float]
 def _distinct(hits: list[Hit]) -> list[Hit]:
     """The first hit of each memory: tiers come hottest first among equals, so the newest form stands."""
     return list({hit.identity: hit for hit in reversed(hits)}.values())[::-1]
-
-
-def _page(ranked: list[Hit], seen: np.ndarray, limit: int) -> tuple[list[Hit], bool]:
-    before = set(seen.tolist())
-    left = [hit for hit in ranked if hit.identity not in before]
-    return left[:limit], len(left) > limit
-
-
-def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
-    """One row as answers show it."""
-    coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
-    payload = part.payload.slice(row, 1).to_pylist()[0]
-    importance = float(part.importance[row])
-    return {
-        "system_id": coded["system_id"],
-        "kind": coded["kind"],
-        "id": payload["id"],
-        "text": payload["text"],
-        "is_summary": payload["is_summary"],
-        "tier": tier,
-        "event_day": part.day,
-        "occurred_at": at(int(part.occurred_us[row])),
-        "occurred_from": payload["occurred_from"],
-        "arrived_at": at(int(part.arrived_us[row])),
-        "project": coded["project"],
-        "namespace": coded["namespace"],
-        "category": coded["category"],
-        "source_type": coded["source_type"],
-        "session_id": payload["session_id"],
-        "importance": None if importance != importance else round(importance, 6),
-        "tags": payload["tags"] or [],
-        "upload_id": payload["upload_id"],
-    }
-
-
-def described(tier: TierView) -> dict[str, Any]:
-    """What an answer says of one tier."""
-    on_disk: list[date] = tier.days_on_disk
-    embedded = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
-    why = tier.why
-    if why is None and on_disk and tier.name == "hot":
-        why = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
-    return {
-        "state": _state(tier),
-        "why": why,
-        "version": tier.version,
-        "watermark": tier.watermark,
-        "rows": tier.rows,
-        "rows_with_vector": embedded,
-        "days_on_disk": len(on_disk),
-    }
-
-
-def _state(tier: TierView) -> str:
-    """answered, partial (still loading), stale (the table cannot be followed now), empty or unavailable."""
-    if tier.state == "unavailable" and tier.version is not None:
-        return "stale"
-    return {"ready": "answered", "loading": "partial"}.get(tier.state, tier.state)
-
-
-def at(microseconds: int) -> datetime:
-    """A time in UTC."""
-    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
 
 
 def _ms(started: float) -> float:

@@ -11,6 +11,7 @@ from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.results import snippet
 from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
@@ -191,3 +192,51 @@ def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> N
     with pytest.raises(InvalidRequest, match="has 2 numbers; expected 384"):
         ask(replica, vector=[1.0, 2.0], mode="semantic")
     replica.stop()
+
+
+def test_near_duplicates_fold_into_one_with_their_systems(lake: Lake) -> None:
+    text = "pip cannot resolve numpy because the index of the company mirrors an old release of it since monday"
+    rows = [
+        memory(f"d{i}", f"{text}{'' if i else ' again'}", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0]) for i in range(4)
+    ]
+    commit(lake, 1, *rows, memory("other", "numpy is fast"))
+    replica = Replica(lake)
+    replica.refresh()
+    answer = ask(replica, text="numpy", mode="keyword")
+    assert len(answer.results) == 2
+    folded = next(result for result in answer.results if result["id"] != "other")
+    assert folded["duplicates"] == {"count": 3, "systems": ["laptop-0", "laptop-1", "laptop-2", "laptop-3"]}
+    assert len(ask(replica, text="numpy", mode="keyword", collapse=False).results) == 5
+    first = ask(replica, text="numpy", mode="keyword", limit=1)
+    second = ask(replica, text="numpy", mode="keyword", limit=1, cursor=first.cursor)
+    assert len({first.results[0]["text"], second.results[0]["text"]}) == 2
+    assert second.cursor is None
+    replica.stop()
+
+
+def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
+    (result,) = ask(replica, text="deadlock", mode="keyword").results
+    ((start, stop),) = result["snippet"]["highlights"]
+    assert result["snippet"]["text"][start:stop] == "deadlock"
+    assert len(snippet("word " * 100 + "needle in a haystack", frozenset({"needle"}))["text"]) <= 240
+    assert "needle" in snippet("word " * 100 + "needle in a haystack", frozenset({"needle"}))["text"]
+
+
+def test_facets_count_what_passes_the_filters(replica: Replica) -> None:
+    counted = ask(replica, text="gateway", mode="keyword", facets=("system_id", "kind", "tier"), filters=Filters({"project": ("billing",)}))
+    assert counted.facets == {
+        "system_id": {"laptop-ada": 3, "laptop-bob": 1},
+        "kind": {"conversation": 3, "reflection": 1},
+        "tier": {"hot": 4},
+    }
+    with pytest.raises(InvalidRequest, match="cannot be counted"):
+        ask(replica, text="a", mode="keyword", facets=("text",))
+
+
+def test_a_budget_of_tokens_bounds_the_texts(replica: Replica) -> None:
+    whole = ask(replica, vector=tuple(unit("x").tolist()))
+    answer = ask(replica, vector=tuple(unit("x").tolist()), budget_tokens=30)
+    assert 0 < len(answer.results) < len(whole.results)
+    assert answer.cursor is not None
+    tiny = ask(replica, vector=tuple(unit("x").tolist()), budget_tokens=2)
+    assert (len(tiny.results), len(tiny.results[0]["text"]), tiny.results[0]["is_cut"]) == (1, 8, True)

@@ -1,0 +1,211 @@
+"""Hits become what a caller sees: fields, near-duplicates folded into one, highlights, counts, a budget of tokens.
+
+What was found and in which order is decided before; nothing here ranks.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+
+from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.serving.parts import CODED, Part, Terms
+from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+
+# Two texts are near-duplicates when they share this much of the words of both together.
+DUPLICATE_SHARE = 0.85
+# Hits whose scores differ by more than this share are never compared.
+SCORE_SHARE = 0.1
+SNIPPET_CHARS = 240
+BYTES_PER_TOKEN = 4
+FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
+FACET_VALUES = 20
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row that was ranked."""
+
+    tier: str
+    part: Part
+    row: int
+    score: float
+    scores: dict[str, float]
+
+    @property
+    def identity(self) -> int:
+        """The identity hash of the row."""
+        return int(self.part.identity[self.row])
+
+
+@dataclass
+class Group:
+    """A hit and the near-duplicates of it that were found with it."""
+
+    first: Hit
+    text: str
+    words: frozenset[str]
+    others: list[Hit]
+
+
+def grouped(hits: list[Hit], limit: int, *, collapse: bool) -> tuple[list[Group], bool]:
+    """The first `limit` groups of `hits`, which come best first, and whether there are more."""
+    groups: list[Group] = []
+    for hit in hits:
+        if not collapse and len(groups) == limit:
+            return groups, True
+        text = hit.part.payload["text"][hit.row].as_py()
+        words = frozenset(text.split()) if collapse else frozenset()
+        twin = next((group for group in groups if _is_near(group, hit, text, words)), None) if collapse else None
+        if twin is not None:
+            twin.others.append(hit)
+        elif len(groups) == limit:
+            return groups, True
+        else:
+            groups.append(Group(hit, text, words, []))
+    return groups, False
+
+
+def _is_near(group: Group, hit: Hit, text: str, words: frozenset[str]) -> bool:
+    if group.text == text:
+        return True
+    one, other = group.first.scores, hit.scores
+    shared = one.keys() & other.keys()
+    if any(abs(one[name] - other[name]) > SCORE_SHARE * abs(one[name]) for name in shared):
+        return False
+    smaller, larger = sorted((len(group.words), len(words)))
+    if not smaller or smaller < DUPLICATE_SHARE * larger:
+        return False
+    common = len(group.words & words)
+    return common >= DUPLICATE_SHARE * (smaller + larger - common)
+
+
+def shown(group: Group, terms: dict[str, Terms], words: frozenset[str]) -> dict[str, Any]:
+    """The result that stands for a group."""
+    hit = group.first
+    systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
+    return result(hit.tier, hit.part, hit.row, terms) | {
+        "score": hit.score,
+        "scores": hit.scores,
+        "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
+        "snippet": snippet(group.text, words),
+    }
+
+
+def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
+    """One row as answers show it."""
+    coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
+    payload = part.payload.slice(row, 1).to_pylist()[0]
+    importance = float(part.importance[row])
+    return {
+        "system_id": coded["system_id"],
+        "kind": coded["kind"],
+        "id": payload["id"],
+        "text": payload["text"],
+        "is_summary": payload["is_summary"],
+        "tier": tier,
+        "event_day": part.day,
+        "occurred_at": at(int(part.occurred_us[row])),
+        "occurred_from": payload["occurred_from"],
+        "arrived_at": at(int(part.arrived_us[row])),
+        "project": coded["project"],
+        "namespace": coded["namespace"],
+        "category": coded["category"],
+        "source_type": coded["source_type"],
+        "session_id": payload["session_id"],
+        "importance": None if importance != importance else round(importance, 6),
+        "tags": payload["tags"] or [],
+        "upload_id": payload["upload_id"],
+    }
+
+
+def snippet(text: str, words: frozenset[str]) -> dict[str, Any]:
+    """The stretch of `text` with the most of `words` (lower case), and where in it they stand."""
+    marks = [match.span() for match in WORD.finditer(text) if match[0].lower() in words] if words else []
+    start = 0
+    if marks and len(text) > SNIPPET_CHARS:
+        starts = [max(0, first - 40) for first, _ in marks]
+        start = max(starts, key=lambda at: sum(at <= first and last <= at + SNIPPET_CHARS for first, last in marks))
+        start = min(start, len(text) - SNIPPET_CHARS)
+        space = text.find(" ", start, start + 30)
+        start = space + 1 if 0 < start < space + 1 else start
+    cut = text[start : start + SNIPPET_CHARS]
+    return {
+        "text": cut,
+        "highlights": [[first - start, last - start] for first, last in marks if start <= first and last <= start + len(cut)],
+    }
+
+
+def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
+    """As many of `results` as fit the budget, at four bytes a token; the text of the first is cut where it alone exceeds it."""
+    if budget_tokens is None:
+        return results
+    kept: list[dict[str, Any]] = []
+    left = budget_tokens
+    for one in results:
+        tokens = -(-len(one["text"].encode()) // BYTES_PER_TOKEN)
+        if tokens > left:
+            if not kept:
+                cut = one["text"].encode()[: left * BYTES_PER_TOKEN].decode("utf-8", "ignore")
+                kept.append(one | {"text": cut, "is_cut": True})
+            break
+        left -= tokens
+        kept.append(one)
+    return kept
+
+
+def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """For each of `wanted`, how many memories that pass the filters have each value; the most frequent values."""
+    counted: dict[str, dict[str, int]] = {name: {} for name in wanted}
+    for name in wanted:
+        if name not in FACETS:
+            raise InvalidRequest("facets", f"{name!r} cannot be counted; expected some of {', '.join(FACETS)}")
+    totals = {name: np.zeros(len(snapshot.terms[name].names) + 1, np.int64) for name in wanted if name in CODED}
+    for tier in snapshot.tiers.values():
+        for part in tier.parts:
+            mask = filters.mask(part, snapshot.terms)
+            passing = len(part) if mask is None else int(mask.sum())
+            for name, value in (("event_day", part.day.isoformat()), ("tier", tier.name)):
+                if name in counted and passing:
+                    counted[name][value] = counted[name].get(value, 0) + passing
+            for name, total in totals.items():
+                codes = part.codes[name] if mask is None else part.codes[name][mask]
+                total += np.bincount(codes + 1, minlength=len(total))[: len(total)]
+    for name, total in totals.items():
+        best = np.argsort(-total[1:], kind="stable")[:FACET_VALUES]
+        counted[name] = {snapshot.terms[name].names[code]: int(total[code + 1]) for code in best.tolist() if total[code + 1]}
+    return {name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:FACET_VALUES]) for name, values in counted.items()}
+
+
+def described(tier: TierView) -> dict[str, Any]:
+    """What an answer says of one tier."""
+    on_disk: list[date] = tier.days_on_disk
+    embedded = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
+    why = tier.why
+    if why is None and on_disk and tier.name == "hot":
+        why = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
+    return {
+        "state": _state(tier),
+        "why": why,
+        "version": tier.version,
+        "watermark": tier.watermark,
+        "rows": tier.rows,
+        "rows_with_vector": embedded,
+        "days_on_disk": len(on_disk),
+    }
+
+
+def _state(tier: TierView) -> str:
+    """answered, partial (still loading), stale (the table cannot be followed now), empty or unavailable."""
+    if tier.state == "unavailable" and tier.version is not None:
+        return "stale"
+    return {"ready": "answered", "loading": "partial"}.get(tier.state, tier.state)
+
+
+def at(microseconds: int) -> datetime:
+    """A time in UTC."""
+    return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
