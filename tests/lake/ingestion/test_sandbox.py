@@ -61,21 +61,20 @@ def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) 
 
 
 def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path: Path) -> None:
-    connection = hardened_connection([tmp_path], memory_bytes=256 * 1024**2)
-
-    for statement in (
-        "SELECT * FROM read_text('/etc/hostname')",
-        "SELECT * FROM glob('/*')",
-        "ATTACH '/tmp/elsewhere.duckdb'",
-        "COPY (SELECT 1) TO '/tmp/out.csv'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET enable_external_access = true",
-        "SET allowed_directories = ['/']",
-        "RESET lock_configuration",
-    ):
-        with pytest.raises(duckdb.Error):
-            connection.execute(statement)
+    with hardened_connection([tmp_path], memory_bytes=256 * 1024**2) as connection:
+        for statement in (
+            "SELECT * FROM read_text('/etc/hostname')",
+            "SELECT * FROM glob('/*')",
+            "ATTACH '/tmp/elsewhere.duckdb'",
+            "COPY (SELECT 1) TO '/tmp/out.csv'",
+            "INSTALL httpfs",
+            "LOAD httpfs",
+            "SET enable_external_access = true",
+            "SET allowed_directories = ['/']",
+            "RESET lock_configuration",
+        ):
+            with pytest.raises(duckdb.Error):
+                connection.execute(statement)
 
 
 def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
