@@ -7,6 +7,7 @@ real ones. Aging runs as a process of its own, `akosha age --once`, so that its 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import perf_counter as clock
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ WARM_AGE, COLD_AGE = 10, 100
 
 
 def run(
-    *, rows: int, days: int, embedded: int, questions: int, work: Path | None, on_day: Callable[[], None] = lambda: None
+    *, rows: int, days: int, embedded: int, questions: int, commits: int, work: Path | None, on_day: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
     """Store `rows` rows in each of `days` event days, age all that is due in one process, and ask what came out of it.
 
@@ -47,7 +48,8 @@ def run(
             _store(lake, today - timedelta(days=age), stored, paragraphs, space, number)
             on_day()
         hot = days_in(lake)[HOT]
-        aged = runs.command_process(settings, "age", "--once")
+        # The gate measures here and stops nothing.
+        aged = runs.command_process(settings, "age", "--once", AKOSHA_WARM_RECALL="0", AKOSHA_COLD_RECALL="0")
         moved = aged.report["moved"]
         lying = days_in(lake)
         answers = {tier: _recall(lake, tier, lying[tier], asked) for tier in (WARM, COLD) if lying[tier]}
@@ -68,8 +70,33 @@ def run(
             },
             "stopped": len(aged.report["stopped"]),
             "peak_rss_bytes": aged.peak_rss_bytes,
+            "small_commits": _small_commits(work, commits, stored[:5], paragraphs, space) if commits else None,
             "vectors": {"real": len(known), "widened_to": rows, "space": space},
             "machine": runs.machine(),
+        }
+
+
+def _small_commits(work: Path | None, commits: int, vectors: np.ndarray, paragraphs: list[str], space: str) -> dict[str, Any]:
+    """What a week of commits every few seconds leaves behind, in small: seven days, packed once for every hour of them."""
+    from akosha_assets.lake.upkeep.compaction import compact
+
+    today = datetime.now(UTC).date()
+    with runs.home(work) as settings:
+        lake = Lake(settings)
+        for number in range(commits):
+            _store(lake, today - timedelta(days=number % 7), vectors, paragraphs, space, number)
+            if (number + 1) % max(1, commits // (7 * 24)) == 0:
+                compact(lake, HOT_TABLE.address, today=today)
+        started = clock()
+        table = lake.open(HOT_TABLE.address)
+        open_ms = (clock() - started) * 1000
+        found = days_in(lake)[HOT]
+        return {
+            "commits": commits,
+            "rows": sum(day.rows for day in found.values()),
+            "files": sum(day.files for day in found.values()),
+            "version": table.version() if table else None,
+            "open_ms": round(open_ms, 1),
         }
 
 

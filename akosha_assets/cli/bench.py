@@ -85,6 +85,7 @@ def lifecycle(
         int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
     ] = 6_000,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions that recall is measured with.")] = 200,
+    commits: Annotated[int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")] = 600,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +97,9 @@ def lifecycle(
 
     with lake_errors(), Progress(console=errors, transient=True, disable=as_json) as progress:
         bar = progress.add_task("storing days", total=days)
-        answer = bench.run(rows=rows, days=days, embedded=embedded, questions=questions, work=work, on_day=lambda: progress.advance(bar))
+        answer = bench.run(
+            rows=rows, days=days, embedded=embedded, questions=questions, commits=commits, work=work, on_day=lambda: progress.advance(bar)
+        )
     show("lifecycle", answer, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -174,15 +175,16 @@ def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Check
     into = populations.Source(target, table, lake.spec(address(target)), populations.rows_of(table, day))
     lying = [*sources, *([into] if into.rows else [])]
     metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
-    read, sent, metrics = Digest(), Digest(), cold.DailyMetrics()
-    batches = populations.in_order(_formed(lying, day, target, move, read))
-    batches = metrics.counted(batches) if target == COLD else batches
-    version = days.replace(into.table, into.spec, sent.of(batches), days.predicate(day), writer=f"age/{day}", metadata=metadata)
-    checkpoint("written")
+    metrics = cold.DailyMetrics()
+    with duckdb.connect() as connection:
+        read, sent, found_back = Digest(connection), Digest(connection), Digest(connection)
+        batches = populations.in_order(_formed(lying, day, target, move, read))
+        batches = metrics.counted(batches) if target == COLD else batches
+        version = days.replace(into.table, into.spec, sent.of(batches), days.predicate(day), writer=f"age/{day}", metadata=metadata)
+        checkpoint("written")
 
-    found_back = Digest()
-    for _ in found_back.of(populations.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
-        pass
+        for _ in found_back.of(populations.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
+            pass
     if found_back != sent or read.keys != sent.keys:
         raise MoveUnverified(day, target, sent, found_back)
     checkpoint("verified")

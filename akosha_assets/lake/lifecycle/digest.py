@@ -7,9 +7,10 @@ import pyarrow as pa
 
 
 class Digest:
-    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order."""
+    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the hashing."""
 
-    def __init__(self) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
         self.rows = 0
         self.rows_without_vector = 0
         self.keys = 0
@@ -17,20 +18,18 @@ class Digest:
 
     def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches, counted on their way."""
-        with duckdb.connect() as connection:
-            for batch in batches:
-                self.rows += batch.num_rows
-                self.rows_without_vector += batch["space"].null_count
-                self.keys += _keys(connection, batch)
-                connection.register("batch", pa.table(batch))
-                self.content += _one(connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")
-                yield batch
+        for batch in batches:
+            self.rows += batch.num_rows
+            self.rows_without_vector += batch["space"].null_count
+            self.keys += _keys(self._connection, batch)
+            self._connection.register("batch", pa.table(batch))
+            self.content += _one(self._connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")
+            yield batch
 
     def add_keys(self, batch: pa.RecordBatch) -> None:
         """Count the rows and keys of `batch` alone, for rows whose form is about to change."""
-        with duckdb.connect() as connection:
-            self.rows += batch.num_rows
-            self.keys += _keys(connection, batch)
+        self.rows += batch.num_rows
+        self.keys += _keys(self._connection, batch)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Digest) and (self.rows, self.keys, self.content) == (other.rows, other.keys, other.content)

@@ -79,7 +79,8 @@ def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tup
         # Rows that came late make an old day fill again; while files are many, it is not at rest.
         is_at_rest = (today - day) >= timedelta(days=RESTS_AFTER_DAYS)
         needed = -(-stored.stored_bytes // TARGET_BYTES)
-        if stored.files > needed and (is_at_rest or stored.files >= BUSY_FILES):
+        # A large day at rest waits until its small files are as many as its full ones, or late rows would have it written anew every hour.
+        if stored.files > needed and (stored.files >= 2 * needed if is_at_rest else stored.files >= BUSY_FILES):
             found.append((day, is_at_rest))
     return found
 
