@@ -155,6 +155,23 @@ def upsert(
     return commit(uri, storage_options, fence, write, metadata)
 
 
+def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> int:
+    """The table holds `rows` and nothing else; returns the version that does.
+
+    Raises:
+        TableContended: the table was changed since `table` was opened.
+    """
+    try:
+        write_deltalake(
+            table, rows, mode="overwrite", commit_properties=CommitProperties(custom_metadata=metadata), writer_properties=WRITER
+        )
+    except CommitFailedError as error:
+        raise TableContended(table.table_uri, 1, str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+    return table.version()
+
+
 def update_columns(
     uri: str, rows: pa.Table, columns: list[str], storage_options: dict[str, str], metadata: dict[str, str], *, only: str
 ) -> int:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
+from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.ingestion.known import KNOWN_BY_SYSTEM
-from akosha_assets.lake.schemas import UTC
 
 SNAPSHOTS = pa.schema([("ref", pa.int64()), ("system_id", pa.string()), ("snapshot_at", UTC)])
 SEEN = pa.schema(

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.ingestion.selects import Field, Role
 from akosha_assets.lake.ingestion.source_tables import SourceTable
-from akosha_assets.lake.schemas import UTC
 
 KNOWN_SCHEMA = pa.schema(
     [

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute
 
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.ingestion.extraction import KNOWN_SCHEMA
-from akosha_assets.lake.schemas import ABSENCES, TABLES, UTC
+from akosha_assets.lake.schemas import ABSENCES, TABLES
 from akosha_assets.lake.tables import quoted
 
 KNOWN_BY_SYSTEM = pa.schema([pa.field("system_id", pa.string()), *KNOWN_SCHEMA])

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.databases import Databases, Opened, Table
 from akosha_assets.lake.ingestion.differences import MISSING_DAY, SEEN_SCHEMA, Known, canonical_texts, keys_of, md5_low, microseconds
@@ -27,7 +28,7 @@ from akosha_assets.lake.ingestion.rows import ID_MAX_BYTES, SCHEMA_OF_KIND, Orig
 from akosha_assets.lake.ingestion.selects import RESCUED, Role
 from akosha_assets.lake.ingestion.source_tables import SOURCE_TABLES
 from akosha_assets.lake.ingestion.table_batches import batches, streamed
-from akosha_assets.lake.schemas import TABLE_OF_KIND, UTC
+from akosha_assets.lake.schemas import TABLE_OF_KIND
 
 # Snapshots of up to this many rows are held whole; larger ones are read twice, first for the clock, then in batches.
 HELD_ROWS = 50_000

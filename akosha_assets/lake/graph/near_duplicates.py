@@ -1,0 +1,88 @@
+"""`graph/near_duplicates`: which memories of the fleet say nearly the same. A signal beside the rows; none is dropped for it.
+
+Memories with equal fingerprints are one; among the distinct ones, locality-sensitive hashing finds candidates and the
+share of equal MinHash values, which estimates the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from datasketch import MinHash, MinHashLSH
+
+from akosha_assets.lake import tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
+
+VALUES = 128
+# Above this estimate two texts differ in little more than names and numbers.
+SIMILARITY = 0.85
+# Session-Buddy's own values are compared with each other only; the library must not mix them with another kind's.
+SCHEME = "legacy"
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """What grouping found: memories looked at, memories that have company, their groups, systems in the widest group."""
+
+    memories: int
+    grouped: int
+    groups: int
+    widest_systems: int
+    version: int
+
+
+def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
+    """The table names every memory of the hot tier that has near-duplicates, with its group; it is written anew as a whole."""
+    rows = lake.select(HOT.address, ["system_id", "kind", "id", "fingerprint", "occurred_at"], "fingerprint IS NOT NULL")
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone='UTC'")
+        connection.register("memories", rows)
+        distinct = connection.sql(
+            """SELECT fingerprint, arg_min(system_id || '/' || kind || '/' || id, occurred_at) AS first
+               FROM memories WHERE octet_length(fingerprint) = 1024 GROUP BY 1 ORDER BY min(occurred_at), 2"""
+        ).to_arrow_table()
+        values = np.frombuffer(b"".join(distinct["fingerprint"].to_pylist()), "<u8").reshape(-1, VALUES)
+        leader, similarity = leaders(values)
+        named = distinct["first"].take(pa.array(leader))
+        connection.register(
+            "leaders", pa.table({"fingerprint": distinct["fingerprint"], "group_id": named, "similarity": similarity.astype(np.float32)})
+        )
+        found = connection.sql(
+            """SELECT system_id, kind, id, group_id, similarity, count(*) OVER one_group AS group_memories
+               FROM memories JOIN leaders USING (fingerprint)
+               WINDOW one_group AS (PARTITION BY group_id) QUALIFY group_memories > 1 ORDER BY system_id, kind, id"""
+        ).to_arrow_table()
+        found = found.append_column(
+            "grouped_at", pa.repeat(pa.scalar(now, NEAR_DUPLICATES.schema.field("grouped_at").type), found.num_rows)
+        )
+        found = found.select(NEAR_DUPLICATES.schema.names).cast(NEAR_DUPLICATES.schema)
+        connection.register("found", found)
+        counted = connection.execute(
+            "SELECT count(*), coalesce(max(systems), 0) FROM (SELECT count(DISTINCT system_id) AS systems FROM found GROUP BY group_id)"
+        ).fetchone()
+    version = tables.overwrite(lake.create(NEAR_DUPLICATES.address), found, {"akosha_run": run_id})
+    groups, widest = counted or (0, 0)
+    return Grouped(rows.num_rows, found.num_rows, groups, widest, version)
+
+
+def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each fingerprint (rows of 128 uint64, oldest first) the earliest similar one that leads a group, and how similar it is.
+
+    A fingerprint similar to none leads its own group. Members are compared with their leader only, so a group cannot
+    drift from text to text.
+    """
+    leader, similarity = np.arange(len(values)), np.ones(len(values))
+    index = MinHashLSH(threshold=SIMILARITY, num_perm=VALUES)
+    permutations = MinHash(num_perm=VALUES, scheme=SCHEME).permutations
+    for position, row in enumerate(values):
+        sketch = MinHash(num_perm=VALUES, hashvalues=row, permutations=permutations, scheme=SCHEME)
+        candidates = np.array(sorted(index.query(sketch)), dtype=np.int64)
+        shares = (values[candidates] == row).mean(axis=1) if len(candidates) else np.empty(0)
+        if len(shares) and shares.max() >= SIMILARITY:
+            leader[position], similarity[position] = candidates[shares.argmax()], shares.max()
+        else:
+            index.insert(position, sketch, check_duplication=False)
+    return leader, similarity
