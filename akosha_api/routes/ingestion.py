@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from akosha_api.dependencies import OperatorDep, ServingDep
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.ingestion import backlog, discovery
-from akosha_assets.lake.watch.trigger import Trigger
+from akosha_assets.lake.watch.trigger import Trigger, retry_now
 
 router = APIRouter(prefix="/api/v1", tags=["ingestion"])
 
@@ -103,13 +103,20 @@ async def read_backlog(
 
 
 @router.post("/ingestion/trigger", status_code=status.HTTP_202_ACCEPTED)
-async def trigger(serving: ServingDep, request: Request, _operator: OperatorDep) -> TriggerAnswer:
+async def trigger(
+    serving: ServingDep,
+    request: Request,
+    _operator: OperatorDep,
+    retry: Annotated[bool, Query(alias="retry_now", description="Uploads that wait after a failure are tried at once.")] = False,
+) -> TriggerAnswer:
     """Look at the inbox and start ingestion now: by Dagster where it answers, else by a process of this machine."""
     starter: Trigger = request.app.state.trigger
 
     def start() -> dict[str, Any]:
         settings, ledger = serving.lake.settings, serving.ledger()
         swept = discovery.sweep(settings, ledger, now=datetime.now(UTC))
+        if retry:
+            retry_now(ledger)
         started = starter.start(asked_by="api")
         return asdict(started) | {"found": swept.added, "waiting": backlog.measure(ledger, now=datetime.now(UTC)).waiting}
 

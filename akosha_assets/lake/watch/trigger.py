@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from akosha_assets.lake.errors import OrchestratorUnavailable
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import orchestration
 
@@ -26,6 +30,13 @@ class Started:
     run: str
     already_running: bool
     why: str
+
+
+def retry_now(ledger: Ledger) -> int:
+    """Waiting uploads that were put off after a failure are due; returns how many. Their attempts stay counted."""
+    put_off = sa.and_(uploads.c.state == "waiting", uploads.c.not_before.is_not(None))
+    with ledger.write() as connection:
+        return connection.execute(sa.update(uploads).where(put_off).values(not_before=None)).rowcount
 
 
 class Trigger:

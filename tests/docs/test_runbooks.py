@@ -1,0 +1,302 @@
+"""Every command of every runbook, in order, against a running instance that has the trouble the runbook is about.
+
+A ```console block holds commands after `$ `; they run with `API` and the settings of the instance in their environment. The commands
+under "It is over when" are repeated until all succeed.
+"""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+import sqlalchemy as sa
+import uvicorn
+import yaml
+from moto.server import ThreadedMotoServer
+
+from akosha_api.app import create_app
+from akosha_api.settings import ApiSettings
+from akosha_assets.lake import catalog
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.arrivals import ingest
+from akosha_assets.lake.ingestion.discovery import sweep
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep import backup
+from tests.factories import make_upload
+
+ROOT = Path(__file__).parents[2]
+BOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
+SECTIONS = ["Detect", "Confirm", "Act", "It is over when", "Roll back", "Escalate", "Prevent"]
+OVER = "It is over when"
+NOW = datetime.now(UTC)
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass
+class Instance:
+    """A home with a fleet's uploads, and the API over it."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    server: Any = None
+    url: str = ""
+    repair: Callable[[], None] = lambda: None
+    closing: Callable[[], None] = lambda: None
+    patch: pytest.MonkeyPatch = field(default_factory=pytest.MonkeyPatch)
+
+    @property
+    def settings(self) -> LakeSettings:
+        return LakeSettings(home=self.home)
+
+    def upload(self, count: int, *, ago: timedelta = timedelta()) -> None:
+        """Systems upload; discovery saw it `ago`."""
+        for number in range(count):
+            make_upload(self.home / "inbox", f"laptop-{number}", conversations=["Postgres deadlock on orders", "Redis evicts early"])
+        ledger = Ledger.open(self.settings)
+        sweep(self.settings, ledger, now=NOW - ago, whole=True)
+        ledger.close()
+
+    def take_in(self) -> None:
+        ledger = Ledger.open(self.settings)
+        ingest(Lake(self.settings), ledger, run_id="r")
+        ledger.close()
+
+    def start(self, **settings: object) -> None:
+        """The API serves the home, in this process: it is what the commands talk to, not what they start."""
+        lake_settings = self.settings.model_copy(
+            update={name: settings.pop(name) for name in ("dagster_url", "lake_url") if name in settings}
+        )
+        given = {"poll_seconds": 0.2, "alert_seconds": 0.5} | settings
+        self.server = uvicorn.Server(uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning"))  # type: ignore[arg-type]
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        until(lambda: self.server.started, 60)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        given_outside = {"AKOSHA_HOME": str(self.home), "AKOSHA_EMBEDDING_SECONDS": "0", "API": self.url, "PATH": path}
+        self.environment = dict(os.environ) | given_outside | self.environment
+        until(lambda: httpx.get(f"{self.url}/ready").status_code == 200, 60)
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.should_exit = True
+            self.thread.join()
+            self.server = None
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-uo", "pipefail", "-c", command],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+
+def until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if condition():
+                return
+        except httpx.TransportError:
+            pass  # not up yet
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+def behind(one: Instance) -> None:
+    one.upload(3, ago=timedelta(hours=1))
+    one.start()
+    firing = f"{one.url}/api/v1/alerts?state=firing"
+    until(lambda: "backlog/age" in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
+
+
+def table_gone(one: Instance) -> None:
+    one.upload(2)
+    one.take_in()
+    shutil.rmtree(one.home / "lake" / "lifecycle" / "hot")
+    one.start()
+
+
+def no_dagster(one: Instance) -> None:
+    one.upload(1)
+    (one.home / "logs").mkdir()
+    (one.home / "logs" / "daemon.log").write_text("killed\n")
+    one.start(dagster_url="http://127.0.0.1:9")
+    until(lambda: httpx.get(f"{one.url}/api/v1/alerts?state=firing").json()["alerts"], 20)
+
+
+def store_away(one: Instance) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
+        one.patch.setenv(name, value)
+    # How long a client is patient decides only how long this test takes.
+    one.patch.setattr(catalog, "CLIENT", {"timeout": "5s", "connect_timeout": "1s", "max_retries": "1", "retry_timeout": "2s"})
+    one.patch.setattr("akosha_assets.lake.watch.metrics.TABLES_SECONDS", 1.0)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="lake")
+    one.start(lake_url="s3://lake")
+    server.stop()
+    until(lambda: "akosha_store_up 0" in httpx.get(f"{one.url}/metrics", timeout=100).text, 100)
+
+    def repair() -> None:
+        back = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+        back.start()
+        client.create_bucket(Bucket="lake")
+        one.closing = back.stop
+
+    one.repair = repair
+
+
+def searched(one: Instance) -> None:
+    one.upload(1)
+    one.take_in()
+    one.start()
+    httpx.post(f"{one.url}/api/v1/search", json={"query": "deadlock"})
+
+
+def put_off(one: Instance) -> None:
+    one.upload(2)
+    ledger = Ledger.open(one.settings)
+    with ledger.write() as connection:
+        later = {"attempts": 2, "not_before": NOW + timedelta(hours=1), "message": "object store did not answer"}
+        connection.execute(sa.update(uploads).values(**later))
+    ledger.close()
+    one.start()
+
+
+def ledger_gone(one: Instance) -> None:
+    one.upload(2)
+    one.take_in()
+    for path in one.home.glob("ledger.sqlite*"):
+        path.unlink()
+    one.start(alert_seconds=0)
+
+
+def filled(one: Instance) -> None:
+    one.upload(1)
+    one.take_in()
+    (one.home / "logs").mkdir()
+    (one.home / "logs" / "api.log.1").write_bytes(bytes(1_000_000))
+    (one.home / "dagster").mkdir()
+    one.start()
+
+
+def poisoned(one: Instance) -> None:
+    one.upload(3)
+    for path in sorted((one.home / "inbox").rglob("reflection.duckdb*"))[:2]:
+        path.write_bytes(gzip.compress(b"not a database") if path.suffix == ".gz" else b"not a database")
+    one.take_in()
+    one.start()
+
+
+def backed_up(one: Instance) -> None:
+    one.upload(2)
+    one.take_in()
+    one.environment["AKOSHA_BACKUP_URL"] = str(one.home / "elsewhere")
+    settings = LakeSettings(home=one.home, backup_url=str(one.home / "elsewhere"))
+    ledger = Ledger.open(settings)
+    backup.backup(Lake(settings), ledger, now=NOW)
+    ledger.close()
+    shutil.rmtree(one.home / "lake" / "lifecycle" / "hot")
+    one.start()
+    one.stop()
+
+
+STATES: dict[str, Callable[[Instance], None]] = {
+    "ingestion-backlog": behind,
+    "hot-tier-loss": table_gone,
+    "orchestrator-unreachable": no_dagster,
+    "object-storage-down": store_away,
+    "slow-queries": searched,
+    "circuit-breaker-open": put_off,
+    "ledger-loss": ledger_gone,
+    "disk-full": filled,
+    "poisoned-uploads": poisoned,
+    "restore-from-backup": backed_up,
+    "failed-run": searched,
+}
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
+    one = Instance(tmp_path / "akosha", patch=monkeypatch)
+    one.home.mkdir()
+    yield one
+    one.stop()
+    one.closing()
+
+
+def sections(book: Path) -> dict[str, str]:
+    parts = re.split(r"^## (.+)$", book.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def commands(text: str) -> list[str]:
+    """Commands of a section; those that set a variable are joined with what follows in their block."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+        assert len(lines) == len(block.splitlines()), f"a line of a console block is no command: {block}"
+        found += ["\n".join(["set -e", *lines])] if any(re.match(r"[A-Z]+=", line) for line in lines) else lines
+    return found
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=lambda path: path.stem)
+def test_every_command_of_a_runbook_works_where_it_is_needed(book: Path, instance: Instance) -> None:
+    text = sections(book)
+    assert list(text) == SECTIONS
+    assert "| Severity | Expected time to recover |" in book.read_text()
+    STATES[book.stem](instance)
+    for name in SECTIONS:
+        if name == OVER:
+            instance.repair()
+            last: list[subprocess.CompletedProcess[str]] = []
+
+            over = commands(text[OVER])
+            assert over, "there is no way to know that it is over"
+
+            def is_over(last: list[subprocess.CompletedProcess[str]] = last, over: list[str] = over) -> bool:
+                last[:] = [instance.run(command) for command in over]
+                return all(done.returncode == 0 for done in last)
+
+            try:
+                until(is_over, 60)
+            except AssertionError:
+                pytest.fail(f"{book.stem}: {[(done.args[-1], done.stdout, done.stderr) for done in last]}")
+        else:
+            for command in commands(text[name]):
+                done = instance.run(command)
+                assert done.returncode == 0, f"{name}: {command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_alert_leads_to_a_runbook_that_exists() -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "akosha.rules.yml").read_text())
+    led = {rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    assert [path for path in led if not (ROOT / path).is_file()] == []
+    source = (ROOT / "akosha_assets" / "lake" / "watch" / "conditions.py").read_text()
+    named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', source))
+    assert named <= {book.stem for book in BOOKS}
+    linked = {target for book in BOOKS for target in re.findall(r"\]\(([a-z-]+\.md)\)", book.read_text())}
+    assert linked <= {book.name for book in BOOKS}
