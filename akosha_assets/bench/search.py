@@ -16,7 +16,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.serving.query import Filters, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Answer, Searcher
-from akosha_assets.lake.serving.vectors import top
+from akosha_assets.lake.serving.vectors import threads, top
 from akosha_assets.lake.settings import LakeSettings
 
 K = 10
@@ -103,8 +103,7 @@ def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
 def _build_rate(replica: Replica, space: str) -> int:
     sets = [part.vectors[space] for part in replica.snapshot.tiers["hot"].parts]
     started = time.perf_counter()
-    for held in sets:
-        type(held)(held.rows, held.matrix).indexed()
+    list(threads().map(lambda held: type(held)(held.rows, held.matrix).indexed(), sets))
     return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
 
 

@@ -15,6 +15,7 @@ from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.loading import Loader
 from akosha_assets.lake.serving.parts import Part, indexed, join, tidied
+from akosha_assets.lake.serving.vectors import threads
 
 DISK_PARTS = 8
 
@@ -88,13 +89,16 @@ class Tail:
         for day in sorted(before, reverse=True):
             held = before[day]
             if all(part.folder is None for part in held) and self._fits(day, *held):
-                self.parts[day] = tuple(indexed(part) for part in tidied(held))
+                self.parts[day] = tidied(held)
                 continue
             fresh = [part for part in held if part.folder is None]
             on_disk = [part for part in held if part.folder is not None]
             if len(held) > DISK_PARTS:
                 fresh, on_disk = list(held), []
             self.parts[day] = (*on_disk, *([store.laid_down(join(fresh), self.folder)] if fresh else []))
+        memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
+        ready = dict(zip((id(part) for _, part in memory), threads().map(indexed, [part for _, part in memory]), strict=True))
+        self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
         return any(not _same(self.parts[day], held) for day, held in before.items())
 
     def _fits(self, day: date, *parts: Part) -> bool:

@@ -24,7 +24,9 @@ INDEX_MIN_ROWS = 8192
 # Lists of an index per square root of its rows, vectors it is trained on, and the share of lists that a question looks into.
 LISTS_PER_ROOT = 0.72
 TRAINING_ROWS = 25_000
-PROBED_SHARE = 0.375
+PROBED_SHARE = 0.4
+# In an index of fewer rows every list is looked into.
+PROBED_WHOLE_ROWS = 50_000
 # Candidates of the one-bit scan that are ranked exactly: chosen by `akosha bench search`.
 CANDIDATES = 800
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
@@ -65,6 +67,7 @@ class Vectors:
         """The same with a one-bit index, where there are rows enough for one to help."""
         if self.index is not None or len(self) < INDEX_MIN_ROWS or self.form == "sketch":
             return self
+        _one_thread()
         lists = max(16, round(LISTS_PER_ROOT * len(self) ** 0.5))
         index = faiss.index_factory(self.dimensions, f"IVF{lists},RaBitQfs", faiss.METRIC_INNER_PRODUCT)
         step = max(1, len(self) // TRAINING_ROWS)
@@ -102,7 +105,8 @@ class Vectors:
             best = top(estimates, wanted)
             return best if among is None else among[best], estimates[best]
         lists = self.index.nlist
-        probed = lists if left < RARE_SHARE * len(self) else round(PROBED_SHARE * lists)
+        is_whole = len(self) < PROBED_WHOLE_ROWS or left < RARE_SHARE * len(self)
+        probed = lists if is_whole else round(PROBED_SHARE * lists)
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = probed
         if selected is not None:
@@ -110,6 +114,7 @@ class Vectors:
             bits = np.packbits(selected[self.rows], bitorder="little")
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
             parameters.sel = selector
+        _one_thread()
         found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
         there = positions[0] >= 0
         return positions[0][there], found[0][there]
@@ -141,7 +146,7 @@ def nearest(
         return entry[0].candidates(query, each, entry[1])
 
     if sum(len(vectors) for vectors, _ in sets) > PARALLEL_ROWS:
-        proposed = list(_threads().map(propose, sets))
+        proposed = list(threads().map(propose, sets))
     else:
         proposed = [propose(entry) for entry in sets]
     if not proposed:
@@ -160,9 +165,14 @@ def nearest(
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
-    # FAISS would start threads of its own in each of these; the setting counts for the thread that makes it.
-    return ThreadPoolExecutor(os.cpu_count(), "vectors", initializer=lambda: faiss.omp_set_num_threads(1))
+def threads() -> ThreadPoolExecutor:
+    """As many threads as cores, for scans and for building."""
+    return ThreadPoolExecutor(os.cpu_count(), "vectors")
+
+
+def _one_thread() -> None:
+    """FAISS starts no threads of its own in calls of this thread; on a busy machine they would wait for each other."""
+    faiss.omp_set_num_threads(1)
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:
