@@ -54,10 +54,23 @@ def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -
     wanted = pa.schema([spec.schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
     try:
-        for batch in QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}"):
-            yield pa.record_batch(batch).cast(wanted)
+        found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")
+        # Read by pyarrow, which lets other threads run while a store answers; the reader that is returned does not.
+        reader = pa.RecordBatchReader.from_stream(found)
+        while (batch := _next(reader)) is not None:
+            yield batch.cast(wanted)
     except OSError as error:
         raise StoreUnavailable(table.table_uri, str(error)) from error
+
+
+def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+    except pa.ArrowInvalid as error:
+        # What the store said, as it comes out of the stream.
+        raise OSError(str(error)) from error
 
 
 def replace(
