@@ -1,7 +1,6 @@
 """`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0."""
 
 import argparse
-import logging
 import signal
 import sys
 
@@ -9,6 +8,7 @@ import uvicorn
 
 from akosha_api.app import create_app
 from akosha_api.settings import ApiSettings
+from akosha_assets.lake import telemetry
 from akosha_assets.lake.settings import LakeSettings
 
 
@@ -19,16 +19,18 @@ def main() -> None:
     parser.add_argument("--host", default=settings.host, help="address to listen on (AKOSHA_API_HOST)")
     parser.add_argument("--port", default=settings.port, type=int, help="port to listen on (AKOSHA_API_PORT)")
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    lake_settings = LakeSettings()
+    telemetry.configure_logging(lake_settings.log_format)
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
-        create_app(LakeSettings(), settings),
+        create_app(lake_settings, settings),
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=settings.drain_seconds,
         access_log=False,
+        log_config=None,
     )
 
 

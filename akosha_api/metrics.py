@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 from fastapi import Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
@@ -10,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from akosha_api.serving import Serving
+from akosha_assets.lake import telemetry
 from akosha_assets.lake.serving.search import Answer
 from akosha_assets.lake.watch.metrics import Declared, IngestionCollector
 
@@ -55,8 +57,9 @@ class Watched:
         ProcessCollector(registry=made)
         PlatformCollector(registry=made)
 
-    def searched(self, answer: Answer) -> None:
-        """The answer is counted."""
+    def searched(self, answer: Answer, request: Request) -> None:
+        """The answer is counted, and traced below the span that the caller named."""
+        _traced(answer, request)
         seconds = answer.took_ms / 1000
         self.searches.labels(answer.mode).inc()
         self.search_seconds.labels(answer.mode).observe(seconds)
@@ -77,6 +80,23 @@ class Watched:
         self.requests.labels(route, request.method, str(response.status_code)).inc()
         self.request_seconds.labels(route).observe(time.perf_counter() - started)
         return response
+
+
+def _traced(answer: Answer, request: Request) -> None:
+    if not telemetry.is_tracing():
+        return
+    end = datetime.now(UTC)
+    start = end - timedelta(milliseconds=answer.took_ms)
+    named = {"akosha.mode": answer.mode, "akosha.results": len(answer.results), "akosha.request_id": request.state.request_id}
+    tiers = {f"akosha.tier.{name}": str(tier["state"]) for name, tier in answer.tiers.items()}
+    whole = telemetry.spanned("search", start, end, named | tiers, parent=telemetry.caller(request.headers))
+    at = start
+    for name, stage in answer.stages.items():
+        # One after the other is how they run; the rest of the time is fusing and filling in.
+        until = at + timedelta(milliseconds=stage.took_ms)
+        told = {"akosha.state": stage.state, "akosha.candidates": stage.candidates, "akosha.space": stage.space}
+        telemetry.spanned(name, at, until, told, parent=whole)
+        at = until
 
 
 class _ReplicaCollector(Collector):

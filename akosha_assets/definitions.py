@@ -11,7 +11,7 @@ import dagster as dg
 
 from akosha_assets import defs as stages
 from akosha_assets.defs.policies import with_freshness
-from akosha_assets.defs.resources import resources
+from akosha_assets.defs.resources import loggers, resources
 from akosha_assets.lake.settings import LakeSettings
 
 
@@ -24,5 +24,8 @@ def defs() -> dg.Definitions:
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
         # A process for every step would double what a run costs to start, and no run here has steps to run side by side.
-        loaded = dg.load_definitions_from_package_module(stages, resources=resources(), executor=dg.in_process_executor)
-        return with_freshness(loaded, LakeSettings())
+        settings = LakeSettings()
+        loaded = dg.load_definitions_from_package_module(
+            stages, resources=resources(), loggers=loggers(settings), executor=dg.in_process_executor
+        )
+        return with_freshness(loaded, settings)

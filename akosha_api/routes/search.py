@@ -13,11 +13,11 @@ router = APIRouter(prefix="/api/v1", tags=["search"])
 
 
 @router.post("/search")
-async def search(body: SearchRequest, serving: ServingDep, watched: WatchedDep) -> SearchResponse:
+async def search(body: SearchRequest, request: Request, serving: ServingDep, watched: WatchedDep) -> SearchResponse:
     """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
     question = body.question()
     answer = await serving.pool.run(lambda: serving.searcher.search(serving.replica.snapshot, question))
-    watched.searched(answer)
+    watched.searched(answer, request)
     return SearchResponse.of(answer)
 
 
@@ -32,6 +32,6 @@ async def search_batch(body: BatchRequest, request: Request, serving: ServingDep
         except LakeError as error:
             answers.append(Problem.model_validate(errors.of(request, error)[1]))
             continue
-        watched.searched(answer)
+        watched.searched(answer, request)
         answers.append(SearchResponse.of(answer))
     return BatchResponse(answers=answers)

@@ -24,6 +24,7 @@ def ingest(
     """
     if not once:
         raise fail("say --once; to take uploads in as they come, run `akosha up`", Exit.USAGE)
+    from akosha_assets.lake import telemetry
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.arrivals import BatchResult, ingest
     from akosha_assets.lake.ingestion.backlog import measure
@@ -39,6 +40,8 @@ def ingest(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, remember)
     settings, started = LakeSettings(), time.monotonic()
+    if settings.log_format == "json":
+        telemetry.configure_logging(settings.log_format)
     with lake_errors():
         ledger = Ledger.open(settings)
         swept = sweep(settings, ledger, now=datetime.now(UTC), whole=True)

@@ -5,7 +5,7 @@ Reads the environment (prefix `AKOSHA_`) and nothing else. Settings of the HTTP 
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -84,6 +84,7 @@ class LakeSettings(BaseSettings):
     backlog_error_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check fails.")] = (
         120
     )
+    log_format: Annotated[Literal["text", "json"], Field(description="Form of log lines on standard error: `text` or `json`.")] = "text"
     alert_urls: Annotated[
         SecretStr,
         Field(

@@ -19,10 +19,11 @@ import duckdb
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
+from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, LeaseLost, TransientError
-from akosha_assets.lake.ingestion import belonging, claims, diff, table_rows
+from akosha_assets.lake.ingestion import belonging, claims, diff, table_rows, trail
 from akosha_assets.lake.ingestion.claims import Batch, Outcome
 from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.fetching import Fetched, fetch_all
@@ -79,9 +80,11 @@ def ingest(
             if batch is None:
                 break
             on_step("claimed")
-            if result := _guarded(taker, batch):
-                results.append(result)
-                on_batch(result)
+            with telemetry.bound(run_id=run_id, batch_id=batch.id):
+                if result := _guarded(taker, batch):
+                    results.append(result)
+                    on_batch(result)
+    telemetry.flush()
     return results
 
 
@@ -91,11 +94,11 @@ def _guarded(taker: "_Taker", batch: Batch) -> BatchResult | None:
         with _renewed(taker.ledger, batch):
             return taker.take(batch)
     except LeaseLost:
-        logger.warning("batch was taken over by another run", extra={"batch_id": batch.id})
+        logger.warning("batch was taken over by another run")
         return None
     except (pa.ArrowException, duckdb.Error, DeltaError) as error:
         # Something in it cannot be stored. Smaller and smaller batches find out which upload it is.
-        logger.exception("batch failed and is given back in smaller parts", extra={"batch_id": batch.id})
+        logger.exception("batch failed and is given back in smaller parts")
         claims.give_back(taker.ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=True, now=_now())
         return None
     except BaseException as error:
@@ -123,7 +126,7 @@ class _Taker:
 
     def take(self, batch: Batch) -> BatchResult:
         """The batch is in the tables and the ledger."""
-        clock = _Clock()
+        clock, began_at = _Clock(), _now()
         systems = KnownSystems.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
         clock.lap("known")
         fetched, extractions, outcomes = self._extract(batch, systems)
@@ -160,6 +163,7 @@ class _Taker:
             day = fetched[ref].upload.arrival_day
             result.arrival_days[day] = result.arrival_days.get(day, 0) + 1
         result.seconds = clock.laps
+        trail.left_by(batch, outcomes, began_at=began_at, ended_at=_now(), seconds=clock.laps)
         return result
 
     def _extract(self, batch: Batch, systems: KnownSystems) -> tuple[dict[int, Fetched], dict[int, Extraction], dict[int, Outcome]]:

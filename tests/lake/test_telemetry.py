@@ -1,0 +1,126 @@
+"""Lines carry the run and the upload and no secret; spans of every process meet in the trace of the upload."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from akosha_assets.lake import telemetry
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.arrivals import ingest
+from akosha_assets.lake.ingestion.discovery import sweep
+from akosha_assets.lake.ingestion.ledger import Ledger
+from tests.api.conftest import serve as serve
+from tests.api.conftest import until
+from tests.factories import make_upload
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[str, str, str]]]]:
+    """Spans by trace id, as an OTLP collector receives them: name, id, parent's id."""
+    traces: dict[str, list[tuple[str, str, str]]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                import gzip
+
+                body = gzip.decompress(body)
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    for span in scope.spans:
+                        traces.setdefault(span.trace_id.hex(), []).append((span.name, span.span_id.hex(), span.parent_span_id.hex()))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    telemetry._provider.cache_clear()
+    yield traces
+    provider = telemetry._provider()
+    assert provider is not None
+    provider.shutdown()
+    telemetry._provider.cache_clear()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(
+    collector: dict[str, list[tuple[str, str, str]]], serve: Callable[..., httpx.Client], lake: Lake
+) -> None:
+    made = make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
+    client = serve(lake, alert_seconds=0.2)
+    ledger = Ledger.open(lake.settings)
+    sweep(lake.settings, ledger, now=datetime.now(UTC))
+    ingest(lake, ledger, run_id="r")
+    upload = ledger.uploads().uploads[0]
+    ledger.close()
+    until(lambda: client.post("/api/v1/search", json={"query": "numpy"}).json()["results"])
+    caller = "0af7651916cd43dd8448eb211c80319c"
+    client.post("/api/v1/search", json={"query": "numpy"}, headers={"traceparent": f"00-{caller}-b7ad6b7169203331-01"})
+    of_upload = f"{telemetry.upload_trace('laptop-1', upload.upload_id):032x}"
+
+    def names() -> set[str]:
+        telemetry.flush()
+        return {name for name, _, _ in collector.get(of_upload, [])}
+
+    until(lambda: "become searchable" in names())
+    assert {"upload", "wait", "take in", "extract", "commit", "ledger"} <= names()
+    spans = {name: (itself, parent) for name, itself, parent in collector[of_upload]}
+    assert spans["upload"][1] == ""
+    assert spans["take in"][1] == spans["upload"][0]
+    assert spans["extract"][1] == spans["take in"][0]
+    found = {name: parent for name, _, parent in collector[caller]}
+    assert found["search"] == "b7ad6b7169203331"
+    assert {"semantic", "keyword"} <= set(found)
+    assert made.upload_id in upload.upload_id
+
+
+def test_json_lines_carry_run_and_upload_and_hide_secrets(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+    make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
+    ledger = Ledger.open(lake.settings)
+    sweep(lake.settings, ledger, now=datetime.now(UTC))
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        telemetry.configure_logging("json")
+        ingest(lake, ledger, run_id="run-7")
+        logging.getLogger("x").warning(
+            "cannot reach %s", "postgresql://akosha:hunter2@db/x?password=hunter3", extra={"sent": "Bearer abcdef123"}
+        )
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        ledger.close()
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (taken,) = [line for line in lines if line["message"] == "upload taken in"]
+    assert (taken["run_id"], taken["upload_id"], taken["new_rows"]) == ("run-7", "20261120_120000_laptop-1", 1)
+    hidden = lines[-1]
+    assert hidden["message"] == "cannot reach postgresql://***@db/x?password=***"
+    assert hidden["sent"] == "Bearer ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("https://b.s3/x?X-Amz-Signature=abc&X-Amz-Credential=k/1", "https://b.s3/x?X-Amz-Signature=***&X-Amz-Credential=***"),
+        ("key AKIAABCDEFGHIJKLMNOP refused", "key *** refused"),
+        ("slack://tokens:secret@/x", "slack://***@/x"),
+        ("at 12:30:05 systems/a/uploads/b", "at 12:30:05 systems/a/uploads/b"),
+    ],
+)
+def test_secrets_are_masked_and_nothing_else(said: str, hidden: str) -> None:
+    assert telemetry.masked(said) == hidden
