@@ -193,7 +193,7 @@ class _Taker:
             fetched[job.ref].discard()
             if isinstance(extraction, Extraction):
                 extractions[job.ref] = extraction
-                held_bytes += sum(table.nbytes for table in extraction.rows.values()) + extraction.seen.nbytes
+                held_bytes += sum(table.get_total_buffer_size() for table in (*extraction.rows.values(), extraction.seen))
             else:
                 outcomes[job.ref] = _failed(extraction)
         return fetched, extractions, outcomes
