@@ -14,6 +14,16 @@ from typing import Any
 
 from akosha_assets.lake.settings import LakeSettings
 
+# A small process between: a child's peak memory begins with that of whoever started it, which here may hold a million vectors.
+_MEASURED = """
+import json, resource, subprocess, sys
+done = subprocess.run(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([used.ru_maxrss, used.ru_utime + used.ru_stime], file)
+sys.exit(done.returncode)
+"""
+
 
 @dataclass(frozen=True)
 class Ingested:
@@ -40,23 +50,21 @@ def ingest_process(settings: LakeSettings, **environment: str) -> Ingested:
     return command_process(settings, "ingest", "--once", **environment)
 
 
-def command_process(settings: LakeSettings, *arguments: str, **environment: str) -> Ingested:
+def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> Ingested:
     """`akosha` with `arguments` and `--json` ran to its end on the home of `settings`. Raises as `ingest_process`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")}
-    command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", *arguments, "--json"]
-    process = subprocess.Popen(
-        command, env={**kept, "AKOSHA_HOME": str(settings.home), **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    program = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", *arguments, "--json"]
+    told = settings.home / "usage.json"
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, str(told), *program],
+        env=environment(settings.home) | changed,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert process.stdout is not None and process.stderr is not None
-    said = process.stdout.read()
-    complained = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    process.stderr.close()
-    if process.returncode != 0:
-        raise RuntimeError(f"akosha {' '.join(arguments)} ended with {process.returncode}: {complained[-2000:]}")
-    return Ingested(json.loads(said), usage.ru_maxrss * 1024, round(usage.ru_utime + usage.ru_stime, 2))
+    if done.returncode != 0:
+        raise RuntimeError(f"akosha {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    peak, seconds = json.loads(told.read_text())
+    return Ingested(json.loads(done.stdout), peak * 1024, round(seconds, 2))
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -77,15 +77,15 @@ def tick(
 
 @app.command()
 def lifecycle(
-    rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 50_000,
+    rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 20_000,
     days: Annotated[
         int, typer.Option(min=1, help="Event days. 1: one for warm; 2: and one for cold; more: a history up to yesterday.")
     ] = 2,
     embedded: Annotated[
         int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
-    ] = 6_000,
+    ] = 3_000,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions that recall is measured with.")] = 200,
-    commits: Annotated[int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")] = 600,
+    commits: Annotated[int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")] = 300,
     work: Work = None,
     as_json: Json = False,
 ) -> None:

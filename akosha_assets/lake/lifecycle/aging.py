@@ -124,14 +124,24 @@ def age_day(
 def age(
     lake: Lake, items: list[Due], *, policy: TierPolicy, today: date, moved_at: datetime, run: str
 ) -> Iterator[Aged | RecallBelowPolicy]:
-    """Each of `items` is aged, in their order. A day that the recall gate stops is yielded as its error."""
+    """Each of `items` is aged, in their order. A day that the recall gate stops is yielded as its error.
+
+    Raises:
+        TableContended: other writers kept touching a day; raised when the others were aged.
+    """
     embedder = embedder_for(lake, items)
+    contended: TableContended | None = None
     for item in items:
         try:
             yield age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run, embedder=embedder)
         except RecallBelowPolicy as error:
             logger.error("recall gate stopped a day", extra={"event_day": str(item.event_day), "tier": item.tier, "recall": error.recall})
             yield error
+        except TableContended as error:
+            logger.warning("a day is left for the next run", extra={"event_day": str(item.event_day), "cause": str(error)})
+            contended = error
+    if contended is not None:
+        raise contended
 
 
 def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
