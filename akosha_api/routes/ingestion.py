@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from akosha_api.dependencies import OperatorDep, ServingDep
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.ingestion import backlog, discovery
+from akosha_assets.lake.ingestion import backlog, events
 from akosha_assets.lake.watch.trigger import Trigger, retry_now
 
 router = APIRouter(prefix="/api/v1", tags=["ingestion"])
@@ -114,7 +114,7 @@ async def trigger(
 
     def start() -> dict[str, Any]:
         settings, ledger = serving.lake.settings, serving.ledger()
-        swept = discovery.sweep(settings, ledger, now=datetime.now(UTC))
+        swept = events.discover(settings, ledger, now=datetime.now(UTC))
         if retry:
             retry_now(ledger)
         started = starter.start(asked_by="api")

@@ -84,6 +84,19 @@ class LakeSettings(BaseSettings):
     backlog_error_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check fails.")] = (
         120
     )
+    mahavishnu_url: Annotated[
+        str,
+        Field(description="Address of the Mahavishnu that orchestrates this lake; unreachable for 10 s means bootstrap mode. Empty: none."),
+    ] = ""
+    mahavishnu_schedules: Annotated[
+        bool, Field(description="Mahavishnu asks for ingestion and aging, so Akosha's own sensors start runs only in bootstrap mode.")
+    ] = False
+    mahavishnu_metrics_url: Annotated[
+        str, Field(description="Where samples kept in bootstrap mode are posted afterwards, as JSON. Empty: none are kept.")
+    ] = ""
+    mahavishnu_buffer_bytes: Annotated[
+        int, Field(ge=4096, description="Bytes of samples kept on disk at most; the older half goes first.")
+    ] = 16 * MIB
     log_format: Annotated[Literal["text", "json"], Field(description="Form of log lines on standard error: `text` or `json`.")] = "text"
     alert_urls: Annotated[
         SecretStr,

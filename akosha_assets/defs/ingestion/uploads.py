@@ -37,6 +37,7 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under way take."""
     from akosha_assets.lake.ingestion import backlog, claims, events
     from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.watch import bootstrap
 
     settings, now = LakeSettings(), datetime.now(UTC)
     ledger = Ledger.open(settings)
@@ -44,6 +45,7 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         swept = events.discover(settings, ledger, now=now)
         measured = backlog.measure(ledger, now=datetime.now(UTC))
         is_due = claims.anything_due(ledger, now=datetime.now(UTC))
+        is_asked_for = bootstrap.steps_back(ledger)
     finally:
         ledger.close()
     seen: list[dg.AssetMaterialization] = []
@@ -53,6 +55,8 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     state = (
         f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, {swept.listed} objects listed"
     )
+    if is_asked_for:
+        return dg.SensorResult(skip_reason=f"the orchestrator asks for runs: {state}", asset_events=seen)
     why_not = reason_to_wait(
         context.instance,
         now=now,

@@ -12,7 +12,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.backlog import Backlog
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import uploads
-from akosha_assets.lake.watch import alerts, orchestration
+from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import Orchestration
 
@@ -82,7 +82,8 @@ DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
 def look(ledger: Ledger, *, now: datetime) -> list[str]:
     """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
     found = of_backlog(ledger, backlog.measure(ledger, now=now))
-    scopes = ["backlog"]
+    scopes = ["backlog", "orchestrator"]
+    found += bootstrap.look(ledger, now=now)
     if url := ledger.settings.dagster_url:
         try:
             found += of_dagster(orchestration.read(url, now=now))

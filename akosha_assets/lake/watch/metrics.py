@@ -22,7 +22,7 @@ from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.lifecycle.aging import due
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import TABLES
-from akosha_assets.lake.watch import alerts, orchestration
+from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 
 # A scrape within this time is answered from the last reading.
 READING_SECONDS = 5.0
@@ -76,6 +76,7 @@ METRICS = {
         Declared("akosha_dagster_heartbeat_seconds", "Seconds since a daemon last reported itself.", ("daemon",)),
         Declared("akosha_dagster_sensor_lag_seconds", "Seconds by which a sensor's next tick is overdue.", ("sensor",)),
         Declared("akosha_dagster_freshness", "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never recorded.", ("asset",)),
+        Declared("akosha_bootstrap_mode", "1 while the orchestrator is configured and does not answer."),
         Declared("akosha_alerts_firing", "Alerts that are not resolved, by severity.", ("severity",)),
         Declared("akosha_alerts_undelivered", "Alert messages that could not be delivered yet."),
     )
@@ -124,6 +125,7 @@ class IngestionCollector(Collector):
             measured = backlog.measure(ledger, now=datetime.now(UTC))
             counts = ledger.counts()
             firing, undelivered = alerts.counts(ledger)
+            bootstrapped = bootstrap.since(ledger) is not None
         except OperationalError:
             yield "akosha_ledger_up", (), 0
             return
@@ -150,6 +152,7 @@ class IngestionCollector(Collector):
         for name, count in counts.items():
             yield "akosha_ingestion_counted", (name,), count
 
+        yield "akosha_bootstrap_mode", (), bootstrapped
         for severity, count in firing.items():
             yield "akosha_alerts_firing", (severity,), count
         yield "akosha_alerts_undelivered", (), undelivered
