@@ -6,7 +6,7 @@ What trouble is, and who sends what when several processes look, is in `lake/wat
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
@@ -20,6 +20,8 @@ from akosha_assets.lake.watch import conditions
 logger = logging.getLogger(__name__)
 
 TRACED_AT_ONCE = 1000
+# Services that are started together with this one may need as long until they answer.
+DAGSTER_STARTS = timedelta(seconds=180)
 
 
 class Watcher:
@@ -28,6 +30,7 @@ class Watcher:
     def __init__(self, ledger: Callable[[], Ledger], replica: Replica, seconds: float):
         self.ledger, self.replica, self.seconds = ledger, replica, seconds
         self._traced_until = datetime.now(UTC)
+        self._dagster_due_at = datetime.now(UTC) + DAGSTER_STARTS
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -46,7 +49,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._stopping.wait(self.seconds):
             try:
-                conditions.look_and_tell(self.ledger())
+                conditions.look_and_tell(self.ledger(), dagster_due_at=self._dagster_due_at)
                 if telemetry.is_tracing():
                     self._trace_searchable()
             except OperationalError as error:

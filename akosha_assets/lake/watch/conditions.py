@@ -79,8 +79,11 @@ def of_dagster(state: Orchestration) -> list[Condition]:
 DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
 
 
-def look(ledger: Ledger, *, now: datetime) -> list[str]:
-    """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
+def look(ledger: Ledger, *, now: datetime, dagster_due_at: datetime | None = None) -> list[str]:
+    """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed.
+
+    A Dagster that does not answer before `dagster_due_at` is still starting, which is no trouble.
+    """
     found = of_backlog(ledger, backlog.measure(ledger, now=now))
     scopes = ["backlog", "orchestrator"]
     found += bootstrap.look(ledger, now=now)
@@ -89,11 +92,12 @@ def look(ledger: Ledger, *, now: datetime) -> list[str]:
             found += of_dagster(orchestration.read(url, now=now))
             scopes += DAGSTER_SCOPES
         except OrchestratorUnavailable as error:
-            found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", str(error), "orchestrator-unreachable"))
+            if dagster_due_at is None or now >= dagster_due_at:
+                found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", str(error), "orchestrator-unreachable"))
     return alerts.observe(ledger, found, scopes=scopes, now=now)
 
 
-def look_and_tell(ledger: Ledger) -> alerts.Delivery:
+def look_and_tell(ledger: Ledger, *, dagster_due_at: datetime | None = None) -> alerts.Delivery:
     """One round: look at everything, then deliver what is due."""
-    look(ledger, now=datetime.now(UTC))
+    look(ledger, now=datetime.now(UTC), dagster_due_at=dagster_due_at)
     return alerts.deliver(ledger, now=datetime.now(UTC))

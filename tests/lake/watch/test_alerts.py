@@ -140,6 +140,7 @@ def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
 
 def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) -> None:
     there = Ledger(ledger.engine, ledger.settings.model_copy(update={"dagster_url": "http://127.0.0.1:9"}))
+    assert conditions.look(there, now=NOW, dagster_due_at=NOW + MINUTE) == []
     assert conditions.look(there, now=NOW) == ["dagster/webserver"]
 
 
