@@ -15,4 +15,4 @@ router = APIRouter(prefix="/api/v1", tags=["memories"])
 async def explain_memory(system_id: str, kind: str, id: str, serving: ServingDep) -> Explanation:
     """Tier and reason, the next move, the policy, the files that hold it, and the upload and runs it came by."""
     policy, today = TierPolicy.of(serving.lake.settings), datetime.now(UTC).date()
-    return await serving.pool.run(lambda: explain(serving.lake, system_id, kind, id, policy=policy, today=today))
+    return await serving.pool.run(lambda: explain(serving.lake, serving.ledger(), system_id, kind, id, policy=policy, today=today))

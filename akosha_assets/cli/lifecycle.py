@@ -72,13 +72,18 @@ def explain(memory: Annotated[str, typer.Argument(metavar="SYSTEM/KIND/ID", help
     if len(parts) != 3 or not all(parts):
         raise fail(f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada/conversation/0b7c", Exit.USAGE)
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger import Ledger
     from akosha_assets.lake.lifecycle.explain import explain
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.settings import LakeSettings
 
     lake = Lake(LakeSettings())
     with lake_errors():
-        found = explain(lake, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
+        ledger = Ledger.open(lake.settings)
+        try:
+            found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
+        finally:
+            ledger.close()
     answer = asdict(found) | {"policy": json.loads(found.policy) if found.policy else None}
     if as_json:
         emit(answer)

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import pyarrow as pa
+import sqlalchemy as sa
 
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import uploads
 from akosha_assets.lake.lifecycle.placement import TIERS, address, locate
 from akosha_assets.lake.lifecycle.policy import HOT, TierPolicy
 
@@ -43,11 +46,12 @@ class Explanation:
     snapshot_at: datetime
     arrived_at: datetime
     batch_id: int
+    ingest_run: str | None
     also_in: list[str]
 
 
-def explain(lake: Lake, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date) -> Explanation:
-    """The place of the memory (`system_id`, `kind`, `id`).
+def explain(lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date) -> Explanation:
+    """The place of the memory (`system_id`, `kind`, `id`). `ingest_run` is None where the ledger no longer knows the upload.
 
     Raises:
         NotFound: no tier holds it.
@@ -72,7 +76,7 @@ def explain(lake: Lake, system_id: str, kind: str, id: str, *, policy: TierPolic
         occurred_at=row["occurred_at"],
         occurred_from=row["occurred_from"],
         moves_on=policy.moves_on(day, found.tier),
-        next_tier={"hot": "warm", "warm": "cold"}.get(found.tier, "none"),
+        next_tier=wanted if wanted != found.tier else {"hot": "warm", "warm": "cold"}.get(found.tier, "none"),
         policy_version=row.get("policy_version") or policy.version,
         policy=move["policy"] if move else (policy.json if found.tier == HOT else None),
         moved_at=row.get("moved_at"),
@@ -90,6 +94,7 @@ def explain(lake: Lake, system_id: str, kind: str, id: str, *, policy: TierPolic
         snapshot_at=row["snapshot_at"],
         arrived_at=row["arrived_at"],
         batch_id=row["batch_id"],
+        ingest_run=_ingest_run(ledger, system_id, row["upload_id"]),
         also_in=_hidden_forms(lake, found.tier, day, system_id, kind, id),
     )
 
@@ -107,6 +112,12 @@ def _move(lake: Lake, day: date, tier: str) -> dict | None:
     columns = ["policy", "policy_version", "recall_at_10", "moved_at"]
     moves = lake.select(address("moves"), columns, days.predicate(day, f"tier = '{tier}'")).to_pylist()
     return max(moves, key=lambda move: move["moved_at"]) if moves else None
+
+
+def _ingest_run(ledger: Ledger, system_id: str, upload_id: str) -> str | None:
+    query = sa.select(uploads.c.run_id).where(uploads.c.system_id == system_id, uploads.c.upload_id == upload_id)
+    with ledger.read() as connection:
+        return connection.scalars(query.order_by(uploads.c.id.desc())).first()
 
 
 def _files(lake: Lake, tier: str, day: date, system_id: str) -> list[str]:

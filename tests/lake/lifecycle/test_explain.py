@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.errors import NotFound
+from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.explain import explain
 from akosha_assets.lake.lifecycle.policy import TierPolicy
@@ -13,8 +14,12 @@ from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 WHO = ("system-1", "conversation", "id-000001")
 
 
-def told(lake, **more):
-    return explain(lake, *WHO, policy=TierPolicy.of(lake.settings), today=TODAY, **more)
+def told(lake):
+    ledger = Ledger.open(lake.settings)
+    try:
+        return explain(lake, ledger, *WHO, policy=TierPolicy.of(lake.settings), today=TODAY)
+    finally:
+        ledger.close()
 
 
 def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(lake):
