@@ -75,40 +75,36 @@ class KeywordSearcher:
             if field and field.lower() not in FIELDS:
                 word, phrase, field = f"{field}:{word or phrase}", "", ""
             name = FIELDS.get(field.lower(), "text")
-            clause = self._clause(name, phrase or word, is_phrase=bool(phrase))
-            if clause is not None:
-                clauses.append(({"+": Occur.Must, "-": Occur.MustNot}.get(sign, Occur.Should), clause))
+            found = self._clauses(name, phrase or word, is_phrase=bool(phrase))
+            if sign and found:
+                whole = found[0][1] if len(found) == 1 else Query.boolean_query(found)
+                found = [(Occur.Must if sign == "+" else Occur.MustNot, whole)]
+            clauses += found
         wanted = [clause for clause in clauses if clause[0] is not Occur.MustNot]
         if not clauses:
             return None
         return Query.boolean_query(clauses if wanted else [(Occur.Must, Query.all_query()), *clauses])
 
-    def _clause(self, name: str, text: str, *, is_phrase: bool) -> Query | None:
+    def _clauses(self, name: str, text: str, *, is_phrase: bool) -> list[tuple[Occur, Query]]:
         if name != "text":
-            return Query.term_query(self.schema, name, text)
+            return [(Occur.Should, Query.term_query(self.schema, name, text))]
         is_prefix = text.endswith("*") and not is_phrase
         words = ANALYZERS["words"].analyze(text)
         if not words:
-            return None
+            return []
         if is_prefix:
             if len(words) > 1:
-                return Query.phrase_prefix_query(self.schema, "text", list(words))
-            return Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*")
+                return [(Occur.Should, Query.phrase_prefix_query(self.schema, "text", list(words)))]
+            return [(Occur.Should, Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*"))]
         if len(words) > 1 and is_phrase:
-            return Query.phrase_query(self.schema, "text", list(words))
-        terms = [(Occur.Should, self._term(word)) for word in words]
-        terms += [
-            (Occur.Should, Query.boost_query(self._term(word), 0.5)) for word in ANALYZERS["camel"].analyze(text) if word not in words
-        ]
+            return [(Occur.Should, Query.phrase_query(self.schema, "text", list(words)))]
+        # Plain terms, all in one query: only then does tantivy skip what cannot reach the best.
+        terms = [(Occur.Should, Query.term_query(self.schema, "text", word)) for word in words]
+        terms += [(Occur.Should, Query.term_query(self.schema, "camel", word)) for word in {*words, *ANALYZERS["camel"].analyze(text)}]
         if len(words) > 1:
             # The words of an identifier or a path count for more where they stand together.
             terms.append((Occur.Should, Query.phrase_query(self.schema, "text", list(words))))
-        return Query.boolean_query(terms) if len(terms) > 1 else terms[0][1]
-
-    def _term(self, word: str) -> Query:
-        return Query.disjunction_max_query(
-            [Query.term_query(self.schema, "text", word), Query.boost_query(Query.term_query(self.schema, "camel", word), 0.5)], 0.1
-        )
+        return terms
 
     def _conditions(self, filters: Filters) -> list[Query]:
         conditions = [
