@@ -12,7 +12,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from akosha_api import errors
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
-from akosha_api.routes import alerts, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
+from akosha_api.routes import alerts, bulk, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
 from akosha_api.watcher import Watcher
@@ -40,7 +40,8 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         lake = Lake(lake_settings)
         replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
-        app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, datetime.now(UTC))
+        sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
+        app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, replica, settings.alert_seconds)
@@ -62,9 +63,10 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
+    app.middleware("http")(_bounded(settings.body_max_bytes))
     app.middleware("http")(_request_id)
     app.middleware("http")(_counted)
-    for module in (search, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
+    for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
     return app
 
@@ -76,6 +78,18 @@ def searcher(settings: LakeSettings) -> Searcher:
     except EmbeddingUnavailable as error:
         logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
         return Searcher(None, str(error), dimensions=settings.embedding_dimensions)
+
+
+def _bounded(most: int) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
+    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        said = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers:
+            return errors.problem(request, 411, "length-required", "expected a Content-Length; found a body of unknown length")
+        if not said.isdecimal() or int(said) > most:
+            return errors.problem(request, 413, "body-too-large", f"the body has {said} bytes; expected at most {most}")
+        return await call_next(request)
+
+    return bounded
 
 
 async def _counted(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from akosha_assets.lake.serving.parts import CODED
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.search import Answer
 
@@ -30,7 +31,30 @@ class Weights(BaseModel):
     keyword: float = 1.0
 
 
-class SearchRequest(BaseModel):
+class FilterFields(BaseModel):
+    """Conditions that all hold for a memory before it is ranked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system_id: OneOrMore | None = None
+    project: OneOrMore | None = None
+    kind: OneOrMore | None = None
+    namespace: OneOrMore | None = None
+    category: OneOrMore | None = None
+    source_type: OneOrMore | None = None
+    tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
+    importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
+    since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
+    until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
+
+    def filters(self) -> Filters:
+        """The conditions in the lake's words."""
+        given = {name: getattr(self, name) for name in CODED}
+        equals = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in given.items() if value is not None}
+        return Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min)
+
+
+class SearchRequest(FilterFields):
     """One question: just one of `query`, `vector` and `like`."""
 
     model_config = ConfigDict(
@@ -51,16 +75,6 @@ class SearchRequest(BaseModel):
     space: Annotated[str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")] = None
     limit: Annotated[int, Field(ge=1, le=100, description="Results of one page.")] = 10
     cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
-    system_id: OneOrMore | None = None
-    project: OneOrMore | None = None
-    kind: OneOrMore | None = None
-    namespace: OneOrMore | None = None
-    category: OneOrMore | None = None
-    source_type: OneOrMore | None = None
-    tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
-    importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
-    since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
     weights: Weights = Weights()
     collapse: Annotated[bool, Field(description="Fold near-duplicates into the best of them.")] = True
     facets: Annotated[
@@ -70,8 +84,6 @@ class SearchRequest(BaseModel):
 
     def question(self) -> Question:
         """The question in the lake's words."""
-        given = {name: getattr(self, name) for name in ("system_id", "project", "kind", "namespace", "category", "source_type")}
-        equals = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in given.items() if value is not None}
         return Question(
             text=self.query,
             vector=None if self.vector is None else tuple(self.vector),
@@ -80,7 +92,7 @@ class SearchRequest(BaseModel):
             space=self.space,
             limit=self.limit,
             cursor=self.cursor,
-            filters=Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min),
+            filters=self.filters(),
             weights=(self.weights.semantic, self.weights.keyword),
             collapse=self.collapse,
             facets=tuple(self.facets),

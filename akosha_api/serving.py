@@ -64,6 +64,7 @@ class Serving:
     replica: Replica
     searcher: Searcher
     pool: Pool
+    sql_pool: Pool
     started_at: datetime
     _opening: threading.Lock = field(default_factory=threading.Lock)
 
@@ -79,6 +80,7 @@ class Serving:
     def close(self) -> None:
         """Nothing of this is open any more."""
         self.pool.close()
+        self.sql_pool.close()
         self.replica.stop()
         if "_ledger" in self.__dict__:
             self._ledger.close()

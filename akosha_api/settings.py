@@ -21,6 +21,12 @@ class ApiSettings(BaseSettings):
     search_threads: Annotated[int, Field(ge=1, le=64, description="Searches that run at the same time.")] = 2
     search_queue: Annotated[int, Field(ge=1, description="Searches that may wait for a thread; one more is answered 503.")] = 64
     search_seconds: Annotated[float, Field(gt=0, description="Seconds a caller waits for an answer before it is 504.")] = 10.0
+    sql_seconds: Annotated[int, Field(ge=1, le=600, description="Seconds of processor time one SQL query may take.")] = 10
+    sql_memory_bytes: Annotated[
+        int, Field(ge=128 * 1024**2, description="Memory one SQL query may take; half of it is DuckDB's own limit.")
+    ] = 1024**3
+    sql_max_rows: Annotated[int, Field(ge=1, description="Rows one SQL query returns at most.")] = 10_000
+    sql_processes: Annotated[int, Field(ge=1, description="SQL queries that run at the same time.")] = 1
     body_max_bytes: Annotated[int, Field(ge=1024, description="Bytes of one request body at most.")] = 1024 * 1024
     stale_seconds: Annotated[float, Field(gt=0, description="Seconds without a look at the tables after which health is degraded.")] = 30.0
     drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5

@@ -1,10 +1,13 @@
 """The service over a real table: answers, and every error in one shape."""
 
+import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from akosha_assets.lake.catalog import Lake
@@ -81,6 +84,28 @@ def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Cl
 def test_large_answers_are_compressed(client: httpx.Client) -> None:
     answer = client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
+
+
+def test_a_filtered_set_is_exported_as_lines_and_as_parquet(client: httpx.Client) -> None:
+    lines = client.post("/api/v1/export", json={"system_id": "laptop-ada"}).text.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {(row["id"], row["text"], row["tier"]) for row in rows} == {("2", ROWS[1]["text"], "hot"), ("3", ROWS[2]["text"], "hot")}
+    table = pq.read_table(io.BytesIO(client.post("/api/v1/export", json={"format": "parquet"}).content))
+    assert {"r/1", "2", "3"} <= set(table["id"].to_pylist())
+    assert table.schema.field("occurred_at").type.tz == "UTC"
+    assert_problem(client.post("/api/v1/export", json={"format": "csv"}), 422, "'jsonl' or 'parquet'")
+
+
+def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
+    query = "SELECT kind, count(*) AS n FROM memories WHERE id IN ('r/1', '2', '3') GROUP BY kind ORDER BY kind"
+    answer = client.post("/api/v1/sql", json={"query": query}).json()
+    assert answer["rows"] == [{"kind": "conversation", "n": 2}, {"kind": "reflection", "n": 1}]
+    assert answer["columns"][0] == {"name": "kind", "type": "string"}
+    assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "Permission")
+
+
+def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:
+    assert_problem(client.post("/api/v1/search", json={"query": "a" * 2_000_000}), 413, "expected at most")
 
 
 def test_systems_are_listed_in_pages(client: httpx.Client) -> None:

@@ -85,6 +85,12 @@ class LocalFiles:
     address: str
     cache: Path
 
+    @property
+    def folder(self) -> Path:
+        """The folder on this machine that all of the table's files lie under."""
+        uri = self.lake.uri(self.address)
+        return Path(uri) if "://" not in uri else self.cache / self.address
+
     def path(self, file: str) -> Path:
         """Where the bytes of `file` lie on this machine.
 
@@ -93,8 +99,8 @@ class LocalFiles:
         """
         uri = self.lake.uri(self.address)
         if "://" not in uri:
-            return Path(uri) / unquote(file)
-        local = self.cache / self.address / file
+            return self.folder / unquote(file)
+        local = self.folder / file
         if not local.exists():
             local.parent.mkdir(parents=True, exist_ok=True)
             part = local.with_name(f".{local.name}.{os.getpid()}.part")
@@ -108,7 +114,7 @@ class LocalFiles:
     def discard(self, file: str) -> None:
         """A fetched copy of `file` is gone; the table's own file is never touched."""
         if "://" in self.lake.uri(self.address):
-            (self.cache / self.address / file).unlink(missing_ok=True)
+            (self.folder / file).unlink(missing_ok=True)
 
 
 def _described(actions: pa.Table) -> dict[str, DataFile]:

@@ -1,0 +1,33 @@
+"""Bodies of export and SQL."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from akosha_api.models import FilterFields
+
+
+class ExportRequest(FilterFields):
+    """Which memories, and in which form."""
+
+    format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
+
+
+class SqlRequest(BaseModel):
+    """One SELECT."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"query": "SELECT project, count(*) AS memories FROM memories GROUP BY project"}]}
+    )
+
+    query: Annotated[str, Field(min_length=1, max_length=20_000)]
+    max_rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+
+
+class SqlResponse(BaseModel):
+    """Rows in their order, and the table version of each tier that they show."""
+
+    columns: list[dict[str, str]]
+    rows: list[dict[str, Any]]
+    is_truncated: Annotated[bool, Field(description="There were more rows than `max_rows`.")]
+    versions: dict[str, int | None]

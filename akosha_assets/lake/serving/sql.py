@@ -1,0 +1,95 @@
+"""Read-only SQL over the tier tables, for callers who are not trusted: one confined process a query.
+
+The process sees the data files of one version of each tier and nothing else; it ends by itself or is ended. What it
+gives up is in `sql_process.py`.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import akosha_assets
+from akosha_assets.lake import tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.serving.files import LocalFiles
+
+logger = logging.getLogger(__name__)
+
+TIERS = ("hot", "warm", "cold")
+
+
+@dataclass(frozen=True)
+class SqlLimits:
+    """What one query may cost."""
+
+    seconds: int = 10
+    memory_bytes: int = 1 << 30
+    max_rows: int = 10_000
+    max_bytes: int = 16 << 20
+
+
+@dataclass(frozen=True)
+class SqlAnswer:
+    """The rows, at most as many as the limit, and the version of each tier they show."""
+
+    table: pa.Table
+    is_truncated: bool
+    versions: dict[str, int | None]
+
+
+def run(lake: Lake, sql: str, limits: SqlLimits) -> SqlAnswer:
+    """The answer of one SELECT over the views `hot`, `warm`, `cold` and `memories`.
+
+    Raises:
+        InvalidRequest: it is no single SELECT, DuckDB refuses it, or it costs more than the limits.
+        StoreUnavailable: a table could not be read.
+    """
+    files: dict[str, list[str]] = {}
+    folders: list[str] = []
+    versions: dict[str, int | None] = {}
+    # Hot first: a row that moves is in the colder tier before it leaves the hotter one.
+    for tier in TIERS:
+        handle = lake.open(f"lifecycle/{tier}")
+        local = LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files")
+        paths = tables.data_files(handle).column("path").to_pylist() if handle is not None else []
+        files[tier] = [str(local.path(path)) for path in paths]
+        versions[tier] = None if handle is None else handle.version()
+        folders.append(str(local.folder))
+    request = vars(limits) | {"sql": sql, "files": files, "folders": [folder for folder in folders if Path(folder).is_dir()]}
+    said = _asked(request, limits)
+    if said[:1] == b"E":
+        raise InvalidRequest("query", json.loads(said[1:]))
+    if said[:1] != b"A":
+        raise InvalidRequest("query", f"needed more than {limits.memory_bytes} bytes or {limits.seconds} s; select less")
+    table = pa.ipc.open_stream(said[1:]).read_all()
+    return SqlAnswer(table.slice(0, limits.max_rows), len(table) > limits.max_rows, versions)
+
+
+def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
+    root = str(Path(akosha_assets.__file__).parents[1])
+    boot = f"import sys; sys.path[:0] = {[root, *(entry for entry in sys.path if entry)]!r}; from {__package__}.sql_process import main; main()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", boot],
+            input=json.dumps(request).encode(),
+            env={"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
+            cwd="/",
+            capture_output=True,
+            # Starting the process and its libraries is not the caller's time.
+            timeout=limits.seconds + 10,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InvalidRequest("query", f"took longer than {limits.seconds} s; select less") from error
+    if done.returncode:
+        logger.info(
+            "a query ended its process", extra={"returncode": done.returncode, "said": done.stderr.decode(errors="replace")[-1000:]}
+        )
+    return done.stdout

@@ -1,0 +1,100 @@
+"""The child that runs one caller's SQL: views first, then it gives up files, network, memory and time, then the query.
+
+Reads one JSON request from stdin, writes an Arrow stream or a JSON error to stdout. Started by `sql.py` alone.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from akosha_assets.lake.ingestion.sandbox import confine, limit_processor, limit_resources
+from akosha_assets.lake.schemas import TABLES
+
+# Bytes that mean nothing in SQL, and what the source's rest columns hold.
+HIDDEN = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
+IDENTITY = "system_id = h.system_id AND {0}.kind = h.kind AND {0}.id = h.id AND {0}.event_day = h.event_day"
+BATCH_ROWS = 2048
+# Address space that allocators and thread stacks reserve and never touch.
+RESERVED_BYTES = 3 << 30
+
+
+def main() -> None:
+    """Answer the request on stdin."""
+    request = json.load(sys.stdin)
+    limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0)
+    limit_processor(request["seconds"])
+    try:
+        connection = _connection(request)
+        confine([Path(folder) for folder in request["folders"]])
+        _answer(connection, request)
+    except duckdb.Error as error:
+        sys.stdout.buffer.write(b"E" + json.dumps(str(error).splitlines()[0]).encode())
+    sys.stdout.buffer.flush()
+    # Confined, the libraries cannot end their threads in order; nothing here needs them to.
+    os._exit(0)
+
+
+def _connection(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "threads": "1",
+            "memory_limit": f"{request['memory_bytes'] // 2 // 1024**2}MiB",
+            "temp_directory": "",
+            "autoload_known_extensions": "false",
+            "autoinstall_known_extensions": "false",
+        }
+    )
+    connection.execute("SET TimeZone = 'UTC'")
+    for tier, paths in request["files"].items():
+        schema = TABLES[f"lifecycle/{tier}"].schema
+        columns = ", ".join(f'"{name}"' for name in schema.names if name not in HIDDEN)
+        if paths:
+            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+            source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
+        else:
+            connection.register(f"no_{tier}", schema.empty_table())
+            source = f"no_{tier}"
+        connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+    connection.execute(
+        "CREATE VIEW memories AS SELECT 'hot' AS tier, * FROM hot "
+        f"UNION ALL BY NAME SELECT 'warm' AS tier, * FROM warm WHERE {_hidden('warm', 'hot')} "
+        f"UNION ALL BY NAME SELECT 'cold' AS tier, * FROM cold WHERE {_hidden('cold', 'hot')} AND {_hidden('cold', 'warm')}"
+    )
+    folders = ", ".join("'" + folder.replace("'", "''") + "/'" for folder in request["folders"])
+    connection.execute(f"SET allowed_directories = [{folders}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def _hidden(tier: str, hotter: str) -> str:
+    return f"NOT EXISTS (SELECT 1 FROM {hotter} AS h WHERE {tier}.{IDENTITY.format(tier)})"
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> None:
+    statements = duckdb.extract_statements(request["sql"])
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        sys.stdout.buffer.write(b"E" + json.dumps("expected one SELECT statement").encode())
+        return
+    limit = request["max_rows"]
+    reader = connection.sql(request["sql"]).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > request["max_bytes"]:
+            sys.stdout.buffer.write(b"E" + json.dumps(f"the result exceeds {request['max_bytes']} bytes; select less").encode())
+            return
+    table = pa.Table.from_batches(batches, reader.schema)
+    sys.stdout.buffer.write(b"A")
+    with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
+        writer.write_table(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""SQL of callers who are not trusted: what it may read, and everything it may not."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.serving.sql import SqlLimits, run
+from akosha_assets.lake.settings import LakeSettings
+from tests.hot_rows import colder, commit, memory
+
+LIMITS = SqlLimits(seconds=5, max_rows=3)
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    commit(made, 1, memory("1", "one"), memory("2", "two", system="laptop-bob"), memory("w", "newer", age=timedelta(days=20)))
+    colder(made, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20)))
+    return made
+
+
+def test_the_tiers_are_views_and_memories_is_all_of_them_once(lake: Lake) -> None:
+    answer = run(lake, "SELECT tier, count(*) AS n FROM memories GROUP BY tier ORDER BY tier", LIMITS)
+    assert answer.table.to_pylist() == [{"tier": "hot", "n": 3}, {"tier": "warm", "n": 1}]
+    assert answer.versions["hot"] == 1
+    assert run(lake, "SELECT id FROM cold", LIMITS).table.num_rows == 0
+
+
+def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
+    answer = run(lake, "SELECT * FROM range(10)", LIMITS)
+    assert (answer.table.num_rows, answer.is_truncated) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DROP VIEW hot", "one SELECT"),
+        ("SELECT 1; SELECT 2", "one SELECT"),
+        ("COPY (SELECT 1) TO '/tmp/akosha-stolen'", "one SELECT"),
+        ("ATTACH '/tmp/akosha.db'", "one SELECT"),
+        ("SET enable_external_access = true", "one SELECT"),
+        ("SELECT * FROM read_text('/etc/passwd')", "Permission"),
+        ("SELECT * FROM read_csv('http://127.0.0.1:1/x')", "."),
+        ("SELECT * FROM glob('/etc/*')", "Permission"),
+        ("SELECT nonsense FROM hot", "nonsense"),
+        ("not sql", "syntax"),
+        ("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", "5 s"),
+        ("SELECT repeat('x', 3000000000)", "."),
+    ],
+)
+def test_what_it_may_not_is_refused(lake: Lake, sql: str, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        run(lake, sql, LIMITS)
+    assert not Path("/tmp/akosha-stolen").exists()
