@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from akosha_assets.cli.api import DEFAULT_URL
-from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, shown, size
+from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, size
 from akosha_assets.cli.search import Url
 
 if TYPE_CHECKING:
@@ -105,17 +105,20 @@ def uploads(
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})
         return
-    columns = ("upload", "state", "seen (UTC)", "rows: new, changed, same")
-    console.print(grid("Uploads", columns, map(_line, rows)))
+    console.print(grid("Uploads", ("upload", "seen UTC", "became (rows new, changed, same)"), map(_line, rows)))
+    # The reason stands in the table; what exactly was found stands below it, once for each.
+    for row in rows:
+        if row["message"] and row["state"] == "quarantined":
+            console.print(f"  [dim]{row['upload_id']}:[/] {row['message']}", highlight=False, soft_wrap=True)
     if page.cursor is not None:
         console.print(f"More follow: --limit {limit * 10}", style="dim")
 
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
-    counts = [shown(row[name]) for name in ("new_rows", "changed_rows", "unchanged_rows")]
-    rows = f"+{counts[0]}  ~{counts[1]}  ={counts[2]}" if row["new_rows"] is not None else None
-    state = f"{row['state']}: {row['reason']}" if row["reason"] else row["state"]
-    return row["upload_id"], state, f"{row['seen_at']:%m-%d %H:%M:%S}", rows
+    became = row["reason"] or row["state"]
+    if row["new_rows"] is not None:
+        became += f" +{row['new_rows']:,} ~{row['changed_rows']:,} ={row['unchanged_rows']:,}"
+    return row["upload_id"], f"{row['seen_at']:%m-%d %H:%M}", became
 
 
 def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
