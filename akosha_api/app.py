@@ -44,7 +44,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
-        watcher = Watcher(app.state.serving.ledger, replica, settings.alert_seconds)
+        watcher = Watcher(app.state.serving.ledger, replica, app.state.watched, settings)
         replica.start()
         watcher.start()
         try:

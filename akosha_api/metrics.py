@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from fastapi import Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -27,6 +27,10 @@ METRICS = {
         Declared("akosha_search_stage_seconds", "Time one ranking of a search took, by stage.", ("stage",)),
         Declared("akosha_search_tier_seconds", "Time of searches that a tier answered, by tier.", ("tier",)),
         Declared("akosha_search_incomplete_total", "Searches that a tier did not answer whole, by tier and state.", ("tier", "state")),
+        Declared(
+            "akosha_search_recall_ratio",
+            "recall@10 of stored vectors asked as questions, as last measured; absent while there are too few.",
+        ),
         Declared("akosha_replica_rows", "Memories that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_rows_without_vector", "Served memories without a vector, by tier.", ("tier",)),
         Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),
@@ -52,6 +56,8 @@ class Watched:
         self.stage_seconds = Histogram(*_named("akosha_search_stage_seconds"), registry=made, buckets=BUCKETS)
         self.tier_seconds = Histogram(*_named("akosha_search_tier_seconds"), registry=made, buckets=BUCKETS)
         self.incomplete = Counter(*_named("akosha_search_incomplete_total"), registry=made)
+        # Registered with its first value: an unmeasured recall is not a recall of 0.
+        self.recall = _Recall(made)
         made.register(_ReplicaCollector(serving))
         made.register(IngestionCollector(serving.lake, serving.ledger))
         ProcessCollector(registry=made)
@@ -97,6 +103,18 @@ def _traced(answer: Answer, request: Request) -> None:
         told = {"akosha.state": stage.state, "akosha.candidates": stage.candidates, "akosha.space": stage.space}
         telemetry.spanned(name, at, until, told, parent=whole)
         at = until
+
+
+class _Recall:
+    def __init__(self, registry: CollectorRegistry):
+        self._registry = registry
+        self._gauge: Gauge | None = None
+
+    def set(self, value: float) -> None:
+        """The recall was measured."""
+        if self._gauge is None:
+            self._gauge = Gauge(*_named("akosha_search_recall_ratio"), registry=self._registry)
+        self._gauge.set(value)
 
 
 class _ReplicaCollector(Collector):

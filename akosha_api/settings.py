@@ -38,3 +38,7 @@ class ApiSettings(BaseSettings):
     alert_seconds: Annotated[
         float, Field(ge=0, le=300, description="Seconds between two looks for trouble to alert people of. 0: never.")
     ] = 10.0
+    recall_seconds: Annotated[
+        float,
+        Field(ge=0, description="Seconds between two measurements of the recall of what is served; each scans every vector. 0: never."),
+    ] = 600.0

@@ -14,10 +14,11 @@ from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import until
 from tests.factories import make_upload
+from tests.hot_rows import commit, memory
 
 # Said by a Dagster that answers and by the alerts; their own tests look for them.
 ELSEWHERE = ("akosha_dagster_", "akosha_alerts_")
-ON_OCCASION = {"akosha_search_incomplete"}
+ON_OCCASION = {"akosha_search_incomplete", "akosha_search_recall_ratio"}
 
 
 def scraped(client: httpx.Client) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -56,3 +57,9 @@ def test_unknown_paths_make_no_new_series(serve: Callable[..., httpx.Client], la
     routes = {labels["route"] for labels, _ in scraped(client)["akosha_http_requests"]}
     assert "unknown" in routes
     assert not any("no/such" in route for route in routes)
+
+
+def test_the_recall_of_what_is_served_is_measured(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    commit(lake, 1, *(memory(str(number), f"memory number {number}") for number in range(30)))
+    client = serve(lake, alert_seconds=0.1)
+    until(lambda: scraped(client).get("akosha_search_recall_ratio") == [({}, 1)])

@@ -20,6 +20,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.lifecycle.aging import due
+from akosha_assets.lake.lifecycle.hot import days_without_vectors
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
@@ -62,6 +63,7 @@ METRICS = {
         Declared("akosha_table_rows", "Rows of a table.", ("table",)),
         Declared("akosha_table_bytes", "Bytes of a table's live files.", ("table",)),
         Declared("akosha_table_files", "Live files of a table.", ("table",)),
+        Declared("akosha_embedding_backlog_rows", "Hot rows without a vector of the configured model."),
         Declared(
             "akosha_lifecycle_due_days",
             "Event days that lie in a hotter tier than their age asks for, by the tier they belong in.",
@@ -164,6 +166,7 @@ class IngestionCollector(Collector):
             today = datetime.now(UTC).date()
             policy = TierPolicy.of(self.lake.settings)
             late = due(self.lake, policy, today)
+            bare = sum(days_without_vectors(self.lake, self.lake.settings.embedding_model).values())
         except (LakeError, OSError):
             yield "akosha_store_up", (), 0
             return
@@ -172,6 +175,7 @@ class IngestionCollector(Collector):
             yield "akosha_table_rows", (one.address,), one.rows
             yield "akosha_table_bytes", (one.address,), one.stored_bytes
             yield "akosha_table_files", (one.address,), one.files
+        yield "akosha_embedding_backlog_rows", (), bare
         for tier in ("warm", "cold"):
             yield "akosha_lifecycle_due_days", (tier,), sum(item.tier == tier for item in late)
         last = {"warm": policy.last_day_of("hot", today), "cold": policy.last_day_of("warm", today)}
