@@ -29,7 +29,8 @@ def shared() -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LakeSettings:
-    return LakeSettings(home=tmp_path / "akosha")
+    # One worker process is enough for a few rows, and starts in half the time of two.
+    return LakeSettings(home=tmp_path / "akosha", workers=1)
 
 
 @pytest.fixture

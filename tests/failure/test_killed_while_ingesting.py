@@ -34,7 +34,7 @@ def on_step(step):
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
-    settings = LakeSettings(home=Path(sys.argv[1]))
+    settings = LakeSettings(home=Path(sys.argv[1]), workers=1)
     arrivals.ingest(Lake(settings), Ledger.open(settings), run_id="killed", on_step=on_step)
 """
 
@@ -77,7 +77,7 @@ def end_leases(ledger: Ledger) -> None:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[object, ...]]]:
-    settings = LakeSettings(home=tmp_path_factory.mktemp("calm"))
+    settings = LakeSettings(home=tmp_path_factory.mktemp("calm"), workers=1)
     for snapshot in (1, 2):
         uploads(settings, snapshot=snapshot)
         arrivals.ingest(Lake(settings), Ledger.open(settings), run_id="calm")
@@ -86,7 +86,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[o
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
-    settings = LakeSettings(home=tmp_path)
+    settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="before")
@@ -102,7 +102,7 @@ def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[obj
 
 
 def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
-    settings = LakeSettings(home=tmp_path)
+    settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="before")
@@ -122,7 +122,7 @@ def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, ex
 
 
 def test_two_runs_side_by_side_store_each_row_once(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
-    settings = LakeSettings(home=tmp_path)
+    settings = LakeSettings(home=tmp_path, workers=1)
     lake = Lake(settings)
     environment = {**os.environ, "AKOSHA_BATCH_UPLOADS": "1"}
     for snapshot in (1, 2):
@@ -138,7 +138,7 @@ def test_two_runs_side_by_side_store_each_row_once(tmp_path: Path, expected: dic
 def test_a_lost_ledger_entry_of_what_is_known_is_read_from_the_tables(
     tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
 ) -> None:
-    settings = LakeSettings(home=tmp_path)
+    settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="first")

@@ -159,7 +159,7 @@ def test_bad_uploads_end_in_quarantine_with_a_reason_and_leave_the_others_alone(
 
 
 def test_a_file_larger_than_allowed_is_refused_while_it_is_fetched(tmp_path: Path) -> None:
-    inbox = Inbox(LakeSettings(home=tmp_path, upload_max_bytes=1000))
+    inbox = Inbox(LakeSettings(home=tmp_path, workers=1, upload_max_bytes=1000))
     upload = inbox.send(memory(1))
     inbox.take_in()
     assert inbox.ledger.receipt(upload).reason == "file_too_large"
