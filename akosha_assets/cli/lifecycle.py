@@ -142,6 +142,38 @@ def simulate(
     console.print(f"{found.rows_to_move:,} rows would move; {found.rows_past_retention:,} are older than retention keeps.", highlight=False)
 
 
+@tiers.command()
+def renew(
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First event day.")],
+    until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day. Unset: today.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make rows of warm and cold anew as far as what was kept allows: summaries by the present method, vectors that are missing.
+
+    Exit status 0: done; 1: no model can be loaded; 3: a store did not answer, or other writers kept touching a day.
+    """
+    from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.embeddings import Embedder
+    from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
+    from akosha_assets.lake.lifecycle.renewal import renew_day, renewable
+    from akosha_assets.lake.settings import LakeSettings
+
+    lake, now = Lake(LakeSettings()), datetime.now(UTC)
+    policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()
+    done: list[dict[str, Any]] = []
+    with lake_errors():
+        embedder = Embedder.load(lake.settings)
+        for tier in (WARM, COLD):
+            for day in renewable(lake, tier, policy, first=since.date(), last=last, is_embedding=True):
+                renewed = renew_day(lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder)
+                done.append(asdict(renewed))
+    if as_json:
+        emit({"renewed": done})
+        return
+    columns = ("event_day", "tier", "rows_resummarised", "rows_embedded")
+    console.print(grid("Renewed", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in done)))
+
+
 @retention.command("apply")
 def apply_retention(
     delete: Annotated[bool, typer.Option("--delete", help="Really delete. Without it the rows are only counted.")] = False,

@@ -5,6 +5,7 @@ cheap. What moving means is in `lake/lifecycle/aging.py`.
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,6 +17,9 @@ from akosha_assets.defs.metadata import day_key
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.renewal import Renewed
+
+logger = logging.getLogger(__name__)
 
 # One run at a time works on whole tables or days: aging and upkeep would only undo each other's work by conflicts.
 POOL = "tables"
@@ -48,7 +52,7 @@ def recall_check(tier: str) -> dg.AssetCheckSpec:
 def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[dg.AssetCheckResult]:
     """The run's days that belong in `tier` lie there; each that moved is materialised, each that the gate stopped is in the check."""
     from akosha_assets.lake.errors import RecallBelowPolicy
-    from akosha_assets.lake.lifecycle.aging import Aged, age, due, resummarise_day
+    from akosha_assets.lake.lifecycle.aging import Aged, age, due
 
     policy, now = TierPolicy.of(lake.settings), datetime.now(UTC)
     wanted = {date.fromisoformat(key) for key in context.partition_keys}
@@ -68,11 +72,9 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
             _materialised(context, tier, outcome.event_day, {name: value for name, value in asdict(outcome).items() if name != "event_day"})
         else:
             stopped.append(outcome)
-    if tier == WARM:
-        for day in sorted(wanted - {item.event_day for item in items}):
-            count = resummarise_day(lake, day, policy=policy, moved_at=now, run=context.run.run_id)
-            if count:
-                _materialised(context, tier, day, {"rows_resummarised": count, "summary_method": policy.summary_method})
+    for renewed in _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id):
+        shown = {"rows_resummarised": renewed.rows_resummarised, "rows_embedded": renewed.rows_embedded}
+        _materialised(context, tier, renewed.event_day, shown | {"summary_method": policy.summary_method})
     recalls = [*[outcome.recall_at_10 for outcome in moved if outcome.recall_at_10 is not None], *[error.recall for error in stopped]]
     if len(wanted) == 1 and not items:
         context.log.info("nothing to move: %s belongs in %s", first, policy.tier_of(first, now.date()))
@@ -90,6 +92,24 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
             **({"lowest_recall": min(recalls)} if recalls else {}),
         },
     )
+
+
+def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str) -> Iterator[Renewed]:
+    """Days of the run whose rows moved earlier get present summaries, and the vectors they lack where a model lies here."""
+    from akosha_assets.lake.embeddings import Embedder
+    from akosha_assets.lake.errors import EmbeddingUnavailable
+    from akosha_assets.lake.lifecycle.renewal import renew_day, renewable
+
+    found = renewable(lake, tier, policy, first=first, last=last, is_embedding=True)
+    embedder: Embedder | None = None
+    if any(bare for _, bare in found.values()):
+        try:
+            embedder = Embedder.load(lake.settings)
+        except EmbeddingUnavailable as error:
+            logger.warning("rows stay without a vector", extra={"tier": tier, "cause": str(error)})
+    for day, (stale, _) in found.items():
+        if stale or embedder is not None:
+            yield renew_day(lake, tier, day, policy=policy, renewed_at=now, run=run, embedder=embedder)
 
 
 def ranges(event_days: list[date]) -> list[tuple[date, date]]:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from akosha_assets.cli.main import app
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
+from tests import tiny_model
 from tests.lake.lifecycle.memories import hot_rows, store
 
 TODAY = datetime.now(UTC).date()
@@ -42,6 +43,15 @@ def test_a_policy_is_tried_on_paper(told):
     found = told("tiers", "simulate", "--hot-days", "3", "--cold-days", "9")
     assert [cost["rows"] for cost in found["then"]] == [0, 0, 20]
     assert "cannot leave warm before" in told("tiers", "simulate", "--hot-days", "200", code=2)
+
+
+def test_rows_that_moved_are_made_anew(told, tmp_path, monkeypatch):
+    told("age", "--once")
+    day = str(TODAY - timedelta(days=10))
+    assert "cannot be loaded" in told("tiers", "renew", "--from", day, code=1)
+    monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL", "akosha/tiny")
+    monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
+    assert told("tiers", "renew", "--from", day) == {"renewed": []}
 
 
 def test_retention_is_a_dry_run_and_holds_can_be_placed_and_released(told):

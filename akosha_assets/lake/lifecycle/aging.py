@@ -157,21 +157,6 @@ def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
         return None
 
 
-def resummarise_day(lake: Lake, event_day: date, *, policy: TierPolicy, moved_at: datetime, run: str) -> int:
-    """Warm rows of `event_day` whose whole text was kept have summaries of the present method; returns how many were made anew."""
-    table = lake.open(address(WARM))
-    if table is None:
-        return 0
-    spec = lake.spec(address(WARM))
-    stale = days.predicate(event_day, f"text IS NOT NULL AND summary_method <> '{policy.summary_method}'")
-    count = sum(batch.num_rows for batch in days.stream(table, spec, ["id"], stale))
-    if count:
-        rows = populations.rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day)))
-        made = (warm.resummarised(batch, warm.Move(policy, moved_at, run)) for batch in rows)
-        days.replace(table, spec, made, days.predicate(event_day), writer=f"age/{event_day}", metadata={"akosha_op": "resummarise"})
-    return count
-
-
 def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Checkpoint) -> Aged:
     started = time.monotonic()
     sources = [source for tier in TIERS[: TIERS.index(target)] if (source := populations.opened(lake, tier, day)) and source.rows]

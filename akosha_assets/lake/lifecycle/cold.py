@@ -15,6 +15,7 @@ from akosha_assets.lake.lifecycle.warm import Move, constants
 from akosha_assets.lake.schemas import COLD, DAILY_METRICS, HOT, WARM
 
 FINGERPRINT_BITS = 4
+SKETCH_COLUMNS = ("sketch", "sketch_scale")
 _LEFT_BEHIND = ("text", "attributes", "_rescued", "vector", "vector_scale")
 _METRICS_BY = ["event_day", "system_id", "kind", "project", "category"]
 

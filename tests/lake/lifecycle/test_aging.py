@@ -11,7 +11,7 @@ import pytest
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, RecallBelowPolicy, TableContended
-from akosha_assets.lake.lifecycle.aging import Aged, age, age_day, due, resummarise_day
+from akosha_assets.lake.lifecycle.aging import Aged, age, age_day, due
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
@@ -122,20 +122,6 @@ def test_rows_without_a_vector_get_one_before_their_text_goes(tmp_path):
     [outcome] = age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test")
     assert outcome.rows_without_vector == 0
     assert locate(lake, "system-1", "conversation", "id-000001").row["space"] == "akosha/tiny"
-
-
-def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path):
-    lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text"))
-    policy = TierPolicy.of(lake.settings)
-    store(lake, hot_rows(days_ago(9), 30))
-    aged(lake, policy, days_ago(9))
-    row = locate(lake, "system-1", "conversation", "id-000001").row
-    assert row["text"].startswith("Build 1 failed.") and row["attributes"] is None
-    later = replace(policy, summary_method="another/2", warm_sentences=1)
-    assert resummarise_day(lake, days_ago(9), policy=later, moved_at=NOW, run="again") == 30
-    row = locate(lake, "system-1", "conversation", "id-000001").row
-    assert (row["summary_method"], row["summary"].count(". "), row["aged_by"]) == ("another/2", 0, "again")
-    assert resummarise_day(lake, days_ago(9), policy=later, moved_at=NOW, run="again") == 0
 
 
 def test_the_recall_gate_stops_a_day_and_says_by_how_much(lake, policy):
