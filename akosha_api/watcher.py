@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import sqlalchemy as sa
@@ -26,8 +26,6 @@ from akosha_assets.lake.watch import conditions
 logger = logging.getLogger(__name__)
 
 TRACED_AT_ONCE = 1000
-# Services that are started together with this one may need as long until they answer.
-DAGSTER_STARTS = timedelta(seconds=180)
 PROBES = 5
 
 
@@ -40,7 +38,6 @@ class Watcher:
         self._probed_at = -math.inf
         self._random = np.random.default_rng()
         self._traced_until = datetime.now(UTC)
-        self._dagster_due_at = datetime.now(UTC) + DAGSTER_STARTS
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -59,7 +56,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._stopping.wait(self.seconds):
             try:
-                conditions.look_and_tell(self.ledger(), dagster_due_at=self._dagster_due_at)
+                conditions.look_and_tell(self.ledger())
                 self._probe_recall()
                 if telemetry.is_tracing():
                     self._trace_searchable()

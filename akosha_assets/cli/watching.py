@@ -111,15 +111,11 @@ def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
 
 def _uploads(ledger: Ledger) -> RenderableType:
     table = Table(box=None, header_style="dim", pad_edge=False, expand=True)
-    for name, justify in (
-        ("upload", "left"),
-        ("state", "left"),
-        ("seen", "left"),
-        ("took", "right"),
-        ("new", "right"),
-        ("changed", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("upload", ratio=1, no_wrap=True)
+    for name in ("state", "seen"):
+        table.add_column(name, no_wrap=True)
+    for name in ("took", "new", "changed"):
+        table.add_column(name, justify="right", no_wrap=True)
     styles = {"ingested": "green", "quarantined": "red", "claimed": "blue"}
     for row in ledger.uploads(limit=20).uploads:
         took = f"{(row.ingested_at - row.seen_at).total_seconds():,.1f} s" if row.ingested_at else "–"

@@ -84,6 +84,9 @@ class LakeSettings(BaseSettings):
     backlog_error_for_seconds: Annotated[int, Field(ge=0, description="Seconds the backlog must stay above it before the check fails.")] = (
         120
     )
+    dagster_silent_seconds: Annotated[
+        int, Field(ge=0, description="Seconds that Dagster may take to answer, at its start as ever, before people are told.")
+    ] = 180
     mahavishnu_url: Annotated[
         str,
         Field(description="Address of the Mahavishnu that orchestrates this lake; unreachable for 10 s means bootstrap mode. Empty: none."),

@@ -79,7 +79,7 @@ class Instance:
     def start(self, **settings: object) -> None:
         """The API serves the home, in this process: it is what the commands talk to, not what they start."""
         lake_settings = self.settings.model_copy(
-            update={name: settings.pop(name) for name in ("dagster_url", "lake_url") if name in settings}
+            update={name: settings.pop(name) for name in ("dagster_url", "dagster_silent_seconds", "lake_url") if name in settings}
         )
         given = {"poll_seconds": 0.2, "alert_seconds": 0.5} | settings
         self.server = uvicorn.Server(uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning"))  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def no_dagster(one: Instance) -> None:
     one.upload(1)
     (one.home / "logs").mkdir()
     (one.home / "logs" / "daemon.log").write_text("killed\n")
-    one.start(dagster_url="http://127.0.0.1:9")
+    one.start(dagster_url="http://127.0.0.1:9", dagster_silent_seconds=0)
     until(lambda: httpx.get(f"{one.url}/api/v1/alerts?state=firing").json()["alerts"], 20)
 
 

@@ -18,6 +18,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.alerts import WARNING, Condition
+from akosha_assets.lake.watch.silence import silent_for
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ PATIENCE = timedelta(seconds=10)
 PROBE_SECONDS = 2.0
 SAMPLE_EVERY = timedelta(seconds=10)
 SENT_AT_ONCE = 500
-SILENT_KEY, MODE_KEY, SAMPLED_KEY = "orchestrator_silent_since", "bootstrap_since", "bootstrap_sampled_at"
+MODE_KEY, SAMPLED_KEY = "bootstrap_since", "bootstrap_sampled_at"
 
 
 def look(ledger: Ledger, *, now: datetime) -> list[Condition]:
@@ -33,25 +34,21 @@ def look(ledger: Ledger, *, now: datetime) -> list[Condition]:
     url = ledger.settings.mahavishnu_url
     if not url:
         return []
-    if _answers(url):
-        if ledger.remembered(SILENT_KEY):
-            ledger.remember(SILENT_KEY, "")
+    answers = _answers(url)
+    silent = silent_for(ledger, "orchestrator", answers=answers, now=now)
+    if answers:
         if ledger.remembered(MODE_KEY):
             ledger.remember(MODE_KEY, "")
             logger.info("the orchestrator answers again; bootstrap mode ends", extra={"orchestrator": url})
         replay(ledger.settings)
         return []
-    said = ledger.remembered(SILENT_KEY)
-    if not said:
-        ledger.remember(SILENT_KEY, said := now.isoformat())
-    silent_since = datetime.fromisoformat(said)
-    if now - silent_since < PATIENCE:
+    if silent < PATIENCE and since(ledger) is None:
         return []
     if not ledger.remembered(MODE_KEY):
         ledger.remember(MODE_KEY, now.isoformat())
         logger.warning("bootstrap mode begins: the orchestrator does not answer", extra={"orchestrator": url})
     _sample(ledger, now)
-    detail = f"{url} has not answered since {silent_since:%H:%M:%S} UTC; Akosha's own schedules run, its metrics are kept until it is back"
+    detail = f"{url} has not answered since {now - silent:%H:%M:%S} UTC; Akosha's own schedules run, its metrics are kept until it is back"
     return [Condition("orchestrator/mahavishnu", WARNING, "Bootstrap mode", detail, "orchestrator-unreachable")]
 
 

@@ -15,6 +15,7 @@ from akosha_assets.lake.ingestion.ledger_schema import uploads
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import Orchestration
+from akosha_assets.lake.watch.silence import silent_for
 
 BURST = timedelta(minutes=10)
 HEARTBEAT_SECONDS = 120
@@ -79,25 +80,26 @@ def of_dagster(state: Orchestration) -> list[Condition]:
 DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
 
 
-def look(ledger: Ledger, *, now: datetime, dagster_due_at: datetime | None = None) -> list[str]:
-    """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed.
-
-    A Dagster that does not answer before `dagster_due_at` is still starting, which is no trouble.
-    """
+def look(ledger: Ledger, *, now: datetime) -> list[str]:
+    """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
     found = of_backlog(ledger, backlog.measure(ledger, now=now))
     scopes = ["backlog", "orchestrator"]
     found += bootstrap.look(ledger, now=now)
     if url := ledger.settings.dagster_url:
+        unanswered = ""
         try:
             found += of_dagster(orchestration.read(url, now=now))
             scopes += DAGSTER_SCOPES
         except OrchestratorUnavailable as error:
-            if dagster_due_at is None or now >= dagster_due_at:
-                found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", str(error), "orchestrator-unreachable"))
+            unanswered = str(error)
+        silent = silent_for(ledger, "dagster", answers=not unanswered, now=now)
+        # Services that are started together answer one after the other.
+        if unanswered and silent >= timedelta(seconds=ledger.settings.dagster_silent_seconds):
+            found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", unanswered, "orchestrator-unreachable"))
     return alerts.observe(ledger, found, scopes=scopes, now=now)
 
 
-def look_and_tell(ledger: Ledger, *, dagster_due_at: datetime | None = None) -> alerts.Delivery:
+def look_and_tell(ledger: Ledger) -> alerts.Delivery:
     """One round: look at everything, then deliver what is due."""
-    look(ledger, now=datetime.now(UTC), dagster_due_at=dagster_due_at)
+    look(ledger, now=datetime.now(UTC))
     return alerts.deliver(ledger, now=datetime.now(UTC))

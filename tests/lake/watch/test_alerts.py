@@ -17,6 +17,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
+from akosha_assets.lake.watch.silence import silent_for
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -140,8 +141,16 @@ def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
 
 def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) -> None:
     there = Ledger(ledger.engine, ledger.settings.model_copy(update={"dagster_url": "http://127.0.0.1:9"}))
-    assert conditions.look(there, now=NOW, dagster_due_at=NOW + MINUTE) == []
-    assert conditions.look(there, now=NOW) == ["dagster/webserver"]
+    for seconds in range(0, 180, 30):
+        assert conditions.look(there, now=NOW + timedelta(seconds=seconds)) == [], "it may be starting"
+    assert conditions.look(there, now=NOW + 3 * MINUTE) == ["dagster/webserver"]
+
+
+def test_a_silence_that_nobody_watched_says_nothing(ledger: Ledger) -> None:
+    assert silent_for(ledger, "x", answers=False, now=NOW) == timedelta()
+    assert silent_for(ledger, "x", answers=False, now=NOW + MINUTE) == MINUTE
+    assert silent_for(ledger, "x", answers=False, now=NOW + 60 * MINUTE) == timedelta()
+    assert silent_for(ledger, "x", answers=True, now=NOW + 61 * MINUTE) == timedelta()
 
 
 def test_dagster_tells_of_runs_checks_freshness_and_daemons() -> None:
