@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # One run at a time works on whole tables or days: aging and upkeep would only undo each other's work by conflicts.
 POOL = "tables"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+DUE = "akosha/due"
 CHECK = "recall_at_10"
 # A day that the gate stopped, or whose run died, is asked for again after this long.
 ASK_AGAIN_SECONDS = 3600
@@ -72,7 +73,9 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
             _materialised(context, tier, outcome.event_day, {name: value for name, value in asdict(outcome).items() if name != "event_day"})
         else:
             stopped.append(outcome)
-    for renewed in _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id):
+    # What the sensor asks for is urgent; embedding what moved long ago is not, and takes long.
+    asked_for = DUE not in context.run.tags
+    for renewed in _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id) if asked_for else ():
         shown = {"rows_resummarised": renewed.rows_resummarised, "rows_embedded": renewed.rows_embedded}
         _materialised(context, tier, renewed.event_day, shown | {"summary_method": policy.summary_method})
     recalls = [*[outcome.recall_at_10 for outcome in moved if outcome.recall_at_10 is not None], *[error.recall for error in stopped]]
@@ -150,5 +153,5 @@ def requests(context: dg.SensorEvaluationContext, lake: Lake, job_names: dict[st
             continue
         asked[tier] = {"state": state, "at": time.time()}
         for start, end in ranges([item.event_day for item in items]):
-            yield dg.RunRequest(job_name=job_names[tier], tags={RANGE_START: day_key(start), RANGE_END: day_key(end)})
+            yield dg.RunRequest(job_name=job_names[tier], tags={RANGE_START: day_key(start), RANGE_END: day_key(end), DUE: tier})
     context.update_cursor(json.dumps(asked))
