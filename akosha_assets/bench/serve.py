@@ -113,7 +113,7 @@ def _answers(port: int, vector: np.ndarray) -> bool:
     answer = httpx.post(
         f"http://127.0.0.1:{port}/api/v1/search", content=_question(vector=vector.tolist()), headers=JSON, timeout=60
     ).json()
-    return bool(answer["results"]) and answer["tiers"]["hot"]["state"] == "answered"
+    return bool(answer.get("results")) and answer["tiers"]["hot"]["state"] == "answered"
 
 
 JSON = {"Content-Type": "application/json"}

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -219,11 +218,6 @@ def refresh(table: DeltaTable) -> None:
 def data_files(table: DeltaTable) -> pa.Table:
     """The files of the handle's version: `path` below the table, `num_records`, and `partition.<column>` of each."""
     return pa.table(table.get_add_actions(flatten=True))
-
-
-def committed_at(table: DeltaTable) -> datetime:
-    """When the handle's version was committed, by the writer's clock."""
-    return datetime.fromtimestamp(table.history(1)[0]["timestamp"] / 1000, UTC)
 
 
 def quoted(values: list[str]) -> str:

@@ -6,6 +6,7 @@ Data files never change under a path, so a copy of a remote one is good for as l
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # A handle that follows a log keeps every action it saw; a fresh one is small again.
 REOPEN_VERSIONS = 500
+REOPEN_SECONDS = 300
 FILE_MAX_BYTES = 1 << 40
 
 
@@ -33,6 +35,7 @@ class DataFile:
     path: str
     day: date
     rows: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Listing:
     """The files of one version of a table, by path."""
 
     version: int
-    committed_at: datetime
+    committed_at: datetime | None
     files: dict[str, DataFile]
 
 
@@ -51,7 +54,10 @@ class Follower:
         self.lake, self.address = lake, address
         self._table: DeltaTable | None = None
         self._opened_version = 0
+        self._opened_at = 0.0
         self._version = -1
+        self._is_remote = "://" in lake.uri(address)
+        self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
 
     def poll(self) -> Listing | None:
         """The newest version, or None where it was told before or nothing was written to the table yet.
@@ -59,8 +65,12 @@ class Follower:
         Raises:
             StoreUnavailable: the table's log could not be read.
         """
-        if self._table is None or self._version - self._opened_version > REOPEN_VERSIONS:
+        if self._table is not None and not self._moved():
+            return None
+        if self._table is None or self._is_remote or self._version - self._opened_version > REOPEN_VERSIONS:
+            # A handle that looks for new versions in a bucket holds the interpreter lock while it waits; opening one does not.
             self._table = self.lake.open(self.address)
+            self._opened_at = time.monotonic()
             if self._table is None:
                 return None
             self._opened_version = self._table.version()
@@ -68,9 +78,20 @@ class Follower:
             tables.refresh(self._table)
         if self._table.version() == self._version:
             return None
-        listing = Listing(self._table.version(), tables.committed_at(self._table), _described(tables.data_files(self._table)))
+        entry = self._store.head(f"_delta_log/{self._table.version():020d}.json")
+        listing = Listing(self._table.version(), None if entry is None else entry.modified_at, _described(tables.data_files(self._table)))
         self._version = listing.version
         return listing
+
+    def _moved(self) -> bool:
+        """Whether the log has a version after the one told; said to be so now and then, lest a cleaned log hides it."""
+        if self._version < 0 or time.monotonic() - self._opened_at > REOPEN_SECONDS:
+            self._opened_at = time.monotonic()
+            return True
+        entry = f"_delta_log/{self._version + 1:020d}.json"
+        if self._is_remote:
+            return self._store.head(entry) is not None
+        return (Path(self.lake.uri(self.address)) / entry).exists()
 
     def forget(self) -> None:
         """The next poll tells of the newest version again: for a reader that could not use what it was told."""
@@ -91,8 +112,8 @@ class LocalFiles:
         uri = self.lake.uri(self.address)
         return Path(uri) if "://" not in uri else self.cache / self.address
 
-    def path(self, file: str) -> Path:
-        """Where the bytes of `file` lie on this machine.
+    def path(self, file: str, size_bytes: int) -> Path:
+        """Where the bytes of `file`, of which the log says there are `size_bytes`, lie on this machine.
 
         Raises:
             StoreUnavailable: it is remote and could not be fetched.
@@ -101,7 +122,7 @@ class LocalFiles:
         if "://" not in uri:
             return self.folder / unquote(file)
         local = self.folder / file
-        if not local.exists():
+        if not local.exists() or local.stat().st_size != size_bytes:
             local.parent.mkdir(parents=True, exist_ok=True)
             part = local.with_name(f".{local.name}.{os.getpid()}.part")
             try:
@@ -121,4 +142,5 @@ def _described(actions: pa.Table) -> dict[str, DataFile]:
     days = actions.column("partition.event_day").to_pylist()
     paths = actions.column("path").to_pylist()
     rows = actions.column("num_records").to_pylist()
-    return {path: DataFile(path, day, count) for path, day, count in zip(paths, days, rows, strict=True)}
+    sizes = actions.column("size_bytes").to_pylist()
+    return {path: DataFile(path, day, count, size) for path, day, count, size in zip(paths, days, rows, sizes, strict=True)}

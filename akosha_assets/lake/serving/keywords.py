@@ -133,13 +133,9 @@ class KeywordIndex:
         self._writer = self.index.writer(HEAP_BYTES, 1)
         self.searcher = KeywordSearcher(self.index, self.index.searcher(), self.schema)
 
-    def add(self, part: Part, terms: dict[str, Terms], loads: list[tuple[int, int]]) -> None:
-        """The rows of `part` with the numbers of `loads` (start, stop) are in the index after the next commit."""
-        for start, stop in loads:
-            first, last = np.searchsorted(part.numbers, [start, stop]).tolist()
-            self._add(part, terms, start, first, last)
-
-    def _add(self, part: Part, terms: dict[str, Terms], load: int, first: int, last: int) -> None:
+    def add(self, part: Part, terms: dict[str, Terms], load: int, stop: int) -> None:
+        """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the next commit."""
+        first, last = np.searchsorted(part.numbers, [load, stop]).tolist()
         names = {name: terms[name].names for name in CODED}
         for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=10_000):
             of_batch = slice(first, first + len(batch))

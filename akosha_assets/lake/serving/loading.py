@@ -73,7 +73,7 @@ class Loader:
             StoreUnavailable: a file is gone or does not hold the rows that the log speaks of.
         """
         uri = self.files.lake.uri(self.files.address)
-        paths = [str(self.files.path(file.path)) for file in files]
+        paths = [str(self.files.path(file.path, file.size_bytes)) for file in files]
         try:
             relation = self._connection.sql(self._query, params={"paths": paths})
             pieces = [self._piece(day, pa.Table.from_batches([batch])) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]

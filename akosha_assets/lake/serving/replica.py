@@ -4,7 +4,6 @@ Any number of processes have one each; none shares a file with another. What it 
 process goes on with. How one table is held is in `tail.py`, how a question is answered in `search.py`.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -15,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +37,10 @@ TIERS = ("hot", "warm", "cold")
 LARGE_LOAD_ROWS = 50_000
 
 
+class _Stopping(Exception):
+    """The process ends; what was begun is left for the next one."""
+
+
 class Replica:
     """Follows the tier tables. `refresh` does one step; `start` does one every `poll_seconds` in a thread until `stop`."""
 
@@ -52,7 +54,7 @@ class Replica:
     ):
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
-        self.folder, self._lock = _own_folder(cache / "serving")
+        self.folder, self._lock = store.own_folder(cache / "serving")
         self.terms = {name: Terms() for name in CODED}
         self._tails = {
             tier: Tail(
@@ -140,7 +142,7 @@ class Replica:
         self._looked_at = time.monotonic()
 
     def _settle(self, views: dict[str, TierView]) -> bool:
-        settled = [tail.settle() for tail in self._tails.values()]
+        settled = [tail.settle(self._go_on) for tail in self._tails.values()]
         if any(settled):
             self._publish(views)
         return any(settled)
@@ -159,8 +161,10 @@ class Replica:
                     unknown[load.day][path] = load
             for day in sorted(unknown, reverse=True):
                 loads = unknown[day]
-                for part in tail.parts.get(day, ()):
-                    self._keywords.add(part, self.terms, [(load.start, load.stop) for load in loads.values()])
+                for load in loads.values():
+                    self._go_on()
+                    for part in tail.parts.get(day, ()):
+                        self._keywords.add(part, self.terms, load.start, load.stop)
                 tail.numbered |= loads
                 waiting += sum(load.stop - load.start for load in loads.values())
                 if waiting > LARGE_LOAD_ROWS:
@@ -175,6 +179,8 @@ class Replica:
         while not self._stopping.is_set():
             try:
                 self.refresh()
+            except _Stopping:
+                return
             except LakeError as error:
                 logger.warning("the replica could not follow the tables", extra={"cause": str(error)})
             except Exception as error:  # the edge of the thread: what is served goes on, and says that it is old
@@ -190,6 +196,7 @@ class Replica:
         loads = {path: load for path, load in tail.loads.items() if path in listing.files}
         added = tail.is_new(listing)
         for day in sorted(added, reverse=True):
+            self._go_on()
             part, numbered, self._next_number = tail.load(day, added[day], self._next_number)
             loads |= numbered
             if part is not None:
@@ -269,6 +276,10 @@ class Replica:
                         keywords.remove(tail.numbered.pop(path).start)
         return keywords
 
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise _Stopping
+
     def _first_hot_day(self) -> date:
         return self.today() - timedelta(days=self.lake.settings.hot_days)
 
@@ -282,19 +293,3 @@ class Replica:
 def _holds(part: Part, load: Load) -> bool:
     at = int(np.searchsorted(part.numbers, load.start))
     return at < len(part) and int(part.numbers[at]) < load.stop
-
-
-def _own_folder(root: Path) -> tuple[Path, int]:
-    """A folder that no other live process uses, and the lock that keeps it ours."""
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(1000):
-        lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        folder = root / str(number)
-        folder.mkdir(exist_ok=True)
-        return folder, lock
-    raise RuntimeError(f"a thousand processes use {root}; expected fewer, or another AKOSHA_HOME")

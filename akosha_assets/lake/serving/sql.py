@@ -58,8 +58,8 @@ def run(lake: Lake, sql: str, limits: SqlLimits) -> SqlAnswer:
     for tier in TIERS:
         handle = lake.open(f"lifecycle/{tier}")
         local = LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files")
-        paths = tables.data_files(handle).column("path").to_pylist() if handle is not None else []
-        files[tier] = [str(local.path(path)) for path in paths]
+        listed = tables.data_files(handle).select(["path", "size_bytes"]).to_pylist() if handle is not None else []
+        files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in listed]
         versions[tier] = None if handle is None else handle.version()
         folders.append(str(local.folder))
     request = vars(limits) | {"sql": sql, "files": files, "folders": [folder for folder in folders if Path(folder).is_dir()]}

@@ -4,11 +4,13 @@ Everything here is a cache of the tables. Each file has its CRC-32 in the state;
 and what it held is read from the tables again.
 """
 
+import fcntl
 import json
 import logging
+import os
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,17 @@ def mapped(folder: Path, day: date) -> Part:
     return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
 
 
-def in_memory(part: Part) -> Part:
-    """The same part without the files behind it: for joining with others."""
-    return replace(part, folder=None)
+def own_folder(root: Path) -> tuple[Path, int]:
+    """A folder that no other live process uses, and the lock that keeps it ours."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(1000):
+        lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        folder = root / str(number)
+        folder.mkdir(exist_ok=True)
+        return folder, lock
+    raise RuntimeError(f"a thousand processes use {root}; expected fewer, or another AKOSHA_HOME")

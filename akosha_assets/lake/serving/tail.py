@@ -79,10 +79,11 @@ class Tail:
             part = store.laid_down(part, self.folder)
         return part, loads, next_number
 
-    def settle(self) -> bool:
+    def settle(self, go_on: Callable[[], None]) -> bool:
         """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
 
-        Returns whether anything changed. Searches go on with the parts they hold.
+        Returns whether anything changed. Searches go on with the parts they hold. `go_on` is called between long steps and
+        may raise.
         """
         before = self.parts
         self.parts = {}
@@ -96,8 +97,13 @@ class Tail:
             if len(held) > DISK_PARTS:
                 fresh, on_disk = list(held), []
             self.parts[day] = (*on_disk, *([store.laid_down(join(fresh), self.folder)] if fresh else []))
+
+        def build(part: Part) -> Part:
+            go_on()
+            return indexed(part)
+
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
-        ready = dict(zip((id(part) for _, part in memory), threads().map(indexed, [part for _, part in memory]), strict=True))
+        ready = dict(zip((id(part) for _, part in memory), threads().map(build, [part for _, part in memory]), strict=True))
         self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
         return any(not _same(self.parts[day], held) for day, held in before.items())
 
