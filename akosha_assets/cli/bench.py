@@ -51,8 +51,8 @@ def ingest(
 
 @app.command()
 def resend(
-    systems: Annotated[int, typer.Option(min=1, help="Systems that send the snapshot.")] = 4,
-    memories: Annotated[int, typer.Option(min=1, help="Memories in the snapshot.")] = 10_000,
+    systems: Annotated[int, typer.Option(min=1, help="Systems that send the snapshot.")] = 2,
+    memories: Annotated[int, typer.Option(min=1, help="Memories in the snapshot.")] = 5_000,
     work: Work = None,
     as_json: Json = False,
 ) -> None:

@@ -137,8 +137,13 @@ def upsert(
     """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
 
     `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
-    that no other file is read. A row that stands there from the same or a newer snapshot is left alone.
+    that no other file is read. A row that stands there from the same or a newer snapshot is left alone. A form that comes
+    without a vector keeps the one that was made of the same text.
     """
+    updates = {name: f's."{name}"' for name in rows.schema.names}
+    if {"vector", "space", "text"} <= set(updates):
+        for name in ("vector", "space"):
+            updates[name] = f"CASE WHEN s.vector IS NULL AND s.text = t.text THEN t.{name} ELSE s.{name} END"
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         merger = table.merge(
@@ -149,7 +154,7 @@ def upsert(
             commit_properties=properties,
             writer_properties=WRITER,
         )
-        merger.when_matched_update_all(predicate="t.snapshot_at < s.snapshot_at").when_not_matched_insert_all().execute()
+        merger.when_matched_update(updates, predicate="t.snapshot_at < s.snapshot_at").when_not_matched_insert_all().execute()
 
     return commit(uri, storage_options, fence, write, metadata)
 

@@ -35,7 +35,7 @@ from akosha_assets.lake.tables import Fence
 logger = logging.getLogger(__name__)
 
 # Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run.
-BATCH_ARROW_BYTES = 192 * 1024 * 1024
+BATCH_ARROW_BYTES = 64 * 1024 * 1024
 
 
 @dataclass

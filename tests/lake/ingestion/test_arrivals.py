@@ -200,6 +200,20 @@ def test_rows_get_vectors_of_the_model_that_is_there(tmp_path: Path) -> None:
     assert (len(row["vector"]), row["space"]) == (768, "sentence-transformers/all-MiniLM-L6-v2")
 
 
+def test_a_changed_row_keeps_the_vector_of_its_unchanged_text(tmp_path: Path) -> None:
+    model = tiny_model.make(tmp_path / "model")
+    inbox = Inbox(LakeSettings(home=tmp_path / "home", workers=1, embedding_model_dir=model))
+    inbox.send(memory(1, "postgres lock"), memory(2, "redis eviction"))
+    inbox.take_in()
+    # The model is gone when the changed rows come.
+    inbox.settings = LakeSettings(home=tmp_path / "home", workers=1)
+    inbox.ledger.settings = inbox.settings
+    inbox.send({**memory(1, "postgres lock"), "importance_score": 0.9}, memory(2, "redis memory limit"), minutes=1)
+    inbox.take_in()
+    rows = inbox.lake.select("lifecycle/hot", ["id", "importance", "space"]).sort_by("id").to_pylist()
+    assert [(row["space"] is None, round(row["importance"], 1)) for row in rows] == [(False, 0.9), (True, 0.5)]
+
+
 def test_rows_without_a_model_wait_for_their_vectors(inbox: Inbox) -> None:
     inbox.send(memory(1))
     inbox.take_in()
