@@ -16,7 +16,7 @@ import pyarrow as pa
 from akosha_assets.bench import corpus, runs
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import EmbeddingUnavailable
-from akosha_assets.lake.lifecycle import quantization
+from akosha_assets.lake.lifecycle import quantization, recall
 from akosha_assets.lake.lifecycle.placement import days_in
 from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
 from akosha_assets.lake.schemas import HOT as HOT_TABLE
@@ -26,7 +26,6 @@ from akosha_assets.lake.tables import Fence
 SYSTEMS = 200
 MADE_UP = "made up: no model can be loaded"
 CHUNK_ROWS = 20_000
-NEIGHBOURS = 10
 PARAGRAPHS_A_TEXT = 5
 # Ages of the two days of a short run: one that goes to warm, one that goes straight to cold.
 WARM_AGE, COLD_AGE = 10, 100
@@ -171,31 +170,29 @@ def _bytes_per_row(found: dict[date, Any]) -> float:
 def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) -> float:
     """recall@10 of one whole day of `tier` for questions that are not in it, against exact search on its float vectors."""
     day = min(found)
-    where = f"event_day = '{day}'"
-    address = f"lifecycle/{tier}"
     # The hot form of the day is gone from the present version, but not from the past.
-    before = _hot_as_it_was(lake, day)
-    exact_ids, exact = before
+    ids, exact = _hot_as_it_was(lake, day)
     columns = ["id", "vector", "vector_scale"] if tier == WARM else ["id", "sketch", "sketch_scale"]
-    rows = lake.select(address, columns, where).sort_by("id").combine_chunks()
-    if rows["id"].to_pylist() != exact_ids:
+    rows = lake.select(f"lifecycle/{tier}", columns, f"event_day = '{day}'").sort_by("id").combine_chunks()
+    if not rows["id"].combine_chunks().equals(ids):
         raise RuntimeError(f"{day} in {tier} holds other rows than it held in hot")
-    hits, total = 0, 0
     form, scale = rows[columns[1]].combine_chunks(), rows[columns[2]].to_numpy()
-    for question in asked:
-        truth = exact @ question
-        tenth = np.partition(truth, -NEIGHBOURS)[-NEIGHBOURS]
-        if tier == WARM:
-            scores = (quantization.matrix(form, "i1").astype(np.float32) @ question) * scale
-        else:
-            scores = quantization.sketch_scores(question[None, :], quantization.matrix(form, "u1"), scale)[0]
-        best = np.argpartition(-scores, NEIGHBOURS)[:NEIGHBOURS]
-        hits += int((truth[best] >= tenth - 1e-5).sum())
-        total += NEIGHBOURS
-    return round(hits / total, 4)
+    nearest = recall.Nearest(asked, pa.array([""] * len(asked)))
+    for start in range(0, len(exact), CHUNK_ROWS):
+        part, steps = form.slice(start, CHUNK_ROWS), scale[start : start + CHUNK_ROWS]
+        keys = rows["id"].combine_chunks().slice(start, CHUNK_ROWS)
+
+        def stored(questions: np.ndarray, _: np.ndarray, part: pa.Array = part, steps: np.ndarray = steps) -> np.ndarray:
+            if tier == COLD:
+                return quantization.sketch_scores(questions, quantization.matrix(part, "u1"), steps)
+            scores: np.ndarray = questions @ quantization.from_int8(quantization.matrix(part, "i1"), steps).T
+            return scores
+
+        nearest.ask(exact[start : start + CHUNK_ROWS].astype(np.float32), keys, stored)
+    return round(nearest.recall(), 4)
 
 
-def _hot_as_it_was(lake: Lake, day: date) -> tuple[list[str], np.ndarray]:
+def _hot_as_it_was(lake: Lake, day: date) -> tuple[pa.Array, np.ndarray]:
     """Ids in order and float vectors of the day, from the version of hot before anything was aged."""
     from deltalake import DeltaTable
 
@@ -207,4 +204,4 @@ def _hot_as_it_was(lake: Lake, day: date) -> tuple[list[str], np.ndarray]:
     first = min(entry["version"] for entry in now.history() if entry.get("akosha_op") == "age") - 1
     table = DeltaTable(lake.uri(HOT_TABLE.address), version=first, storage_options=lake.storage_options)
     rows = tables.select(table, ["id", "vector"], HOT_TABLE.schema, f"event_day = '{day}'").sort_by("id").combine_chunks()
-    return rows["id"].to_pylist(), quantization.matrix(rows["vector"].combine_chunks(), "<f2").astype(np.float32)
+    return rows["id"].combine_chunks(), quantization.matrix(rows["vector"].combine_chunks(), "<f2")
