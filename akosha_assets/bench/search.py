@@ -28,7 +28,7 @@ def run(
     """Fill a hot table with `vectors` rows, load it, and ask `queries` held-out real vectors, one at a time.
 
     Recall is against an exact scan of the same stored vectors. Peers get them too, and answer with ids alone; the product
-    answers with whole results.
+    answers with whole results, near-duplicates not folded, since it is neighbours that are counted.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
@@ -67,7 +67,7 @@ def _measured(replica: Replica, asked: np.ndarray, truth: list[set[int]]) -> dic
     searcher = Searcher(None)
 
     def ask(vector: np.ndarray) -> Answer:
-        return searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K))
+        return searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, collapse=False))
 
     return _timed(lambda vector: {int(result["id"]) for result in ask(vector).results}, asked, truth)
 
@@ -114,7 +114,7 @@ def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: 
     filters = Filters({"system_id": ("system-00000",)})
 
     def ask(vector: np.ndarray) -> set[int]:
-        answer = searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, filters=filters))
+        answer = searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, filters=filters, collapse=False))
         return {int(result["id"]) for result in answer.results}
 
     return {"rows": len(mine), **_timed(ask, asked, truth)}

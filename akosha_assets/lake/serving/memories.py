@@ -56,11 +56,12 @@ def systems(snapshot: Snapshot, limit: int, after: str | None) -> tuple[list[dic
     first, last, arrived = np.full(size, np.iinfo(np.int64).max), np.zeros(size, np.int64), np.zeros(size, np.int64)
     for tier in snapshot.tiers.values():
         for part in tier.parts:
-            codes = part.codes["system_id"]
+            shown = slice(None) if part.hidden is None else ~part.hidden
+            codes = part.codes["system_id"][shown]
             counts += np.bincount(codes, minlength=size)[:size]
-            np.minimum.at(first, codes, part.occurred_us)
-            np.maximum.at(last, codes, part.occurred_us)
-            np.maximum.at(arrived, codes, part.arrived_us)
+            np.minimum.at(first, codes, part.occurred_us[shown])
+            np.maximum.at(last, codes, part.occurred_us[shown])
+            np.maximum.at(arrived, codes, part.arrived_us[shown])
     ordered = sorted((names[code], int(code)) for code in np.flatnonzero(counts) if after is None or names[code] > after)
     page: list[dict[str, Any]] = [
         {

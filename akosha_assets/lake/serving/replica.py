@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 # The order in which tables are looked at: a row that moved is in the colder one before it leaves the hotter one.
 TIERS = ("hot", "warm", "cold")
+# Versions of the hot table of which it is known since when they are served.
+REACHED_KEPT = 5000
 # Rows that came in one step, above which indexes are made before words, and words are committed in between.
 LARGE_LOAD_ROWS = 50_000
 
@@ -134,7 +136,7 @@ class Replica:
         self._index_words(views)
         self._publish(views)
         if changed and views["hot"].version is not None:
-            self._reached.append((views["hot"].version, datetime.now(UTC)))
+            self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
         if self._settle(views) or changed:
             self._checkpoint()
         if failed is not None:

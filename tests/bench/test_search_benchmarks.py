@@ -1,0 +1,36 @@
+"""The benchmarks of search and relevance run small and print the keys they promise."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.bench import relevance, search
+from akosha_assets.fleet.topics import topics
+from tests import tiny_model
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
+    monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
+    folder = tmp_path / "cache" / "bench"
+    folder.mkdir(parents=True)
+    texts = [phrase for topic in topics() for phrase in topic.phrases()][:300]
+    (folder / "paragraphs-300.json").write_text(json.dumps(texts))
+    return tmp_path
+
+
+def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:
+    answer = search.run(vectors=2000, queries=20, real=300, peers=False, systems=20, work=home, say=lambda _: None)
+    assert {"vectors", "recall_at_10", "p50_ms", "p99_ms", "build_rows_per_second"} <= answer.keys()
+    # The tiny model gives many texts the same vector, and any of those is as near.
+    assert answer["recall_at_10"] > 0.3
+    assert answer["one_system"]["rows"] == 100
+
+
+def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:
+    answer = relevance.run(systems=2, memories=20, queries=20, work=home)
+    for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
+        assert set(answer[figure]) == {"keyword", "semantic", "hybrid"}
+    assert answer["mrr"]["keyword"] > 0.3
