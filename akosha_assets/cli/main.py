@@ -9,6 +9,7 @@ from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model
 from akosha_assets.cli.alerts import alerts
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.ingest import ingest
+from akosha_assets.cli.metrics import metrics
 from akosha_assets.cli.search import search
 from akosha_assets.cli.status import status, uploads
 from akosha_assets.cli.up import up
@@ -22,6 +23,7 @@ app = typer.Typer(
 for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, backup.backup, backup.restore, ledger.redrive, search, status, uploads):
     app.command()(command)
 app.command()(alerts)
+app.command()(metrics)
 app.add_typer(bench.app, name="bench")
 app.add_typer(fleet.app, name="fleet")
 app.add_typer(ledger.ledger_app, name="ledger")

@@ -1,0 +1,50 @@
+"""`akosha metrics`: the lake's part of the metrics where no API runs, on a port of its own or once on standard output."""
+
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from akosha_assets.cli.output import Exit, console, fail
+
+
+def metrics(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to answer Prometheus on; 0 lets the system choose.")] = 8685,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
+) -> None:
+    """Answer Prometheus with what ledger, tables and Dagster say, until Ctrl-C or SIGTERM.
+
+    Exit status 0: stopped when asked, or printed; 3: the port is taken, or the ledger did not answer at the start.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+
+    from akosha_assets.cli.output import lake_errors
+    from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.settings import LakeSettings
+    from akosha_assets.lake.watch.metrics import IngestionCollector
+
+    settings = LakeSettings()
+    with lake_errors():
+        ledger = Ledger.open(settings)
+    registry = CollectorRegistry()
+    registry.register(IngestionCollector(Lake(settings), lambda: ledger))
+    try:
+        if once:
+            typer.echo(generate_latest(registry).decode(), nl=False)
+            return
+        asked = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: asked.set())
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise fail(f"port {port} cannot be used: {error.strerror}. Choose another with --port.", Exit.UNAVAILABLE) from error
+        console.print(f"http://{host}:{server.server_port}/metrics", highlight=False)
+        asked.wait()
+        server.shutdown()
+        thread.join()
+    finally:
+        ledger.close()

@@ -1,0 +1,27 @@
+"""Where no API runs, `akosha metrics` answers Prometheus."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from akosha_assets.lake.settings import LakeSettings
+
+
+def test_prometheus_is_answered_until_it_is_stopped(settings: LakeSettings) -> None:
+    command = [str(Path(sys.executable).with_name("akosha")), "metrics", "--port", "0"]
+    environment = {"AKOSHA_HOME": str(settings.home), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        names = {family.name for family in text_string_to_metric_families(httpx.get(url, timeout=30).text)}
+        assert {"akosha_ingestion_backlog_count", "akosha_table_rows", "akosha_alerts_firing", "akosha_ledger_up"} <= names
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        process.stdout.close()
