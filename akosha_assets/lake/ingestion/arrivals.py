@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run.
 BATCH_ARROW_BYTES = 64 * 1024 * 1024
+# What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
+ARROW_TO_COMPRESSED = 3
 
 
 @dataclass
@@ -137,6 +139,9 @@ class _Taker:
             systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
         )
         tables = table_rows.by_table(extractions, difference, fetched, batch.id, self.settings.uploaded_vector_space)
+        for extraction in extractions.values():
+            # They are in `tables` now; a commit needs several times its rows in memory.
+            extraction.rows.clear()
         clock.lap("compare")
         if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
             tables[HOT.address].rows = table_rows.with_vectors(
@@ -170,13 +175,15 @@ class _Taker:
         fetched: dict[int, Fetched] = {}
         extractions: dict[int, Extraction] = {}
         outcomes: dict[int, Outcome] = {}
-        held_bytes = 0
+        held_bytes = expected_bytes = 0
         deadline = time.monotonic() + self.settings.batch_seconds
 
         def jobs() -> Iterator[ExtractionJob]:
+            nonlocal expected_bytes
             for one in fetch_all(self.settings, batch.uploads, systems.digests_of, self.spool):
                 self.on_step("fetched")
-                if self.stop() or time.monotonic() > deadline or held_bytes > BATCH_ARROW_BYTES:
+                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES
+                if self.stop() or time.monotonic() > deadline or full:
                     one.discard()
                     return
                 upload = one.upload
@@ -187,10 +194,12 @@ class _Taker:
                     outcomes[upload.id] = Outcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
                 else:
                     known = systems.rows[upload.system_id]
+                    expected_bytes += ARROW_TO_COMPRESSED * upload.bytes
                     yield ExtractionJob(upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known)
 
         for job, extraction in self.pool.extract(jobs()):
             fetched[job.ref].discard()
+            expected_bytes -= ARROW_TO_COMPRESSED * fetched[job.ref].upload.bytes
             if isinstance(extraction, Extraction):
                 extractions[job.ref] = extraction
                 held_bytes += sum(table.get_total_buffer_size() for table in (*extraction.rows.values(), extraction.seen))
