@@ -64,9 +64,11 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
         supervisor.start(api)
         if dagster:
             supervisor.start(services.instance(home))
-            supervisor.start(code)
+            # The code server opens the storage as well: on a new home each would take the other's half-made tables for old ones.
             supervisor.wait_until_done("instance", within_seconds=START_SECONDS, meanwhile=meanwhile)
-            supervisor.wait_until_answering("code-server", within_seconds=START_SECONDS, meanwhile=meanwhile)
+            if not supervisor.stopping:
+                supervisor.start(code)
+                supervisor.wait_until_answering("code-server", within_seconds=START_SECONDS, meanwhile=meanwhile)
             if not supervisor.stopping:
                 supervisor.start(web)
                 supervisor.start(daemon)

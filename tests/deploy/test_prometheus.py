@@ -109,9 +109,9 @@ def stack(
 ) -> Iterator[tuple[httpx.Client, httpx.Client, Ledger, list[dict[str, Any]]]]:
     """The service, a Prometheus that scrapes it every second and judges without patience, an Alertmanager, and who it tells."""
     lake = Lake(LakeSettings(home=tmp_path / "akosha"))
-    commit(lake, 1, memory("1", "Postgres deadlock on the orders table"))
+    commit(lake, 1, *(memory(str(number), f"Postgres deadlock on orders table {number}") for number in range(30)))
     ledger = Ledger.open(lake.settings)
-    api = serve(lake)
+    api = serve(lake, alert_seconds=0.5)
     prometheus_port, alertmanager_port = free_port(), free_port()
     rules = re.sub(r"for: \w+", "for: 1s", RULES.read_text()).replace("interval: 15s", "interval: 1s")
     (tmp_path / "akosha.rules.yml").write_text(rules)
