@@ -18,8 +18,8 @@ from deltalake.exceptions import CommitFailedError
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
 from akosha_assets.lake.schemas import TableSpec
 
-# Vectors, sketches and fingerprints never repeat; a dictionary of them is built only to be thrown away.
-_PLAIN = {name: ColumnProperties(dictionary_enabled=False) for name in ("vector", "sketch", "fingerprint", "id", "content_hash")}
+# These never repeat; a dictionary of them is built only to be thrown away.
+_UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
 ROW_GROUP_ROWS = 65_536
 
 
@@ -106,9 +106,7 @@ def replace(
             predicate=where,
             target_file_size=file_bytes,
             commit_properties=_once(table, writer, metadata),
-            writer_properties=WriterProperties(
-                compression="ZSTD", compression_level=6, max_row_group_size=ROW_GROUP_ROWS, column_properties=_PLAIN
-            ),
+            writer_properties=_writer(spec),
         )
 
     # The writer asks for batches from inside delta-rs, where another table cannot be read; so they are made out here.
@@ -130,6 +128,21 @@ def replace(
         except OSError as error:
             raise StoreUnavailable(table.table_uri, str(error)) from error
     return table.version()
+
+
+def _writer(spec: TableSpec) -> WriterProperties:
+    """Statistics of the columns that files are chosen by alone: for a small day those of all others outweigh the rows."""
+    columns = {
+        name: ColumnProperties(dictionary_enabled=name not in _UNIQUE, statistics_enabled="CHUNK" if name in spec.statistics else "NONE")
+        for name in {*spec.statistics, *_UNIQUE} & {*spec.schema.names}
+    }
+    return WriterProperties(
+        compression="ZSTD",
+        compression_level=6,
+        max_row_group_size=ROW_GROUP_ROWS,
+        default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+        column_properties=columns,
+    )
 
 
 def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
