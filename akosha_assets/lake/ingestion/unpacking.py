@@ -51,10 +51,9 @@ def _inflate(descriptor: int, name: str, out: int, max_bytes: int) -> int:
     claimed = raw_size_hint(descriptor)
     if compressed < 18:
         raise UploadRejected("gzip_damaged", f"{name}: {compressed} bytes are too few for a gzip file")
-    if claimed > max_bytes:
-        raise _too_large(name, max_bytes)
-    # A trailer that claims less than there is fails the stream's own check, so a bomb costs no more than it admits to.
-    ceiling = claimed if max_bytes < TRAILER_MODULUS else max_bytes
+    # A trailer that claims less than there is fails the stream's own check, so a bomb costs no more than it admits to. One
+    # that claims too much may be the middle of a file that was cut off, which only reading it tells.
+    ceiling = min(claimed, max_bytes) if max_bytes < TRAILER_MODULUS else max_bytes
     stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     size, read = 0, 0
     try:
