@@ -100,8 +100,11 @@ def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
     return [set(ids.tolist()) for _, ids in best]
 
 
-def _build_rate(replica: Replica, space: str) -> int:
-    sets = [part.vectors[space] for part in replica.snapshot.tiers["hot"].parts]
+def _build_rate(replica: Replica, space: str) -> int | None:
+    """Vectors a second; None where every part is too small for an index."""
+    sets = [part.vectors[space] for part in replica.snapshot.tiers["hot"].parts if part.vectors[space].index is not None]
+    if not sets:
+        return None
     started = time.perf_counter()
     list(threads().map(lambda held: type(held)(held.rows, held.matrix).indexed(), sets))
     return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
@@ -143,7 +146,7 @@ def _lancedb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]], folde
     for refine in (5, 10, 20, 40):
 
         def ask(vector: np.ndarray, refine: int = refine) -> set[int]:
-            query: Any = table.search(vector).select(["id"]).limit(K)
+            query: Any = table.search(vector).select(["id", "_distance"]).limit(K)
             return set(query.refine_factor(refine).nprobes(64).to_arrow()["id"].to_pylist())
 
         found = {"index": "IVF_RQ", "refine": refine, **_timed(ask, asked, truth)}

@@ -133,6 +133,7 @@ class Replica:
             # Answers by meaning come quickly only with indexes; the words of so many rows take longer still.
             self._publish(views)
             self._settle(views)
+            store.give_back()
         self._index_words(views)
         self._publish(views)
         if changed and views["hot"].version is not None:

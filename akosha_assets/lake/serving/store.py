@@ -4,6 +4,7 @@ Everything here is a cache of the tables. Each file has its CRC-32 in the state;
 and what it held is read from the tables again.
 """
 
+import ctypes
 import fcntl
 import json
 import logging
@@ -134,6 +135,14 @@ def mapped(folder: Path, day: date) -> Part:
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
     return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+
+
+def give_back() -> None:
+    """Memory that a large load took and freed goes back to the system, as far as the allocators can."""
+    pa.default_memory_pool().release_unused()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def own_folder(root: Path) -> tuple[Path, int]:

@@ -20,7 +20,7 @@ from akosha_assets.lake.lifecycle.quantization import sketch_scores
 
 BLOCK_ROWS = 8192
 # Below this an exact scan is as quick as an index.
-INDEX_MIN_ROWS = 8192
+INDEX_MIN_ROWS = 2048
 # Lists of an index per square root of its rows, vectors it is trained on, and the share of lists that a question looks into.
 LISTS_PER_ROOT = 0.72
 TRAINING_ROWS = 25_000
@@ -30,7 +30,7 @@ PROBED_WHOLE_ROWS = 50_000
 # Candidates of the one-bit scan that are ranked exactly: chosen by `akosha bench search`.
 CANDIDATES = 800
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
-EXACT_ROWS = 12_000
+EXACT_ROWS = 2_000
 RARE_SHARE = 0.2
 # Sets with more vectors than this together are scanned by several threads.
 PARALLEL_ROWS = 100_000
@@ -92,7 +92,7 @@ class Vectors:
                 assert self.scale is not None
                 found[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
             else:
-                cosines = self.matrix[at].astype(np.float32) @ query
+                cosines = _products(query, self.matrix[at].astype(np.float32))
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
@@ -100,7 +100,7 @@ class Vectors:
         """Positions of some `wanted` likely neighbours and their estimated cosines; of rows that `selected` holds for only."""
         among = None if selected is None else np.flatnonzero(selected[self.rows])
         left = len(self) if among is None else len(among)
-        if self.index is None or left <= EXACT_ROWS:
+        if self.index is None or (among is not None and left <= EXACT_ROWS):
             estimates = self.scores(query, among)
             best = top(estimates, wanted)
             return best if among is None else among[best], estimates[best]
@@ -168,6 +168,15 @@ def nearest(
 def threads() -> ThreadPoolExecutor:
     """As many threads as cores, for scans and for building."""
     return ThreadPoolExecutor(os.cpu_count(), "vectors")
+
+
+def _products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Inner product of `query` with each row, by this thread alone: the threads of a BLAS wait for each other as FAISS's do."""
+    products = np.empty(len(vectors), np.float32)
+    wanted, given = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(vectors)
+    pointers = (faiss.swig_ptr(products), faiss.swig_ptr(wanted), faiss.swig_ptr(given))
+    faiss.fvec_inner_products_ny(*pointers, given.shape[1], len(given))  # type: ignore[attr-defined]
+    return products
 
 
 def _one_thread() -> None:

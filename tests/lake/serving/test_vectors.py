@@ -7,7 +7,7 @@ import pytest
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
 from akosha_assets.lake.serving.vectors import Vectors, decoded, joined, nearest
 
-DIMENSIONS = 64
+DIMENSIONS = 192
 
 
 def clustered(count: int, seed: int = 1) -> np.ndarray:
