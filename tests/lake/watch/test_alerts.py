@@ -156,7 +156,11 @@ def test_a_silence_that_nobody_watched_says_nothing(ledger: Ledger) -> None:
 def test_dagster_tells_of_runs_checks_freshness_and_daemons() -> None:
     state = Orchestration(
         failed_last={"ingest": "0123456789"},
-        failed_checks=[FailedCheck("lifecycle/warm", "recall_at_10", "ERROR", "0.5 is too low")],
+        failed_checks=[
+            FailedCheck("lifecycle/warm", "recall_at_10", "ERROR", "0.5 is too low"),
+            # What the ledger itself says of the backlog is an alert already.
+            FailedCheck("ingestion/backlog", "waiting_uploads", "ERROR", "60,000 uploads wait"),
+        ],
         freshness={"ingestion/backlog": "degraded", "lifecycle/aging": "healthy", "lifecycle/embeddings": "unknown"},
         heartbeat_seconds={"sensor": 5, "freshness_daemon": 600},
         sensor_lag_seconds={"upload_sensor": 1},
