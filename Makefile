@@ -26,7 +26,7 @@ up: setup  ## the same services without the simulated fleet
 	$(BIN)/akosha up
 
 test: setup lint  ## linters, import contracts, all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
