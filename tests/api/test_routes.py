@@ -10,6 +10,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from akosha_api.models import SearchResponse
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
@@ -36,6 +37,7 @@ def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
 
 def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> None:
     answer = client.post("/api/v1/search", json={"query": "deadlock", "limit": 3}).json()
+    SearchResponse.model_validate(answer, extra="forbid")
     (result,) = answer["results"]
     assert {"system_id": "laptop-bob", "kind": "conversation", "id": "r/1", "tier": "hot", "project": "billing"}.items() <= result.items()
     assert result["text"] == "Postgres deadlock on the orders table"

@@ -93,6 +93,7 @@ def shown(group: Group, terms: dict[str, Terms], words: frozenset[str]) -> dict[
         "scores": hit.scores,
         "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
         "snippet": snippet(group.text, words),
+        "is_cut": False,
     }
 
 

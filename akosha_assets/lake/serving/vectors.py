@@ -33,7 +33,7 @@ CANDIDATES = 800
 EXACT_ROWS = 2_000
 RARE_SHARE = 0.2
 # Sets with more vectors than this together are scanned by several threads.
-PARALLEL_ROWS = 100_000
+PARALLEL_ROWS = 500_000
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
 
 
