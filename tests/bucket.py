@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -24,6 +25,8 @@ def bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         }
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
+        # Servers of one process share what they hold; an earlier test's bucket is still there.
+        httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
         boto3.client("s3").create_bucket(Bucket=name)
         yield f"s3://{name}"
     finally:
