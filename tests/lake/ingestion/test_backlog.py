@@ -1,40 +1,26 @@
 """The backlog over time is worked out from the ledger, and judged against the limits."""
 
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion import claims
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
 from akosha_assets.lake.ingestion.claims import Outcome
 from akosha_assets.lake.ingestion.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
-from tests.postgres import postgresql
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(scope="module")
-def postgresql_url() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="akosha-pg-") as folder, postgresql(Path(folder)) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    url = ""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql_url")
-        with sa.create_engine(url).begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+@pytest.fixture
+def ledger(ledger_url: str, tmp_path: Path) -> Iterator[Ledger]:
     settings = LakeSettings(
         home=tmp_path,
-        ledger_url=url,
+        ledger_url=ledger_url,
         batch_uploads=2,
         backlog_warn_uploads=3,
         backlog_warn_for_seconds=300,

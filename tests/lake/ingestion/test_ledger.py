@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,26 +18,14 @@ from akosha_assets.lake.ingestion.ledger import Found, Ledger
 from akosha_assets.lake.ingestion.ledger_schema import metadata
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
-from tests.postgres import postgresql
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 LATER = NOW + timedelta(seconds=121)
 
 
-@pytest.fixture(scope="module")
-def postgresql_url() -> Iterator[str]:
-    with tempfile.TemporaryDirectory(prefix="akosha-pg-") as folder, postgresql(Path(folder)) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    url = ""
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgresql_url")
-        with sa.create_engine(url).begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
-    opened = Ledger.open(LakeSettings(home=tmp_path, ledger_url=url, batch_uploads=4, batch_system_uploads=2))
+@pytest.fixture
+def ledger(ledger_url: str, tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(LakeSettings(home=tmp_path, ledger_url=ledger_url, batch_uploads=4, batch_system_uploads=2))
     yield opened
     opened.close()
 
