@@ -8,11 +8,9 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve
 from tests.hot_rows import commit, memory
+from tests.loopback import answering
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "akosha.rules.yml"
@@ -82,30 +81,20 @@ def test_rules_and_dashboard_use_only_metrics_that_exist() -> None:
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     told: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
+    def tell(method: str, body: bytes) -> int:
+        told.append(json.loads(body))
+        return 200
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port, told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(tell) as url:
+        yield url, told
 
 
 @pytest.fixture
 def stack(
-    tmp_path: Path, serve: Callable[..., httpx.Client], webhook: tuple[int, list[dict[str, Any]]]
+    tmp_path: Path, serve: Callable[..., httpx.Client], webhook: tuple[str, list[dict[str, Any]]]
 ) -> Iterator[tuple[httpx.Client, httpx.Client, Ledger, list[dict[str, Any]]]]:
     """The service, a Prometheus that scrapes it every second and judges without patience, an Alertmanager, and who it tells."""
     lake = Lake(LakeSettings(home=tmp_path / "akosha"))
@@ -122,7 +111,7 @@ def stack(
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
     routes = yaml.safe_load((RULES.parent / "alertmanager.yml").read_text())
     routes["route"] |= {"group_wait": "1s", "group_interval": "1s"}
-    routes["receivers"][0]["webhook_configs"][0]["url"] = f"http://127.0.0.1:{webhook[0]}/"
+    routes["receivers"][0]["webhook_configs"][0]["url"] = webhook[0]
     (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(routes))
     commands = [
         [

@@ -2,10 +2,8 @@
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
 import pytest
@@ -19,6 +17,7 @@ from akosha_assets.lake.ingestion.ledger import Ledger
 from tests.api.conftest import serve as serve
 from tests.api.conftest import until
 from tests.factories import make_upload
+from tests.loopback import answering
 
 
 @pytest.fixture
@@ -26,36 +25,21 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
     """Spans by trace id, as an OTLP collector receives them: name, id, parent's id."""
     traces: dict[str, list[tuple[str, str, str]]] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                import gzip
+    def collect(method: str, body: bytes) -> int:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    traces.setdefault(span.trace_id.hex(), []).append((span.name, span.span_id.hex(), span.parent_span_id.hex()))
+        return 200
 
-                body = gzip.decompress(body)
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
-                    for span in scope.spans:
-                        traces.setdefault(span.trace_id.hex(), []).append((span.name, span.span_id.hex(), span.parent_span_id.hex()))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    telemetry._provider.cache_clear()
-    yield traces
-    provider = telemetry._provider()
-    assert provider is not None
-    provider.shutdown()
-    telemetry._provider.cache_clear()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(collect) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        telemetry._provider.cache_clear()
+        yield traces
+        provider = telemetry._provider()
+        assert provider is not None
+        provider.shutdown()
+        telemetry._provider.cache_clear()
 
 
 def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(

@@ -1,10 +1,8 @@
 """People hear of each trouble once and of its end once, through a real webhook; what could not be sent is sent later."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from akosha_assets.lake.watch import alerts, conditions
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
 from akosha_assets.lake.watch.silence import silent_for
+from tests.loopback import answering
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -28,37 +27,21 @@ class Webhook:
     """Accepts JSON posts while `is_up`, and keeps them."""
 
     def __init__(self) -> None:
-        self.is_up = True
+        self.url, self.is_up = "", True
         self.messages: list[dict[str, str]] = []
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.send_response(200 if outer.is_up else 503)
-                self.end_headers()
-                if outer.is_up:
-                    outer.messages.append(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"json://127.0.0.1:{self.server.server_port}/"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def answer(self, method: str, body: bytes) -> int:
+        if self.is_up:
+            self.messages.append(json.loads(body))
+        return 200 if self.is_up else 503
 
 
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
     made = Webhook()
-    yield made
-    made.close()
+    with answering(made.answer) as url:
+        made.url = url.replace("http", "json", 1)
+        yield made
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """While the orchestrator is silent Akosha works by itself and keeps samples; afterwards they are sent and it steps back."""
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,50 +10,32 @@ import pytest
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, bootstrap, conditions
+from tests.loopback import answering
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
 class Orchestrator:
-    """Answers health probes and takes samples while `is_up`."""
+    """Answers health probes while `is_up`, and keeps samples while it `takes_samples`."""
 
     def __init__(self) -> None:
-        self.is_up, self.takes_samples = True, True
+        self.url, self.is_up, self.takes_samples = "", True, True
         self.samples: list[dict[str, object]] = []
-        outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200 if outer.is_up else 503)
-                self.end_headers()
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self.send_response(200 if outer.takes_samples else 500)
-                self.end_headers()
-                if outer.takes_samples:
-                    outer.samples += body["samples"]
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+    def answer(self, method: str, body: bytes) -> int:
+        if method == "GET":
+            return 200 if self.is_up else 503
+        if self.takes_samples:
+            self.samples += json.loads(body)["samples"]
+        return 200 if self.takes_samples else 500
 
 
 @pytest.fixture
 def orchestrator() -> Iterator[Orchestrator]:
     made = Orchestrator()
-    yield made
-    made.close()
+    with answering(made.answer) as made.url:
+        yield made
 
 
 @pytest.fixture
