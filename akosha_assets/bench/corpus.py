@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 NOISE = 0.35
 NEIGHBOURS = 8
+BLOCK_ROWS = 50_000
 
 
 def paragraphs(wanted: int) -> list[str]:
@@ -68,20 +70,36 @@ def real_vectors(settings: LakeSettings, wanted: int) -> tuple[np.ndarray, list[
 
 def widened(vectors: np.ndarray, wanted: int, seed: int = 7) -> np.ndarray:
     """`wanted` unit vectors as float16: the given ones, then ones between near neighbours with noise."""
+    made = np.empty((wanted, vectors.shape[1]), np.float16)
+    first = min(len(vectors), wanted)
+    made[:first] = vectors[:first]
+    for start, block in _between(vectors, wanted - first, seed):
+        made[first + start : first + start + len(block)] = block
+    return made
+
+
+def widened_blocks(vectors: np.ndarray, wanted: int, seed: int = 7) -> Iterator[np.ndarray]:
+    """The same in blocks, as float32, for more vectors than memory holds at once."""
+    first = min(len(vectors), wanted)
+    yield vectors[:first]
+    for _, block in _between(vectors, wanted - first, seed):
+        yield block
+
+
+def _between(vectors: np.ndarray, wanted: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
     rng = np.random.default_rng(seed)
     near = np.empty((len(vectors), NEIGHBOURS), np.int64)
     for start in range(0, len(vectors), 1024):
         scores = vectors[start : start + 1024] @ vectors.T
         near[start : start + 1024] = np.argpartition(-scores, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
-    made = np.empty((wanted, vectors.shape[1]), np.float16)
-    first = min(len(vectors), wanted)
-    made[:first] = vectors[:first]
-    for start in range(first, wanted, 50_000):
-        count = min(50_000, wanted - start)
+    for start in range(0, wanted, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, wanted - start)
         one = rng.integers(0, len(vectors), count)
         other = near[one, rng.integers(0, NEIGHBOURS, count)]
-        share = rng.uniform(0, 1, (count, 1)).astype(np.float32)
-        mixed = vectors[one] * share + vectors[other] * (1 - share)
-        mixed += rng.normal(0, NOISE / vectors.shape[1] ** 0.5, mixed.shape).astype(np.float32)
-        made[start : start + count] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
-    return made
+        share = rng.random((count, 1), np.float32)
+        mixed = rng.standard_normal((count, vectors.shape[1]), np.float32)
+        mixed *= np.float32(NOISE / vectors.shape[1] ** 0.5)
+        mixed += vectors[one] * share
+        mixed += vectors[other] * (1 - share)
+        mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+        yield start, mixed

@@ -28,14 +28,15 @@ def fill(lake: Lake, vectors: np.ndarray, texts: list[str], space: str, *, syste
         for start in range(bounds[day], bounds[day + 1], BATCH_ROWS):
             numbers = np.arange(start, min(start + BATCH_ROWS, bounds[day + 1]))
             sequence += 1
-            rows = _rows(numbers, vectors[numbers], texts, space, systems, occurred, sequence)
-            lake.append(HOT.address, rows, Fence("bench", sequence), {})
+            made = rows(numbers, vectors[numbers], texts, space, systems, occurred, sequence)
+            lake.append(HOT.address, made, Fence("bench", sequence), {})
             on_rows(len(numbers))
 
 
-def _rows(
+def rows(
     numbers: np.ndarray, vectors: np.ndarray, texts: list[str], space: str, systems: int, occurred: datetime, sequence: int
 ) -> pa.Table:
+    """Rows of the hot table with these `numbers` as ids, which happened and arrived at `occurred`."""
     count = len(numbers)
     paragraphs = pa.array(texts)
     other = (numbers * 7_919 + numbers // len(texts)) % len(texts)

@@ -79,6 +79,12 @@ def rss_bytes(pid: int | None = None) -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def anonymous_bytes() -> int:
+    """Resident memory of this process that no file stands behind: what mapped files take can be given back at any time."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "python": platform.python_version()}

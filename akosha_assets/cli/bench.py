@@ -142,6 +142,39 @@ def serve(
 
 
 @app.command()
+def tiers(
+    warm: Annotated[int, typer.Option(min=0, help="Rows of the warm table; 0: leave it out.")] = 200_000,
+    warm_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 83,
+    cold: Annotated[int, typer.Option(min=0, help="Rows of the cold table; 0: leave it out.")] = 300_000,
+    cold_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 30,
+    fresh: Annotated[int, typer.Option(min=0, help="Rows of the hot table that new ones are committed onto; 0: leave it out.")] = 50_000,
+    fresh_seconds: Annotated[int, typer.Option(min=1, help="Commits, one a second.")] = 20,
+    queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 100,
+    real: Annotated[int, typer.Option(min=200, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    work: Work = None,
+    as_json: Json = False,
+) -> None:
+    """Recall and latency over warm and over cold, and seconds from a commit until its rows are found."""
+    from akosha_assets.bench import tiers as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), errors.status("starting") as status:
+        answer = bench.run(
+            warm=warm,
+            warm_days=warm_days,
+            cold=cold,
+            cold_days=cold_days,
+            fresh=fresh,
+            fresh_seconds=fresh_seconds,
+            queries=queries,
+            real=real,
+            work=work,
+            say=status.update,
+        )
+    show("tiers", answer, as_json=as_json)
+
+
+@app.command()
 def relevance(
     systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
     memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,

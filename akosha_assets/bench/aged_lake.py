@@ -1,0 +1,79 @@
+"""Warm and cold tables of any size for benchmarks: vectors in, Delta rows in the true form of their tier out.
+
+Written straight into the tier: aging as many rows as a quarter holds would take hours. Fingerprints are left out, which
+serving does not read.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle import quantization
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move, constants
+from akosha_assets.lake.schemas import COLD, WARM, TableSpec
+from akosha_assets.lake.tables import Fence
+
+# Days before today of the newest day in the tier.
+NEWEST = {"warm": 8, "cold": 91}
+SPECS: dict[str, TableSpec] = {"warm": WARM, "cold": COLD}
+
+
+class AgedLake:
+    """Fills the table of one tier, day by day. `texts` are what summaries are made of: warm has two paragraphs, cold one."""
+
+    def __init__(self, lake: Lake, tier: str, texts: list[str], space: str, *, systems: int):
+        self.lake, self.tier, self.space, self.systems = lake, tier, space, systems
+        self._texts = pa.array(texts)
+        self._names = pa.array([f"system-{number:05d}" for number in range(systems)])
+        self._projects = pa.array([f"project-{number}" for number in range(24)])
+        self._move = Move(TierPolicy.of(lake.settings), datetime.now(UTC), "bench")
+        self._commits = 0
+
+    def append(self, numbers: np.ndarray, vectors: np.ndarray, day: int) -> np.ndarray:
+        """Rows with `numbers` as ids are in the `day`th day of the tier, in one commit; returns their vectors as the tier holds them.
+
+        Of cold, which holds none, the float vectors come back.
+        """
+        spec = SPECS[self.tier]
+        self._commits += 1
+        occurred = (datetime.now(UTC) - timedelta(days=NEWEST[self.tier] + day)).replace(microsecond=0)
+        columns, held = self._vectors(vectors)
+        columns |= self._columns(numbers, occurred)
+        rows = pa.table([columns.get(f.name, pa.nulls(len(numbers), f.type)).cast(f.type) for f in spec.schema], schema=spec.schema)
+        self.lake.append(spec.address, rows, Fence("bench", self._commits), {})
+        return held
+
+    def _vectors(self, vectors: np.ndarray) -> tuple[dict[str, pa.Array], np.ndarray]:
+        every = np.arange(len(vectors))
+        if self.tier == "cold":
+            sketches, scale = quantization.to_sketch(vectors)
+            return {"sketch": quantization.scattered(len(vectors), [(every, sketches)]), "sketch_scale": pa.array(scale)}, vectors
+        numbers, scale = quantization.to_int8(vectors)
+        columns = {"vector": quantization.scattered(len(vectors), [(every, numbers)]), "vector_scale": pa.array(scale)}
+        return columns, quantization.from_int8(numbers, scale)
+
+    def _columns(self, numbers: np.ndarray, occurred: datetime) -> dict[str, pa.Array]:
+        count, pool = len(numbers), len(self._texts)
+        ids = pa.array(numbers)
+        summary = self._texts.take(pa.array(numbers % pool))
+        if self.tier == "warm":
+            summary = pc.binary_join_element_wise(summary, self._texts.take(pa.array((numbers * 7_919 + numbers // pool) % pool)), " ")
+        fixed = {
+            "kind": "conversation", "event_day": occurred.date(), "occurred_at": occurred, "occurred_from": "column",
+            "space": self.space, "source_table": "conversations_v2", "upload_id": "bench", "object_key": "bench",
+            "object_etag": "bench", "snapshot_at": occurred, "arrived_at": occurred, "batch_id": self._commits, "parser_version": 1,
+        }  # fmt: skip
+        schema = SPECS[self.tier].schema
+        return {name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in fixed.items()} | {
+            "system_id": self._names.take(pa.array(numbers % self.systems)),
+            "id": pc.utf8_lpad(ids.cast(pa.string()), 26, "0"),
+            "summary": summary,
+            "project": self._projects.take(pa.array(numbers % len(self._projects))),
+            "content_hash": ids.cast(pa.int64()),
+            "text_bytes": pc.cast(pc.binary_length(summary), pa.int32()),
+            **constants(self._move, count),
+        }
