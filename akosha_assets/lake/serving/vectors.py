@@ -1,7 +1,7 @@
 """Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
 
 Two stages: a scan over one bit a number proposes candidates, their stored vectors decide. Scores are cosines, since
-vectors are unit length. Nothing here knows about text, tables or tiers. The only importer of `faiss`.
+vectors are unit length. Nothing here knows about text, tables or tiers.
 """
 
 import os
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.lifecycle.quantization import sketch_scores
+from akosha_assets.lake.serving import sketches
 
 BLOCK_ROWS = 8192
 # Below this an exact scan is as quick as an index.
@@ -100,6 +101,12 @@ class Vectors:
         """Positions of some `wanted` likely neighbours and their estimated cosines; of rows that `selected` holds for only."""
         among = None if selected is None else np.flatnonzero(selected[self.rows])
         left = len(self) if among is None else len(among)
+        if self.form == "sketch":
+            assert self.scale is not None
+            if among is None:
+                return sketches.best(query, self.matrix, self.scale, wanted)
+            best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
+            return among[best], estimates
         if self.index is None or (among is not None and left <= EXACT_ROWS):
             estimates = self.scores(query, among)
             best = top(estimates, wanted)
