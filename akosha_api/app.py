@@ -1,15 +1,15 @@
 """Assembles the service: routes, error table, and a lifespan that opens one lake and starts one replica."""
 
 import logging
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
 from akosha_api import errors
+from akosha_api.gate import Gate
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
 from akosha_api.routes import alerts, bulk, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
@@ -63,9 +63,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
-    app.middleware("http")(_bounded(settings.body_max_bytes))
-    app.middleware("http")(_request_id)
-    app.middleware("http")(_counted)
+    app.add_middleware(Gate, body_max_bytes=settings.body_max_bytes)
     for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
     return app
@@ -78,28 +76,3 @@ def searcher(settings: LakeSettings) -> Searcher:
     except EmbeddingUnavailable as error:
         logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
         return Searcher(None, str(error), dimensions=settings.embedding_dimensions)
-
-
-def _bounded(most: int) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        said = request.headers.get("content-length", "0")
-        if "transfer-encoding" in request.headers:
-            return errors.problem(request, 411, "length-required", "expected a Content-Length; found a body of unknown length")
-        if not said.isdecimal() or int(said) > most:
-            return errors.problem(request, 413, "body-too-large", f"the body has {said} bytes; expected at most {most}")
-        return await call_next(request)
-
-    return bounded
-
-
-async def _counted(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    watched: Watched = request.app.state.watched
-    return await watched.middleware(request, call_next)
-
-
-async def _request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    given = request.headers.get("x-request-id", "")
-    request.state.request_id = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else uuid.uuid4().hex
-    response = await call_next(request)
-    response.headers["X-Request-Id"] = request.state.request_id
-    return response

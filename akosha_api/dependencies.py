@@ -1,4 +1,7 @@
-"""Annotated aliases for what routes ask for."""
+"""Annotated aliases for what routes ask for.
+
+They are coroutines because FastAPI hands every other function to a thread, which costs more than the function.
+"""
 
 import hmac
 import ipaddress
@@ -10,17 +13,17 @@ from akosha_api.metrics import Watched
 from akosha_api.serving import Serving
 
 
-def _serving(request: Request) -> Serving:
+async def _serving(request: Request) -> Serving:
     serving: Serving = request.app.state.serving
     return serving
 
 
-def _watched(request: Request) -> Watched:
+async def _watched(request: Request) -> Watched:
     watched: Watched = request.app.state.watched
     return watched
 
 
-def _operator(request: Request) -> None:
+async def _operator(request: Request) -> None:
     """The caller may change things: it is on this machine, or it holds the admin token.
 
     What a proxy forwards comes from elsewhere, whatever address the proxy itself has.

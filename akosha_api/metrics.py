@@ -1,11 +1,10 @@
 """Metrics of the service itself: requests, searches by stage, the replica. Those of the lake come from `lake/watch/metrics.py`."""
 
 import math
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from fastapi import Request, Response
+from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -78,14 +77,10 @@ class Watched:
             else:
                 self.incomplete.labels(name, tier["state"]).inc()
 
-    async def middleware(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Every request is counted under the route that answered it; unknown paths are one route."""
-        started = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "unknown")
-        self.requests.labels(route, request.method, str(response.status_code)).inc()
-        self.request_seconds.labels(route).observe(time.perf_counter() - started)
-        return response
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request is counted under the route that answered it; unknown paths are one route."""
+        self.requests.labels(route, method, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
 
 
 def _traced(answer: Answer, request: Request) -> None:

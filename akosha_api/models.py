@@ -7,7 +7,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from akosha_assets.lake.serving.parts import CODED
 from akosha_assets.lake.serving.query import Filters, Identity, Question
-from akosha_assets.lake.serving.search import Answer
 
 OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
@@ -189,11 +188,6 @@ class SearchResponse(BaseModel):
     facets: dict[str, dict[str, int]]
     cursor: Annotated[str | None, Field(description="Give it with the same question for the next page; null on the last.")]
     took_ms: float
-
-    @classmethod
-    def of(cls, answer: Answer) -> "SearchResponse":
-        """The answer as the outside sees it."""
-        return cls.model_validate(answer, from_attributes=True)
 
 
 class BatchRequest(BaseModel):

@@ -39,10 +39,11 @@ class Pool:
         self._under_way += 1
         future = asyncio.get_running_loop().run_in_executor(self._executor, call)
         future.add_done_callback(self._done)
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), self._seconds)
-        except TimeoutError as error:
-            raise TooSlow(self._seconds) from error
+        # The call goes on when the caller leaves; its thread is taken until then either way.
+        done, _ = await asyncio.wait((future,), timeout=self._seconds)
+        if not done:
+            raise TooSlow(self._seconds)
+        return future.result()
 
     def _done(self, future: "asyncio.Future[T]") -> None:
         self._under_way -= 1

@@ -1,0 +1,64 @@
+"""What every request passes first and last: an id, the bound of its body, the count of its answer.
+
+One plain ASGI layer: each further one costs every search. What an answer says is not its business.
+"""
+
+import time
+import uuid
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from akosha_api import errors
+from akosha_api.metrics import Watched
+
+ID_MAX_CHARS = 128
+
+
+class Gate:
+    """Wraps `app`; a body may have `body_max_bytes`."""
+
+    def __init__(self, app: ASGIApp, body_max_bytes: int):
+        self.app, self.body_max_bytes = app, body_max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            refused = self._refused(scope, headers)
+            await (refused or self.app)(scope, receive, sending)
+        finally:
+            watched: Watched = scope["app"].state.watched
+            route = getattr(scope.get("route"), "path", "unknown")
+            watched.answered(route, scope["method"], status, time.perf_counter() - started)
+
+    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
+        """The answer to a request whose body is not read: its length is unknown, or too much."""
+        if b"transfer-encoding" in headers:
+            detail = "expected a Content-Length; found a body of unknown length"
+            return errors.problem(Request(scope), 411, "length-required", detail)
+        said = headers.get(b"content-length", b"0").decode("latin-1")
+        if not said.isdecimal() or int(said) > self.body_max_bytes:
+            detail = f"the body has {said} bytes; expected at most {self.body_max_bytes}"
+            return errors.problem(Request(scope), 413, "body-too-large", detail)
+        return None
+
+
+def _id(given: str) -> str:
+    return given if 0 < len(given) <= ID_MAX_CHARS and given.isascii() and given.isprintable() else uuid.uuid4().hex
