@@ -37,7 +37,7 @@ def run(*, uploads: int, memories: int, distinct: int, singles: int, work: Path 
         # The fleet's vectors are stored as they come, so that the figure is of ingestion and not of a model.
         ingested = runs.ingest_process(settings, AKOSHA_UPLOADED_VECTOR_SPACE="bench", AKOSHA_EMBEDDING_SECONDS="0")
     report = ingested.report
-    busy = sum(report["seconds_by_step"].values())
+    busy = report["seconds_taking_in"]
     rows = sum(report["rows"].values())
     with runs.home(work) as settings:
         searchable = _searchable(settings, singles) if singles else []

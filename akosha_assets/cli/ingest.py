@@ -53,7 +53,9 @@ def ingest(
             def advance(result: BatchResult) -> None:
                 progress.advance(bar, sum(result.uploads.values()))
 
+            began = time.monotonic()
             results = ingest(Lake(settings), ledger, run_id=f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", stop=asked.is_set, on_batch=advance)
+            taking_in = time.monotonic() - began
         left = measure(ledger, now=datetime.now(UTC)).waiting
         ledger.close()
     rows: Counter[str] = Counter()
@@ -73,6 +75,7 @@ def ingest(
         "waiting": left,
         "stopped": asked.is_set(),
         "seconds_by_step": {name: round(seconds, 2) for name, seconds in steps.items()},
+        "seconds_taking_in": round(taking_in, 2),
         "seconds": round(time.monotonic() - started, 2),
     }
     if as_json:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion import arrivals, discovery
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import batches
@@ -22,14 +23,22 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 # Takes uploads in as any run does, and kills itself when the step it was told begins.
 INGEST = """
-import os, signal, sys
+import os, signal, sys, threading
 from pathlib import Path
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 
+claimed = threading.Semaphore(0)
+
 def on_step(step):
+    if step == "claimed":
+        claimed.release()
+    if sys.argv[2] == "two under way" and step == "committed lifecycle/hot":
+        # Its own claim and that of the batch that is read meanwhile.
+        claimed.acquire(), claimed.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
     if step == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -99,6 +108,50 @@ def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[obj
     arrivals.ingest(lake, ledger, run_id="after")
     assert contents(lake) == expected
     assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
+
+
+def test_killed_while_one_batch_is_stored_and_the_next_one_read(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+    settings = LakeSettings(home=tmp_path, workers=1)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    uploads(settings, snapshot=1)
+    arrivals.ingest(lake, ledger, run_id="before")
+    uploads(settings, snapshot=2)
+    killed = subprocess.run(
+        [sys.executable, "-c", INGEST, str(tmp_path), "two under way"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "AKOSHA_BATCH_UPLOADS": "1"},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    with ledger.read() as connection:
+        live = connection.execute(sa.select(batches.c.lane).where(batches.c.state.in_(("claimed", "committing")))).scalars().all()
+    assert sorted(live) == [0, 1]
+    end_leases(ledger)
+    arrivals.ingest(lake, ledger, run_id="after")
+    assert contents(lake) == expected
+    assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
+
+
+def test_a_store_that_fails_under_one_batch_lets_the_uploads_of_both_wait_again(
+    tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
+    settings = LakeSettings(home=tmp_path, workers=1, batch_uploads=1)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    for snapshot in (1, 2):
+        uploads(settings, snapshot=snapshot)
+
+    def fail(step: str) -> None:
+        if step == "before_commit":
+            raise StoreUnavailable("s3://gone", "no answer")
+
+    with pytest.raises(StoreUnavailable):
+        arrivals.ingest(lake, ledger, run_id="failed", on_step=fail)
+    assert {(one.state, one.attempts) for one in ledger.uploads().uploads} == {("waiting", 0)}
+    with ledger.write() as connection:
+        assert connection.execute(sa.select(batches.c.id).where(batches.c.state.in_(("claimed", "committing")))).all() == []
+        connection.execute(sa.text("UPDATE uploads SET not_before = NULL"))
+    arrivals.ingest(lake, ledger, run_id="after")
+    assert contents(lake) == expected
 
 
 def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:

@@ -1,19 +1,18 @@
-"""Takes waiting uploads in, batch by batch: fetch, extract, compare, commit to Delta, tell the ledger.
+"""Takes waiting uploads in, batch by batch: claims one, reads it while the one before it is stored, answers for failures.
 
-The order makes a crash harmless: the ledger notes that a batch begins to commit, the tables get its rows under its
-fence, the ledger notes the end. Dying in between makes the systems of the batch be compared with the tables again.
-Which rows a batch stores is decided in `diff.py`; turning them into tables is in `table_rows.py`.
+The workers that read uploads would idle while rows are compared and committed, so a run holds up to two batches, each
+under its own lease and lane; a system is in one of them at most. The steps of one batch are in `intake.py`.
 """
 
 import logging
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
+from types import TracebackType
 
 import duckdb
 import pyarrow as pa
@@ -21,36 +20,16 @@ from deltalake.exceptions import DeltaError
 
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, LeaseLost, TransientError
-from akosha_assets.lake.ingestion import belonging, claims, diff, table_rows, trail
-from akosha_assets.lake.ingestion.claims import Batch, Outcome
-from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
-from akosha_assets.lake.ingestion.fetching import Fetched, fetch_all
+from akosha_assets.lake.errors import LeaseLost, TransientError
+from akosha_assets.lake.ingestion import belonging, claims
+from akosha_assets.lake.ingestion.claims import Batch
+from akosha_assets.lake.ingestion.extraction import ExtractionPool
+from akosha_assets.lake.ingestion.intake import BatchResult, Intake, Read, now
 from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.systems import KnownSystems
-from akosha_assets.lake.schemas import HOT, WRITTEN_BY_INGESTION
-from akosha_assets.lake.tables import Fence
+
+__all__ = ["BatchResult", "ingest"]
 
 logger = logging.getLogger(__name__)
-
-# Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run.
-BATCH_ARROW_BYTES = 64 * 1024 * 1024
-# What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
-ARROW_TO_COMPRESSED = 3
-
-
-@dataclass
-class BatchResult:
-    """What one batch stored: rows by table, versions of the tables, hot rows by event day, uploads by what became of them."""
-
-    batch_id: int
-    uploads: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    event_days: dict[date, int] = field(default_factory=dict)
-    arrival_days: dict[date, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def ingest(
@@ -65,219 +44,127 @@ def ingest(
 ) -> list[BatchResult]:
     """Nothing that could be claimed is waiting any more, or `stop()` was true between two uploads; returns what was done.
 
-    `on_step` hears the name of each step as it begins. With `arrival_day` only uploads of that day are taken.
+    `on_batch` is called in this thread, `on_step` with the name of each step as it begins, in whichever thread it does.
+    With `arrival_day` only uploads of that day are taken.
 
     Raises:
         LedgerMismatch: the ledger does not belong to the tables.
         TransientError: a store did not answer; the batch is given back.
     """
     belonging.check(lake, ledger)
-    results: list[BatchResult] = []
     settings = ledger.settings
-    with ExtractionPool(settings) as pool, tempfile.TemporaryDirectory(prefix="akosha-spool-") as spool:
-        taker = _Taker(lake, ledger, pool, Path(spool), stop, on_step)
-        while not stop():
-            claims.recover(ledger, taker.fence_off, now=_now())
-            batch = claims.claim(ledger, run_id=run_id, now=_now(), arrival_day=arrival_day)
+    with (
+        ExtractionPool(settings) as pool,
+        tempfile.TemporaryDirectory(prefix="akosha-spool-") as spool,
+        _Storing(intake := Intake(lake, ledger, pool, Path(spool), stop, on_step), run_id, on_batch) as storing,
+    ):
+        while True:
+            claims.recover(ledger, intake.fence_off, now=now())
+            batch = None if stop() else claims.claim(ledger, run_id=run_id, now=now(), arrival_day=arrival_day)
             if batch is None:
+                if storing.finish():
+                    # Its systems are free again, and may have more uploads.
+                    continue
                 break
             on_step("claimed")
-            with telemetry.bound(run_id=run_id, batch_id=batch.id):
-                if result := _guarded(taker, batch):
-                    results.append(result)
-                    on_batch(result)
+            lease, read = _Lease(ledger, batch), None
+            try:
+                with telemetry.bound(run_id=run_id, batch_id=batch.id), _given_back_on_failure(ledger, batch):
+                    read = intake.read(batch)
+            finally:
+                if read is None:
+                    lease.end()
+            if read is not None:
+                storing.begin(read, lease)
     telemetry.flush()
-    return results
+    return storing.results
 
 
-def _guarded(taker: "_Taker", batch: Batch) -> BatchResult | None:
-    """What `take` returns; None when the batch failed as a whole and was given back."""
+class _Storing:
+    """Stores one batch at a time in a thread of its own; a context manager, after which nothing is under way."""
+
+    def __init__(self, intake: Intake, run_id: str, on_batch: Callable[[BatchResult], None]):
+        self.results: list[BatchResult] = []
+        self._intake, self._run_id, self._on_batch = intake, run_id, on_batch
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._under_way: Future[BatchResult | None] | None = None
+
+    def __enter__(self) -> "_Storing":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._thread:
+            self.finish()
+
+    def begin(self, read: Read, lease: "_Lease") -> None:
+        """The batch before this one is stored; this one is being stored. Raises: what made the one before fail the run."""
+        try:
+            self.finish()
+        except BaseException:
+            # This batch is sound, but its run ends.
+            claims.give_back(self._intake.ledger, read.batch, error="the run that held it failed", at_fault=False, now=now())
+            lease.end()
+            raise
+        self._under_way = self._thread.submit(self._store, read, lease)
+
+    def finish(self) -> bool:
+        """Nothing is being stored; returns whether something was. Raises: what made the batch fail the run."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is None:
+            return False
+        if result := under_way.result():
+            self.results.append(result)
+            self._on_batch(result)
+        return True
+
+    def _store(self, read: Read, lease: "_Lease") -> BatchResult | None:
+        try:
+            with telemetry.bound(run_id=self._run_id, batch_id=read.batch.id), _given_back_on_failure(self._intake.ledger, read.batch):
+                return self._intake.store(read)
+            return None
+        finally:
+            lease.end()
+
+
+@contextmanager
+def _given_back_on_failure(ledger: Ledger, batch: Batch) -> Iterator[None]:
+    """Whatever goes wrong inside, the batch's uploads wait again. Goes on where only this batch failed, else raises."""
     try:
-        with _renewed(taker.ledger, batch):
-            return taker.take(batch)
+        yield
     except LeaseLost:
         logger.warning("batch was taken over by another run")
-        return None
     except (pa.ArrowException, duckdb.Error, DeltaError) as error:
         # Something in it cannot be stored. Smaller and smaller batches find out which upload it is.
         logger.exception("batch failed and is given back in smaller parts")
-        claims.give_back(taker.ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=True, now=_now())
-        return None
+        claims.give_back(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=True, now=now())
     except BaseException as error:
         claims.give_back(
-            taker.ledger,
+            ledger,
             batch,
             error=f"{type(error).__name__}: {error}",
             at_fault=not isinstance(error, TransientError | KeyboardInterrupt),
-            now=_now(),
+            now=now(),
         )
         raise
 
 
-class _Taker:
-    """One run's way of taking a batch in."""
+class _Lease:
+    """A batch's lease, renewed in the background until `end`. A lost one is noticed where it matters: at the next step in the ledger."""
 
-    def __init__(
-        self, lake: Lake, ledger: Ledger, pool: ExtractionPool, spool: Path, stop: Callable[[], bool], on_step: Callable[[str], None]
-    ):
-        self.lake, self.ledger, self.pool, self.spool = lake, ledger, pool, spool
-        self.stop, self.on_step = stop, on_step
-        self.settings = ledger.settings
-        self._embedder: Embedder | None = None
-        self._embedder_asked = False
+    def __init__(self, ledger: Ledger, batch: Batch):
+        self._ledger, self._batch = ledger, batch
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{batch.id}", daemon=True)
+        self._thread.start()
 
-    def take(self, batch: Batch) -> BatchResult:
-        """The batch is in the tables and the ledger."""
-        clock, began_at = _Clock(), _now()
-        systems = KnownSystems.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
-        clock.lap("known")
-        fetched, extractions, outcomes = self._extract(batch, systems)
-        clock.lap("extract")
-        difference = diff.compare(
-            table_rows.snapshots(extractions, fetched),
-            table_rows.seen(extractions),
-            systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
-        )
-        tables = table_rows.by_table(extractions, difference, fetched, batch.id, self.settings.uploaded_vector_space)
-        for extraction in extractions.values():
-            # They are in `tables` now; a commit needs several times its rows in memory.
-            extraction.rows.clear()
-        clock.lap("compare")
-        if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
-            tables[HOT.address].rows = table_rows.with_vectors(
-                tables[HOT.address].rows, self._embed_with(), self.settings.embedding_seconds
-            )
-        clock.lap("embed")
-        self.on_step("before_commit")
-        claims.begin_commit(self.ledger, batch, now=_now())
-        result = BatchResult(batch.id)
-        self._commit(batch, tables, result)
-        clock.lap("commit")
-        self.on_step("committed")
-        hot_version = result.versions.get(HOT.address)
-        for ref in extractions:
-            counts = {**difference.counts.get(ref, {}), "rows_read": extractions[ref].rows_read, "hot_version": hot_version}
-            extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
-            outcomes[ref] = Outcome("ingested", {**counts, **{name: value for name, value in extras.items() if value}})
-        states = systems.after(difference.known, {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == "ingested"})
-        claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=_now())
-        clock.lap("ledger")
-        self.on_step("finished")
-        for ref, outcome in outcomes.items():
-            result.uploads[outcome.state] = result.uploads.get(outcome.state, 0) + 1
-            day = fetched[ref].upload.arrival_day
-            result.arrival_days[day] = result.arrival_days.get(day, 0) + 1
-        result.seconds = clock.laps
-        trail.left_by(batch, outcomes, began_at=began_at, ended_at=_now(), seconds=clock.laps)
-        return result
-
-    def _extract(self, batch: Batch, systems: KnownSystems) -> tuple[dict[int, Fetched], dict[int, Extraction], dict[int, Outcome]]:
-        fetched: dict[int, Fetched] = {}
-        extractions: dict[int, Extraction] = {}
-        outcomes: dict[int, Outcome] = {}
-        held_bytes = expected_bytes = 0
-        deadline = time.monotonic() + self.settings.batch_seconds
-
-        def jobs() -> Iterator[ExtractionJob]:
-            nonlocal expected_bytes
-            for one in fetch_all(self.settings, batch.uploads, systems.digests_of, self.spool):
-                self.on_step("fetched")
-                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES
-                if self.stop() or time.monotonic() > deadline or full:
-                    one.discard()
-                    return
-                upload = one.upload
-                fetched[upload.id] = one
-                if one.failure is not None:
-                    outcomes[upload.id] = _failed(one.failure)
-                elif not one.files:
-                    outcomes[upload.id] = Outcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
-                else:
-                    known = systems.rows[upload.system_id]
-                    expected_bytes += ARROW_TO_COMPRESSED * upload.bytes
-                    yield ExtractionJob(upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known)
-
-        for job, extraction in self.pool.extract(jobs()):
-            fetched[job.ref].discard()
-            expected_bytes -= ARROW_TO_COMPRESSED * fetched[job.ref].upload.bytes
-            if isinstance(extraction, Extraction):
-                extractions[job.ref] = extraction
-                held_bytes += sum(table.get_total_buffer_size() for table in (*extraction.rows.values(), extraction.seen))
-            else:
-                outcomes[job.ref] = _failed(extraction)
-        return fetched, extractions, outcomes
-
-    def _commit(self, batch: Batch, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
-        metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
-        for spec in WRITTEN_BY_INGESTION:
-            if spec.address not in tables:
-                continue
-            part = tables[spec.address]
-            if part.replaces:
-                result.versions[spec.address] = self.lake.upsert(spec.address, part.rows, batch.fence, metadata, only=part.replaces)
-            else:
-                result.versions[spec.address] = self.lake.append(spec.address, part.rows, batch.fence, metadata)
-            result.rows[spec.address] = part.rows.num_rows
-            self.on_step(f"committed {spec.address}")
-        if HOT.address in tables:
-            days = tables[HOT.address].rows["event_day"].value_counts()
-            result.event_days = {entry["values"]: entry["counts"] for entry in days.to_pylist()}
-
-    def fence_off(self, fence: Fence) -> None:
-        """Nothing of an earlier sequence of that writer can be committed to any table from now on."""
-        for spec in WRITTEN_BY_INGESTION:
-            self.lake.append(spec.address, spec.schema.empty_table(), fence, {"akosha_fence": fence.writer})
-
-    def _embed_with(self) -> Embedder | None:
-        if not self._embedder_asked and self.settings.embedding_seconds > 0:
-            self._embedder_asked = True
+    def _keep(self) -> None:
+        while not self._done.wait(self._ledger.settings.lease_seconds / 3):
             try:
-                self._embedder = Embedder.load(self.settings)
-            except EmbeddingUnavailable as error:
-                logger.info("rows are stored without vectors", extra={"cause": str(error)})
-        return self._embedder
-
-
-def _failed(error: Exception) -> Outcome:
-    if isinstance(error, TransientError):
-        return Outcome("waiting", message=str(error))
-    return Outcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _renewed(ledger: Ledger, batch: Batch) -> Iterator[None]:
-    """The batch's lease is renewed in the background. A lost lease is noticed where it matters: at the next step in the ledger."""
-    done = threading.Event()
-
-    def keep() -> None:
-        while not done.wait(ledger.settings.lease_seconds / 3):
-            try:
-                claims.renew(ledger, batch, now=_now())
+                claims.renew(self._ledger, self._batch, now=now())
             except LeaseLost:
                 return
 
-    thread = threading.Thread(target=keep, name=f"lease-{batch.id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-class _Clock:
-    """Seconds between laps, by name."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """The time since the last lap belongs to `name`."""
-        now = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
-        self._last = now
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+    def end(self) -> None:
+        """The lease is renewed no more."""
+        self._done.set()
+        self._thread.join()
