@@ -1,10 +1,11 @@
 """Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
 
-Two stages: a scan over one bit a number proposes candidates, their stored vectors decide. Scores are cosines, since
+Two stages: a scan over one or two bits a number proposes candidates, their stored vectors decide. Scores are cosines, since
 vectors are unit length. Nothing here knows about text, tables or tiers.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,23 +20,31 @@ from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.lifecycle.quantization import sketch_scores
 from akosha_assets.lake.serving import sketches
 
-BLOCK_ROWS = 8192
+# Vectors that become float32 together: as many as stay in a core's cache.
+BLOCK_ROWS = 512
+ADDED_ROWS = 8192
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
-# Lists of an index per square root of its rows, vectors it is trained on, and the share of lists that a question looks into.
-LISTS_PER_ROOT = 0.72
-TRAINING_ROWS = 25_000
-PROBED_SHARE = 0.4
-# In an index of fewer rows every list is looked into.
-PROBED_WHOLE_ROWS = 50_000
-# Candidates of the one-bit scan that are ranked exactly: chosen by `akosha bench search`.
-CANDIDATES = 800
+# Lists of an index per square root of its rows, and how they and the codes of an index are learnt.
+LISTS_PER_ROOT = 0.68
+TRAINING_ROWS_PER_LIST = 64
+TRAINING_ROUNDS = 10
+CODE_TRAINING_ROUNDS = 4
+# The lists of an index that a question looks into: these many, or this share where it is more.
+PROBED_LISTS = 72
+PROBED_SHARE = 0.15
+# Candidates that are ranked by their stored vectors: chosen, as the lists, by `akosha bench search`.
+CANDIDATES = 600
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
-EXACT_ROWS = 2_000
+EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
 # Sets with more vectors than this together are scanned by several threads.
-PARALLEL_ROWS = 500_000
+PARALLEL_ROWS = 100_000
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
+# From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this far apart.
+HALF_SHIFT = 13
+HALF_BITS = np.uint32(0x8FFFE000).view(np.int32)
+HALF_EXPONENT = np.float32(2.0**112)
 
 
 @dataclass(frozen=True)
@@ -65,21 +74,24 @@ class Vectors:
         return self.form == "sketch"
 
     def indexed(self) -> Self:
-        """The same with a one-bit index, where there are rows enough for one to help."""
+        """The same with an index, where there are rows enough for one to help."""
         if self.index is not None or len(self) < INDEX_MIN_ROWS or self.form == "sketch":
             return self
         _one_thread()
         lists = max(16, round(LISTS_PER_ROOT * len(self) ** 0.5))
-        index = faiss.index_factory(self.dimensions, f"IVF{lists},RaBitQfs", faiss.METRIC_INNER_PRODUCT)
-        step = max(1, len(self) // TRAINING_ROWS)
-        index.train(self.floats(np.arange(0, len(self), step)[:TRAINING_ROWS]))
-        for start in range(0, len(self), BLOCK_ROWS):
-            index.add(self.floats(slice(start, start + BLOCK_ROWS)))
+        index: Any = faiss.index_factory(self.dimensions, f"IVF{lists},{_codes(self.form, self.dimensions)}", faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter, index.cp.spherical = TRAINING_ROUNDS, True
+        if hasattr(index, "pq"):
+            index.pq.cp.niter, index.pq.cp.max_points_per_centroid = CODE_TRAINING_ROUNDS, TRAINING_ROWS_PER_LIST
+        wanted = min(len(self), lists * TRAINING_ROWS_PER_LIST)
+        index.train(self.floats(np.linspace(0, len(self) - 1, wanted).astype(np.int64)))
+        for start in range(0, len(self), ADDED_ROWS):
+            index.add(self.floats(slice(start, start + ADDED_ROWS)))
         return type(self)(self.rows, self.matrix, self.form, self.scale, index)
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
         """Vectors at `positions` as float32. Not for sketches."""
-        numbers = self.matrix[positions].astype(np.float32)
+        numbers = _float32(self.matrix[positions])
         return numbers if self.scale is None else numbers * self.scale[positions, None]
 
     def scores(self, query: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
@@ -93,13 +105,15 @@ class Vectors:
                 assert self.scale is not None
                 found[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
             else:
-                cosines = _products(query, self.matrix[at].astype(np.float32))
+                cosines = _products(query, _float32(self.matrix[at]))
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
     def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Positions of some `wanted` likely neighbours and their estimated cosines; of rows that `selected` holds for only."""
-        among = None if selected is None else np.flatnonzero(selected[self.rows])
+        if selected is not None and len(selected) != len(self):
+            selected = selected[self.rows]
+        among = None if selected is None else np.flatnonzero(selected)
         left = len(self) if among is None else len(among)
         if self.form == "sketch":
             assert self.scale is not None
@@ -112,13 +126,11 @@ class Vectors:
             best = top(estimates, wanted)
             return best if among is None else among[best], estimates[best]
         lists = self.index.nlist
-        is_whole = len(self) < PROBED_WHOLE_ROWS or left < RARE_SHARE * len(self)
-        probed = lists if is_whole else round(PROBED_SHARE * lists)
         parameters = faiss.SearchParametersIVF()
-        parameters.nprobe = probed
+        parameters.nprobe = lists if left < RARE_SHARE * len(self) else min(lists, max(PROBED_LISTS, round(PROBED_SHARE * lists)))
         if selected is not None:
             # The parameters hold no reference to the bytes of the selector.
-            bits = np.packbits(selected[self.rows], bitorder="little")
+            bits = np.packbits(selected, bitorder="little")
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
             parameters.sel = selector
         _one_thread()
@@ -152,10 +164,7 @@ def nearest(
     def propose(entry: tuple[Vectors, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
         return entry[0].candidates(query, each, entry[1])
 
-    if sum(len(vectors) for vectors, _ in sets) > PARALLEL_ROWS:
-        proposed = list(threads().map(propose, sets))
-    else:
-        proposed = [propose(entry) for entry in sets]
+    proposed = _spread(propose, sets)
     if not proposed:
         return []
     owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _ in proposed])
@@ -171,6 +180,28 @@ def nearest(
     return [(int(number), sets[number][0].rows[positions[owner == number]], scores[owner == number]) for number in np.unique(owner)]
 
 
+def _spread(
+    propose: Callable[[tuple[Vectors, np.ndarray | None]], tuple[np.ndarray, np.ndarray]], sets: list[tuple[Vectors, np.ndarray | None]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What `propose` says of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
+    if sum(len(vectors) for vectors, _ in sets) <= PARALLEL_ROWS:
+        return [propose(entry) for entry in sets]
+    piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
+    heights = [0] * len(piles)
+    for number in sorted(range(len(sets)), key=lambda number: -len(sets[number][0])):
+        lowest = heights.index(min(heights))
+        piles[lowest].append(number)
+        heights[lowest] += len(sets[number][0])
+
+    def work(pile: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [propose(sets[number]) for number in pile]
+
+    others = [threads().submit(work, pile) for pile in piles[1:]]
+    done = [work(piles[0]), *(other.result() for other in others)]
+    proposed = dict(zip((number for pile in piles for number in pile), (found for pile in done for found in pile), strict=True))
+    return [proposed[number] for number in range(len(sets))]
+
+
 @cache
 def threads() -> ThreadPoolExecutor:
     """As many threads as cores, for scans and for building."""
@@ -184,6 +215,25 @@ def _products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     pointers = (faiss.swig_ptr(products), faiss.swig_ptr(wanted), faiss.swig_ptr(given))
     faiss.fvec_inner_products_ny(*pointers, given.shape[1], len(given))  # type: ignore[attr-defined]
     return products
+
+
+def _float32(numbers: np.ndarray) -> np.ndarray:
+    """The same finite numbers as float32. numpy widens a float16 one by one; its bits, moved to their place, are wide at once."""
+    if numbers.dtype != np.float16:
+        return numbers.astype(np.float32)
+    bits = numbers.view(np.int16).astype(np.int32)
+    bits <<= HALF_SHIFT
+    bits &= HALF_BITS
+    wide = bits.view(np.float32)
+    wide *= HALF_EXPONENT
+    return wide
+
+
+def _codes(form: str, dimensions: int) -> str:
+    """What an index keeps of a vector: two bits a number, learnt for pairs of them; one bit where memory is for ten times the rows."""
+    if form == "int8":
+        return "RaBitQfs"
+    return f"PQ{dimensions // 2 if dimensions % 2 == 0 else dimensions}x4fs"
 
 
 def _one_thread() -> None:

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
+from akosha_assets.lake.serving import vectors
 from akosha_assets.lake.serving.vectors import Vectors, decoded, joined, nearest
 
 DIMENSIONS = 192
@@ -55,6 +56,21 @@ def test_scores_are_cosines_of_the_stored_vectors(sets: list[Vectors], stored: n
     ((_, rows, scores),) = nearest([(sets[0], None)], stored[7], 3)
     assert rows[0] == 7
     np.testing.assert_allclose(scores, stored[rows] @ stored[7], atol=2e-3)
+
+
+def test_float16_is_widened_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)].reshape(-1, 32)
+    held = Vectors(np.arange(len(finite), dtype=np.int32), finite)
+    np.testing.assert_array_equal(held.floats(slice(None)), finite.astype(np.float32))
+
+
+def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = [(sets[0], None), (Vectors(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
+    alone = nearest(three, stored[7], 20)
+    monkeypatch.setattr(vectors, "PARALLEL_ROWS", 0)
+    for found, expected in zip(nearest(three, stored[7], 20), alone, strict=True):
+        assert (found[0], found[1].tolist()) == (expected[0], expected[1].tolist())
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
