@@ -29,6 +29,7 @@ def age(
         raise fail("say --once, or --dry-run to look first; days age by themselves while `akosha up` runs", Exit.USAGE)
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.lifecycle import aging
+    from akosha_assets.lake.lifecycle.moving import Aged
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.settings import LakeSettings
 
@@ -41,7 +42,7 @@ def age(
         if not dry_run:
             run = f"cli-{now:%Y%m%dT%H%M%S}"
             for outcome in aging.age(lake, items, policy=policy, today=now.date(), moved_at=now, run=run):
-                if isinstance(outcome, aging.Aged):
+                if isinstance(outcome, Aged):
                     moved.append(asdict(outcome))
                 else:
                     stopped.append(

@@ -53,7 +53,8 @@ def recall_check(tier: str) -> dg.AssetCheckSpec:
 def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[dg.AssetCheckResult]:
     """The run's days that belong in `tier` lie there; each that moved is materialised, each that the gate stopped is in the check."""
     from akosha_assets.lake.errors import RecallBelowPolicy
-    from akosha_assets.lake.lifecycle.aging import Aged, age, due
+    from akosha_assets.lake.lifecycle.aging import age, due
+    from akosha_assets.lake.lifecycle.moving import Aged
 
     policy, now = TierPolicy.of(lake.settings), datetime.now(UTC)
     wanted = {date.fromisoformat(key) for key in context.partition_keys}

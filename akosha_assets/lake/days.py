@@ -5,7 +5,8 @@ fail as `TableContended`, and the caller reads again. Verbs on whole batches are
 """
 
 import queue
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +22,7 @@ from akosha_assets.lake.schemas import TableSpec
 # These never repeat; a dictionary of them is built only to be thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
 ROW_GROUP_ROWS = 65_536
+_STREAMING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -85,48 +87,33 @@ def replace(
 ) -> int:
     """The rows for which `where` holds are those of `batches`, by one commit; returns the version that holds them.
 
-    Files are begun anew at `file_bytes`, where given.
+    Files are begun anew at `file_bytes`, where given. A list is written as it is; batches that are yet to be made are taken
+    one by one, by one thread of the process at a time.
 
     Raises:
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
     """
-    handed: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=2)
 
-    def taken() -> Iterator[pa.RecordBatch]:
-        while (batch := handed.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
-
-    def write() -> None:
-        write_deltalake(
-            table,
-            pa.RecordBatchReader.from_batches(spec.schema, taken()),
-            mode="overwrite",
-            predicate=where,
-            target_file_size=file_bytes,
-            commit_properties=_once(table, writer, metadata),
-            writer_properties=_writer(spec),
-        )
-
-    # The writer asks for batches from inside delta-rs, where another table cannot be read; so they are made out here.
-    with ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
-        writing = pool.submit(write)
+    def write(source: Iterable[pa.RecordBatch]) -> None:
         try:
-            for batch in batches:
-                if not _put(handed, batch, writing):
-                    break
-            _put(handed, None, writing)
-        except BaseException as error:
-            # The write must not end as if these were all the rows.
-            _put(handed, error, writing)
-            raise
-        try:
-            writing.result()
+            write_deltalake(
+                table,
+                pa.RecordBatchReader.from_batches(spec.schema, source),
+                mode="overwrite",
+                predicate=where,
+                target_file_size=file_bytes,
+                commit_properties=_once(table, writer, metadata),
+                writer_properties=_writer(spec),
+            )
         except CommitFailedError as error:
             raise TableContended(table.table_uri, 1, str(error)) from error
         except OSError as error:
             raise StoreUnavailable(table.table_uri, str(error)) from error
+
+    if isinstance(batches, list):
+        write(batches)
+    else:
+        _handed(batches, write)
     return table.version()
 
 
@@ -145,6 +132,34 @@ def _writer(spec: TableSpec) -> WriterProperties:
     )
 
 
+def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.RecordBatch]], None]) -> None:
+    """`write` got `batches`, each made in the calling thread.
+
+    It asks for them from inside delta-rs, where another table cannot be read; so they are made out here.
+    """
+    handed: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=2)
+
+    def taken() -> Iterator[pa.RecordBatch]:
+        while (batch := handed.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+
+    # A write that waits for its next batch holds a thread of delta-rs; two of them could hold every one that could read.
+    with _STREAMING, ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
+        writing = pool.submit(write, taken())
+        try:
+            for batch in batches:
+                if not _put(handed, batch, writing):
+                    break
+            _put(handed, None, writing)
+        except BaseException as error:
+            # The write must not end as if these were all the rows.
+            _put(handed, error, writing)
+            raise
+        writing.result()
+
+
 def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
     """`item` is handed over; False where the write has ended already."""
     while not writing.done():
@@ -154,6 +169,16 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
             continue
         return True
     return False
+
+
+def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
+    """`rows` are added, by one commit. Raises as `replace`."""
+    try:
+        write_deltalake(table, rows, mode="append", commit_properties=_once(table, writer, metadata))
+    except CommitFailedError as error:
+        raise TableContended(table.table_uri, 1, str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
 
 
 def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:

@@ -176,6 +176,7 @@ class LakeSettings(BaseSettings):
     cold_recall: Annotated[
         float, Field(ge=0, le=1, description="recall@10 of the 1-bit sketches against the old form under which a day does not enter cold.")
     ] = 0.5
+    aging_days_at_once: Annotated[int, Field(ge=1, le=64, description="Event days that one aging run moves at the same time.")] = 2
     recall_probes: Annotated[int, Field(ge=0, le=1000, description="Questions the recall gate asks of a day. 0: the gate is open.")] = 64
 
     backup_url: Annotated[

@@ -1,37 +1,34 @@
-"""Age event days: gate, write, verify, flip; safe to stop anywhere, and to run again.
+"""Age event days: which are due, and all of them moved; safe to stop anywhere, and to run again.
 
-What a row becomes is in `warm.py` and `cold.py`, where a reader finds it meanwhile in `placement.py`; the steps and what
-each leaves behind are told in docs/lifecycle.md. Deleting what has left cold is in `retention.py`.
+How one day moves is in `moving.py`; the steps and what each leaves behind are told in docs/lifecycle.md. Deleting what has
+left cold is in `retention.py`.
 """
 
 import logging
-import time
+import queue
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 
-import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
-from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, MoveUnverified, RecallBelowPolicy, TableContended
-from akosha_assets.lake.lifecycle import cold, populations, recall, warm
-from akosha_assets.lake.lifecycle.digest import Digest
+from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
+from akosha_assets.lake.lifecycle import warm
+from akosha_assets.lake.lifecycle.handles import Handles
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
-from akosha_assets.lake.lifecycle.placement import TIERS, address, days_in
+from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, unwatched
+from akosha_assets.lake.lifecycle.placement import TIERS, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
-from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
-from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-
-Checkpoint = Callable[[str], None]
+Outcome = Aged | RecallBelowPolicy | TableContended
 
 
 @dataclass(frozen=True)
@@ -42,25 +39,6 @@ class Due:
     tier: str
     rows: int
     stored_bytes: int
-
-
-@dataclass(frozen=True)
-class Aged:
-    """What moving one day did. `rows` counts all rows that the day now has in `tier`."""
-
-    event_day: date
-    tier: str
-    rows: int
-    rows_moved: int
-    rows_without_vector: int
-    recall_at_10: float | None
-    probes: int
-    seconds: float
-    table_version: int | None
-
-
-def unwatched(step: str) -> None:
-    """The checkpoint of a caller who does not follow the steps."""
 
 
 def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
@@ -92,13 +70,14 @@ def age_day(
     run: str,
     embedder: Embedder | None = None,
     checkpoint: Checkpoint = unwatched,
+    handles: Handles | None = None,
 ) -> Aged:
     """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is done.
 
     Rows that were never embedded get their vector from `embedder` first: once their text is a sentence it is too late.
 
     `checkpoint` is told the name of each step that has become durable: gated, written, verified, recorded, and
-    flipped:TIER for each tier that was left.
+    flipped:TIER for each tier that was left. `handles` are those of the calling thread, where it has some.
 
     Raises:
         InvalidRequest: the day belongs in hot.
@@ -112,36 +91,75 @@ def age_day(
     if embedder is not None:
         embed_day(lake, event_day, embedder, run_id=run)
     move = warm.Move(policy, moved_at, run)
-    for attempt in range(ATTEMPTS):
-        try:
-            return _move(lake, event_day, target, move, checkpoint)
-        except TableContended as error:
-            logger.info("day was touched while it moved", extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)})
-            last = error
+    with ExitStack() as own:
+        handles = handles or own.enter_context(Handles(lake))
+        for attempt in range(ATTEMPTS):
+            try:
+                return move_day(handles, event_day, target, move, checkpoint)
+            except TableContended as error:
+                logger.info("day was touched while it moved", extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)})
+                last = error
     raise last
 
 
 def age(
     lake: Lake, items: list[Due], *, policy: TierPolicy, today: date, moved_at: datetime, run: str
 ) -> Iterator[Aged | RecallBelowPolicy]:
-    """Each of `items` is aged, in their order. A day that the recall gate stops is yielded as its error.
+    """Each of `items` is aged, several at once; what came of each is yielded in their order.
+
+    A day that the recall gate stops is yielded as its error.
 
     Raises:
         TableContended: other writers kept touching a day; raised when the others were aged.
     """
     embedder = embedder_for(lake, items)
-    contended: TableContended | None = None
-    for item in items:
+
+    def aged(item: Due) -> Outcome:
+        handles = free.get()
         try:
-            yield age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run, embedder=embedder)
-        except RecallBelowPolicy as error:
-            logger.error("recall gate stopped a day", extra={"event_day": str(item.event_day), "tier": item.tier, "recall": error.recall})
-            yield error
-        except TableContended as error:
-            logger.warning("a day is left for the next run", extra={"event_day": str(item.event_day), "cause": str(error)})
-            contended = error
+            return age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run, embedder=embedder, handles=handles)
+        except (RecallBelowPolicy, TableContended) as error:
+            logger.warning("a day stays for now", extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)})
+            return error
+        finally:
+            free.put(handles)
+
+    contended: TableContended | None = None
+    lying = days_in(lake)
+    rows_of = {item.event_day: sum(found[item.event_day].rows for found in lying.values() if item.event_day in found) for item in items}
+    at_once = lake.settings.aging_days_at_once
+    # Each day is a thread's work; threads of a BLAS below them would only wait for each other.
+    with ExitStack() as held, threadpool_limits(1, "blas"):
+        free: queue.SimpleQueue[Handles] = queue.SimpleQueue()
+        for _ in range(at_once):
+            free.put(held.enter_context(Handles(lake)))
+        for outcome in _in_order([(item, rows_of[item.event_day]) for item in items], aged, at_once):
+            if isinstance(outcome, TableContended):
+                contended = outcome
+            else:
+                yield outcome
     if contended is not None:
         raise contended
+
+
+def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_once: int) -> Iterator[Outcome]:
+    """What `work` returns for each of `items`, `at_once` of them under way; days of many rows alone, in the calling thread."""
+    pending: deque[Future[Outcome]] = deque()
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="age")
+    try:
+        for item, rows in items:
+            is_large = rows > LARGE_DAY_ROWS
+            while pending and (is_large or len(pending) > 2 * at_once):
+                yield pending.popleft().result()
+            if is_large:
+                yield work(item)
+            else:
+                pending.append(pool.submit(work, item))
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        # Days under way come to their end; the next run takes up the others.
+        pool.shutdown(cancel_futures=True)
 
 
 def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
@@ -155,80 +173,3 @@ def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
     except EmbeddingUnavailable as error:
         logger.warning("rows move to a colder tier without a vector", extra={"rows": rows, "cause": str(error)})
         return None
-
-
-def _move(lake: Lake, day: date, target: str, move: warm.Move, checkpoint: Checkpoint) -> Aged:
-    started = time.monotonic()
-    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := populations.opened(lake, tier, day)) and source.rows]
-    moved = sum(source.rows for source in sources)
-    if not moved:
-        return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
-    found = recall.gate(lake, day, target, [(source.table, source.spec) for source in sources], move.policy)
-    checkpoint("gated")
-
-    table = lake.create(address(target))
-    into = populations.Source(target, table, lake.spec(address(target)), populations.rows_of(table, day))
-    lying = [*sources, *([into] if into.rows else [])]
-    metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
-    metrics = cold.DailyMetrics()
-    with duckdb.connect() as connection:
-        read, sent, found_back = Digest(connection), Digest(connection), Digest(connection)
-        batches = populations.in_order(_formed(lying, day, target, move, read))
-        batches = metrics.counted(batches) if target == COLD else batches
-        version = days.replace(into.table, into.spec, sent.of(batches), days.predicate(day), writer=f"age/{day}", metadata=metadata)
-        checkpoint("written")
-
-        for _ in found_back.of(populations.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day)))):
-            pass
-    if found_back != sent or read.keys != sent.keys:
-        raise MoveUnverified(day, target, sent, found_back)
-    checkpoint("verified")
-
-    if target == COLD:
-        daily = lake.create(address("metrics"))
-        days.replace(daily, DAILY_METRICS, metrics.table().to_batches(), days.predicate(day), writer=f"age/{day}", metadata=metadata)
-    _record(lake, day, target, sent, found, move)
-    checkpoint("recorded")
-
-    # The colder source first: its rows may be older forms of what the hotter one still holds.
-    for source in reversed(sources):
-        days.remove(source.table, days.predicate(day), writer=f"age/{day}", metadata=metadata)
-        checkpoint(f"flipped:{source.tier}")
-    return Aged(day, target, sent.rows, moved, sent.rows_without_vector, found.at_10, found.probes, time.monotonic() - started, version)
-
-
-def _formed(lying: list[populations.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
-    """Every memory of the sources once, in the form of `target`."""
-    superseded = populations.superseded(lying, day)
-    for source in lying:
-        losers = superseded.get(source.tier)
-        if losers is not None and len(losers) == source.rows:
-            continue
-        if source.tier == target:
-            columns, form = source.spec.schema.names, lambda rows: rows
-        elif target == WARM:
-            columns, form = warm.columns_read(move.policy), partial(warm.form, move=move)
-        else:
-            columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
-        for batch in populations.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
-            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(populations.keys(batch), value_set=losers)))
-            if kept.num_rows:
-                read.add_keys(kept)
-                yield form(kept)
-
-
-def _record(lake: Lake, day: date, target: str, sent: Digest, found: recall.Recall, move: warm.Move) -> None:
-    row = {
-        "event_day": day,
-        "tier": target,
-        "rows": sent.rows,
-        "rows_without_vector": sent.rows_without_vector,
-        "recall_at_10": found.at_10,
-        "policy_version": move.policy.version,
-        "policy": move.policy.json,
-        "moved_at": move.moved_at,
-        "aged_by": move.aged_by,
-    }
-    writer = f"moves/{day}"
-    known = lake.create(address("moves")).transaction_version(writer)
-    lake.append(address("moves"), pa.Table.from_pylist([row], MOVES.schema), Fence(writer, (known or 0) + 1), {"akosha_op": "age"})

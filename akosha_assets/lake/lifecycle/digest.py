@@ -7,7 +7,10 @@ import pyarrow as pa
 
 
 class Digest:
-    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the hashing."""
+    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the hashing.
+
+    `keys` is what a row keeps in every form, `content` is the whole row in one form.
+    """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -19,17 +22,22 @@ class Digest:
     def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches, counted on their way."""
         for batch in batches:
-            self.rows += batch.num_rows
-            self.rows_without_vector += batch["space"].null_count
-            self.keys += _keys(self._connection, batch)
-            self._connection.register("batch", pa.table(batch))
-            self.content += _one(self._connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")
+            self.add_keys(batch)
+            self.add_content(batch)
             yield batch
 
     def add_keys(self, batch: pa.RecordBatch) -> None:
-        """Count the rows and keys of `batch` alone, for rows whose form is about to change."""
+        """Take the keys of `batch` into account, and not its form."""
+        names = ["system_id", "kind", "id", "event_day", "content_hash", "snapshot_at"]
         self.rows += batch.num_rows
-        self.keys += _keys(self._connection, batch)
+        self._connection.register("keyed", pa.table({name: batch[name] for name in names}))
+        self.keys += _one(self._connection, f"SELECT sum(hash({', '.join(names)})::HUGEINT) FROM keyed")
+
+    def add_content(self, batch: pa.RecordBatch) -> None:
+        """Take the form of `batch` into account; its rows are counted with their keys."""
+        self.rows_without_vector += batch["space"].null_count
+        self._connection.register("batch", pa.table(batch))
+        self.content += _one(self._connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Digest) and (self.rows, self.keys, self.content) == (other.rows, other.keys, other.content)
@@ -38,12 +46,6 @@ class Digest:
 
     def __repr__(self) -> str:
         return f"{self.rows} rows, keys {self.keys:x}, content {self.content:x}"
-
-
-def _keys(connection: duckdb.DuckDBPyConnection, batch: pa.RecordBatch) -> int:
-    names = ["system_id", "kind", "id", "event_day", "content_hash", "snapshot_at"]
-    connection.register("keyed", pa.table({name: batch[name] for name in names}))
-    return _one(connection, f"SELECT sum(hash({', '.join(names)})::HUGEINT) FROM keyed")
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from akosha_assets.lake import days
-from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle.handles import Handles
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.schemas import TableSpec
 
@@ -33,10 +33,10 @@ class Source:
     rows: int
 
 
-def opened(lake: Lake, tier: str, day: date) -> Source | None:
+def opened(handles: Handles, tier: str, day: date) -> Source | None:
     """The day as it lies in `tier` now; None where the tier has no table."""
-    table = lake.open(address(tier))
-    return None if table is None else Source(tier, table, lake.spec(address(tier)), rows_of(table, day))
+    table = handles.open(address(tier))
+    return None if table is None else Source(tier, table, handles.lake.spec(address(tier)), rows_of(table, day))
 
 
 def rows_of(table: DeltaTable, day: date) -> int:

@@ -23,13 +23,20 @@ def matrix(vectors: pa.Array, dtype: str) -> np.ndarray:
 
 
 def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
-    """A binary column of `count` values: at the row numbers of each group the bytes of its matrix's rows, else null."""
+    """A binary column of `count` values: at the row numbers of each group the bytes of its matrix's rows, else null.
+
+    The row numbers of a group rise. The column may share memory with a matrix that is handed over.
+    """
     lengths = np.zeros(count, np.int32)
     present = np.zeros(count, bool)
     for numbers, rows in groups:
         lengths[numbers] = rows.shape[1] * rows.itemsize
         present[numbers] = True
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    if len(groups) == 1 and len(groups[0][0]) == count:
+        # All of one length and none absent: the rows are the column.
+        data = np.ascontiguousarray(groups[0][1])
+        return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     data = np.empty(offsets[-1], np.uint8)
     for numbers, rows in groups:
         raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(numbers), -1)

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from akosha_assets.lake import days
-from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake import days, tables
 from akosha_assets.lake.errors import RecallBelowPolicy
 from akosha_assets.lake.lifecycle import cold, populations, quantization
+from akosha_assets.lake.lifecycle.handles import Handles
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 from akosha_assets.lake.schemas import PROBES, TableSpec
@@ -71,23 +71,23 @@ class Nearest:
         return float((answers >= tenth[:, None] - _TIE).mean())
 
 
-def gate(lake: Lake, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def gate(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
     """The day may move to `tier`: its new form answers as the policy wants.
 
     Raises:
         RecallBelowPolicy: it does not.
     """
-    found = measure(lake, day, tier, sources, policy)
+    found = measure(handles, day, tier, sources, policy)
     if found.at_10 is not None and found.at_10 < policy.required_recall(tier):
         raise RecallBelowPolicy(day, tier, found.at_10, policy.required_recall(tier), found.probes)
     return found
 
 
-def measure(lake: Lake, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def measure(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
     """recall@10 of the form that the rows of `day` in `sources` would have in `tier`."""
-    if not policy.recall_probes:
+    if not policy.recall_probes or sum(populations.rows_of(table, day) for table, _ in sources) < MIN_VECTORS:
         return Recall(None, 0, 0)
-    probes = _probes(lake, day, sources, policy.recall_probes)
+    probes = _probes(handles, day, sources, policy.recall_probes)
     by_space = {
         space: Nearest(_floats(chosen["vector"]), populations.keys(chosen))
         for space in pc.unique(probes["space"]).to_pylist()
@@ -114,11 +114,11 @@ def _ask(by_space: dict[str, Nearest], batches: Iterable[pa.RecordBatch], approx
                     nearest.ask(floats, populations.keys(rows).take(pa.array(numbers)), approximate)
 
 
-def _probes(lake: Lake, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
+def _probes(handles: Handles, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
     """The day's stored probes; a day without any gets a sample of its rows."""
-    stored = lake.select(address("probes"), PROBES.schema.names, days.predicate(day))
-    if stored.num_rows:
-        return stored
+    kept = handles.create(address("probes"))
+    if populations.rows_of(kept, day):
+        return tables.select(kept, PROBES.schema.names, PROBES.schema, days.predicate(day))
     sampled = []
     for table, spec in sources:
         lying = days.stored(table).get(day)
@@ -138,8 +138,7 @@ def _probes(lake: Lake, day: date, sources: list[tuple[DeltaTable, TableSpec]], 
         return PROBES.schema.empty_table()
     every = pa.concat_tables([part.select([*PROBES.schema.names, "content_hash"]) for part in sampled])
     probes = every.sort_by("content_hash").slice(0, wanted).select(PROBES.schema.names).cast(PROBES.schema)
-    table = lake.create(address("probes"))
-    days.replace(table, PROBES, probes.to_batches(), days.predicate(day), writer=f"probes/{day}", metadata={"akosha_op": "probe"})
+    days.replace(kept, PROBES, probes.to_batches(), days.predicate(day), writer=f"probes/{day}", metadata={"akosha_op": "probe"})
     return probes
 
 

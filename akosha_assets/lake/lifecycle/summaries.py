@@ -25,6 +25,9 @@ _WRAPPED = r"([\p{L}\p{N},;])[ \t]*\r?\n(\p{Ll})"
 # Lines that say nothing: fences, rules, lone brackets.
 _WORDLESS = r"^(```.*|[^\p{L}\p{N}]*)$"
 
+# Each byte of ASCII as a small letter, a digit or a space; other bytes as they are.
+_LOWER_OR_SPACE = np.array([ord(chr(n).lower()) if chr(n).isalnum() else 32 for n in range(128)] + list(range(128, 256)), np.uint8)
+
 
 def summarise(texts: pa.Array, sentences: int) -> pa.Array:
     """At most `sentences` sentences of each text, in their order in the text, separated by a space. None are null.
@@ -33,8 +36,12 @@ def summarise(texts: pa.Array, sentences: int) -> pa.Array:
     """
     count = len(texts)
     owner, found = _split(texts)
-    terms_of, terms = _terms(found)
-    rank = _lexrank(owner, terms_of, terms, count)
+    rank = np.zeros(len(found))
+    # A text of no more sentences than are wanted is kept whole: nothing needs ranking.
+    many = np.bincount(owner, minlength=count) > sentences
+    ranked = np.flatnonzero(many[owner])
+    terms_of, terms = _terms(found.take(pa.array(ranked)))
+    rank[ranked] = _lexrank((np.cumsum(many) - 1)[owner[ranked]], terms_of, terms, int(many.sum()))
     # The best of each text: by text, then by falling rank, then by place; then back into the order of the text.
     place = np.arange(len(found))
     best = np.lexsort((place, -rank, owner))
@@ -66,9 +73,18 @@ def _split(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 def _terms(sentences: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """For every word of every sentence: the number of the sentence, and the number of the word."""
-    words = pc.replace_substring_regex(pc.utf8_lower(sentences), r"[^\p{L}\p{N}]+", " ")
-    split = pc.split_pattern(pc.utf8_trim_whitespace(words), " ")
-    return pc.list_parent_indices(split).to_numpy(), pc.list_flatten(split).dictionary_encode().indices.to_numpy()
+    exotic = pc.invert(pc.string_is_ascii(sentences))
+    if pc.any(exotic).as_py():
+        # Outside ASCII it takes a table of Unicode to tell letters from marks.
+        words = pc.replace_substring_regex(pc.utf8_lower(sentences.filter(exotic)), r"[^\p{L}\p{N}]+", " ")
+        sentences = pc.replace_with_mask(sentences, exotic, words)
+    sentences = pa.concat_arrays([sentences])
+    validity, offsets, data = sentences.buffers()
+    spaced = _LOWER_OR_SPACE[np.frombuffer(data, np.uint8)] if data is not None else np.zeros(0, np.uint8)
+    split = pc.split_pattern(pa.StringArray.from_buffers(len(sentences), offsets, pa.py_buffer(spaced), validity), " ")
+    owner, words = pc.list_parent_indices(split), pc.list_flatten(split)
+    worded = pc.not_equal(words, "")
+    return owner.filter(worded).to_numpy(), words.filter(worded).dictionary_encode().indices.to_numpy()
 
 
 def _lexrank(owner: np.ndarray, sentence_of: np.ndarray, terms: np.ndarray, texts: int) -> np.ndarray:
@@ -78,20 +94,25 @@ def _lexrank(owner: np.ndarray, sentence_of: np.ndarray, terms: np.ndarray, text
         return np.zeros(0)
     width = int(terms.max(initial=0)) + 1
     # One entry per distinct word of a sentence, with how often it stands there.
-    pairs, frequency = np.unique(sentence_of.astype(np.int64) * width + terms, return_counts=True)
+    counted = pc.value_counts(pa.array(sentence_of.astype(np.int64) * width + terms))
+    pairs, frequency = counted.field("values").to_numpy(), counted.field("counts").to_numpy()
     sentence, word = pairs // width, pairs % width
     # The same word in two texts is two terms, so that texts do not mix.
-    _, term = np.unique(owner[sentence].astype(np.int64) * width + word, return_inverse=True)
+    term = pa.array(owner[sentence].astype(np.int64) * width + word).dictionary_encode().indices.to_numpy().astype(np.int64)
     sentences_in_text = np.bincount(owner, minlength=texts)
     spread = np.bincount(term)[term]
     weight = frequency * np.log1p(sentences_in_text[owner[sentence]] / spread)
     length = np.sqrt(np.bincount(sentence, weights=weight * weight, minlength=count))
     weight /= length[sentence]
+    # A word of one sentence alone links nothing. Most words are.
+    shared = spread > 1
+    sentence, term, weight = sentence[shared], term[shared], weight[shared]
+    alone = np.bincount(sentence, weights=weight * weight, minlength=count)
 
     def linked(values: np.ndarray) -> np.ndarray:
         by_term = np.bincount(term, weights=weight * values[sentence])
-        # Without itself: the cosine of a sentence with itself is one.
-        return np.maximum(np.bincount(sentence, weights=weight * by_term[term], minlength=count) - values, 0)
+        # Without itself: a sentence does not speak for itself.
+        return np.maximum(np.bincount(sentence, weights=weight * by_term[term], minlength=count) - alone * values, 0)
 
     degree = linked(np.ones(count))
     share = np.where(degree > 1e-9, degree, 1)

@@ -11,7 +11,9 @@ import pytest
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, RecallBelowPolicy, TableContended
-from akosha_assets.lake.lifecycle.aging import Aged, age, age_day, due
+from akosha_assets.lake.lifecycle import aging, moving
+from akosha_assets.lake.lifecycle.aging import age, age_day, due
+from akosha_assets.lake.lifecycle.moving import Aged
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
@@ -148,6 +150,21 @@ def test_rows_that_arrive_while_a_day_moves_are_moved_and_not_lost(lake, policy)
     outcome = aged(lake, policy, day, checkpoint=arrive)
     assert outcome.rows == 55
     assert _counts(lake, [day]) == {"warm": 55}
+
+
+def test_days_move_side_by_side_and_large_ones_alone_in_their_order(lake, policy, monkeypatch):
+    monkeypatch.setattr(aging, "LARGE_DAY_ROWS", 150)
+    monkeypatch.setattr(moving, "LARGE_DAY_ROWS", 150)
+    ages = [100, 50, 40, 30, 20, 10, 9, 8]
+    for number, days_old in enumerate(ages):
+        store(
+            lake, hot_rows(days_ago(days_old), 200 if days_old in (50, 9) else 20, first=1000 * number, batch=number + 1), batch=number + 1
+        )
+    outcomes = list(age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test"))
+    assert [outcome.event_day for outcome in outcomes] == [days_ago(days_old) for days_old in ages]
+    assert _counts(lake, [days_ago(days_old) for days_old in ages]) == {"cold": 20, "warm": 520}
+    assert due(lake, policy, TODAY) == []
+    assert lake.select("lifecycle/moves", ["event_day"]).num_rows == len(ages)
 
 
 def test_two_runs_that_age_one_day_leave_each_row_once(lake, policy):
