@@ -6,6 +6,7 @@ What moves and why is in `lake/lifecycle`; Dagster runs the same functions.
 import json
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from time import monotonic
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ def age(
     policy = TierPolicy.of(lake.settings)
     moved: list[dict[str, Any]] = []
     stopped: list[dict[str, Any]] = []
+    started = monotonic()
     with lake_errors():
         items = aging.due(lake, policy, now.date())
         if not dry_run:
@@ -51,7 +53,16 @@ def age(
                     errors.print(f"[bold red]stopped:[/] {outcome}", highlight=False, soft_wrap=True)
     if as_json:
         due = [asdict(item) for item in items]
-        emit({"dry_run": dry_run, "policy_version": policy.version, "due": due, "moved": moved, "stopped": stopped})
+        emit(
+            {
+                "dry_run": dry_run,
+                "policy_version": policy.version,
+                "due": due,
+                "moved": moved,
+                "stopped": stopped,
+                "seconds": round(monotonic() - started, 2),
+            }
+        )
     elif not items:
         console.print("No day is due.")
     elif dry_run:
