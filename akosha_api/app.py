@@ -19,6 +19,7 @@ from akosha_api.watcher import Watcher
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.serving.past import Past
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.settings import LakeSettings
@@ -41,7 +42,8 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
-        app.state.serving = Serving(lake, settings, replica, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
+        past = Past(replica, max_bytes=settings.as_of_bytes)
+        app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, replica, app.state.watched, settings)

@@ -72,7 +72,7 @@ class Watched:
             if stage.state == "answered":
                 self.stage_seconds.labels(name).observe(stage.took_ms / 1000)
         for name, tier in answer.tiers.items():
-            if tier["state"] in ("answered", "empty"):
+            if tier["state"] in ("answered", "empty", "skipped"):
                 self.tier_seconds.labels(name).observe(seconds)
             else:
                 self.incomplete.labels(name, tier["state"]).inc()

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
 from akosha_assets.lake.serving.parts import CODED
 from akosha_assets.lake.serving.query import Filters, Identity, Question
@@ -45,6 +45,13 @@ class FilterFields(BaseModel):
     importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
     since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
     until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
+
+    as_of: Annotated[
+        StrictInt | AwareDatetime | None,
+        Field(
+            description="The tables as they stood: a time, or a version of the hot table. In hot and warm, as far back as their files are kept."
+        ),
+    ] = None
 
     def filters(self) -> Filters:
         """The conditions in the lake's words."""
@@ -96,6 +103,7 @@ class SearchRequest(FilterFields):
             collapse=self.collapse,
             facets=tuple(self.facets),
             budget_tokens=self.budget_tokens,
+            as_of=self.as_of,
         )
 
 
@@ -158,7 +166,7 @@ class Result(Memory):
 class TierState(BaseModel):
     """What one tier contributed."""
 
-    state: Annotated[str, Field(description="answered, partial (still loading), stale, empty or unavailable.")]
+    state: Annotated[str, Field(description="answered, partial (still loading), stale, empty, unavailable or skipped (not asked).")]
     why: str | None
     version: Annotated[int | None, Field(description="Table version the answer shows.")]
     watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")]

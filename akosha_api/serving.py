@@ -13,8 +13,10 @@ from akosha_api.errors import Overloaded, TooSlow
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.serving.past import Past
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
+from akosha_assets.lake.serving.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class Serving:
     lake: Lake
     settings: ApiSettings
     replica: Replica
+    past: Past
     searcher: Searcher
     pool: Pool
     sql_pool: Pool
@@ -78,10 +81,15 @@ class Serving:
         with self._opening:
             return self._ledger
 
+    def snapshot(self, as_of: int | datetime | None) -> Snapshot:
+        """What is served now, or the tables as they stood then, which may take a while. Raises as `Past.snapshot`."""
+        return self.replica.snapshot if as_of is None else self.past.snapshot(as_of)
+
     def close(self) -> None:
         """Nothing of this is open any more."""
         self.pool.close()
         self.sql_pool.close()
+        self.past.close()
         self.replica.stop()
         if "_ledger" in self.__dict__:
             self._ledger.close()

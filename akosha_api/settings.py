@@ -21,6 +21,10 @@ class ApiSettings(BaseSettings):
     search_threads: Annotated[int, Field(ge=1, le=64, description="Searches that run at the same time.")] = 2
     search_queue: Annotated[int, Field(ge=1, description="Searches that may wait for a thread; one more is answered 503.")] = 64
     search_seconds: Annotated[float, Field(gt=0, description="Seconds a caller waits for an answer before it is 504.")] = 10.0
+    as_of_bytes: Annotated[
+        int,
+        Field(ge=0, description="Disk that files which left the tables may take, for questions with as_of; the least used ones go first."),
+    ] = 4 * 1024**3
     sql_seconds: Annotated[int, Field(ge=1, le=600, description="Seconds of processor time one SQL query may take.")] = 10
     sql_memory_bytes: Annotated[
         int, Field(ge=128 * 1024**2, description="Memory one SQL query may take; half of it is DuckDB's own limit.")

@@ -3,12 +3,16 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import AwareDatetime, Field
 
 from akosha_api.dependencies import ServingDep
 from akosha_api.models import FullMemory
 from akosha_assets.lake.serving.memories import memory
 from akosha_assets.lake.serving.query import Identity
+
+# Digits alone are a version, and a version comes first.
+AsOf = Annotated[int, Field(ge=0)] | AwareDatetime | None
 
 router = APIRouter(prefix="/api/v1", tags=["memories"])
 
@@ -20,11 +24,12 @@ async def read_memory(
     id: str,
     serving: ServingDep,
     response: Response,
+    as_of: Annotated[AsOf, Query(description="The tables as they stood: a time, or a version of the hot table.")] = None,
     if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer; 304 while nothing changed.")] = None,
 ) -> Any:
     """One memory with its provenance, from the hottest tier that holds it."""
     identity = Identity(system_id, kind, id)
-    found = await serving.pool.run(lambda: memory(serving.lake, serving.replica.snapshot, identity))
+    found = await serving.pool.run(lambda: memory(serving.lake, serving.snapshot(as_of), identity, is_past=as_of is not None))
     etag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
     if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})

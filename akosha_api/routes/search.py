@@ -20,7 +20,7 @@ router = APIRouter(prefix="/api/v1", tags=["search"])
 @router.post("/search", response_model=SearchResponse)
 async def search(body: SearchRequest, request: Request, serving: ServingDep, watched: WatchedDep) -> Response:
     """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
-    answer, encoded = await serving.pool.run(partial(_answered, serving, serving.replica.snapshot, body.question()))
+    answer, encoded = await serving.pool.run(partial(_answered, serving, body.question(), None))
     watched.searched(answer, request)
     return Response(encoded, media_type="application/json")
 
@@ -32,7 +32,7 @@ async def search_batch(body: BatchRequest, request: Request, serving: ServingDep
     answers: list[bytes] = []
     for each in body.searches:
         try:
-            answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, each.question()))
+            answer, encoded = await serving.pool.run(partial(_answered, serving, each.question(), snapshot))
         except LakeError as error:
             answers.append(orjson.dumps(errors.of(request, error)[1]))
             continue
@@ -41,7 +41,8 @@ async def search_batch(body: BatchRequest, request: Request, serving: ServingDep
     return Response(b'{"answers":[' + b",".join(answers) + b"]}", media_type="application/json")
 
 
-def _answered(serving: Serving, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
+def _answered(serving: Serving, question: Question, present: Snapshot | None) -> tuple[Answer, bytes]:
     """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as the search."""
+    snapshot = present if present is not None and question.as_of is None else serving.snapshot(question.as_of)
     answer = serving.searcher.search(snapshot, question)
     return answer, orjson.dumps(answer, option=orjson.OPT_UTC_Z)

@@ -49,9 +49,9 @@ class Lake:
             Path(uri).mkdir(parents=True, exist_ok=True)
         return tables.create(uri, TABLES[address], self.storage_options)
 
-    def open(self, address: str) -> DeltaTable | None:
-        """A fresh handle, or None while nothing was written to the table."""
-        return tables.open_table(self.uri(address), self.storage_options)
+    def open(self, address: str, version: int | None = None) -> DeltaTable | None:
+        """A fresh handle on the newest version or the one given; None while nothing was written to the table, or no such version."""
+        return tables.open_table(self.uri(address), self.storage_options, version)
 
     def spec(self, address: str) -> TableSpec:
         """What the table holds."""

@@ -65,13 +65,15 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
         raise StoreUnavailable(uri, str(error)) from error
 
 
-def open_table(uri: str, storage_options: dict[str, str]) -> DeltaTable | None:
-    """A fresh handle, or None where no table lies."""
+def open_table(uri: str, storage_options: dict[str, str], version: int | None = None) -> DeltaTable | None:
+    """A fresh handle on the newest version or the one given; None where no table lies, or the log does not tell that version."""
     try:
-        return DeltaTable(uri, storage_options=storage_options)
+        return DeltaTable(uri, version=version, storage_options=storage_options)
     except TableNotFoundError:
         return None
     except (OSError, DeltaError) as error:
+        if version is not None and "version" in str(error).lower():
+            return None
         raise StoreUnavailable(uri, str(error)) from error
 
 

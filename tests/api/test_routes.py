@@ -14,7 +14,7 @@ from akosha_api.models import SearchResponse
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
-from tests.hot_rows import commit, memory, unit
+from tests.hot_rows import NOW, commit, memory, unit, upsert
 
 ROWS = [
     memory("r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'),
@@ -167,6 +167,24 @@ def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) ->
 def test_a_new_commit_is_found_without_asking_for_it(client: httpx.Client, lake: Lake) -> None:
     commit(lake, 2, memory("4", "kubernetes oomkilled", system="laptop-eve"))
     until(lambda: client.post("/api/v1/search", json={"query": "oomkilled"}).json()["results"])
+
+
+def test_the_tables_can_be_asked_as_of_an_earlier_version(lake: Lake, client: httpx.Client) -> None:
+    version = commit(lake, 3, memory("5", "a leaking goroutine", system="laptop-eve"))
+    upsert(lake, 4, memory("5", "a goroutine that was fixed", system="laptop-eve", snapshot_at=NOW + timedelta(hours=1)))
+    until(lambda: client.post("/api/v1/search", json={"query": "fixed"}).json()["results"])
+    answer = client.post("/api/v1/search", json={"query": "goroutine", "as_of": version}).json()
+    assert [result["text"] for result in answer["results"]] == ["a leaking goroutine"]
+    assert (answer["tiers"]["hot"]["version"], answer["tiers"]["cold"]["state"]) == (version, "skipped")
+    at = answer["tiers"]["hot"]["watermark"]
+    path = "/api/v1/memories/laptop-eve/conversation/5"
+    for as_of in (version, at):
+        assert client.get(path, params={"as_of": as_of}).json()["text"] == "a leaking goroutine"
+        exported = client.post("/api/v1/export", json={"system_id": "laptop-eve", "as_of": as_of}).text
+        assert "leaking" in exported and "fixed" not in exported
+    assert client.get(path).json()["text"] == "a goroutine that was fixed"
+    assert_problem(client.post("/api/v1/search", json={"query": "a", "as_of": 10**9}), 422, "no version 1000000000")
+    assert_problem(client.get(path, params={"as_of": "last week"}), 422, "as_of")
 
 
 def assert_problem(response: Any, status: int, said: str) -> None:

@@ -79,7 +79,9 @@ class Follower:
         if self._table.version() == self._version:
             return None
         entry = self._store.head(f"_delta_log/{self._table.version():020d}.json")
-        listing = Listing(self._table.version(), None if entry is None else entry.modified_at, _described(tables.data_files(self._table)))
+        listing = Listing(
+            self._table.version(), None if entry is None else entry.modified_at, described_files(tables.data_files(self._table))
+        )
         self._version = listing.version
         return listing
 
@@ -138,7 +140,8 @@ class LocalFiles:
             (self.folder / file).unlink(missing_ok=True)
 
 
-def _described(actions: pa.Table) -> dict[str, DataFile]:
+def described_files(actions: pa.Table) -> dict[str, DataFile]:
+    """The files that add actions speak of, by path."""
     days = actions.column("partition.event_day").to_pylist()
     paths = actions.column("path").to_pylist()
     rows = actions.column("num_records").to_pylist()

@@ -52,6 +52,8 @@ class KeywordSearcher:
     index: tantivy.Index
     searcher: tantivy.Searcher
     schema: tantivy.Schema
+    # Names of loads whose rows are not to be found.
+    without: tuple[int, ...] = ()
 
     def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and BM25 scores of the best `k` rows for the words of `text`, best first."""
@@ -61,6 +63,10 @@ class KeywordSearcher:
         conditions = self._conditions(filters)
         if conditions:
             query = Query.boolean_query([(Occur.Must, query), *((Occur.Must, Query.const_score_query(c, 0.0)) for c in conditions)])
+        if self.without:
+            query = Query.boolean_query(
+                [(Occur.Must, query), (Occur.MustNot, Query.term_set_query(self.schema, "load", list(self.without)))]
+            )
         hits = self.searcher.search(query, k, count=False).hits
         numbers = self.searcher.fast_field_values("number", [address for _, address in hits])
         return np.array(numbers, np.int64), np.array([score for score, _ in hits], np.float32)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.serving.query import Identity
@@ -24,8 +25,8 @@ PROVENANCE = (
 )
 
 
-def memory(lake: Lake, snapshot: Snapshot, identity: Identity) -> dict[str, Any]:
-    """One memory from the hottest tier that holds it.
+def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool = False) -> dict[str, Any]:
+    """One memory from the hottest tier that holds it. `is_past`: the snapshot is not of the newest versions.
 
     Raises:
         NotFound: no tier has it.
@@ -39,7 +40,8 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity) -> dict[str, Any]
     day, *name = (_literal(value) for value in (part.day.isoformat(), identity.system_id, identity.kind, identity.id))
     where = f"event_day = {day} AND system_id = {name[0]} AND kind = {name[1]} AND id = {name[2]}"
     columns = [name for name in (*PROVENANCE, "attributes") if name in lake.spec(f"lifecycle/{tier}").schema.names]
-    stored = lake.select(f"lifecycle/{tier}", columns, where).to_pylist()
+    table = lake.open(f"lifecycle/{tier}", snapshot.tiers[tier].version if is_past else None)
+    stored = [] if table is None else tables.select(table, columns, lake.spec(f"lifecycle/{tier}").schema, where).to_pylist()
     # A row that was moved or rewritten this instant is answered with what the replica holds of it.
     rest = max(stored, key=lambda held: held["snapshot_at"]) if stored else {"upload_id": found["upload_id"]}
     space = next((space for space, held in part.vectors.items() if held.of_row(row) is not None), None)

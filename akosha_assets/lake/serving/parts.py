@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 import numpy as np
@@ -27,6 +28,7 @@ class Terms:
     def __init__(self) -> None:
         self.names: list[str] = []
         self._codes: dict[str, int] = {}
+        self._adding = Lock()
 
     def encode(self, column: pa.StringArray) -> np.ndarray:
         """The code of each string, -1 for null."""
@@ -49,12 +51,14 @@ class Terms:
 
     def _of(self, name: str) -> int:
         code = self._codes.get(name)
-        if code is None:
-            code = len(self.names)
-            # The name first: a reader that sees the code finds the name.
-            self.names.append(name)
-            self._codes[name] = code
-        return code
+        if code is not None:
+            return code
+        with self._adding:
+            if name not in self._codes:
+                # The name first: a reader that sees the code finds the name.
+                self.names.append(name)
+                self._codes[name] = len(self.names) - 1
+            return self._codes[name]
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,8 @@ class Question:
     collapse: bool = True
     facets: tuple[str, ...] = ()
     budget_tokens: int | None = None
+    # Which state of the tables is asked; whoever picks the snapshot heeds it.
+    as_of: int | datetime | None = None
 
     def checked(self) -> Self:
         """The question itself, with the mode that a question without words can have.

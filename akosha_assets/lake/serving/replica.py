@@ -220,7 +220,7 @@ class Replica:
                 if above or any(part.hidden is not None for part in tail.parts[day]):
                     tail.parts[day] = shadowed(tail.parts[day], above)
             parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
-            tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors)
+            tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads)
             hotter.append(tail)
         searcher = self._keywords.searcher
         self.snapshot = Snapshot(tiers, searcher, searcher.searcher.num_docs, self.terms, self._hash)

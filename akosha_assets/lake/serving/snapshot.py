@@ -1,17 +1,30 @@
 """A snapshot: everything a search needs, at one instant. Immutable, so a search is never disturbed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Protocol
 
-from akosha_assets.lake.serving.keywords import KeywordSearcher
+import numpy as np
+
 from akosha_assets.lake.serving.parts import Part, Terms
-from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.query import Filters, Identity
+from akosha_assets.lake.serving.tail import Load
+
+
+class Keywords(Protocol):
+    """Finds row numbers by words."""
+
+    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and scores of the best `k`, best first."""
+
+    def words(self, text: str) -> frozenset[str]:
+        """The words of a question."""
 
 
 @dataclass(frozen=True)
 class TierView:
-    """One tier at one instant. `state` is empty (no table), loading, ready or unavailable; `why` says more."""
+    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked); `why` says more."""
 
     name: str
     state: str = "loading"
@@ -20,6 +33,8 @@ class TierView:
     watermark: datetime | None = None
     parts: tuple[Part, ...] = ()
     refused_vectors: int = 0
+    # The files whose rows are in `parts`, by path.
+    loads: Mapping[str, Load] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -37,7 +52,7 @@ class Snapshot:
     """The tiers, hottest first, and the keyword index."""
 
     tiers: dict[str, TierView]
-    keywords: KeywordSearcher
+    keywords: Keywords
     keyword_rows: int
     terms: dict[str, Terms]
     hashed: Callable[[Identity], int]
@@ -65,6 +80,7 @@ class Snapshot:
         for name, tier in self.tiers.items():
             for part in reversed(tier.parts):
                 for row in part.rows_of(hashed):
-                    if part.payload["id"][int(row)].as_py() == identity.id:
+                    # In a past snapshot the form that came later is hidden in the same tier.
+                    if (part.hidden is None or not part.hidden[row]) and part.payload["id"][int(row)].as_py() == identity.id:
                         return name, part, int(row)
         return None

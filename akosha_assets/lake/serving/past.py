@@ -1,0 +1,229 @@
+"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the files that left.
+
+What both versions hold is shared with the replica and costs nothing. Files that left are loaded once, lie on disk, and
+are forgotten when others need the room. Cold keeps no earlier versions worth asking, so it is left out and the answer says so.
+"""
+
+import logging
+import shutil
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from threading import Lock
+
+import numpy as np
+
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.serving import store
+from akosha_assets.lake.serving.files import DataFile, Listing, LocalFiles
+from akosha_assets.lake.serving.keywords import KeywordIndex, KeywordSearcher
+from akosha_assets.lake.serving.loading import Loader
+from akosha_assets.lake.serving.parts import Part
+from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.tail import Load
+from akosha_assets.lake.serving.versions import Versions
+
+logger = logging.getLogger(__name__)
+
+TIERS = ("hot", "warm")
+# Row numbers of files that left begin here, far above those that the replica gives.
+FIRST_NUMBER = 1 << 60
+COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
+
+
+@dataclass(frozen=True)
+class _Left:
+    """A file that left its table: its rows, or none, under their own numbers."""
+
+    part: Part | None
+    load: Load
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class _BothWords:
+    """The words of rows that are still there and of rows that left, each kind weighed by its own index."""
+
+    searchers: tuple[KeywordSearcher, ...]
+
+    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and BM25 scores of the best `k`, best first."""
+        found = [searcher.search(text, filters, k) for searcher in self.searchers]
+        numbers, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        best = np.argsort(-scores, kind="stable")[:k]
+        return numbers[best], scores[best]
+
+    def words(self, text: str) -> frozenset[str]:
+        """The words of a question."""
+        return self.searchers[0].words(text)
+
+
+class Past:
+    """Makes snapshots of earlier versions for `replica`; files that left may have `max_bytes` on disk as the tables hold them."""
+
+    def __init__(self, replica: Replica, *, max_bytes: int):
+        self.replica, self.max_bytes = replica, max_bytes
+        lake = replica.lake
+        self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
+        files = {tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in TIERS}
+        self._loaders = {tier: Loader(tier, files[tier], replica.terms) for tier in TIERS}
+        self._folder = replica.folder / "past"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._left: OrderedDict[tuple[str, str], _Left] = OrderedDict()
+        self._words: KeywordIndex | None = None
+        self._words_changed = False
+        self._next_number = FIRST_NUMBER
+        self._one_at_a_time = Lock()
+
+    def snapshot(self, as_of: int | datetime) -> Snapshot:
+        """The tables as they stood: at a time, or when the hot table got the version `as_of`.
+
+        Raises:
+            InvalidRequest: that is ahead, or further back than files and log are kept; the message says how far back one may ask.
+            StoreUnavailable: a table could not be read, or is still being loaded.
+        """
+        with self._one_at_a_time:
+            base = self.replica.snapshot
+            for tier in TIERS:
+                if base.tiers[tier].state == "loading":
+                    raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
+            at = self._time(as_of, base)
+            listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
+            self._make_room(listings, base)
+            hot = self._view(base.tiers["hot"], listings["hot"], {})
+            above: dict[date, list[np.ndarray]] = defaultdict(list)
+            for part in hot.parts:
+                above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
+            warm = self._view(base.tiers["warm"], listings["warm"], above)
+            cold = TierView("cold", "skipped", COLD)
+            tiers = {"hot": hot, "warm": warm, "cold": cold}
+            rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
+            missing = max(0, base.rows - base.keyword_rows)
+            return Snapshot(tiers, self._keywords(base, listings), rows - missing, base.terms, base.hashed)
+
+    def close(self) -> None:
+        """Nothing of this is open any more."""
+        with self._one_at_a_time:
+            if self._words is not None:
+                self._words.close()
+
+    def _time(self, as_of: int | datetime, base: Snapshot) -> datetime:
+        newest = base.tiers["hot"].version
+        if isinstance(as_of, datetime):
+            if as_of > datetime.now(UTC):
+                raise InvalidRequest("as_of", f"{as_of.isoformat()} lies ahead; expected a time that has passed")
+            return as_of
+        if newest is None or not 0 <= as_of <= newest:
+            raise InvalidRequest("as_of", f"the hot table has no version {as_of}; expected one up to {newest or 0}")
+        at = self._versions["hot"].committed_at(as_of)
+        if at is None:
+            raise self._versions["hot"].too_old(f"version {as_of} is no more in the log of lifecycle/hot", newest)
+        return at
+
+    def _listing(self, tier: str, at: datetime, as_of: int | datetime, view: TierView) -> Listing | None:
+        """The files that the tier's table had; None where there was no table yet."""
+        if view.version is None:
+            return None
+        versions = self._versions[tier]
+        version = as_of if tier == "hot" and isinstance(as_of, int) else versions.at(at, view.version)
+        if version is None:
+            return None
+        if version != view.version and not versions.is_whole(version, view.loads):
+            raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
+        return versions.listing(version)
+
+    def _view(self, view: TierView, listing: Listing | None, above: Mapping[date, list[np.ndarray]]) -> TierView:
+        if listing is None:
+            return TierView(view.name, "empty", f"the {view.name} table did not exist then")
+        kept: dict[date, list[Load]] = defaultdict(list)
+        for path, load in view.loads.items():
+            if path in listing.files:
+                kept[load.day].append(load)
+        parts = [_only(part, kept[part.day]) for part in view.parts]
+        parts += [self._loaded(view.name, file).part for path, file in listing.files.items() if path not in view.loads]
+        shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
+        ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
+        return replace(view, state="ready", why=None, version=listing.version, watermark=listing.committed_at, parts=ordered)
+
+    def _loaded(self, tier: str, file: DataFile) -> _Left:
+        key = tier, file.path
+        if key not in self._left:
+            load = Load(self._next_number, self._next_number + file.rows, file.day)
+            self._next_number = load.stop
+            loader = self._loaders[tier]
+            part = loader.load(file.day, [file], [load.start])
+            if part is not None:
+                part = store.laid_down(part, self._folder / "parts" / tier)
+                self._index().add(part, self.replica.terms, load.start, load.stop)
+            loader.files.discard(file.path)
+            self._left[key] = _Left(part, load, file.size_bytes)
+        self._left.move_to_end(key)
+        return self._left[key]
+
+    def _index(self) -> KeywordIndex:
+        """The words of files that left, about to be changed."""
+        self._words_changed = True
+        if self._words is None:
+            self._words = KeywordIndex(self._folder / "keywords")
+        return self._words
+
+    def _keywords(self, base: Snapshot, listings: Mapping[str, Listing | None]) -> _BothWords:
+        """The words of just those rows that the listings hold."""
+        files = {(tier, path) for tier, listing in listings.items() if listing is not None for path in listing.files}
+        since = [load.start for name, view in base.tiers.items() for path, load in view.loads.items() if (name, path) not in files]
+        assert isinstance(base.keywords, KeywordSearcher)
+        searchers = [replace(base.keywords, without=tuple(since))]
+        if self._words is not None:
+            if self._words_changed:
+                self._words.commit()
+                self._words_changed = False
+            others = tuple(left.load.start for key, left in self._left.items() if key not in files)
+            searchers.append(replace(self._words.searcher, without=others))
+        return _BothWords(tuple(searchers))
+
+    def _make_room(self, listings: Mapping[str, Listing | None], base: Snapshot) -> None:
+        """What is loaded beside what will be loaded fits the disk that may be used."""
+        wanted = {
+            (tier, path): file.size_bytes
+            for tier, listing in listings.items()
+            if listing is not None
+            for path, file in listing.files.items()
+            if path not in base.tiers[tier].loads
+        }
+        if sum(wanted.values()) > self.max_bytes:
+            raise InvalidRequest(
+                "as_of",
+                f"{len(wanted)} files with {sum(wanted.values())} bytes left the tables since then; "
+                f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
+            )
+        held = sum(left.size_bytes for left in self._left.values())
+        room = self.max_bytes - sum(size for key, size in wanted.items() if key not in self._left)
+        for key in [key for key in self._left if key not in wanted]:
+            if held <= room:
+                return
+            left = self._left.pop(key)
+            held -= left.size_bytes
+            if left.part is not None and left.part.folder is not None:
+                self._index().remove(left.load.start)
+                # Searches that hold the part go on with the mapped bytes.
+                shutil.rmtree(left.part.folder, ignore_errors=True)
+
+
+def _only(part: Part, loads: list[Load]) -> Part | None:
+    """The part with only the rows of `loads` shown; None where it has none of them."""
+    hidden = np.ones(len(part), bool)
+    for load in loads:
+        hidden[np.searchsorted(part.numbers, load.start) : np.searchsorted(part.numbers, load.stop)] = False
+    return None if hidden.all() else replace(part, hidden=hidden if hidden.any() else None)
+
+
+def _below(part: Part, hotter: list[np.ndarray]) -> Part:
+    """The part without the memories that are among the identities of `hotter`."""
+    if not hotter:
+        return part
+    hidden = np.isin(part.identity, np.concatenate(hotter))
+    hidden = hidden if part.hidden is None else hidden | part.hidden
+    return replace(part, hidden=hidden if hidden.any() else None)
