@@ -25,6 +25,7 @@ async def health(serving: ServingDep) -> dict[str, Any]:
         "reasons": reasons,
         "tiers": {name: described(tier) for name, tier in snapshot.tiers.items()},
         "keyword_rows": snapshot.keyword_rows,
+        "is_settled": serving.replica.is_settled,
         "uptime_seconds": round(serving.uptime_seconds, 1),
     }
 

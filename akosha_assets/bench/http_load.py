@@ -1,83 +1,89 @@
 """Many clients over HTTP from one cheap process: requests are made before, answers are hardly looked at.
 
 What it takes of the processor is missing to the service on the same machine, so it parses no more than a status and a
-length. Which questions are asked is `serve.py`'s to say.
+length. What is asked is the caller's to say.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import uvloop
 
 TIMEOUT_SECONDS = 60
 
+# The name and the bytes of the request with a number.
+Requests = Callable[[int], tuple[str, bytes]]
+
 
 @dataclass
 class Load:
-    """What a load met: seconds of each answer, statuses that were not 200, and how long it all took."""
+    """What a load met: seconds of each answer by name of its request, statuses other than 200, and how long it all took."""
 
-    seconds: list[float] = field(default_factory=list)
-    errors: list[int] = field(default_factory=list)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
     took_seconds: float = 0.0
 
     @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return len(self.seconds) / self.took_seconds
+    def answers(self) -> int:
+        """How many answers came."""
+        return sum(len(each) for each in self.seconds.values())
+
+    def figures(self) -> dict[str, Any]:
+        """Latencies of all answers together, and what was not 200."""
+        everything = np.concatenate([np.array(each) for each in self.seconds.values()]) * 1000
+        shares = {f"p{share}_ms": round(float(np.percentile(everything, share)), 1) for share in (50, 95, 99)}
+        per_second = round(self.answers / self.took_seconds, 1)
+        return {"requests": self.answers, "errors": sum(self.refused.values()), **shares, "requests_per_second": per_second}
+
+    def met(self, name: str, status: int, seconds: float) -> None:
+        """One answer came."""
+        self.seconds.setdefault(name, []).append(seconds)
+        if status != 200:
+            self.refused[f"{name} {status}"] += 1
 
 
-def request(path: str, body: bytes) -> bytes:
+def post(path: str, body: bytes) -> bytes:
     """The bytes of one POST of JSON."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode("ascii") + body
 
 
-def closed(port: int, clients: int, requests: Sequence[bytes], count: int) -> Load:
+def get(path: str) -> bytes:
+    """The bytes of one GET."""
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode("ascii")
+
+
+def closed(port: int, clients: int, requests: Requests, count: int) -> Load:
     """`clients` connections, each of which asks again once it was answered, until `count` answers came."""
-    return uvloop.run(_closed(port, clients, requests, count))
+    return uvloop.run(_run(port, clients, requests, count, None))
 
 
-def paced(port: int, clients: int, requests: Sequence[bytes], count: int, rate: float) -> Load:
-    """`count` requests, `rate` a second, over `clients` connections. Each is timed from the moment it was due, also where
-    every connection was still waiting then."""
-    return uvloop.run(_paced(port, clients, requests, count, rate))
+def paced(port: int, clients: int, requests: Requests, count: int, rate: float) -> Load:
+    """`count` requests, `rate` a second, over `clients` connections.
+
+    Each is timed from the moment it was due, also where every connection was still waiting for an answer then.
+    """
+    return uvloop.run(_run(port, clients, requests, count, rate))
 
 
-async def _closed(port: int, clients: int, requests: Sequence[bytes], count: int) -> Load:
-    load, turns = Load(), iter(range(count))
-
-    async def client() -> None:
-        connection = await _Connection.open(port)
-        for turn in turns:
-            begun = time.perf_counter()
-            status = await connection.ask(requests[turn % len(requests)])
-            load.seconds.append(time.perf_counter() - begun)
-            if status != 200:
-                load.errors.append(status)
-        connection.close()
-
-    started = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    load.took_seconds = time.perf_counter() - started
-    return load
-
-
-async def _paced(port: int, clients: int, requests: Sequence[bytes], count: int, rate: float) -> Load:
+async def _run(port: int, clients: int, requests: Requests, count: int, rate: float | None) -> Load:
     load, turns = Load(), iter(range(count))
     connections = [await _Connection.open(port) for _ in range(clients)]
     started = time.perf_counter()
 
     async def client(connection: _Connection) -> None:
         for turn in turns:
-            due = started + turn / rate
+            name, request = requests(turn)
+            due = time.perf_counter() if rate is None else started + turn / rate
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
-            status = await connection.ask(requests[turn % len(requests)])
-            load.seconds.append(time.perf_counter() - due)
-            if status != 200:
-                load.errors.append(status)
+            status = await connection.ask(request)
+            load.met(name, status, time.perf_counter() - due)
         connection.close()
 
     await asyncio.gather(*(client(connection) for connection in connections))
@@ -101,12 +107,12 @@ class _Connection:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
             at = head.find(b"content-length:")
-            if at < 0:
-                while size := int((await self._reader.readuntil(b"\r\n")).strip() or b"0", 16):
+            if at >= 0:
+                await self._reader.readexactly(int(head[at + 15 : head.index(b"\r\n", at)]))
+            else:
+                while size := int((await self._reader.readuntil(b"\r\n")).strip(), 16):
                     await self._reader.readexactly(size + 2)
                 await self._reader.readexactly(2)
-            else:
-                await self._reader.readexactly(int(head[at + 15 : head.index(b"\r\n", at)]))
         return int(head[9:12])
 
     def close(self) -> None:

@@ -1,150 +1,104 @@
-"""How the service answers many clients over HTTP: the real process, a real table, questions by vector and by words."""
+"""How the service answers many clients over HTTP: the real process, a real table, questions by vector, by words and by both."""
 
-import http.client
 import json
-import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 
-from akosha_assets.bench import runs
+from akosha_assets.bench import http_load, runs
 from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
-from akosha_assets.bench.search import percentiles
+from akosha_assets.bench.mixed import mixed
+from akosha_assets.bench.service import Service
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
+ASKED = 200
+SEARCH = "/api/v1/search"
+WARM_UP = 100
+# The share of what the closed loop answered in a second that the paced load asks.
+PACE = 0.6
+
 
 def run(
-    *, vectors: int, clients: int, requests: int, real: int, systems: int, work: Path | None, say: Callable[[str], None]
+    *, vectors: int, clients: int, requests: int, real: int, systems: int, seconds: int, work: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Fill a hot table, start the service on it without any cache, then let `clients` ask `requests` questions by vector.
+    """Fill a hot table, start the service on it without any cache, then let `clients` ask `requests` questions of each kind.
 
-    `cold_start_seconds` is from the start of the process to its first whole answer, `indexed_seconds` until indexes and
-    words are there too, `restart_seconds` the cold start of a second process that finds the cache of the first.
+    `cold_start_seconds` is from the start of the process to where every row is found by vector, `indexed_seconds` to where
+    indexes are made and every row is found by words too; `restart_seconds` is the latter for a process that finds the cache
+    of the one before. With `seconds`, a mixed load with commits follows for that long.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
-    asked, base = known[:200], known[200:]
+    asked, base = known[:ASKED], known[ASKED:]
     with runs.home(work) as settings:
         say("writing the table")
-        fill(Lake(settings), widened(base, vectors), texts, space, systems=systems, on_rows=lambda _: None)
+        lake = Lake(settings)
+        fill(lake, widened(base, vectors), texts, space, systems=systems, on_rows=lambda _: None)
         say("starting")
-        with _Service(settings.home) as service:
-            cold_start = service.seconds_until(lambda: _answers(service.port, asked[0]))
-            indexed = service.seconds_until(lambda: service.health()["keyword_rows"] == vectors)
-            say("asking")
-            by_vector = _load(service.port, clients, requests, [_question(vector=vector.tolist()) for vector in asked])
-            words = [" ".join(text.split()[2:7]) for text in texts[:200]]
-            by_words = _load(service.port, clients, requests, [_question(query=text, mode="keyword") for text in words])
-            rss = service.rss_bytes()
+        with Service(settings.home) as service:
+            cold_start = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
+            indexed = service.seconds_until(lambda health: health["is_settled"])
+            loads = {}
+            for name, questions in _questions(asked, texts, requests).items():
+                say(f"asking by {name}")
+                loads[name] = _measured(service, clients, questions, requests)
+            memory = service.memory_bytes()
         say("starting again")
-        with _Service(settings.home) as service:
-            restart = service.seconds_until(lambda: _answers(service.port, asked[0]))
-        width = base.shape[1] * 2
+        with Service(settings.home) as service:
+            restart_answers = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
+            restart = service.seconds_until(lambda health: health["is_settled"])
+            mix = mixed(service, lake, asked, texts, space, systems=systems, seconds=seconds, say=say) if seconds else None
+        text_bytes = round(vectors * 2 * float(np.mean([len(text.encode()) for text in texts])))
+        vector_bytes = vectors * base.shape[1] * 2
         return {
             "vectors": vectors,
             "clients": clients,
-            **by_vector,
-            "keyword": by_words,
+            **loads,
             "cold_start_seconds": cold_start,
             "indexed_seconds": indexed,
+            "restart_answers_seconds": restart_answers,
             "restart_seconds": restart,
-            "rss_bytes": rss,
-            "vector_bytes": vectors * width,
-            "text_bytes": round(vectors * 2 * float(np.mean([len(text.encode()) for text in texts]))),
+            **memory,
+            "vector_bytes": vector_bytes,
+            "text_bytes": text_bytes,
+            "memory_ratio": round(memory["rss_bytes"] / (vector_bytes + text_bytes), 2),
+            **({"mixed": mix} if mix else {}),
             "machine": runs.machine(),
         }
 
 
-class _Service:
-    """The process of the service, on a free port, over one home."""
-
-    def __init__(self, home: Path):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.log = (home / "service.log").open("wb")
-        environment = runs.environment(home) | {"AKOSHA_API_PORT": str(self.port)}
-        self.started = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=self.log, stderr=self.log)
-
-    def __enter__(self) -> "_Service":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
-
-    def seconds_until(self, condition: Callable[[], bool], most: float = 600) -> float:
-        """Seconds from the start of the process until `condition` holds."""
-        while time.perf_counter() - self.started < most:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the service ended with {self.process.returncode}: {Path(self.log.name).read_text()[-2000:]}")
-            try:
-                if condition():
-                    return round(time.perf_counter() - self.started, 1)
-            except (httpx.TransportError, OSError):
-                pass
-            time.sleep(0.1)
-        raise RuntimeError(f"the service was not there after {most:g} s: {Path(self.log.name).read_text()[-2000:]}")
-
-    def health(self) -> dict[str, Any]:
-        """What /health says."""
-        answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=60).json()
-        return answer
-
-    def rss_bytes(self) -> int:
-        """Resident memory of the process now."""
-        return runs.rss_bytes(self.process.pid)
+def _questions(asked: np.ndarray, texts: list[str], count: int) -> dict[str, list[bytes]]:
+    """Bodies by kind. No two of words are the same, so that no vector of a question is ready."""
+    words = []
+    for number in range(count):
+        text = texts[number % len(texts)].split()
+        start = 2 + 3 * (number // len(texts))
+        words.append(" ".join(text[start : start + 5]) or text[0])
+    return {
+        "vector": [_post(vector=vector.tolist()) for vector in asked],
+        "keyword": [_post(query=text, mode="keyword") for text in words],
+        "hybrid": [_post(query=text) for text in words],
+    }
 
 
-def _answers(port: int, vector: np.ndarray) -> bool:
-    if httpx.get(f"http://127.0.0.1:{port}/ready", timeout=60).status_code != 200:
-        return False
-    answer = httpx.post(
-        f"http://127.0.0.1:{port}/api/v1/search", content=_question(vector=vector.tolist()), headers=JSON, timeout=60
-    ).json()
-    return bool(answer.get("results")) and answer["tiers"]["hot"]["state"] == "answered"
+def _post(**fields: object) -> bytes:
+    return http_load.post(SEARCH, json.dumps({"limit": 10, **fields}).encode())
 
 
-JSON = {"Content-Type": "application/json"}
+def _measured(service: Service, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
+    """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced load."""
 
+    def requests(turn: int) -> tuple[str, bytes]:
+        return "search", questions[turn % len(questions)]
 
-def _question(**fields: object) -> bytes:
-    return json.dumps({"limit": 10, **fields}).encode()
-
-
-def _load(port: int, clients: int, requests: int, bodies: list[bytes]) -> dict[str, Any]:
-    seconds: list[float] = []
-    errors: list[int] = []
-
-    def client(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for turn in range(requests // clients):
-            body = bodies[(number * 31 + turn) % len(bodies)]
-            started = time.perf_counter()
-            connection.request("POST", "/api/v1/search", body, JSON)
-            answer = connection.getresponse()
-            answer.read()
-            seconds.append(time.perf_counter() - started)
-            if answer.status != 200:
-                errors.append(answer.status)
-        connection.close()
-
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rate = len(seconds) / (time.perf_counter() - started)
-    return {"requests": len(seconds), "errors": len(errors), **percentiles(seconds), "requests_per_second": round(rate, 1)}
+    http_load.closed(service.port, clients, requests, min(WARM_UP, count))
+    before = service.cpu_seconds()
+    closed = http_load.closed(service.port, clients, requests, count)
+    cpu_ms = round((service.cpu_seconds() - before) * 1000 / closed.answers, 2)
+    rate = round(PACE * closed.answers / closed.took_seconds, 1)
+    paced = http_load.paced(service.port, clients, requests, count, rate)
+    return {**closed.figures(), "cpu_ms_per_request": cpu_ms, "paced": paced.figures() | {"asked_per_second": rate}}

@@ -129,6 +129,7 @@ def serve(
     requests: Annotated[int, typer.Option(min=8, help="Questions of all clients together, of each kind.")] = 2_000,
     real: Annotated[int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
+    seconds: Annotated[int, typer.Option(min=0, help="Seconds of a mixed load with commits, for growth of memory; 0: leave it out.")] = 0,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -137,7 +138,16 @@ def serve(
     from akosha_assets.cli.output import lake_errors
 
     with lake_errors(), errors.status("starting") as status:
-        answer = bench.run(vectors=vectors, clients=clients, requests=requests, real=real, systems=systems, work=work, say=status.update)
+        answer = bench.run(
+            vectors=vectors,
+            clients=clients,
+            requests=requests,
+            real=real,
+            systems=systems,
+            seconds=seconds,
+            work=work,
+            say=status.update,
+        )
     show("serve", answer, as_json=as_json)
 
 

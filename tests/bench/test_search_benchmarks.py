@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from akosha_assets.bench import relevance, search
+from akosha_assets.bench import relevance, search, serve
 from akosha_assets.fleet.topics import topics
 from tests import tiny_model
 
@@ -34,3 +34,15 @@ def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
         assert set(answer[figure]) == {"keyword", "semantic", "hybrid"}
     assert answer["mrr"]["keyword"] > 0.3
+
+
+def test_serve_has_figures_of_both_loads_and_of_growth(home: Path) -> None:
+    answer = serve.run(vectors=1000, clients=2, requests=20, real=300, systems=20, seconds=6, work=home, say=lambda _: None)
+    for kind in ("vector", "keyword", "hybrid"):
+        assert (answer[kind]["errors"], answer[kind]["paced"]["requests"]) == (0, 20)
+        assert answer[kind]["cpu_ms_per_request"] > 0
+    assert answer["restart_seconds"] >= answer["restart_answers_seconds"]
+    mixed = answer["mixed"]
+    assert (mixed["refused"], mixed["rows_after"]) == ({}, 1000)
+    assert mixed["commits"] >= 1
+    assert set(mixed["growth"]) == {"rss_bytes_per_hour", "anonymous_bytes_per_hour"}

@@ -76,6 +76,8 @@ class Replica:
         self._hashing = connect()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
+        # Whether all rows that are served have their indexes and words.
+        self.is_settled = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.snapshot = Snapshot({tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash)
@@ -119,6 +121,7 @@ class Replica:
             try:
                 listing = tail.follower.poll()
                 if listing is not None:
+                    self.is_settled = False
                     self._follow(tail, listing, views)
                     changed = True
                     views[tier] = replace(views[tier], state="ready", why=None, version=listing.version, watermark=listing.committed_at)
@@ -142,6 +145,7 @@ class Replica:
             self._checkpoint()
         if failed is not None:
             raise failed
+        self.is_settled = True
         self._looked_at = time.monotonic()
 
     def _settle(self, views: dict[str, TierView]) -> bool:

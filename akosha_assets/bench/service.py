@@ -1,0 +1,67 @@
+"""The process of the service for benchmarks: started on a free port over one home, asked, measured, ended."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from akosha_assets.bench import runs
+
+
+class Service:
+    """A context in which the process runs. `started` is when it was started, by `time.perf_counter`."""
+
+    def __init__(self, home: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = (home / "service.log").open("wb")
+        environment = runs.environment(home) | {"AKOSHA_API_PORT": str(self.port)}
+        self.started = time.perf_counter()
+        self.process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=self.log, stderr=self.log)
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+        self.log.close()
+
+    def seconds_until(self, condition: Callable[[dict[str, Any]], bool], most: float = 900) -> float:
+        """Seconds from the start of the process until `condition` holds for what /health says."""
+        while time.perf_counter() - self.started < most:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the service ended with {self.process.returncode}: {self._said()}")
+            try:
+                if condition(self.health()):
+                    return round(time.perf_counter() - self.started, 1)
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise RuntimeError(f"the service was not there after {most:g} s: {self._said()}")
+
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=60).json()
+        return answer
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Resident memory now, and that of it which is no file's."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmRSS", "RssAnon"))}
+        return {"rss_bytes": found["VmRSS"], "anonymous_bytes": found["RssAnon"]}
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _said(self) -> str:
+        return Path(self.log.name).read_text()[-2000:]
