@@ -13,10 +13,11 @@ from akosha_assets.bench import runs
 from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.serving.neighbours import threads
 from akosha_assets.lake.serving.query import Filters, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Answer, Searcher
-from akosha_assets.lake.serving.vectors import threads, top
+from akosha_assets.lake.serving.vectors import top
 from akosha_assets.lake.settings import LakeSettings
 
 K = 10

@@ -91,6 +91,11 @@ class Part:
         return int(self.payload.nbytes) + sum(array.nbytes for array in arrays)
 
     @cached_property
+    def fields(self) -> dict[str, pa.ChunkedArray]:
+        """The columns of the payload by name."""
+        return dict(zip(self.payload.column_names, self.payload.columns, strict=True))
+
+    @cached_property
     def order(self) -> np.ndarray:
         """Positions of the rows in ascending order of `identity`."""
         return np.argsort(self.identity).astype(np.int32)

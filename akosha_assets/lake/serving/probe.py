@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from akosha_assets.lake.serving.neighbours import nearest
 from akosha_assets.lake.serving.snapshot import Snapshot
-from akosha_assets.lake.serving.vectors import Vectors, nearest
+from akosha_assets.lake.serving.vectors import Vectors
 
 NEIGHBOURS = 10
 
@@ -31,9 +32,5 @@ def recall(snapshot: Snapshot, *, probes: int, random: np.random.Generator) -> f
 
 def _answer(sets: list[Vectors], question: np.ndarray) -> set[tuple[int, int]]:
     """Number of the set and row of each neighbour."""
-    hits = [
-        (score, number, row)
-        for number, rows, scores in nearest([(held, None) for held in sets], question, NEIGHBOURS)
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-    ]
-    return {(number, row) for _, number, row in sorted(hits, reverse=True)[:NEIGHBOURS]}
+    owners, rows, _ = nearest([(held, None) for held in sets], question, NEIGHBOURS)
+    return set(zip(owners.tolist(), rows.tolist(), strict=True))

@@ -5,7 +5,6 @@ Filters hold for a row before it is ranked, so the best of the few rows that pas
 
 import base64
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -107,7 +106,7 @@ class Question:
             raise InvalidRequest("query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}")
         if not 1 <= self.limit <= LIMIT_MAX:
             raise InvalidRequest("limit", f"{self.limit} is out of range; expected 1 to {LIMIT_MAX}")
-        if self.vector is not None and not all(math.isfinite(number) for number in self.vector):
+        if self.vector is not None and not np.isfinite(np.array(self.vector, np.float64)).all():
             raise InvalidRequest("vector", "holds a number that is not finite; expected finite numbers")
         if self.vector is not None and not any(self.vector):
             raise InvalidRequest("vector", "is empty or all zeros and so points nowhere; expected a vector of some length")
@@ -122,7 +121,9 @@ class Question:
 
     def digest(self) -> bytes:
         """Eight bytes that are the same for each page of one question."""
-        return hashlib.blake2b(repr(replace(self, cursor=None, limit=1, budget_tokens=None, facets=())).encode(), digest_size=8).digest()
+        vector = b"" if self.vector is None else np.array(self.vector, "<f8").tobytes()
+        rest = replace(self, vector=None, cursor=None, limit=1, budget_tokens=None, facets=())
+        return hashlib.blake2b(vector + repr(rest).encode(), digest_size=8).digest()
 
     def seen(self) -> np.ndarray:
         """Identity hashes of what earlier pages held.

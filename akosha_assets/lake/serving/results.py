@@ -35,11 +35,8 @@ class Hit:
     row: int
     score: float
     scores: dict[str, float]
-
-    @property
-    def identity(self) -> int:
-        """The identity hash of the row."""
-        return int(self.part.identity[self.row])
+    # The identity hash of the row.
+    identity: int
 
 
 @dataclass
@@ -58,7 +55,7 @@ def grouped(hits: list[Hit], limit: int, *, collapse: bool) -> tuple[list[Group]
     for hit in hits:
         if not collapse and len(groups) == limit:
             return groups, True
-        text = hit.part.payload["text"][hit.row].as_py()
+        text = hit.part.fields["text"][hit.row].as_py()
         words = frozenset(text.split()) if collapse else frozenset()
         twin = next((group for group in groups if _is_near(group, hit, text, words)), None) if collapse else None
         if twin is not None:
@@ -100,7 +97,7 @@ def shown(group: Group, terms: dict[str, Terms], words: frozenset[str]) -> dict[
 def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
     """One row as answers show it."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
-    payload = part.payload.slice(row, 1).to_pylist()[0]
+    payload = {name: column[row].as_py() for name, column in part.fields.items()}
     importance = float(part.importance[row])
     return {
         "system_id": coded["system_id"],

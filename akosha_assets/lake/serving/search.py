@@ -11,10 +11,11 @@ import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
+from akosha_assets.lake.serving.neighbours import nearest
+from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.results import Hit, described, facets, grouped, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
-from akosha_assets.lake.serving.vectors import nearest
 
 # The usual constant of reciprocal rank fusion: how fast a lower rank counts for less.
 RRF_CONSTANT = 60
@@ -111,12 +112,7 @@ class Searcher:
             if space in part.vectors and part.vectors[space].dimensions == len(vector)
         ]
         sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for _, part in places]
-        hits = [
-            Hit(*places[number], row, score, {"semantic": score})
-            for number, rows, scores in nearest(sets, vector, depth)
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-        ]
-        hits = _distinct(sorted((hit for hit in hits if hit.identity != itself), key=lambda hit: (-hit.score, hit.identity)))
+        hits = _distinct([hit for hit in _hits(places, *nearest(sets, vector, depth)) if hit.identity != itself])
         stage = Stage("answered", None, space, len(hits), any(held.is_approximate for held, _ in sets), _ms(started))
         if not sets:
             stage.why = f"no row has a vector of the space {space!r} yet"
@@ -153,6 +149,22 @@ class Searcher:
         return self.embedder.embed([question.text or ""])[0], self.embedder.space, None
 
 
+def _hits(places: list[tuple[str, Part]], owners: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
+    """The rows that were found, best first; equal scores in order of identity, the hottest form of one memory first."""
+    identities = np.empty(len(rows), np.uint64)
+    for number in set(owners.tolist()):
+        mine = owners == number
+        identities[mine] = places[number][1].identity[rows[mine]]
+    order = np.lexsort((owners, identities, -scores))
+    owners, rows, scores, identities = owners[order], rows[order], scores[order], identities[order]
+    found = zip(owners.tolist(), rows.tolist(), scores.tolist(), identities.tolist(), strict=True)
+    hits = []
+    for number, row, score, identity in found:
+        tier, part = places[number]
+        hits.append(Hit(tier, part, row, score, {"semantic": score}, identity))
+    return hits
+
+
 def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
     started = time.perf_counter()
     numbers, scores = snapshot.keywords.search(question.text or "", question.filters, depth)
@@ -160,7 +172,8 @@ def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
     for number, score in zip(numbers.tolist(), scores.tolist(), strict=True):
         place = snapshot.row_of_number(number)
         if place is not None:
-            hits.append(Hit(*place, score, {"keyword": score}))
+            tier, part, row = place
+            hits.append(Hit(tier, part, row, score, {"keyword": score}, int(part.identity[row])))
     stage = Stage("answered", None, None, len(hits), took_ms=_ms(started))
     if snapshot.keyword_rows < snapshot.rows:
         stage.why = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
@@ -173,7 +186,7 @@ def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float]
         for rank, hit in enumerate(hits, 1):
             before = fused.get(hit.identity)
             score = weight / (RRF_CONSTANT + rank) + (before.score if before else 0.0)
-            fused[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}))
+            fused[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}), hit.identity)
     return sorted((hit for hit in fused.values() if hit.score > 0), key=lambda hit: (-hit.score, hit.identity))
 
 

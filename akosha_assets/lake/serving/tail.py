@@ -14,8 +14,8 @@ import numpy as np
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.loading import Loader
+from akosha_assets.lake.serving.neighbours import threads
 from akosha_assets.lake.serving.parts import Part, indexed, join, tidied
-from akosha_assets.lake.serving.vectors import threads
 
 DISK_PARTS = 8
 

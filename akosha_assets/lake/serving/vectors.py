@@ -1,14 +1,10 @@
 """Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
 
-Two stages: a scan over one or two bits a number proposes candidates, their stored vectors decide. Scores are cosines, since
-vectors are unit length. Nothing here knows about text, tables or tiers.
+A scan over one or two bits a number proposes candidates; stored vectors score them. Scores are cosines, since vectors are
+unit length. Nothing here knows about text, tables or tiers.
 """
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Self
 
 import faiss
@@ -30,16 +26,12 @@ LISTS_PER_ROOT = 0.68
 TRAINING_ROWS_PER_LIST = 64
 TRAINING_ROUNDS = 10
 CODE_TRAINING_ROUNDS = 4
-# The lists of an index that a question looks into: these many, or this share where it is more.
+# The lists of an index that a question looks into, chosen by `akosha bench search`: these many, or this share where it is more.
 PROBED_LISTS = 72
 PROBED_SHARE = 0.15
-# Candidates that are ranked by their stored vectors: chosen, as the lists, by `akosha bench search`.
-CANDIDATES = 600
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
-# Sets with more vectors than this together are scanned by several threads.
-PARALLEL_ROWS = 100_000
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
 # From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this far apart.
 HALF_SHIFT = 13
@@ -109,8 +101,11 @@ class Vectors:
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
-    def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of some `wanted` likely neighbours and their estimated cosines; of rows that `selected` holds for only."""
+    def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Positions of some `wanted` likely neighbours, their cosines, and whether these are only an index's estimates of them.
+
+        Of the rows that the mask `selected` holds for, where there is one.
+        """
         if selected is not None and len(selected) != len(self):
             selected = selected[self.rows]
         among = None if selected is None else np.flatnonzero(selected)
@@ -118,13 +113,13 @@ class Vectors:
         if self.form == "sketch":
             assert self.scale is not None
             if among is None:
-                return sketches.best(query, self.matrix, self.scale, wanted)
+                return *sketches.best(query, self.matrix, self.scale, wanted), False
             best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
-            return among[best], estimates
+            return among[best], estimates, False
         if self.index is None or (among is not None and left <= EXACT_ROWS):
             estimates = self.scores(query, among)
             best = top(estimates, wanted)
-            return best if among is None else among[best], estimates[best]
+            return best if among is None else among[best], estimates[best], False
         lists = self.index.nlist
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = lists if left < RARE_SHARE * len(self) else min(lists, max(PROBED_LISTS, round(PROBED_SHARE * lists)))
@@ -136,7 +131,7 @@ class Vectors:
         _one_thread()
         found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
         there = positions[0] >= 0
-        return positions[0][there], found[0][there]
+        return positions[0][there], found[0][there], True
 
     def of_row(self, row: int) -> np.ndarray | None:
         """The vector of a row as float32, or None where it has none or only a sketch of it was kept."""
@@ -151,61 +146,6 @@ class Vectors:
         moved = np.cumsum(keep, dtype=np.int32) - 1
         scale = None if self.scale is None else self.scale[having]
         return type(self)(moved[self.rows[having]].astype(np.int32), self.matrix[having], self.form, scale)
-
-
-def nearest(
-    sets: list[tuple[Vectors, np.ndarray | None]], query: np.ndarray, k: int, candidates: int = CANDIDATES
-) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """The `k` best of all `sets`: number of the set, rows and cosines. A set comes with the mask of the rows that count."""
-    wanted = max(candidates, 2 * k)
-    # Neighbours are spread over the sets; one set that had them all would need every candidate.
-    each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)
-
-    def propose(entry: tuple[Vectors, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
-        return entry[0].candidates(query, each, entry[1])
-
-    proposed = _spread(propose, sets)
-    if not proposed:
-        return []
-    owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _ in proposed])
-    positions = np.concatenate([positions for positions, _ in proposed])
-    best = top(np.concatenate([estimates for _, estimates in proposed]), wanted)
-    owner, positions = owner[best], positions[best]
-    scores = np.empty(len(best), np.float32)
-    for number in np.unique(owner):
-        mine = owner == number
-        scores[mine] = sets[number][0].scores(query, positions[mine])
-    best = top(scores, k)
-    owner, positions, scores = owner[best], positions[best], scores[best]
-    return [(int(number), sets[number][0].rows[positions[owner == number]], scores[owner == number]) for number in np.unique(owner)]
-
-
-def _spread(
-    propose: Callable[[tuple[Vectors, np.ndarray | None]], tuple[np.ndarray, np.ndarray]], sets: list[tuple[Vectors, np.ndarray | None]]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What `propose` says of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
-    if sum(len(vectors) for vectors, _ in sets) <= PARALLEL_ROWS:
-        return [propose(entry) for entry in sets]
-    piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
-    heights = [0] * len(piles)
-    for number in sorted(range(len(sets)), key=lambda number: -len(sets[number][0])):
-        lowest = heights.index(min(heights))
-        piles[lowest].append(number)
-        heights[lowest] += len(sets[number][0])
-
-    def work(pile: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [propose(sets[number]) for number in pile]
-
-    others = [threads().submit(work, pile) for pile in piles[1:]]
-    done = [work(piles[0]), *(other.result() for other in others)]
-    proposed = dict(zip((number for pile in piles for number in pile), (found for pile in done for found in pile), strict=True))
-    return [proposed[number] for number in range(len(sets))]
-
-
-@cache
-def threads() -> ThreadPoolExecutor:
-    """As many threads as cores, for scans and for building."""
-    return ThreadPoolExecutor(os.cpu_count(), "vectors")
 
 
 def _products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ import pytest
 
 from akosha_assets.lake.lifecycle.quantization import sketch_scores, to_sketch
 from akosha_assets.lake.serving import sketches
-from akosha_assets.lake.serving.vectors import Vectors, nearest
+from akosha_assets.lake.serving.neighbours import nearest
+from akosha_assets.lake.serving.vectors import Vectors
 
 DIMENSIONS = 64
 
@@ -30,5 +31,5 @@ def test_a_filter_is_scanned_alone_however_few_rows_it_leaves(floats: np.ndarray
     for share in (0.0, 0.0005, 0.9):
         mask = np.random.default_rng(6).random(len(floats)) < share
         expected = np.where(mask, sketch_scores(floats[7][None], bits, scale)[0], -9)
-        found = [row for _, rows, _ in nearest([(cold, mask)], floats[7], 10) for row in rows.tolist()]
-        assert set(found) == set(np.argsort(-expected)[: min(10, int(mask.sum()))].tolist())
+        _, found, _ = nearest([(cold, mask)], floats[7], 10)
+        assert set(found.tolist()) == set(np.argsort(-expected)[: min(10, int(mask.sum()))].tolist())

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
-from akosha_assets.lake.serving import vectors
-from akosha_assets.lake.serving.vectors import Vectors, decoded, joined, nearest
+from akosha_assets.lake.serving import neighbours
+from akosha_assets.lake.serving.neighbours import nearest
+from akosha_assets.lake.serving.vectors import Vectors, decoded, joined
 
 DIMENSIONS = 192
 
@@ -36,8 +37,8 @@ def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = No
     for query in stored[::2000]:
         scores = stored @ query if mask is None else np.where(mask, stored @ query, -9)
         truth = set(np.argsort(-scores)[:10].tolist())
-        found = nearest(list(zip(sets, masks, strict=True)), query, 10)
-        hits += len(truth & {number * size + row for number, rows, _ in found for row in rows.tolist()})
+        owners, rows, _ = nearest(list(zip(sets, masks, strict=True)), query, 10)
+        hits += len(truth & set((owners * size + rows).tolist()))
     return hits / (10 * len(stored[::2000]))
 
 
@@ -53,7 +54,7 @@ def test_a_filter_holds_before_ranking(sets: list[Vectors], stored: np.ndarray, 
 
 
 def test_scores_are_cosines_of_the_stored_vectors(sets: list[Vectors], stored: np.ndarray) -> None:
-    ((_, rows, scores),) = nearest([(sets[0], None)], stored[7], 3)
+    _, rows, scores = nearest([(sets[0], None)], stored[7], 3)
     assert rows[0] == 7
     np.testing.assert_allclose(scores, stored[rows] @ stored[7], atol=2e-3)
 
@@ -68,9 +69,9 @@ def test_float16_is_widened_exactly() -> None:
 def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     three = [(sets[0], None), (Vectors(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
     alone = nearest(three, stored[7], 20)
-    monkeypatch.setattr(vectors, "PARALLEL_ROWS", 0)
+    monkeypatch.setattr(neighbours, "PARALLEL_ROWS", 0)
     for found, expected in zip(nearest(three, stored[7], 20), alone, strict=True):
-        assert (found[0], found[1].tolist()) == (expected[0], expected[1].tolist())
+        assert found.tolist() == expected.tolist()
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
@@ -80,7 +81,7 @@ def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: n
     bits, scale = to_sketch(stored)
     cold = Vectors(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
     assert (cold.is_approximate, cold.dimensions) == (True, DIMENSIONS)
-    ((_, rows, scores),) = nearest([(cold, None)], stored[7], 1)
+    _, rows, scores = nearest([(cold, None)], stored[7], 1)
     assert rows[0] == 7
     assert scores[0] == pytest.approx(1, abs=0.2)
     assert cold.of_row(7) is None

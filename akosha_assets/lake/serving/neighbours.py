@@ -1,0 +1,73 @@
+"""The nearest neighbours of a question among many sets of vectors, by all cores.
+
+Two stages: each set proposes candidates (`vectors.py`), and those that were only estimated are ranked by stored vectors.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+
+from akosha_assets.lake.serving.vectors import Vectors, top
+
+# Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
+CANDIDATES = 600
+# Sets with more vectors than this together are scanned by several threads.
+PARALLEL_ROWS = 100_000
+
+Selected = tuple[Vectors, np.ndarray | None]
+Proposed = tuple[np.ndarray, np.ndarray, bool]
+
+
+def nearest(sets: list[Selected], query: np.ndarray, k: int, candidates: int = CANDIDATES) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows that count."""
+    wanted = max(candidates, 2 * k)
+    # Neighbours are spread over the sets; one set that had them all would need every candidate.
+    each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)
+    proposed = _proposed(sets, query, each)
+    if not proposed:
+        return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
+    owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _, _ in proposed])
+    positions = np.concatenate([positions for positions, _, _ in proposed])
+    scores = np.concatenate([scores for _, scores, _ in proposed])
+    best = np.sort(top(scores, wanted))
+    owner, positions, scores = owner[best], positions[best], scores[best]
+    bounds = np.searchsorted(owner, np.arange(len(sets) + 1)).tolist()
+    for (held, _), (_, _, is_estimate), start, stop in zip(sets, proposed, bounds, bounds[1:], strict=False):
+        if is_estimate and start < stop:
+            scores[start:stop] = held.scores(query, positions[start:stop])
+    best = top(scores, k)
+    owner, positions, scores = owner[best], positions[best], scores[best]
+    rows = np.empty(len(best), np.int32)
+    for number in set(owner.tolist()):
+        mine = owner == number
+        rows[mine] = sets[number][0].rows[positions[mine]]
+    return owner, rows, scores
+
+
+def _proposed(sets: list[Selected], query: np.ndarray, each: int) -> list[Proposed]:
+    """The candidates of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
+    if sum(len(held) for held, _ in sets) <= PARALLEL_ROWS:
+        return [held.candidates(query, each, selected) for held, selected in sets]
+    piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
+    heights = [0] * len(piles)
+    for number in sorted(range(len(sets)), key=lambda number: -len(sets[number][0])):
+        lowest = heights.index(min(heights))
+        piles[lowest].append(number)
+        heights[lowest] += len(sets[number][0])
+
+    def work(pile: list[int]) -> list[tuple[int, Proposed]]:
+        return [(number, sets[number][0].candidates(query, each, sets[number][1])) for number in pile]
+
+    others = [threads().submit(work, pile) for pile in piles[1:]]
+    done = dict(work(piles[0]))
+    for other in others:
+        done.update(other.result())
+    return [done[number] for number in range(len(sets))]
+
+
+@cache
+def threads() -> ThreadPoolExecutor:
+    """As many threads as cores, for scans and for building."""
+    return ThreadPoolExecutor(os.cpu_count(), "vectors")
