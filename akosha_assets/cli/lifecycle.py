@@ -160,9 +160,11 @@ def renew(
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day. Unset: today.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make rows of warm and cold anew as far as what was kept allows: summaries by the present method, vectors that are missing.
+    """Make rows of warm and cold anew as far as what was kept allows: summaries and int8 vectors by the present methods, missing vectors.
 
-    Exit status 0: done; 1: no model can be loaded; 3: a store did not answer, or other writers kept touching a day.
+    `rows left` are of an older method or another model and cannot be made again, for what they were made of is gone.
+
+    Exit status 0: done; 1: rows need a vector and no model can be loaded; 3: a store did not answer, or other writers kept touching a day.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
@@ -174,15 +176,19 @@ def renew(
     policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()
     done: list[dict[str, Any]] = []
     with lake_errors():
-        embedder = Embedder.load(lake.settings)
-        for tier in (WARM, COLD):
-            for day in renewable(lake, tier, policy, first=since.date(), last=last, is_embedding=True):
+        found = {
+            tier: renewable(lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model) for tier in (WARM, COLD)
+        }
+        needs_model = any(todo.embedded for todos in found.values() for todo in todos.values())
+        embedder = Embedder.load(lake.settings) if needs_model else None
+        for tier, todos in found.items():
+            for day in todos:
                 renewed = renew_day(lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder)
                 done.append(asdict(renewed))
     if as_json:
         emit({"renewed": done})
         return
-    columns = ("event_day", "tier", "rows_resummarised", "rows_embedded")
+    columns = ("event_day", "tier", "rows_resummarised", "rows_embedded", "rows_requantised", "rows_left")
     console.print(grid("Renewed", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in done)))
 
 

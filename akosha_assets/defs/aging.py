@@ -77,8 +77,9 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
     # What the sensor asks for is urgent; embedding what moved long ago is not, and takes long.
     asked_for = DUE not in context.run.tags
     for renewed in _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id) if asked_for else ():
-        shown = {"rows_resummarised": renewed.rows_resummarised, "rows_embedded": renewed.rows_embedded}
-        _materialised(context, tier, renewed.event_day, shown | {"summary_method": policy.summary_method})
+        shown = {name: value for name, value in asdict(renewed).items() if name.startswith("rows_")}
+        methods = {"summary_method": policy.summary_method, "vector_method": policy.vector_method, "sketch_method": policy.sketch_method}
+        _materialised(context, tier, renewed.event_day, shown | methods)
     recalls = [*[outcome.recall_at_10 for outcome in moved if outcome.recall_at_10 is not None], *[error.recall for error in stopped]]
     if len(wanted) == 1 and not items:
         context.log.info("nothing to move: %s belongs in %s", first, policy.tier_of(first, now.date()))
@@ -99,20 +100,23 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
 
 
 def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str) -> Iterator[Renewed]:
-    """Days of the run whose rows moved earlier get present summaries, and the vectors they lack where a model lies here."""
+    """Days of the run whose rows moved earlier are of the present methods as far as what was kept allows; vectors need a model here."""
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.errors import EmbeddingUnavailable
     from akosha_assets.lake.lifecycle.renewal import renew_day, renewable
 
-    found = renewable(lake, tier, policy, first=first, last=last, is_embedding=True)
+    found = renewable(lake, tier, policy, first=first, last=last, space=lake.settings.embedding_model)
     embedder: Embedder | None = None
-    if any(bare for _, bare in found.values()):
+    if any(todo.embedded for todo in found.values()):
         try:
             embedder = Embedder.load(lake.settings)
         except EmbeddingUnavailable as error:
-            logger.warning("rows stay without a vector", extra={"tier": tier, "cause": str(error)})
-    for day, (stale, _) in found.items():
-        if stale or embedder is not None:
+            logger.warning("rows stay without a vector of the model", extra={"tier": tier, "cause": str(error)})
+    left = sum(todo.left for todo in found.values())
+    if left:
+        logger.warning("rows keep an older form, for what they were made of is gone", extra={"tier": tier, "rows": left})
+    for day, todo in found.items():
+        if todo.resummarised or todo.requantised or (todo.embedded and embedder is not None):
             yield renew_day(lake, tier, day, policy=policy, renewed_at=now, run=run, embedder=embedder)
 
 

@@ -166,6 +166,9 @@ class LakeSettings(BaseSettings):
     hot_days: Annotated[int, Field(ge=1, le=365, description="Age in days at which an event day leaves hot for warm.")] = 7
     warm_days: Annotated[int, Field(ge=2, le=3650, description="Age in days at which an event day leaves warm for cold.")] = 90
     cold_years: Annotated[int, Field(ge=1, le=100, description="Years an event day is kept in cold before retention may delete it.")] = 7
+    retention_deletes: Annotated[
+        bool, Field(description="Whether the nightly retention deletes what is older than AKOSHA_COLD_YEARS. Unset: it only counts.")
+    ] = False
     warm_keeps: Annotated[
         str,
         Field(description="Columns that warm keeps whole, separated by commas: `text`, `attributes`, `_rescued`. Empty: none of them."),

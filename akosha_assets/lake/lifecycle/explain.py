@@ -111,7 +111,12 @@ def _window(policy: TierPolicy, tier: str) -> str:
 def _move(lake: Lake, day: date, tier: str) -> dict | None:
     columns = ["policy", "policy_version", "recall_at_10", "moved_at"]
     moves = lake.select(address("moves"), columns, days.predicate(day, f"tier = '{tier}'")).to_pylist()
-    return max(moves, key=lambda move: move["moved_at"]) if moves else None
+    if not moves:
+        return None
+    moves.sort(key=lambda move: move["moved_at"])
+    # What was made anew later was not asked again.
+    asked = [move["recall_at_10"] for move in moves if move["recall_at_10"] is not None]
+    return moves[-1] | {"recall_at_10": asked[-1] if asked else None}
 
 
 def _ingest_run(ledger: Ledger, system_id: str, upload_id: str) -> str | None:

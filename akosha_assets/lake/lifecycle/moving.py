@@ -12,6 +12,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.errors import MoveUnverified
@@ -92,14 +93,15 @@ def move_day(handles: Handles, day: date, target: str, move: warm.Move, checkpoi
             writer=f"age/{day}",
             metadata=metadata,
         )
-    _record(handles, day, target, sent, found, move)
+    bare = sent.rows_without_vector
+    record(handles.create(address("moves")), day, target, rows=sent.rows, rows_without_vector=bare, recall_at_10=found.at_10, move=move)
     checkpoint("recorded")
 
     # The colder source first: its rows may be older forms of what the hotter one still holds.
     for source in reversed(sources):
         days.remove(source.table, days.predicate(day), writer=f"age/{day}", metadata=metadata)
         checkpoint(f"flipped:{source.tier}")
-    return Aged(day, target, sent.rows, moved, sent.rows_without_vector, found.at_10, found.probes, time.monotonic() - started, version)
+    return Aged(day, target, sent.rows, moved, bare, found.at_10, found.probes, time.monotonic() - started, version)
 
 
 def _formed(lying: list[populations.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
@@ -122,17 +124,19 @@ def _formed(lying: list[populations.Source], day: date, target: str, move: warm.
                 yield form(kept)
 
 
-def _record(handles: Handles, day: date, target: str, sent: Digest, found: recall.Recall, move: warm.Move) -> None:
+def record(
+    moves: DeltaTable, day: date, tier: str, *, rows: int, rows_without_vector: int, recall_at_10: float | None, move: warm.Move
+) -> None:
+    """`moves` tells of the move, with the policy it was made under."""
     row = {
         "event_day": day,
-        "tier": target,
-        "rows": sent.rows,
-        "rows_without_vector": sent.rows_without_vector,
-        "recall_at_10": found.at_10,
+        "tier": tier,
+        "rows": rows,
+        "rows_without_vector": rows_without_vector,
+        "recall_at_10": recall_at_10,
         "policy_version": move.policy.version,
         "policy": move.policy.json,
         "moved_at": move.moved_at,
         "aged_by": move.aged_by,
     }
-    rows = pa.Table.from_pylist([row], MOVES.schema)
-    days.append(handles.create(address("moves")), rows, writer=f"moves/{day}", metadata={"akosha_op": "age"})
+    days.append(moves, pa.Table.from_pylist([row], MOVES.schema), writer=f"moves/{day}", metadata={"akosha_op": "age"})

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import cached_property
 
-from akosha_assets.lake.lifecycle.quantization import SKETCH_METHOD
+from akosha_assets.lake.lifecycle.quantization import INT8_METHOD, SKETCH_METHOD
 from akosha_assets.lake.lifecycle.summaries import METHOD
 from akosha_assets.lake.settings import LakeSettings
 
@@ -30,6 +30,7 @@ class TierPolicy:
     warm_sentences: int = 3
     cold_sentences: int = 1
     summary_method: str = METHOD
+    vector_method: str = INT8_METHOD
     sketch_method: str = SKETCH_METHOD
 
     @classmethod

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+INT8_METHOD = "int8-scale/1"
 SKETCH_METHOD = "rotated-sign/1"
 _SEED = 7_402_391
 

@@ -105,6 +105,10 @@ def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bo
         held += every - rows[tier]
         if rows[tier] and not dry_run:
             rows[tier] = days.remove(table, free, writer=f"retention/{tier}", metadata={"akosha_op": "retention", "akosha_run": run})
+    # Probes are vectors of rows: they go with them, and stay with those that are held.
+    probes = lake.open(address("probes"))
+    if probes is not None and any(rows.values()) and not dry_run:
+        days.remove(probes, free, writer="retention/probes", metadata={"akosha_op": "retention", "akosha_run": run})
     return Deletion(first_kept, rows, held, in_force, dry_run)
 
 

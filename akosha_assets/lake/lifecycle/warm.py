@@ -3,8 +3,10 @@
 Rows in, rows out; how a day gets here is in `aging.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +38,7 @@ def columns_read(policy: TierPolicy) -> list[str]:
 def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
     """The warm form of hot `rows`."""
     texts = rows["text"]
-    vectors, scale = _int8(rows["vector"])
+    vectors, scale = int8_form(rows["vector"], partial(_halves, rows["vector"]))
     made = {
         "summary": summarise(texts, move.policy.warm_sentences),
         "fingerprint": quantization.compact_fingerprint(rows["fingerprint"], FINGERPRINT_BITS),
@@ -70,11 +72,15 @@ def resummarised(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=WARM.schema)
 
 
-def _int8(vectors: pa.Array) -> tuple[pa.Array, pa.Array]:
+def int8_form(vectors: pa.Array, floats: Callable[[np.ndarray], np.ndarray]) -> tuple[pa.Array, pa.Array]:
+    """int8 and scale of every one of `vectors` that is there; `floats` gives the float32 numbers at row numbers of it."""
     groups = []
     scales = np.zeros(len(vectors), np.float32)
     for numbers in quantization.by_length(vectors):
-        floats = quantization.matrix(vectors.take(pa.array(numbers)), "<f2").astype(np.float32)
-        int8, scales[numbers] = quantization.to_int8(floats)
+        int8, scales[numbers] = quantization.to_int8(floats(numbers))
         groups.append((numbers, int8))
     return quantization.scattered(len(vectors), groups), pa.array(scales, mask=pc.is_null(vectors).to_numpy(zero_copy_only=False))
+
+
+def _halves(vectors: pa.Array, numbers: np.ndarray) -> np.ndarray:
+    return quantization.matrix(vectors.take(pa.array(numbers)), "<f2").astype(np.float32)

@@ -42,6 +42,17 @@ def test_a_hold_by_system_or_time_excludes_rows_until_it_is_released(aged):
     assert expired(aged, dry_run=False).rows["cold"] == 10
 
 
+def test_probes_go_with_the_rows_they_were_taken_from(lake):
+    policy = TierPolicy.of(lake.settings)
+    for batch, age in enumerate((2000, 3000), start=1):
+        store(lake, hot_rows(days_ago(age), 120, first=batch * 1000, batch=batch), batch=batch)
+        age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="run")
+    expired(lake)
+    assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(3000), days_ago(2000)]
+    expired(lake, dry_run=False)
+    assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(2000)]
+
+
 def test_a_hold_that_holds_nothing_and_an_unknown_hold_are_refused(lake):
     with pytest.raises(InvalidRequest):
         place(lake, Hold("odd", None, TODAY, days_ago(1), ""), changed_at=NOW)
