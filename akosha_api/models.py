@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
 from akosha_assets.lake.serving.parts import CODED
-from akosha_assets.lake.serving.query import Filters, Identity, Question
+from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
 
 OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
@@ -26,8 +26,8 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    semantic: float = 1.0
-    keyword: float = 1.0
+    semantic: float = WEIGHTS[0]
+    keyword: float = WEIGHTS[1]
 
 
 class FilterFields(BaseModel):

@@ -1,5 +1,6 @@
 """How good the results are: judged queries of the simulated fleet against its memories, by each way of ranking."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from akosha_assets.fleet.topics import JudgedQuery, judged_queries, topic_of
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
-from akosha_assets.lake.serving.query import Question
+from akosha_assets.lake.serving.query import WEIGHTS, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.settings import LakeSettings
@@ -21,14 +22,32 @@ from akosha_assets.lake.tables import Fence
 
 K = 10
 MODES = ("keyword", "semantic", "hybrid")
+CONSTANTS = (5, 10, 20, 60)
+KEYWORD_WEIGHTS = (0.3, 0.5, 0.6, 0.7, 1.0)
 
 
-def run(*, systems: int, memories: int, queries: int, work: Path | None) -> dict[str, Any]:
+class _Remembering(Embedder):
+    """Embeds each text once, since every way of ranking asks the same."""
+
+    def __init__(self, embedder: Embedder):
+        self._embedder, self.space, self.dimensions = embedder, embedder.space, embedder.dimensions
+        self._known: dict[str, np.ndarray] = {}
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """As the embedder it is made of."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        self._known |= dict(zip(new, self._embedder.embed(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | None) -> dict[str, Any]:
     """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries; every result counts that is of the right topic.
 
-    Recall@10 is the share of the relevant memories among the ten results, of as many as ten could hold.
+    Recall@10 is the share of the relevant memories among the ten results, of as many as ten could hold. A `sweep` has
+    nDCG@10 of hybrid for other weights and constants of the fusion, for all topics and for each half of them: a choice
+    that is best for both does not rest on a few queries.
     """
-    embedder = Embedder.load(LakeSettings())
+    embedder = _Remembering(Embedder.load(LakeSettings()))
     plan = FleetPlan(systems=systems, memories=memories, now=datetime.now(UTC), fingerprints=False)
     texts = list(dict.fromkeys(_texts(plan, systems)))
     owners = [topic_of(text) for text in texts]
@@ -41,11 +60,14 @@ def run(*, systems: int, memories: int, queries: int, work: Path | None) -> dict
         replica.refresh()
         searcher = Searcher(embedder)
         by_mode = {mode: _scored(replica, searcher, judged, texts, relevant, mode) for mode in MODES}
+        swept = _swept(replica, embedder, judged, texts, relevant) if sweep else None
         replica.stop()
     answer: dict[str, Any] = {"queries": len(judged), "memories": len(texts), "topics": len(relevant)}
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
         answer[figure] = {mode: by_mode[mode]["all"][figure] for mode in MODES}
     answer["by_style"] = {mode: {style: held for style, held in by_mode[mode].items() if style != "all"} for mode in MODES}
+    if swept is not None:
+        answer["sweep"] = swept
     return answer | {"space": embedder.space, "machine": runs.machine()}
 
 
@@ -73,12 +95,36 @@ def _rows(texts: list[str], embedder: Embedder) -> pa.Table:
     return pa.Table.from_pylist(rows, HOT.schema)
 
 
+def _swept(
+    replica: Replica, embedder: Embedder, judged: list[JudgedQuery], texts: list[str], relevant: dict[str, int]
+) -> list[dict[str, float]]:
+    topics = sorted({query.topic_ids[0] for query in judged})
+    halves = [[query for query in judged if topics.index(query.topic_ids[0]) % 2 == half] for half in (0, 1)]
+    found = []
+    for constant in CONSTANTS:
+        searcher = Searcher(embedder, fusion_constant=constant)
+        for weight in KEYWORD_WEIGHTS:
+            figures = [
+                _scored(replica, searcher, some, texts, relevant, "hybrid", (1.0, weight))["all"]["ndcg_at_10"]
+                for some in (judged, *(half for half in halves if half))
+            ]
+            names = ("ndcg_at_10", "of_one_half", "of_the_other")
+            found.append({"rrf_constant": constant, "keyword_weight": weight, **dict(zip(names, figures, strict=False))})
+    return found
+
+
 def _scored(
-    replica: Replica, searcher: Searcher, judged: list[JudgedQuery], texts: list[str], relevant: dict[str, int], mode: str
+    replica: Replica,
+    searcher: Searcher,
+    judged: list[JudgedQuery],
+    texts: list[str],
+    relevant: dict[str, int],
+    mode: str,
+    weights: tuple[float, float] = WEIGHTS,
 ) -> dict[str, dict[str, float]]:
     figures: dict[str, list[tuple[float, float, float]]] = {"all": []}
     for query in judged:
-        answer = searcher.search(replica.snapshot, Question(text=query.text, mode=mode, limit=K))
+        answer = searcher.search(replica.snapshot, Question(text=query.text, mode=mode, limit=K, weights=weights))
         right = np.array([topic_of(texts[int(result["id"])]) in query.topic_ids for result in answer.results], bool)
         possible = min(K, sum(relevant.get(topic, 0) for topic in query.topic_ids))
         first = np.flatnonzero(right)

@@ -189,6 +189,7 @@ def relevance(
     systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
     memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,
     queries: Annotated[int, typer.Option(min=1, help="Judged queries at most.")] = 500,
+    sweep: Annotated[bool, typer.Option(help="Print hybrid for other weights and constants too.")] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -197,7 +198,7 @@ def relevance(
     from akosha_assets.cli.output import lake_errors
 
     with lake_errors(), errors.status("embedding and asking"):
-        answer = bench.run(systems=systems, memories=memories, queries=queries, work=work)
+        answer = bench.run(systems=systems, memories=memories, queries=queries, sweep=sweep, work=work)
     show("relevance", answer, as_json=as_json)
 
 

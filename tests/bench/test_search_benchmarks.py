@@ -30,10 +30,11 @@ def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:
 
 
 def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:
-    answer = relevance.run(systems=2, memories=20, queries=20, work=home)
+    answer = relevance.run(systems=2, memories=20, queries=20, sweep=True, work=home)
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
         assert set(answer[figure]) == {"keyword", "semantic", "hybrid"}
     assert answer["mrr"]["keyword"] > 0.3
+    assert {"rrf_constant", "keyword_weight", "ndcg_at_10"} <= answer["sweep"][0].keys()
 
 
 def test_serve_has_figures_of_both_loads_and_of_growth(home: Path) -> None:

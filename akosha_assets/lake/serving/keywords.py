@@ -1,4 +1,4 @@
-"""The keyword index: BM25 over the text of every served row, by row number. The only importer of `tantivy`.
+"""The keyword index: BM25 over the text of every served row, by row number.
 
 It finds row numbers and scores; what the rows are is in `parts.py`. The index is a cache: it is made from parts and
 may be deleted whenever no process uses it.
@@ -10,26 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import tantivy
-from tantivy import FieldType, Filter, Occur, Query, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+from tantivy import FieldType, Occur, Query
 
+from akosha_assets.lake.serving.loading import connect
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.words import ANALYZERS, STOP_WORDS, inner_words, names, stem, words
 
 HEAP_BYTES = 64_000_000
-LONGEST_TOKEN_BYTES = 80
+# A word of more than this share of the rows is left out of a question that has rarer ones: it costs most and tells least.
+COMMON_SHARE = 0.2
+# In an index of fewer rows no word counts as common.
+COMMON_MIN_ROWS = 1_000
 # A field that may stand before a colon in a question, and the field of the index that it means.
 FIELDS = {"text": "text", "system": "system_id", "system_id": "system_id", "project": "project", "kind": "kind", "tag": "tags"}
 TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
-
-
-def _analyzer(tokenizer: Tokenizer) -> TextAnalyzer:
-    return TextAnalyzerBuilder(tokenizer).filter(Filter.remove_long(LONGEST_TOKEN_BYTES)).filter(Filter.lowercase()).build()
-
-
-# Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into their words;
-# `camel` holds the words inside CamelCase besides, which `text` keeps whole.
-ANALYZERS = {"words": _analyzer(Tokenizer.simple()), "camel": _analyzer(Tokenizer.regex(r"[A-Z][a-z0-9]+"))}
 
 
 def _schema() -> tantivy.Schema:
@@ -37,6 +34,7 @@ def _schema() -> tantivy.Schema:
     builder.add_unsigned_field("number", fast=True)
     builder.add_unsigned_field("load", indexed=True)
     builder.add_text_field("text", tokenizer_name="words", index_option="position")
+    builder.add_text_field("stems", tokenizer_name="stems", index_option="freq")
     builder.add_text_field("camel", tokenizer_name="camel", index_option="freq")
     for name in (*CODED, "tags"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
@@ -71,17 +69,22 @@ class KeywordSearcher:
         numbers = self.searcher.fast_field_values("number", [address for _, address in hits])
         return np.array(numbers, np.int64), np.array([score for score, _ in hits], np.float32)
 
-    def words(self, text: str) -> frozenset[str]:
-        """The words of a question in lower case, for highlights."""
-        return frozenset(ANALYZERS["words"].analyze(text))
+    def highlights(self, text: str) -> frozenset[str]:
+        """Stems of the words of a question that are looked for."""
+        asked = set(words(text))
+        return frozenset(stem(word) for word in asked - self._spared(asked))
 
     def _parsed(self, text: str) -> Query | None:
         clauses: list[tuple[Occur, Query]] = []
+        tokens = []
         for sign, field, phrase, word in TOKEN.findall(text):
             if field and field.lower() not in FIELDS:
                 word, phrase, field = f"{field}:{word or phrase}", "", ""
-            name = FIELDS.get(field.lower(), "text")
-            found = self._clauses(name, phrase or word, is_phrase=bool(phrase))
+            tokens.append((sign, FIELDS.get(field.lower(), "text"), phrase, word))
+        plain = {each for sign, name, _, word in tokens if name == "text" and not sign for each in words(word)}
+        spared = self._spared(plain)
+        for sign, name, phrase, word in tokens:
+            found = self._clauses(name, phrase or word, frozenset() if sign else spared, is_phrase=bool(phrase))
             if sign and found:
                 whole = found[0][1] if len(found) == 1 else Query.boolean_query(found)
                 found = [(Occur.Must if sign == "+" else Occur.MustNot, whole)]
@@ -91,26 +94,41 @@ class KeywordSearcher:
             return None
         return Query.boolean_query(clauses if wanted else [(Occur.Must, Query.all_query()), *clauses])
 
-    def _clauses(self, name: str, text: str, *, is_phrase: bool) -> list[tuple[Occur, Query]]:
+    def _spared(self, asked: set[str]) -> frozenset[str]:
+        """Those words of a question that need not be looked for, since rarer ones are left."""
+        rows = self.searcher.num_docs
+        most = COMMON_SHARE * rows if rows >= COMMON_MIN_ROWS else rows
+        common = {word for word in asked if word in STOP_WORDS or self.searcher.doc_freq("stems", stem(word)) > most}
+        return frozenset() if common == asked else frozenset(common)
+
+    def _clauses(self, name: str, text: str, spared: frozenset[str], *, is_phrase: bool) -> list[tuple[Occur, Query]]:
         if name != "text":
             return [(Occur.Should, Query.term_query(self.schema, name, text))]
         is_prefix = text.endswith("*") and not is_phrase
-        words = ANALYZERS["words"].analyze(text)
-        if not words:
+        found = words(text)
+        if not found:
             return []
         if is_prefix:
-            if len(words) > 1:
-                return [(Occur.Should, Query.phrase_prefix_query(self.schema, "text", list(words)))]
-            return [(Occur.Should, Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*"))]
-        if len(words) > 1 and is_phrase:
-            return [(Occur.Should, Query.phrase_query(self.schema, "text", list(words)))]
+            if len(found) > 1:
+                return [(Occur.Should, Query.phrase_prefix_query(self.schema, "text", list(found)))]
+            return [(Occur.Should, Query.regex_query(self.schema, "text", re.escape(found[0]) + ".*"))]
+        if is_phrase:
+            one = Query.term_query(self.schema, "text", found[0])
+            return [(Occur.Should, Query.phrase_query(self.schema, "text", list(found)) if len(found) > 1 else one)]
         # Plain terms, all in one query: only then does tantivy skip what cannot reach the best.
-        terms = [(Occur.Should, Query.term_query(self.schema, "text", word)) for word in words]
-        terms += [(Occur.Should, Query.term_query(self.schema, "camel", word)) for word in {*words, *ANALYZERS["camel"].analyze(text)}]
-        if len(words) > 1:
+        looked_for = [word for word in found if word not in spared]
+        if len(found) > 1:
+            # Identifiers and paths are not inflected.
+            terms = [("text", word) for word in looked_for]
+        else:
+            # Where the word is no stem, a text that has just this form of it comes first.
+            terms = [("stems", stem(word)) for word in looked_for] + [("text", word) for word in looked_for if stem(word) != word]
+        terms += [("camel", word) for word in sorted({*looked_for, *inner_words(text)} - spared)]
+        clauses = [(Occur.Should, Query.term_query(self.schema, field, word)) for field, word in terms]
+        if len(found) > 1:
             # The words of an identifier or a path count for more where they stand together.
-            terms.append((Occur.Should, Query.phrase_query(self.schema, "text", list(words))))
-        return terms
+            clauses.append((Occur.Should, Query.phrase_query(self.schema, "text", list(found))))
+        return clauses
 
     def _conditions(self, filters: Filters) -> list[Query]:
         conditions = [
@@ -136,24 +154,28 @@ class KeywordIndex:
         self.index = tantivy.Index(self.schema, path=str(folder), reuse=True)
         for name, analyzer in ANALYZERS.items():
             self.index.register_tokenizer(name, analyzer)
+        self._connection = connect()
         self._writer = self.index.writer(HEAP_BYTES, 1)
         self.searcher = KeywordSearcher(self.index, self.index.searcher(), self.schema)
 
     def add(self, part: Part, terms: dict[str, Terms], load: int, stop: int) -> None:
         """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the next commit."""
         first, last = np.searchsorted(part.numbers, [load, stop]).tolist()
-        names = {name: terms[name].names for name in CODED}
+        values_of = {name: terms[name].names for name in CODED}
         for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=10_000):
             of_batch = slice(first, first + len(batch))
             columns = [array[of_batch].tolist() for array in (part.numbers, part.occurred_us, part.importance)]
-            coded = [[names[name][code] if code >= 0 else None for code in part.codes[name][of_batch].tolist()] for name in CODED]
+            coded = [[values_of[name][code] if code >= 0 else None for code in part.codes[name][of_batch].tolist()] for name in CODED]
             texts, tags = (batch.column(name).to_pylist() for name in ("text", "tags"))
-            for text, row_tags, number, occurred_us, importance, *values in zip(texts, tags, *columns, *coded, strict=True):
+            held = names(self._connection, pa.Table.from_batches([batch]))
+            for text, several, row_tags, number, occurred_us, importance, *values in zip(texts, held, tags, *columns, *coded, strict=True):
                 document = tantivy.Document()
                 document.add_unsigned("number", number)
                 document.add_unsigned("load", load)
                 document.add_text("text", text)
-                document.add_text("camel", text)
+                document.add_text("stems", text)
+                if several:
+                    document.add_text("camel", several)
                 document.add_integer("occurred_us", occurred_us)
                 document.add_float("importance", -1.0 if math.isnan(importance) else importance)
                 for name, value in zip(CODED, values, strict=True):

@@ -56,9 +56,9 @@ class _BothWords:
         best = np.argsort(-scores, kind="stable")[:k]
         return numbers[best], scores[best]
 
-    def words(self, text: str) -> frozenset[str]:
-        """The words of a question."""
-        return self.searchers[0].words(text)
+    def highlights(self, text: str) -> frozenset[str]:
+        """Stems of the words of a question that are looked for."""
+        return self.searchers[0].highlights(text)
 
 
 class Past:

@@ -19,6 +19,8 @@ MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100
 PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
+# How much the rankings by meaning and by words count in hybrid mode: chosen by `akosha bench relevance --sweep`.
+WEIGHTS = (1.0, 0.6)
 CURSOR_VERSION = b"1"
 SEEN_BYTES = 8
 
@@ -84,7 +86,7 @@ class Question:
     limit: int = 10
     cursor: str | None = None
     filters: Filters = Filters()
-    weights: tuple[float, float] = (1.0, 1.0)
+    weights: tuple[float, float] = WEIGHTS
     collapse: bool = True
     facets: tuple[str, ...] = ()
     budget_tokens: int | None = None

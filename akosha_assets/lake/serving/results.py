@@ -14,6 +14,7 @@ from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.words import stem
 
 # Two texts are near-duplicates when they share this much of the words of both together.
 DUPLICATE_SHARE = 0.85
@@ -23,7 +24,7 @@ SNIPPET_CHARS = 240
 BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
 FACET_VALUES = 20
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _is_near(group: Group, hit: Hit, text: str, words: frozenset[str]) -> bool:
     return common >= DUPLICATE_SHARE * (smaller + larger - common)
 
 
-def shown(group: Group, terms: dict[str, Terms], words: frozenset[str]) -> dict[str, Any]:
+def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str]) -> dict[str, Any]:
     """The result that stands for a group."""
     hit = group.first
     systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
@@ -89,7 +90,7 @@ def shown(group: Group, terms: dict[str, Terms], words: frozenset[str]) -> dict[
         "score": hit.score,
         "scores": hit.scores,
         "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
-        "snippet": snippet(group.text, words),
+        "snippet": snippet(group.text, stems),
         "is_cut": False,
     }
 
@@ -121,9 +122,9 @@ def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str
     }
 
 
-def snippet(text: str, words: frozenset[str]) -> dict[str, Any]:
-    """The stretch of `text` with the most of `words` (lower case), and where in it they stand."""
-    marks = [match.span() for match in WORD.finditer(text) if match[0].lower() in words] if words else []
+def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
+    """The stretch of `text` with the most words of the given stems, and where in it they stand."""
+    marks = [match.span() for match in WORD.finditer(text) if stem(match[0].lower()) in stems] if stems else []
     start = 0
     if marks and len(text) > SNIPPET_CHARS:
         starts = [max(0, first - 40) for first, _ in marks]

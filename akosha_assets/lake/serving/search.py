@@ -17,8 +17,8 @@ from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.results import Hit, described, facets, grouped, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
 
-# The usual constant of reciprocal rank fusion: how fast a lower rank counts for less.
-RRF_CONSTANT = 60
+# How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
+RRF_CONSTANT = 20
 # Each ranking looks this much deeper than the page, so that fusion and duplicates find enough.
 DEPTH = 100
 
@@ -60,8 +60,9 @@ class Searcher:
     `dimensions` is what a vector must have while no row has one.
     """
 
-    def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384):
+    def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384, fusion_constant: int = RRF_CONSTANT):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
+        self.fusion_constant = fusion_constant
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
         """The answer to `question`.
@@ -80,11 +81,13 @@ class Searcher:
             semantic = self._semantic(snapshot, question, depth)
         if question.mode != "semantic":
             keyword = _keyword(snapshot, question, depth)
-        ranked = _fused(semantic.hits, keyword.hits, question.weights) if question.mode == "hybrid" else semantic.hits + keyword.hits
+        ranked = semantic.hits + keyword.hits
+        if question.mode == "hybrid":
+            ranked = _fused(semantic.hits, keyword.hits, question.weights, self.fusion_constant)
         before = set(seen.tolist())
         groups, more = grouped([hit for hit in ranked if hit.identity not in before], question.limit, collapse=question.collapse)
-        words = snapshot.keywords.words(question.text or "")
-        results = within_budget([shown(group, snapshot.terms, words) for group in groups], question.budget_tokens)
+        stems = snapshot.keywords.highlights(question.text or "")
+        results = within_budget([shown(group, snapshot.terms, stems) for group in groups], question.budget_tokens)
         told = [hit.identity for group in groups[: len(results)] for hit in (group.first, *group.others)]
         more = more or len(results) < len(groups)
         return Answer(
@@ -180,14 +183,14 @@ def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
     return _Ranking(_distinct(hits), stage)
 
 
-def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float]) -> list[Hit]:
-    fused: dict[int, Hit] = {}
+def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float], constant: int) -> list[Hit]:
+    found: dict[int, Hit] = {}
     for hits, weight in ((semantic, weights[0]), (keyword, weights[1])):
         for rank, hit in enumerate(hits, 1):
-            before = fused.get(hit.identity)
-            score = weight / (RRF_CONSTANT + rank) + (before.score if before else 0.0)
-            fused[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}), hit.identity)
-    return sorted((hit for hit in fused.values() if hit.score > 0), key=lambda hit: (-hit.score, hit.identity))
+            before = found.get(hit.identity)
+            score = weight / (constant + rank) + (before.score if before else 0.0)
+            found[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}), hit.identity)
+    return sorted((hit for hit in found.values() if hit.score > 0), key=lambda hit: (-hit.score, hit.identity))
 
 
 def _distinct(hits: list[Hit]) -> list[Hit]:

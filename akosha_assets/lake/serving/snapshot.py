@@ -18,8 +18,8 @@ class Keywords(Protocol):
     def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and scores of the best `k`, best first."""
 
-    def words(self, text: str) -> frozenset[str]:
-        """The words of a question."""
+    def highlights(self, text: str) -> frozenset[str]:
+        """Stems of the words of a question that are looked for."""
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,13 @@ def ids(answer: Answer) -> list[str]:
         ("module error", ["1"]),
         ('"connection refused"', ["4"]),
         ("evict*", ["3"]),
+        ("evicting", ["3"]),
+        ('"evictions"', []),
+        ("how is the deadlock", ["2"]),
+        ("the", ["1", "2", "4", "5"]),
+        ("+the +gateway", ["4", "5"]),
+        ("by -billing", ["1"]),
+        ('"eviction"', ["3"]),
         ("gateway -certificate", ["4"]),
         ("+gateway +certificate", ["5"]),
         ("project:orders", ["2"]),
@@ -219,7 +226,7 @@ def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
     ((start, stop),) = result["snippet"]["highlights"]
     assert result["snippet"]["text"][start:stop] == "deadlock"
     assert len(snippet("word " * 100 + "needle in a haystack", frozenset({"needle"}))["text"]) <= 240
-    assert "needle" in snippet("word " * 100 + "needle in a haystack", frozenset({"needle"}))["text"]
+    assert "needle" in snippet("word " * 100 + "needle in a haystack", frozenset({"needl"}))["text"]
 
 
 def test_facets_count_what_passes_the_filters(replica: Replica) -> None:

@@ -1,0 +1,73 @@
+"""Which words of a question are looked for, and in which form of a text they are found."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, KeywordIndex, KeywordSearcher
+from akosha_assets.lake.serving.parts import CODED, Part, Terms
+from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.words import inner_words, stem, words
+
+TEXTS = [
+    "We renewed the certificate of the gateway",
+    "parseConfig fails with HTTPServer 2 and getUserName",
+    "module not found, said the server",
+    *(f"service number {number} restarts" for number in range(COMMON_MIN_ROWS)),
+]
+
+
+def part_of(texts: list[str]) -> Part:
+    count = len(texts)
+    payload = pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))})
+    zeros = np.zeros(count, np.int64)
+    codes = {name: np.full(count, -1, np.int32) for name in CODED}
+    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, codes, zeros, zeros, np.full(count, np.nan, np.float32), payload)
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeywordSearcher]:
+    index = KeywordIndex(tmp_path_factory.mktemp("keywords"))
+    index.add(part_of(TEXTS), {name: Terms() for name in CODED}, 1, len(TEXTS) + 1)
+    index.commit()
+    yield index.searcher
+    index.close()
+
+
+def found(searcher: KeywordSearcher, text: str) -> list[int]:
+    return [int(number) - 1 for number in searcher.search(text, Filters(), 10)[0]]
+
+
+def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> None:
+    index = KeywordIndex(tmp_path)
+    index.add(part_of(["it restarted twice", "it restarts twice", "nothing"]), {name: Terms() for name in CODED}, 1, 4)
+    index.commit()
+    assert found(index.searcher, "restarts") == [1, 0]
+    assert found(index.searcher, '"restarts"') == [1]
+    index.close()
+
+
+def test_words_inside_names_are_found_and_capitals_alone_make_no_name(searcher: KeywordSearcher) -> None:
+    assert found(searcher, "parse config") == [1]
+    assert found(searcher, "parse_config") == [1]
+    assert found(searcher, "get user") == [1]
+    # A sentence that begins with the word is no better than one that holds it.
+    assert found(searcher, "renewed We") == [0]
+
+
+def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(searcher: KeywordSearcher) -> None:
+    assert found(searcher, "service gateway") == [0]
+    assert found(searcher, "the gateway") == [0]
+    assert len(found(searcher, "service")) == 10
+    assert found(searcher, "+service gateway")[0] > 2
+    assert searcher.highlights("the gateways of a service") == {"gateway"}
+
+
+def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
+    assert words("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
+    assert inner_words("parseConfig") == {"parse", "config"}
+    assert stem("deadlocks") == stem("deadlocked") == "deadlock"
