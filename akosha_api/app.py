@@ -42,12 +42,13 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
+        # Loading the tables goes on while the model is loaded.
+        replica.start()
         past = Past(replica, max_bytes=settings.as_of_bytes)
         app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, replica, app.state.watched, settings)
-        replica.start()
         watcher.start()
         try:
             yield

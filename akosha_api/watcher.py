@@ -68,6 +68,9 @@ class Watcher:
     def _probe_recall(self) -> None:
         if not self.recall_seconds or time.monotonic() - self._probed_at < self.recall_seconds:
             return
+        if not self.replica.is_settled:
+            # A probe beside a load would slow it down and find no index to measure.
+            return
         measured = recall(self.replica.snapshot, probes=PROBES, random=self._random)
         if measured is not None:
             self._probed_at = time.monotonic()

@@ -16,6 +16,7 @@ from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
 from akosha_assets.lake.serving.vectors import decoded
 
 BATCH_ROWS = 65_536
+KEPT_CONNECTION_ROWS = 20_000
 PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "content_hash", "occurred_from", "upload_id")
 
 
@@ -74,14 +75,20 @@ class Loader:
         """
         uri = self.files.lake.uri(self.files.address)
         paths = [str(self.files.path(file.path, file.size_bytes)) for file in files]
+        # A connection keeps some of what it allocated; one that read much is not kept.
+        is_large = sum(file.rows for file in files) > KEPT_CONNECTION_ROWS
+        connection = connect() if is_large else self._connection
         try:
-            relation = self._connection.sql(self._query, params={"paths": paths})
+            relation = connection.sql(self._query, params={"paths": paths})
             pieces = [self._piece(day, pa.Table.from_batches([batch])) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
         except duckdb.Error as error:
             # A fetched copy that is damaged would fail again; the next try fetches it anew.
             for file in files:
                 self.files.discard(file.path)
             raise StoreUnavailable(uri, str(error)) from error
+        finally:
+            if is_large:
+                connection.close()
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
         order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
         if not np.array_equal(order, expected):

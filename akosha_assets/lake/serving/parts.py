@@ -164,12 +164,6 @@ def join(parts: Sequence[Part]) -> Part:
     )
 
 
-def indexed(part: Part) -> Part:
-    """The same part with an index for each of its larger sets of vectors."""
-    vectors = {space: held.indexed() for space, held in part.vectors.items()}
-    return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
-
-
 def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """The same rows in fewer parts: the last two are joined while the last is at least half the size of the one before.
 

@@ -16,15 +16,14 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import numpy as np
-
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
+from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.keywords import KeywordIndex
 from akosha_assets.lake.serving.loading import Loader, connect
-from akosha_assets.lake.serving.parts import CODED, Part, Terms, shadowed
+from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.tail import Load, Tail
@@ -64,6 +63,7 @@ class Replica:
                 Follower(lake, f"lifecycle/{tier}"),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
                 self.folder / "parts" / tier,
+                KeptIndexes(self.folder / "indexes" / tier),
                 self._first_hot_day if tier == "hot" else lambda: date.max,
                 memory_bytes,
             )
@@ -239,7 +239,7 @@ class Replica:
                 assert part.folder is not None
                 name = str(part.folder)
                 sums[name] = self._part_sums.get(name) or store.checksums(part.folder, {})
-                paths = [path for path, load in tail.loads.items() if load.day == part.day and _holds(part, load)]
+                paths = [path for path, load in tail.loads.items() if load.day == part.day and load.is_in(part)]
                 parts[tier][part.folder.name] = {"day": part.day.isoformat(), "files": sums[name], "loads": paths}
         self._part_sums = sums
         folder = self.folder / "keywords"
@@ -295,8 +295,3 @@ class Replica:
             row = cursor.execute("SELECT hash(?, ?, ?)", [identity.system_id, identity.kind, identity.id]).fetchone()
         assert row is not None
         return int(row[0])
-
-
-def _holds(part: Part, load: Load) -> bool:
-    at = int(np.searchsorted(part.numbers, load.start))
-    return at < len(part) and int(part.numbers[at]) < load.stop

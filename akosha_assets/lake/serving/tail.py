@@ -13,9 +13,10 @@ import numpy as np
 
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import DataFile, Follower, Listing
+from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.loading import Loader
 from akosha_assets.lake.serving.neighbours import threads
-from akosha_assets.lake.serving.parts import Part, indexed, join, tidied
+from akosha_assets.lake.serving.parts import Part, join, tidied
 
 DISK_PARTS = 8
 
@@ -28,6 +29,11 @@ class Load:
     stop: int
     day: date
 
+    def is_in(self, part: Part) -> bool:
+        """Whether `part` has rows of it."""
+        at = int(np.searchsorted(part.numbers, self.start))
+        return at < len(part) and int(part.numbers[at]) < self.stop
+
 
 @dataclass
 class Tail:
@@ -37,6 +43,7 @@ class Tail:
     follower: Follower
     loader: Loader
     folder: Path
+    indexes: KeptIndexes
     first_in_memory: Callable[[], date]
     memory_bytes: int
     loads: dict[str, Load] = field(default_factory=dict)
@@ -100,12 +107,15 @@ class Tail:
 
         def build(part: Part) -> Part:
             go_on()
-            return indexed(part)
+            return self.indexes.indexed(part)
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
         ready = dict(zip((id(part) for _, part in memory), threads().map(build, [part for _, part in memory]), strict=True))
         self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
-        return any(not _same(self.parts[day], held) for day, held in before.items())
+        changed = any(not _same(self.parts[day], held) for day, held in before.items())
+        if changed:
+            self.indexes.tidy(part for held in self.parts.values() for part in held)
+        return changed
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""

@@ -1,0 +1,66 @@
+"""Indexes of parts that lie in memory, kept on disk from one process to the next, since building them takes longest of a start.
+
+A file is named after the very vectors that it indexes and its own checksum: one that is damaged, or of other vectors, is
+never taken. What is indexed, and how, is `vectors.py`'s to say.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+import faiss
+
+from akosha_assets.lake.serving import store
+from akosha_assets.lake.serving.parts import Part
+from akosha_assets.lake.serving.vectors import Vectors
+
+logger = logging.getLogger(__name__)
+
+# Smaller sets are indexed as quickly as read.
+KEPT_ROWS = 20_000
+
+
+class KeptIndexes:
+    """The indexes of one tier's parts, in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+    def indexed(self, part: Part) -> Part:
+        """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
+        vectors = {space: self._indexed(held) for space, held in part.vectors.items()}
+        return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
+
+    def tidy(self, parts: Iterable[Part]) -> None:
+        """No other index lies in the folder than those of `parts`."""
+        wanted = {self._names.get(held.index) for part in parts for held in part.vectors.values() if held.index is not None}
+        for path in self.folder.glob("*"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _indexed(self, held: Vectors) -> Vectors:
+        if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
+            return held.indexed()
+        digest = hashlib.blake2b(f"{store.FORMAT}/{held.form}".encode(), digest_size=16)
+        digest.update(held.matrix.data)
+        name = digest.hexdigest()
+        for path in self.folder.glob(f"{name}-*"):
+            if store.checksum(path) == int(path.name.rpartition("-")[2], 16):
+                index = faiss.read_index(str(path))
+                self._names[index] = path.name
+                return replace(held, index=index)
+            logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
+            path.unlink()
+        made = held.indexed()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{uuid4().hex}.part"
+        faiss.write_index(made.index, str(part))
+        self._names[made.index] = f"{name}-{store.checksum(part):08x}"
+        part.replace(self.folder / self._names[made.index])
+        return made
