@@ -21,7 +21,8 @@ from akosha_assets.lake.schemas import TableSpec
 
 # These never repeat; a dictionary of them is built only to be thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
-ROW_GROUP_ROWS = 65_536
+# What a reader has to fetch and a writer has to hold at once, for each column: small, or a day of a million rows fills the memory.
+ROW_GROUP_ROWS = 16_384
 _STREAMING = threading.Lock()
 
 

@@ -18,9 +18,9 @@ from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.schemas import TableSpec
 
 # Rows whose form is made at once: enough to be vectorised, few enough that their words fit in memory many times over.
-FORM_ROWS = 8_192
-# Rows that are sorted and written at once.
-SORT_ROWS = 24_576
+FORM_ROWS = 4_096
+# Rows that are sorted and written at once: a row group.
+SORT_ROWS = days.ROW_GROUP_ROWS
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,11 @@ def rebatched(batches: Iterable[pa.RecordBatch], rows: int = FORM_ROWS) -> Itera
     """The same rows in batches of about `rows`: a day of many small uploads lies in many small files."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
-        waiting.append(batch)
-        if sum(part.num_rows for part in waiting) >= rows:
-            yield pa.concat_batches(waiting)
-            waiting = []
+        for start in range(0, batch.num_rows, rows):
+            waiting.append(batch.slice(start, rows))
+            if sum(part.num_rows for part in waiting) >= rows:
+                yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+                waiting = []
     if waiting:
         yield pa.concat_batches(waiting)
 

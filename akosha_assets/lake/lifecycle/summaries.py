@@ -81,7 +81,9 @@ def _terms(sentences: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     sentences = pa.concat_arrays([sentences])
     validity, offsets, data = sentences.buffers()
     spaced = _LOWER_OR_SPACE[np.frombuffer(data, np.uint8)] if data is not None else np.zeros(0, np.uint8)
-    split = pc.split_pattern(pa.StringArray.from_buffers(len(sentences), offsets, pa.py_buffer(spaced), validity), " ")
+    split = pc.split_pattern(
+        pa.StringArray.from_buffers(len(sentences), offsets, pa.py_buffer(spaced), validity, -1, sentences.offset), " "
+    )
     owner, words = pc.list_parent_indices(split), pc.list_flatten(split)
     worded = pc.not_equal(words, "")
     return owner.filter(worded).to_numpy(), words.filter(worded).dictionary_encode().indices.to_numpy()
