@@ -17,7 +17,7 @@ from akosha_assets.lake.serving.vectors import decoded
 
 BATCH_ROWS = 65_536
 KEPT_CONNECTION_ROWS = 20_000
-PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "content_hash", "occurred_from", "upload_id")
+PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "occurred_from", "upload_id")
 
 
 @dataclass(frozen=True)

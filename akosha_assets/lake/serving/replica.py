@@ -138,6 +138,8 @@ class Replica:
             self._settle(views)
             store.give_back()
         self._index_words(views)
+        if rows - before > LARGE_LOAD_ROWS:
+            store.give_back()
         self._publish(views)
         if changed and views["hot"].version is not None:
             self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
