@@ -172,8 +172,7 @@ def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
     started = time.perf_counter()
     numbers, scores = snapshot.keywords.search(question.text or "", question.filters, depth)
     hits = []
-    for number, score in zip(numbers.tolist(), scores.tolist(), strict=True):
-        place = snapshot.row_of_number(number)
+    for place, score in zip(snapshot.rows_of_numbers(numbers), scores.tolist(), strict=True):
         if place is not None:
             tier, part, row = place
             hits.append(Hit(tier, part, row, score, {"keyword": score}, int(part.identity[row])))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -66,13 +67,25 @@ class Snapshot:
         """Vector length of each space that has vectors."""
         return {space: held.dimensions for tier in self.tiers.values() for part in tier.parts for space, held in part.vectors.items()}
 
-    def row_of_number(self, number: int) -> tuple[str, Part, int] | None:
-        """Tier, part and row that a number means, or None where it is no longer served."""
-        for name, tier in self.tiers.items():
-            for part in tier.parts:
-                if part.numbers[0] <= number <= part.numbers[-1] and (row := part.row_of_number(number)) is not None:
-                    return None if part.hidden is not None and part.hidden[row] else (name, part, row)
-        return None
+    def rows_of_numbers(self, numbers: np.ndarray) -> list[tuple[str, Part, int] | None]:
+        """Tier, part and row that each number means, or None where it is no longer served."""
+        places, first, last = self._spans
+        found: list[tuple[str, Part, int] | None] = [None] * len(numbers)
+        # The numbers of a part need not be without gaps, so several parts may span one number.
+        of_number, of_part = np.nonzero((numbers[:, None] >= first) & (numbers[:, None] <= last))
+        for at, place in zip(of_number.tolist(), of_part.tolist(), strict=True):
+            name, part = places[place]
+            row = part.row_of_number(int(numbers[at]))
+            if row is not None and (part.hidden is None or not part.hidden[row]):
+                found[at] = (name, part, row)
+        return found
+
+    @cached_property
+    def _spans(self) -> tuple[list[tuple[str, Part]], np.ndarray, np.ndarray]:
+        """Every part with its tier, and the first and the last number of each."""
+        places = [(name, part) for name, tier in self.tiers.items() for part in tier.parts]
+        first, last = (np.array([part.numbers[end] for _, part in places], np.int64) for end in (0, -1))
+        return places, first, last
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
         """Tier, part and row of a memory, from the hottest tier that has it."""

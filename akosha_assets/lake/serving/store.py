@@ -120,8 +120,8 @@ def mapped(folder: Path, day: date) -> Part:
     """The part that `laid_down` wrote, of which only what is touched is read."""
 
     def array(name: str) -> np.ndarray:
-        loaded: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
-        return loaded
+        # As a plain array: numpy's own class for mapped ones is slow to take single values from.
+        return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
 
     with pa.memory_map(str(folder / "payload.arrow")) as source:
         payload = pa.ipc.open_file(source).read_all()
