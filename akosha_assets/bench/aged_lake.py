@@ -19,15 +19,16 @@ from akosha_assets.lake.tables import Fence
 
 # Days before today of the newest day in the tier.
 NEWEST = {"warm": 8, "cold": 91}
+SENTENCES = {"warm": 3, "cold": 1}
 SPECS: dict[str, TableSpec] = {"warm": WARM, "cold": COLD}
 
 
 class AgedLake:
-    """Fills the table of one tier, day by day. `texts` are what summaries are made of: warm has two paragraphs, cold one."""
+    """Fills the table of one tier, day by day. Summaries are sentences of `texts`: three in warm, one in cold."""
 
     def __init__(self, lake: Lake, tier: str, texts: list[str], space: str, *, systems: int):
         self.lake, self.tier, self.space, self.systems = lake, tier, space, systems
-        self._texts = pa.array(texts)
+        self._sentences = pa.array([text.split(". ")[0].rstrip(".") + "." for text in texts])
         self._names = pa.array([f"system-{number:05d}" for number in range(systems)])
         self._projects = pa.array([f"project-{number}" for number in range(24)])
         self._move = Move(TierPolicy.of(lake.settings), datetime.now(UTC), "bench")
@@ -57,11 +58,10 @@ class AgedLake:
         return columns, quantization.from_int8(numbers, scale)
 
     def _columns(self, numbers: np.ndarray, occurred: datetime) -> dict[str, pa.Array]:
-        count, pool = len(numbers), len(self._texts)
+        count, pool = len(numbers), len(self._sentences)
         ids = pa.array(numbers)
-        summary = self._texts.take(pa.array(numbers % pool))
-        if self.tier == "warm":
-            summary = pc.binary_join_element_wise(summary, self._texts.take(pa.array((numbers * 7_919 + numbers // pool) % pool)), " ")
+        chosen = (numbers, numbers * 7_919 + numbers // pool, numbers * 104_729 + numbers // 7)[: SENTENCES[self.tier]]
+        summary = pc.binary_join_element_wise(*(self._sentences.take(pa.array(each % pool)) for each in chosen), " ")
         fixed = {
             "kind": "conversation", "event_day": occurred.date(), "occurred_at": occurred, "occurred_from": "column",
             "space": self.space, "source_table": "conversations_v2", "upload_id": "bench", "object_key": "bench",
