@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from akosha_api import errors
-from akosha_api.dependencies import ServingDep, WatchedDep
+from akosha_api.direct import DirectRoute
 from akosha_api.models import BatchRequest, BatchResponse, SearchRequest, SearchResponse
 from akosha_api.serving import Serving
 from akosha_assets.lake.errors import LakeError
@@ -14,20 +14,22 @@ from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.search import Answer
 from akosha_assets.lake.serving.snapshot import Snapshot
 
-router = APIRouter(prefix="/api/v1", tags=["search"])
+router = APIRouter(prefix="/api/v1", tags=["search"], route_class=DirectRoute)
 
 
 @router.post("/search", response_model=SearchResponse)
-async def search(body: SearchRequest, request: Request, serving: ServingDep, watched: WatchedDep) -> Response:
+async def search(body: SearchRequest, request: Request) -> Response:
     """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
+    serving: Serving = request.app.state.serving
     answer, encoded = await serving.pool.run(partial(_answered, serving, body.question(), None))
-    watched.searched(answer, request)
+    request.app.state.watched.searched(answer, request)
     return Response(encoded, media_type="application/json")
 
 
 @router.post("/search/batch", response_model=BatchResponse)
-async def search_batch(body: BatchRequest, request: Request, serving: ServingDep, watched: WatchedDep) -> Response:
+async def search_batch(body: BatchRequest, request: Request) -> Response:
     """Up to 32 questions to the same state of the tables; each has its answer or its problem, in order."""
+    serving: Serving = request.app.state.serving
     snapshot = serving.replica.snapshot
     answers: list[bytes] = []
     for each in body.searches:
@@ -36,7 +38,7 @@ async def search_batch(body: BatchRequest, request: Request, serving: ServingDep
         except LakeError as error:
             answers.append(orjson.dumps(errors.of(request, error)[1]))
             continue
-        watched.searched(answer, request)
+        request.app.state.watched.searched(answer, request)
         answers.append(encoded)
     return Response(b'{"answers":[' + b",".join(answers) + b"]}", media_type="application/json")
 
