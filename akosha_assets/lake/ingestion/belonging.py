@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch
 from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Ledger, _insert
-from akosha_assets.lake.ingestion.ledger_schema import batches, systems, uploads
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import batches, insert_for, systems, uploads
 from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
 
 LAKE_ID = "lake_id"
@@ -68,7 +68,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
     found = _provenance(lake)
     with ledger.write() as connection:
         _continue_batches(connection, lake, max((one["batch_id"] for one in found), default=0), now)
-        insert: Any = _insert(connection)
+        insert: Any = insert_for(connection)
         for one in found:
             match = sa.and_(uploads.c.system_id == one["system_id"], uploads.c.upload_id == one["upload_id"])
             times = {"arrived_at": one["arrived_at"], "day": one["arrived_at"].date()}

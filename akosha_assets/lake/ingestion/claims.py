@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from akosha_assets.lake.errors import LeaseLost
-from akosha_assets.lake.ingestion.ledger import Ledger, _insert
-from akosha_assets.lake.ingestion.ledger_schema import batches, known, systems, uploads
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.tables import Fence
 
 LIVE = ("claimed", "committing")
@@ -81,7 +81,7 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
         for start in range(0, len(ids), 500):
             part = uploads.c.id.in_(ids[start : start + 500])
             connection.execute(sa.update(uploads).where(part).values(state="claimed", batch_id=batch_id, claimed_at=now, run_id=run_id))
-        insert: Any = _insert(connection)(systems)
+        insert: Any = insert_for(connection)(systems)
         names = sorted({one.system_id for one in chosen})
         new = [{"system_id": name, "first_seen_at": now, "batch_id": batch_id} for name in names]
         connection.execute(insert.on_conflict_do_update(index_elements=["system_id"], set_={"batch_id": batch_id}), new)
@@ -160,7 +160,7 @@ def finish(
                     for name, state in states.items()
                 ],
             )
-            insert: Any = _insert(connection)(known)
+            insert: Any = insert_for(connection)(known)
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["system_id"], set_={"rows": insert.excluded.rows}),
                 [{"system_id": name, "rows": state.known} for name, state in states.items()],

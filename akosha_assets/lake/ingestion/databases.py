@@ -22,9 +22,9 @@ from akosha_assets.lake.ingestion.selects import RESCUED, Column, Select, identi
 from akosha_assets.lake.ingestion.source_tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
 
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
-_LISTED = """SELECT database_name, table_name, schema_name, estimated_size, column_count, CASE WHEN column_count <= {max_columns} THEN sql END
-FROM duckdb_tables() WHERE database_name LIKE 'uploaded_%'
-UNION ALL SELECT database_name, view_name, NULL, 0, 0, NULL FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal"""
+_TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count, CASE WHEN column_count <= {max_columns} THEN sql END
+FROM duckdb_tables() WHERE database_name LIKE 'uploaded_%'"""
+_VIEWS = """SELECT database_name, view_name, NULL, 0, 0, NULL FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal"""
 _COLUMNS = """SELECT table_catalog, table_name, column_name, data_type, is_generated FROM information_schema.columns
 WHERE table_catalog LIKE 'uploaded_%' AND table_schema = 'main' ORDER BY table_catalog, table_name, ordinal_position"""
 
@@ -68,7 +68,7 @@ class Databases:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits):
         self._connection, self._limits = connection, limits
-        (self._listed,) = connection.extract_statements(_LISTED.format(max_columns=limits.max_columns))
+        self._statements: dict[str, Any] = {}
         self._schemas: dict[tuple[Any, ...], dict[tuple[str, str], Reading]] = {}
 
     @contextmanager
@@ -81,8 +81,8 @@ class Databases:
                 with path.open("rb") as file:
                     head = file.read(4096)
                 if head[8:12] == b"DUCK":
-                    self._connection.execute(f"ATTACH {literal(str(path))} AS uploaded_{number} (READ_ONLY, TYPE duckdb)")
-                    stack.callback(self._connection.execute, f"DETACH uploaded_{number}")
+                    self._connection.execute(self._parsed(f"ATTACH {literal(str(path))} AS uploaded_{number} (READ_ONLY, TYPE duckdb)"))
+                    stack.callback(self._connection.execute, self._parsed(f"DETACH uploaded_{number}"))
                     attached = True
                 elif head.startswith(b"SQLite format 3\x00"):
                     self._register(sqlite_tables(path, self._limits), number, opened, stack)
@@ -95,8 +95,15 @@ class Databases:
                 self._list(opened)
             yield opened
 
+    def _parsed(self, sql: str) -> Any:
+        """The statement, parsed once: files lie under the same few names for every upload."""
+        if sql not in self._statements:
+            (self._statements[sql],) = self._connection.extract_statements(sql)
+        return self._statements[sql]
+
     def _list(self, opened: Opened) -> None:
-        listed = self._connection.execute(self._listed).fetchall()
+        listed = self._connection.execute(self._parsed(_TABLES.format(max_columns=self._limits.max_columns))).fetchall()
+        listed += self._connection.execute(self._parsed(_VIEWS)).fetchall()
         if len(listed) > TABLES_MAX:
             raise UploadRejected("too_many_tables", f"{len(listed)} tables and views; at most {TABLES_MAX} are read")
         filled = []

@@ -28,6 +28,7 @@ KNOWN_SCHEMA = pa.schema(
 SEEN_SCHEMA = pa.schema([KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day")])
 
 FIELD_END, ITEM_END, NOTHING = "\x1f", "\x1e", "\x00"
+_FIELD_END, _NOTHING, _EMPTY = (pa.scalar(text, pa.string()) for text in (FIELD_END, NOTHING, ""))
 MISSING_DAY = np.iinfo(np.int32).min
 
 
@@ -53,15 +54,18 @@ class Hashed:
 
 def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
     """Each row as one text that says all that matters about it, whatever else is in the batch."""
-    parts = [NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed]
-    if hashed.unknown:
+    parts: list[pa.Scalar | pa.Array] = [_NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed]
+    filled = [(name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows]
+    if filled:
         # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
-        members = [pc.binary_join_element_wise(name, _canonical(batch.column(place)), "=") for name, place in hashed.unknown]
+        members = [pc.binary_join_element_wise(name, _canonical(column), "=") for name, column in filled]
         # With `skip`, Arrow 26 drops a row whose members are all null from its result: the empty text keeps it.
         parts.append(pc.binary_join_element_wise("", *members, FIELD_END, null_handling="skip"))
     else:
-        parts.append("")
-    return pc.binary_join_element_wise(*parts, FIELD_END, null_handling="replace", null_replacement=NOTHING)
+        parts.append(_EMPTY)
+    if not any(isinstance(part, pa.Array) for part in parts):
+        parts[-1] = pa.repeat(_EMPTY, batch.num_rows)
+    return pc.binary_join_element_wise(*parts, _FIELD_END, null_handling="replace", null_replacement=NOTHING)
 
 
 def md5_low(texts: pa.Array) -> np.ndarray:
@@ -71,8 +75,10 @@ def md5_low(texts: pa.Array) -> np.ndarray:
     return np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2)[:, 1].astype(np.int64)
 
 
-def _canonical(values: pa.Array) -> pa.Array:
+def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
     kind = values.type
+    if values.null_count == len(values):
+        return _NOTHING
     if pa.types.is_string(kind):
         return values
     if pa.types.is_floating(kind):

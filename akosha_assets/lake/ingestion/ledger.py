@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 
 from akosha_assets.lake.errors import REASONS, InvalidRequest, NotFound
 from akosha_assets.lake.ingestion import ledger_schema
-from akosha_assets.lake.ingestion.ledger_schema import counters, meta, systems, uploads
+from akosha_assets.lake.ingestion.ledger_schema import counters, insert_for, meta, systems, uploads
 from akosha_assets.lake.settings import LakeSettings
 
 STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
@@ -147,7 +147,7 @@ class Ledger:
             for row in completed:
                 connection.execute(sa.update(uploads).where(uploads.c.prefix == row["prefix"], uploads.c.revision == "").values(**row))
             if fresh:
-                insert: Any = _insert(connection)(uploads)
+                insert: Any = insert_for(connection)(uploads)
                 connection.execute(insert.on_conflict_do_nothing(index_elements=["prefix", "revision"]), fresh)
             _count(connection, f"found_by_{found_by}", len(fresh) + len(completed))
         return len(fresh) + len(completed)
@@ -231,7 +231,7 @@ class Ledger:
     def remember(self, key: str, value: str) -> None:
         """`remembered(key)` is `value`."""
         with self.write() as connection:
-            insert: Any = _insert(connection)(meta).values(key=key, value=value)
+            insert: Any = insert_for(connection)(meta).values(key=key, value=value)
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
     def systems(self, *, limit: int = 100, after: str = "") -> list[Row[Any]]:
@@ -245,13 +245,6 @@ class Ledger:
         return now - timedelta(seconds=self.settings.incomplete_grace_seconds)
 
 
-def _insert(connection: Connection) -> Any:
-    """INSERT that knows ON CONFLICT, which generic SQL does not."""
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-
-
 def _count(connection: Connection, name: str, by: int) -> None:
-    insert = _insert(connection)(counters).values(name=name, value=by)
+    insert = insert_for(connection)(counters).values(name=name, value=by)
     connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": counters.c.value + by}))

@@ -163,3 +163,10 @@ def engine(settings: LakeSettings) -> sa.Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return made
+
+
+def insert_for(connection: sa.Connection) -> Any:
+    """The INSERT of the connection's database, which knows ON CONFLICT; generic SQL does not."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

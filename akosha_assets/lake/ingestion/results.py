@@ -21,7 +21,8 @@ from akosha_assets.lake.schemas import TABLES, extracted
 RESULT_MAX_BYTES = 4 * 1024**3
 FLAWS_MAX = 100
 
-_EXTRACTED = {address: extracted(spec) for address, spec in TABLES.items()}
+_EXTRACTED = {"seen": SEEN_SCHEMA, **{address: extracted(spec) for address, spec in TABLES.items()}}
+_REQUIRED = {address: [place for place, field in enumerate(schema) if not field.nullable] for address, schema in _EXTRACTED.items()}
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def read_answer(message: bytes, folders: list[Path], result: str, ref: int) -> t
             return _rejection(answer), answer["healthy"] is True
         path = folders[-1 if answer["on_disk"] is True else 0] / result
         return _extraction(answer, _content(path), ref), True
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException) as error:
         logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
         return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {str(error)[:500]}"), False
 
@@ -102,19 +103,18 @@ def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
     offset = 0
     whole = pa.py_buffer(content)
     for address, length in answer["parts"]:
-        schema = SEEN_SCHEMA if address == "seen" else _EXTRACTED[address]
+        schema = _EXTRACTED[address]
         if not isinstance(length, int) or length < 0 or offset + length > len(content) or address in tables:
             raise ValueError("parts of the result do not fit the file")
-        with pa.ipc.open_stream(whole.slice(offset, length)) as stream:
-            if not stream.schema.equals(schema):
-                raise ValueError(f"{address} has the schema {stream.schema.to_string()[:500]}")
-            table = stream.read_all()
-        table.validate(full=True)
-        for field in schema:
-            if not field.nullable and table.column(field.name).null_count:
-                raise ValueError(f"{address} has a null {field.name}")
-        # The same types with the comments of the columns.
-        tables[address] = pa.Table.from_arrays(table.columns, schema=schema)
+        batches, reader = [], pa.BufferReader(whole.slice(offset, length))
+        while reader.tell() < length:
+            batch = pa.ipc.read_record_batch(pa.ipc.read_message(reader), schema)
+            batch.validate(full=True)
+            for place in _REQUIRED[address]:
+                if batch.column(place).null_count:
+                    raise ValueError(f"{address} has a null {schema.names[place]}")
+            batches.append(batch)
+        tables[address] = pa.Table.from_batches(batches, schema=schema)
         offset += length
     return Extraction(
         ref=ref,

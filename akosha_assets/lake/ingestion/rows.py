@@ -33,11 +33,14 @@ def bare(schema: pa.Schema) -> pa.Schema:
 
 # Without the comments of the columns: they would travel with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
+# Names and types, which a schema makes anew each time it is asked.
+_COLUMNS_OF_KIND = {kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()}
 
 
 def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
     """Raises: UploadRejected for a field larger than the bound."""
-    if batch.nbytes <= max_field_bytes:
+    # What its buffers take is at least what it holds, and counted a hundred times faster.
+    if batch.get_total_buffer_size() <= max_field_bytes:
         return
     for place, field in enumerate(fields):
         column = batch.column(place)
@@ -114,7 +117,6 @@ def to_rows(
 ) -> pa.RecordBatch:
     """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times."""
     rows = batch.num_rows
-    schema = SCHEMA_OF_KIND[origin.kind]
     columns: dict[str, pa.Array] = {}
     attributes, unknown = [], []
     for place, field in enumerate(fields):
@@ -139,20 +141,21 @@ def to_rows(
         columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaws)
     constants = vars(origin)
     arrays = []
-    for field in schema:
-        if (column := columns.get(field.name)) is not None:
-            arrays.append(column if column.type == field.type else column.cast(field.type, safe=False))
-        elif field.name in constants:
-            arrays.append(pa.repeat(pa.scalar(constants[field.name], field.type), rows))
+    for name, kind in _COLUMNS_OF_KIND[origin.kind]:
+        if (column := columns.get(name)) is not None:
+            arrays.append(column if column.type == kind else column.cast(kind, safe=False))
+        elif name in constants:
+            arrays.append(pa.repeat(pa.scalar(constants[name], kind), rows))
         else:
-            arrays.append(_nulls(rows, field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+            arrays.append(nulls(rows, kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind])
 
 
 _NULLS: dict[pa.DataType, pa.Array] = {}
 
 
-def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+def nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    """`rows` nulls, made once."""
     made = _NULLS.get(kind)
     if made is None or len(made) < rows:
         made = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)

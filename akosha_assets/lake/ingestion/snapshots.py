@@ -119,10 +119,11 @@ class _OneSnapshot:
         started = perf_counter()
         if expected <= HELD_ROWS:
             parts = [part for table in tables for part in self._parts(table)]
-            clock = Anchors.merged([self._anchors(parts)])
+            ulid = ulid_times(pa.concat_arrays([part.ids for part in parts])) if parts else None
+            clock = Anchors.merged([self._anchors(parts, ulid)])
             self.snapshot.seconds["read"] = perf_counter() - started
             started = perf_counter()
-            self._take(parts, clock)
+            self._take(parts, clock, ulid)
         else:
             clock = Anchors.merged([self._anchors([part]) for table in tables if table.reading.spec for part in self._clock_parts(table)])
             self.snapshot.seconds["read"] = perf_counter() - started
@@ -204,16 +205,17 @@ class _OneSnapshot:
         for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):
             yield _Part(table, batch, batch.column(0), *self._times(table, batch))
 
-    def _anchors(self, parts: list[_Part]) -> Anchors:
+    def _anchors(self, parts: list[_Part], ulid: np.ndarray | None = None) -> Anchors:
         if not parts:
             return Anchors(np.empty(0, np.int64), np.empty(0, np.int64))
         local = np.concatenate([part.local for part in parts])
         utc = np.concatenate([part.utc for part in parts])
-        ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
+        if ulid is None:
+            ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
         return Anchors.merged([Anchors.proven(local, ulid, self._snapshot_us), Anchors.proven(local, utc, self._snapshot_us)])
 
-    def _take(self, parts: list[_Part], clock: Anchors) -> None:
-        """Compares the parts with what is known, keeps what changed and notes what was seen."""
+    def _take(self, parts: list[_Part], clock: Anchors, ulid: np.ndarray | None = None) -> None:
+        """Compares the parts with what is known, keeps what changed and notes what was seen. `ulid`: the times in their ids, if at hand."""
         parts = [part for part in parts if part.batch.num_rows]
         if not parts:
             return
@@ -245,7 +247,7 @@ class _OneSnapshot:
         days = comparison.known_day
         if comparison.changed.any():
             local, utc = np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])
-            times = resolve(local, utc, ulid_times(ids), clock, self._snapshot_us)
+            times = resolve(local, utc, ulid_times(ids) if ulid is None else ulid, clock, self._snapshot_us)
             event_days = (times.occurred_us // DAY_US).astype(np.int32)
             start = 0
             for part, length in zip(parts, lengths, strict=True):

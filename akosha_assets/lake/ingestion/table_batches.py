@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.ingestion.databases import Reading
+from akosha_assets.lake.ingestion.rows import nulls
 
 FEW_ROWS = 2_000
 BATCH_ROWS = 32_768
@@ -64,7 +65,10 @@ def _few(connection: duckdb.DuckDBPyConnection, reading: Reading) -> pa.RecordBa
     try:
         values = connection.execute(reading.statement).fetchall()
         columns = list(zip(*values, strict=True)) or [()] * len(types)
-        arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+        rows = len(values)
+        arrays = [
+            nulls(rows, kind) if column.count(None) == rows else pa.array(column, kind) for column, kind in zip(columns, types, strict=True)
+        ]
     except (UnicodeDecodeError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
         return None
     return pa.RecordBatch.from_arrays(arrays, names=[f"c{place}" for place in range(len(types))])

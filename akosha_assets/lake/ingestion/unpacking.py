@@ -15,7 +15,7 @@ from akosha_assets.lake.errors import UploadRejected
 GZIP_MAGIC = b"\x1f\x8b"
 PAGE_BYTES = 4096
 # Fits the processor's cache with what inflating needs besides.
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 512 * 1024
 # The length in a gzip trailer counts modulo this.
 TRAILER_MODULUS = 1 << 32
 
@@ -95,12 +95,14 @@ def _copy(descriptor: int, name: str, out: int, max_bytes: int) -> int:
 
 def _write_sparse(out: int, block: bytes, offset: int) -> None:
     whole = len(block) // PAGE_BYTES * PAGE_BYTES
-    filled = np.bitwise_or.reduce(np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1) != 0
     view = memoryview(block)
-    if filled.any():
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], filled, [False])))).reshape(-1, 2)
-        for first, last in edges.tolist():
-            _write(out, view[first * PAGE_BYTES : last * PAGE_BYTES], offset + first * PAGE_BYTES)
+    if whole:
+        filled = np.bitwise_or.reduce(np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1) != 0
+        # Pages before which filled ones begin or end, in turn.
+        edges = [0, *((filled[1:] != filled[:-1]).nonzero()[0] + 1).tolist(), len(filled)]
+        for place in range(0 if filled[0] else 1, len(edges) - 1, 2):
+            first, last = edges[place] * PAGE_BYTES, edges[place + 1] * PAGE_BYTES
+            _write(out, view[first:last], offset + first)
     if whole < len(block):
         _write(out, view[whole:], offset + whole)
 

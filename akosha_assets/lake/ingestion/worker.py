@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA, SEEN_SCHEMA
+from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.limits import Limits
 from akosha_assets.lake.ingestion.sandbox import confine, hardened_connection, limit_processor, limit_resources
 from akosha_assets.lake.ingestion.snapshots import File, Snapshot, SnapshotReader
@@ -28,6 +28,8 @@ MESSAGE_BYTES = 64 * 1024
 FILES_MAX = 16
 # Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
 IN_MEMORY_BYTES = 256 * 1024**2
+# Rows of about this many bytes are copied at once when they are written.
+WRITTEN_BYTES = 16 * 1024**2
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -119,15 +121,16 @@ def _extract(
 
 
 def _write(snapshot: Snapshot, path: Path) -> list[list[Any]]:
-    """The tables one after the other as Arrow streams; returns their addresses and lengths, `seen` first."""
+    """The tables one after the other as Arrow messages without their schema; returns addresses and lengths, `seen` first."""
     parts: list[list[Any]] = []
     with path.open("wb") as file:
         for address, batches in (("seen", snapshot.seen), *snapshot.rows.items()):
-            before = file.tell()
-            with pa.ipc.new_stream(file, batches[0].schema if batches else SEEN_SCHEMA) as stream:
-                for batch in batches:
-                    stream.write_batch(batch)
-            parts.append([address, file.tell() - before])
+            length = 0
+            for batch in batches:
+                rows = max(1, batch.num_rows * WRITTEN_BYTES // max(WRITTEN_BYTES, batch.get_total_buffer_size()))
+                for start in range(0, batch.num_rows, rows):
+                    length += file.write(batch.slice(start, rows).serialize())
+            parts.append([address, length])
     return parts
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
-from akosha_assets.lake.ingestion.ledger import Ledger, _insert
-from akosha_assets.lake.ingestion.ledger_schema import alerts
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger_schema import alerts, insert_for
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def observe(ledger: Ledger, conditions: Iterable[Condition], *, scopes: Iterable
                 values |= _to_send()
             if "pending" in values:
                 changed.append(key)
-            insert: Any = _insert(connection)(alerts).values(
+            insert: Any = insert_for(connection)(alerts).values(
                 key=key, **({"delivered": {}} | values if row is None else _whole(row) | values)
             )
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
