@@ -5,22 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 
+from akosha_assets.bench import peers as others
 from akosha_assets.bench import runs
 from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
+from akosha_assets.bench.peers import K, percentiles, timed
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.serving.neighbours import threads
+from akosha_assets.lake.serving.neighbours import Selected, nearest, threads
 from akosha_assets.lake.serving.query import Filters, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.serving.vectors import top
 from akosha_assets.lake.settings import LakeSettings
-
-K = 10
 
 
 def run(
@@ -28,8 +26,8 @@ def run(
 ) -> dict[str, Any]:
     """Fill a hot table with `vectors` rows, load it, and ask `queries` held-out real vectors, one at a time.
 
-    Recall is against an exact scan of the same stored vectors. Peers get them too, and answer with ids alone; the product
-    answers with whole results, near-duplicates not folded, since it is neighbours that are counted.
+    Recall is against an exact scan of the same stored vectors. The product answers with whole results, near-duplicates not
+    folded, since it is neighbours that are counted; `ids_only` is its search alone. Peers answer with ids and distances.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
@@ -51,6 +49,7 @@ def run(
             "vectors_real": min(len(base), vectors),
             "queries": queries,
             **_measured(replica, asked, truth),
+            "ids_only": _ids_only(replica, asked, truth, space),
             "build_rows_per_second": _build_rate(replica, space),
             "load_and_index_seconds": round(load_seconds, 1),
             "one_system": _filtered(replica, asked, stored, systems),
@@ -60,7 +59,10 @@ def run(
         replica.stop()
         if peers:
             say("peers")
-            answer["peers"] = {"lancedb": _lancedb(stored, asked, truth, settings.home), "duckdb": _duckdb(stored, asked, truth)}
+            answer["peers"] = {
+                "lancedb": others.lancedb(stored, asked, truth, settings.home),
+                "duckdb": others.duckdb(stored, asked, truth),
+            }
         return answer | {"machine": runs.machine()}
 
 
@@ -70,23 +72,18 @@ def _measured(replica: Replica, asked: np.ndarray, truth: list[set[int]]) -> dic
     def ask(vector: np.ndarray) -> Answer:
         return searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, collapse=False))
 
-    return _timed(lambda vector: {int(result["id"]) for result in ask(vector).results}, asked, truth)
+    return timed(lambda vector: {int(result["id"]) for result in ask(vector).results}, asked, truth)
 
 
-def _timed(ask: Callable[[np.ndarray], set[int]], asked: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
-    ask(asked[0])
-    hits, seconds = 0, []
-    for vector, right in zip(asked, truth, strict=True):
-        started = time.perf_counter()
-        found = ask(vector)
-        seconds.append(time.perf_counter() - started)
-        hits += len(found & right)
-    return {"recall_at_10": round(hits / (K * len(truth)), 4), **percentiles(seconds)}
+def _ids_only(replica: Replica, asked: np.ndarray, truth: list[set[int]], space: str) -> dict[str, float]:
+    parts = replica.snapshot.tiers["hot"].parts
+    sets: list[Selected] = [(part.vectors[space], None) for part in parts]
 
+    def ask(vector: np.ndarray) -> set[int]:
+        owners, rows, _ = nearest(sets, vector, K)
+        return {int(parts[owner].fields["id"][row].as_py()) for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)}
 
-def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Median and 99th percentile in milliseconds."""
-    return {"p50_ms": round(float(np.percentile(seconds, 50)) * 1000, 2), "p99_ms": round(float(np.percentile(seconds, 99)) * 1000, 2)}
+    return timed(ask, asked, truth)
 
 
 def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
@@ -121,7 +118,7 @@ def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: 
         answer = searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, filters=filters, collapse=False))
         return {int(result["id"]) for result in answer.results}
 
-    return {"rows": len(mine), **_timed(ask, asked, truth)}
+    return {"rows": len(mine), **timed(ask, asked, truth)}
 
 
 def _keyword(replica: Replica, texts: list[str]) -> dict[str, float]:
@@ -133,42 +130,3 @@ def _keyword(replica: Replica, texts: list[str]) -> dict[str, float]:
         searcher.search(replica.snapshot, Question(text=words, mode="keyword", limit=K))
         seconds.append(time.perf_counter() - started)
     return percentiles(seconds)
-
-
-def _lancedb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]], folder: Path) -> dict[str, Any]:
-    import lancedb
-
-    table = lancedb.connect(str(folder / "lancedb")).create_table("hot", _arrow(stored))
-    started = time.perf_counter()
-    table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_RQ")
-    seconds = time.perf_counter() - started
-    found: dict[str, Any] = {}
-    # The least refinement that reaches the recall of the product's promise; the last one where none does.
-    for refine in (5, 10, 20, 40):
-
-        def ask(vector: np.ndarray, refine: int = refine) -> set[int]:
-            query: Any = table.search(vector).select(["id", "_distance"]).limit(K)
-            return set(query.refine_factor(refine).nprobes(64).to_arrow()["id"].to_pylist())
-
-        found = {"index": "IVF_RQ", "refine": refine, **_timed(ask, asked, truth)}
-        if found["recall_at_10"] >= 0.99:
-            break
-    return found | {"build_rows_per_second": round(len(stored) / seconds)}
-
-
-def _duckdb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
-    with duckdb.connect() as connection:
-        connection.register("given", _arrow(stored))
-        started = time.perf_counter()
-        connection.execute(f"CREATE TABLE hot AS SELECT id, vector::FLOAT[{stored.shape[1]}] AS vector FROM given")
-        seconds = time.perf_counter() - started
-        query = f"SELECT id FROM hot ORDER BY array_inner_product(vector, ?::FLOAT[{stored.shape[1]}]) DESC LIMIT {K}"
-        # An exact scan takes long; a few questions show its latency.
-        few = min(20, len(asked))
-        timed = _timed(lambda vector: {row[0] for row in connection.execute(query, [vector.tolist()]).fetchall()}, asked[:few], truth[:few])
-    return {"index": "none, exact scan", **timed, "build_rows_per_second": round(len(stored) / seconds)}
-
-
-def _arrow(stored: np.ndarray) -> pa.Table:
-    floats = pa.FixedSizeListArray.from_arrays(pa.array(stored.astype(np.float32).reshape(-1)), stored.shape[1])
-    return pa.table({"id": pa.array(np.arange(len(stored))), "vector": floats})

@@ -11,7 +11,7 @@ import numpy as np
 from akosha_assets.bench import hot_lake, runs
 from akosha_assets.bench.aged_lake import AgedLake
 from akosha_assets.bench.corpus import real_vectors, widened, widened_blocks
-from akosha_assets.bench.search import K, percentiles
+from akosha_assets.bench.peers import K, percentiles
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Question

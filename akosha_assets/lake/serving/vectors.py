@@ -27,7 +27,7 @@ TRAINING_ROWS_PER_LIST = 64
 TRAINING_ROUNDS = 10
 CODE_TRAINING_ROUNDS = 4
 # The lists of an index that a question looks into, chosen by `akosha bench search`: these many, or this share where it is more.
-PROBED_LISTS = 72
+PROBED_LISTS = 80
 PROBED_SHARE = 0.15
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
@@ -77,8 +77,13 @@ class Vectors:
             index.pq.cp.niter, index.pq.cp.max_points_per_centroid = CODE_TRAINING_ROUNDS, TRAINING_ROWS_PER_LIST
         wanted = min(len(self), lists * TRAINING_ROWS_PER_LIST)
         index.train(self.floats(np.linspace(0, len(self) - 1, wanted).astype(np.int64)))
+        if hasattr(index, "pq"):
+            # In this order the learnt points are compared a quarter faster.
+            index.pq.sync_transposed_centroids()
         for start in range(0, len(self), ADDED_ROWS):
             index.add(self.floats(slice(start, start + ADDED_ROWS)))
+        if hasattr(index, "pq"):
+            index.pq.clear_transposed_centroids()
         return type(self)(self.rows, self.matrix, self.form, self.scale, index)
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
