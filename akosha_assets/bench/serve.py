@@ -43,7 +43,7 @@ def run(
             cold_start = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
             indexed = service.seconds_until(lambda health: health["is_settled"])
             loads = {}
-            for name, questions in _questions(asked, texts, requests).items():
+            for name, questions in _questions(asked, texts, WARM_UP + 2 * requests).items():
                 say(f"asking by {name}")
                 loads[name] = _measured(service, clients, questions, requests)
             memory = service.memory_bytes()
@@ -92,13 +92,13 @@ def _post(**fields: object) -> bytes:
 def _measured(service: Service, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
     """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced load."""
 
-    def requests(turn: int) -> tuple[str, bytes]:
-        return "search", questions[turn % len(questions)]
+    def since(first: int) -> http_load.Requests:
+        return lambda turn: ("search", questions[(first + turn) % len(questions)])
 
-    http_load.closed(service.port, clients, requests, min(WARM_UP, count))
+    http_load.closed(service.port, clients, since(0), min(WARM_UP, count))
     before = service.cpu_seconds()
-    closed = http_load.closed(service.port, clients, requests, count)
+    closed = http_load.closed(service.port, clients, since(WARM_UP), count)
     cpu_ms = round((service.cpu_seconds() - before) * 1000 / closed.answers, 2)
     rate = round(PACE * closed.answers / closed.took_seconds, 1)
-    paced = http_load.paced(service.port, clients, requests, count, rate)
+    paced = http_load.paced(service.port, clients, since(WARM_UP + count), count, rate)
     return {**closed.figures(), "cpu_ms_per_request": cpu_ms, "paced": paced.figures() | {"asked_per_second": rate}}

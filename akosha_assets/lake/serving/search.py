@@ -5,6 +5,7 @@ Knows nothing of HTTP and nothing of how rows came to be served.
 
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 
 # How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
 RRF_CONSTANT = 20
+# Questions in words whose vectors are kept: the next page asks with the same words.
+EMBEDDED_KEPT = 1024
 # Each ranking looks this much deeper than the page, so that fusion and duplicates find enough.
 DEPTH = 100
 
@@ -63,6 +66,7 @@ class Searcher:
     def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384, fusion_constant: int = RRF_CONSTANT):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
         self.fusion_constant = fusion_constant
+        self._embedded = lru_cache(EMBEDDED_KEPT)(self._embed)
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
         """The answer to `question`.
@@ -121,6 +125,13 @@ class Searcher:
             stage.why = f"no row has a vector of the space {space!r} yet"
         return _Ranking(hits, stage)
 
+    def _embed(self, text: str) -> np.ndarray:
+        assert self.embedder is not None
+        vector = self.embedder.embed([text])[0].copy()
+        # Shared by all who ask the same.
+        vector.flags.writeable = False
+        return vector
+
     def _vector(self, snapshot: Snapshot, question: Question) -> tuple[np.ndarray, str, int | None]:
         """The unit vector that is asked with, its space, and the identity of the memory that is asked about."""
         known = snapshot.dimensions()
@@ -149,7 +160,7 @@ class Searcher:
             raise EmbeddingUnavailable(self.no_model)
         if question.space not in (None, self.embedder.space):
             raise InvalidRequest("space", f"words can be asked in {self.embedder.space!r} only; found {question.space!r}; or give a vector")
-        return self.embedder.embed([question.text or ""])[0], self.embedder.space, None
+        return self._embedded(question.text or ""), self.embedder.space, None
 
 
 def _hits(places: list[tuple[str, Part]], owners: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:

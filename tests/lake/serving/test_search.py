@@ -1,9 +1,10 @@
 """Questions to a replica of a real table: by words, by vector, both, filtered, paged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from akosha_assets.lake.catalog import Lake
@@ -138,6 +139,22 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
     only_words = ask(replica, searcher=Searcher(embedder), text="redis", weights=(0.0, 1.0))
     assert ids(only_words) == ["1"]
     replica.stop()
+
+
+def test_the_same_words_are_embedded_once(replica: Replica, tmp_path: Path) -> None:
+    model = tiny_model.make(tmp_path / "model")
+    embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
+    embedded: list[str] = []
+
+    class Counting(Embedder):
+        def embed(self, texts: Sequence[str]) -> np.ndarray:
+            embedded.extend(texts)
+            return embedder.embed(texts)
+
+    searcher = Searcher(Counting(None, embedder.space, embedder.dimensions))
+    for text in ("postgres", "redis", "postgres"):
+        ask(replica, searcher=searcher, text=text)
+    assert embedded == ["postgres", "redis"]
 
 
 def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
