@@ -1,5 +1,6 @@
 """The aging assets: days that are due move by themselves, and the recall gate fails the run's check."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -9,12 +10,15 @@ from akosha_assets.defs.aging import ranges
 from akosha_assets.defs.lifecycle.cold import age_to_cold, cold, days_due
 from akosha_assets.defs.lifecycle.warm import age_to_warm, warm
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import days_in
+from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import hot_rows, store
 
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-TODAY = datetime.now(UTC).date()
+NOW = datetime.now(UTC)
+TODAY = NOW.date()
 
 
 def days_ago(age):
@@ -86,6 +90,24 @@ def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sense
     store(lake, hot_rows(days_ago(8), 6, first=50, batch=5), batch=5)
     found, _ = sensed(instance, cursor)
     assert age_to_warm.name in [request.job_name for request in found]
+
+
+def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_present_form(lake, instance):
+    older = replace(TierPolicy.of(lake.settings), vector_method="int8-scale/0", sketch_method="rotated-sign/0")
+    for batch, age in enumerate((8, 30, 100), start=1):
+        store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
+        age_day(lake, days_ago(age), policy=older, today=TODAY, moved_at=NOW, run="long ago")
+    assert run(warm, lake, days_ago(60), days_ago(0), instance).success
+    for age in (8, 30):
+        [event] = instance.fetch_materializations(
+            dg.AssetRecordsFilter(dg.AssetKey(["lifecycle", "warm"]), asset_partitions=[str(days_ago(age))]), limit=5
+        ).records
+        told = event.asset_materialization.metadata
+        assert (told["rows_requantised"].value, told["rows_left"].value, told["vector_method"].value) == (30, 0, "int8-scale/1")
+    # A sketch has no numbers left to make another from.
+    cold_run = run(cold, lake, days_ago(100), days_ago(100), instance)
+    assert cold_run.success and cold_run.asset_materializations_for_node("lifecycle__cold") == []
+    assert lake.select("lifecycle/cold", ["policy_version"])["policy_version"].unique().to_pylist() == [older.version]
 
 
 def test_days_far_apart_are_asked_for_in_runs_of_their_own():

@@ -17,8 +17,9 @@ from akosha_assets.lake.lifecycle.moving import Aged
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import Fence
 from tests import tiny_model
-from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
+from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hash_of, hot_rows, store
 
 
 @pytest.fixture
@@ -99,6 +100,20 @@ def test_late_rows_join_their_day_and_changed_rows_replace_their_older_form(lake
     assert _counts(lake, [day]) == {"warm": 140}
     assert "and wrong" in locate(lake, "system-0", "conversation", "id-000081").row["summary"]
     assert "and wrong" not in locate(lake, "system-1", "conversation", "id-000079").row["summary"]
+
+
+def test_late_and_changed_rows_of_a_day_in_cold_end_in_cold(lake, policy):
+    day = days_ago(100)
+    store(lake, hot_rows(day, 100))
+    aged(lake, policy, day)
+    store(lake, hot_rows(day, 60, first=80, batch=2, words="and wrong", snapshot=5), batch=2)
+    assert _counts(lake, [day]) == {"hot": 60, "cold": 80}
+    assert [(item.event_day, item.tier) for item in due(lake, policy, TODAY)] == [(day, "cold")]
+    assert aged(lake, policy, day).rows == 140
+    assert _counts(lake, [day]) == {"cold": 140}
+    hashes = {n: locate(lake, f"system-{n % 3}", "conversation", f"id-{n:06d}").row["content_hash"] for n in (79, 81, 139)}
+    assert hashes == {79: hash_of(79, ""), 81: hash_of(81, "and wrong"), 139: hash_of(139, "and wrong")}
+    assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 140
 
 
 def test_an_older_snapshot_does_not_replace_a_newer_one(lake, policy):
@@ -197,6 +212,7 @@ AGE_AND_DIE = """
 import os, signal, sys
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import Fence
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from tests import tiny_model
@@ -223,7 +239,13 @@ def test_a_run_killed_after_any_step_leaves_each_row_once_and_the_next_run_ends_
 
     if step != "flipped:hot":
         assert [item.event_day for item in due(lake, policy, TODAY)] == [day]
+    # The day does not stand still while nobody ages it: new rows, and one that changed once more.
+    rows = hot_rows(day, 11, first=99, batch=3, words="at last", snapshot=9)
+    lake.upsert("lifecycle/hot", rows, Fence("ingest/test", 3), {}, only=f"t.event_day = DATE '{day}'")
+    assert sum(_counts(lake, [day]).values()) == 110
+    assert [item.event_day for item in due(lake, policy, TODAY)] == [day]
     aged(lake, policy, day)
-    assert _counts(lake, [day]) == {"cold": 100}
+    assert _counts(lake, [day]) == {"cold": 110}
+    assert locate(lake, "system-0", "conversation", "id-000099").row["content_hash"] == hash_of(99, "at last")
     assert {tier: list(found) for tier, found in days_in(lake).items()} == {"hot": [], "warm": [], "cold": [day]}
-    assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 100
+    assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 110
