@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 TIERS = ("hot", "warm")
 # Row numbers of files that left begin here, far above those that the replica gives.
 FIRST_NUMBER = 1 << 60
+# A file that left is a dozen open files and mappings; a table that changes every second leaves thousands of them.
+MAX_FILES = 64
 COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
 
 
@@ -62,10 +64,13 @@ class _BothWords:
 
 
 class Past:
-    """Makes snapshots of earlier versions for `replica`; files that left may have `max_bytes` on disk as the tables hold them."""
+    """Makes snapshots of earlier versions for `replica`.
 
-    def __init__(self, replica: Replica, *, max_bytes: int):
-        self.replica, self.max_bytes = replica, max_bytes
+    Files that left may have `max_bytes` on disk, as the tables hold them, and be `max_files`, or as many as one snapshot needs.
+    """
+
+    def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
+        self.replica, self.max_bytes, self.max_files = replica, max_bytes, max_files
         lake = replica.lake
         self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
         files = {tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in TIERS}
@@ -200,9 +205,10 @@ class Past:
                 f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
             )
         held = sum(left.size_bytes for left in self._left.values())
-        room = self.max_bytes - sum(size for key, size in wanted.items() if key not in self._left)
+        coming = {key: size for key, size in wanted.items() if key not in self._left}
+        room = self.max_bytes - sum(coming.values())
         for key in [key for key in self._left if key not in wanted]:
-            if held <= room:
+            if held <= room and len(self._left) + len(coming) <= self.max_files:
                 return
             left = self._left.pop(key)
             held -= left.size_bytes

@@ -151,7 +151,8 @@ def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: Past, as
         past.snapshot(as_of)
 
 
-def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica) -> None:
+@pytest.mark.parametrize("bound", ["bytes", "files"])
+def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica, bound: str) -> None:
     versions = [commit(lake, 1, memory("a", "form 0"))]
     versions += [
         upsert(lake, number + 1, memory("a", f"form {number}", snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)
@@ -159,7 +160,7 @@ def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, rep
     replica.refresh()
     sizes = DeltaTable(lake.uri("lifecycle/hot"), version=2).get_add_actions()
     (one,) = sizes["size_bytes"].to_pylist()
-    past = Past(replica, max_bytes=int(one * 1.5))
+    past = Past(replica, max_bytes=int(one * 1.5)) if bound == "bytes" else Past(replica, max_bytes=1 << 30, max_files=1)
     for turn in (1, 2, 1):
         assert found(past.snapshot(versions[turn]), "form") == [("a", "hot", f"form {turn}")]
         assert len(list((replica.folder / "past/parts/hot").iterdir())) == 1
