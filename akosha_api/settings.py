@@ -24,7 +24,7 @@ class ApiSettings(BaseSettings):
     as_of_bytes: Annotated[
         int,
         Field(ge=0, description="Disk that files which left the tables may take, for questions with as_of; the least used ones go first."),
-    ] = 4 * 1024**3
+    ] = 512 * 1024**2
     sql_seconds: Annotated[int, Field(ge=1, le=600, description="Seconds of processor time one SQL query may take.")] = 10
     sql_memory_bytes: Annotated[
         int, Field(ge=128 * 1024**2, description="Memory one SQL query may take; half of it is DuckDB's own limit.")

@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import json
 import logging
+import math
 import os
 import shutil
 import zlib
@@ -120,8 +121,7 @@ def mapped(folder: Path, day: date) -> Part:
     """The part that `laid_down` wrote, of which only what is touched is read."""
 
     def array(name: str) -> np.ndarray:
-        # As a plain array: numpy's own class for mapped ones is slow to take single values from.
-        return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
+        return _mapped_array(folder / f"{name}.npy")
 
     with pa.memory_map(str(folder / "payload.arrow")) as source:
         payload = pa.ipc.open_file(source).read_all()
@@ -135,6 +135,16 @@ def mapped(folder: Path, day: date) -> Part:
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
     return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+
+
+def _mapped_array(path: Path) -> np.ndarray:
+    """The array in an `.npy` file. `np.load` would hold a file descriptor for each, and a year of days has thousands."""
+    with pa.memory_map(str(path)) as source:
+        held = source.read_buffer()
+    reader = pa.BufferReader(held)
+    np.lib.format.read_magic(reader)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(reader)
+    return np.frombuffer(held, dtype, count=math.prod(shape), offset=reader.tell()).reshape(shape)
 
 
 def give_back() -> None:

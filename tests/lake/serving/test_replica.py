@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,16 @@ def test_days_older_than_the_window_are_served_from_disk(lake: Lake, replica: Re
     replica.refresh()
     assert texts(replica) == ["changed long ago", "long ago too", "today"]
     assert tier.days_on_disk == replica.snapshot.tiers["hot"].days_on_disk
+
+
+def test_days_on_disk_hold_no_file_descriptors(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("1", "long ago", age=timedelta(days=30)))
+    replica.refresh()
+    commit(lake, 2, *(memory(str(day), "long ago", age=timedelta(days=day)) for day in range(31, 41)))
+    replica.refresh()
+    assert len(replica.snapshot.tiers["hot"].days_on_disk) == 11
+    held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in held if str(replica.folder / "parts") in str(path)]
 
 
 def test_a_day_that_leaves_the_window_moves_to_disk(lake: Lake) -> None:
