@@ -84,11 +84,10 @@ class Part:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its columns and vectors, in memory or mapped."""
+        """Bytes of its columns, vectors and their indexes, in memory or mapped."""
         arrays = [self.numbers, self.identity, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
-        for vectors in self.vectors.values():
-            arrays += [vectors.rows, vectors.matrix]
-        return int(self.payload.nbytes) + sum(array.nbytes for array in arrays)
+        vectors = sum(held.nbytes for held in self.vectors.values())
+        return int(self.payload.nbytes) + sum(array.nbytes for array in arrays) + vectors
 
     @cached_property
     def fields(self) -> dict[str, pa.ChunkedArray]:

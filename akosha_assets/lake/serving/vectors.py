@@ -21,6 +21,8 @@ BLOCK_ROWS = 512
 ADDED_ROWS = 8192
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
+# Of a vector's position in its index.
+ID_BYTES = 8
 # Lists of an index per square root of its rows, and how they and the codes of an index are learnt.
 LISTS_PER_ROOT = 0.68
 TRAINING_ROWS_PER_LIST = 64
@@ -59,6 +61,13 @@ class Vectors:
     def dimensions(self) -> int:
         """Numbers in one vector."""
         return int(self.matrix.shape[1]) * (8 if self.form == "sketch" else 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors and of the index that they have or will get."""
+        bits, numbers = {"float16": 2, "int8": 1, "sketch": 0}[self.form], self.dimensions
+        indexed = len(self) * (numbers * bits // 8 + ID_BYTES) if len(self) >= INDEX_MIN_ROWS and bits else 0
+        return int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
 
     @property
     def is_approximate(self) -> bool:

@@ -1,5 +1,6 @@
 """Nearest neighbours: the two stages against an exact scan, with and without filters, for each form a tier keeps."""
 
+import faiss
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -72,6 +73,12 @@ def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: 
     monkeypatch.setattr(neighbours, "PARALLEL_ROWS", 0)
     for found, expected in zip(nearest(three, stored[7], 20), alone, strict=True):
         assert found.tolist() == expected.tolist()
+
+
+def test_the_bytes_of_a_set_count_its_index(sets: list[Vectors]) -> None:
+    held = sets[0]
+    index_bytes = faiss.serialize_index(held.index).nbytes
+    assert held.nbytes - held.rows.nbytes - held.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
