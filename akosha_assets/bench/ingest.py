@@ -1,11 +1,11 @@
 """How fast large snapshots become committed rows, where the time goes, and how soon a small upload can be found.
 
 The first part is one ingest process on full snapshots with vectors. The second starts all services as `akosha up` does
-and puts single uploads into their inbox, timed until the API's receipt says that it serves them.
+and puts single uploads into their inbox, timed until the API's receipt says that it serves them: an inbox in a folder, or
+with `s3` a bucket with notifications, and the tables in a bucket too, on an S3 API server of the bench's own.
 """
 
 import json
-import os
 import signal
 import socket
 import statistics
@@ -15,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from akosha_assets.bench import runs
+from akosha_assets.bench.buckets import buckets
 from akosha_assets.fleet.systems import FleetPlan
 from akosha_assets.fleet.upload import upload_fleet
 from akosha_assets.lake.settings import LakeSettings
@@ -29,8 +30,18 @@ START_SECONDS = 180
 FOUND_SECONDS = 120
 
 
-def run(*, uploads: int, memories: int, distinct: int, singles: int, work: Path | None) -> dict[str, Any]:
-    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the other."""
+def run(*, uploads: int, memories: int, distinct: int, singles: int, s3: bool, work: Path | None) -> dict[str, Any]:
+    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the other.
+
+    Raises:
+        InvalidRequest: `s3` is wanted and there is no S3 API server to start.
+    """
+    with ExitStack() as stack:
+        environment = stack.enter_context(buckets()) if s3 else {}
+        return _measured(uploads, memories, distinct, singles, environment, work)
+
+
+def _measured(uploads: int, memories: int, distinct: int, singles: int, environment: dict[str, str], work: Path | None) -> dict[str, Any]:
     plan = FleetPlan(systems=uploads, memories=memories, distinct=distinct, vectors=True, days=7, now=datetime.now(UTC))
     with runs.home(work) as settings:
         upload_fleet(settings.inbox(), plan)
@@ -40,7 +51,7 @@ def run(*, uploads: int, memories: int, distinct: int, singles: int, work: Path 
     busy = report["seconds_taking_in"]
     rows = sum(report["rows"].values())
     with runs.home(work) as settings:
-        searchable = _searchable(settings, singles) if singles else []
+        searchable = _searchable(settings, singles, environment) if singles else []
     return {
         "uploads": uploads,
         "rows": rows,
@@ -52,20 +63,22 @@ def run(*, uploads: int, memories: int, distinct: int, singles: int, work: Path 
         "cpu_seconds": ingested.cpu_seconds,
         "peak_rss_bytes": ingested.peak_rss_bytes,
         "where_the_time_goes": report["seconds_by_step"],
+        "inbox": "bucket with notifications" if environment else "folder",
         "searchable_seconds_p50": round(statistics.median(searchable), 2) if searchable else None,
         "searchable_seconds": [round(seconds, 2) for seconds in searchable],
         "machine": runs.machine(),
     }
 
 
-def _searchable(settings: LakeSettings, singles: int) -> list[float]:
+def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str]) -> list[float]:
     """Seconds from each upload's manifest until the API serves its rows."""
     api, dagster, code = _free_ports(3)
     waits = []
-    with _services(settings, api, dagster, code):
+    inbox_url = environment.get("AKOSHA_INBOX_URL", settings.inbox())
+    with _services(settings, api, dagster, code, environment):
         for number in range(singles):
             plan = FleetPlan(systems=1, memories=20, seed=number, now=datetime.now(UTC))
-            (sent,) = upload_fleet(settings.inbox(), plan)
+            (sent,) = upload_fleet(inbox_url, plan)
             put_at = time.monotonic()
             receipt = _answered(
                 f"http://127.0.0.1:{api}/api/v1/uploads/{sent.upload_id}", lambda answer: bool(answer.get("searchable_at")), FOUND_SECONDS
@@ -78,12 +91,10 @@ def _searchable(settings: LakeSettings, singles: int) -> list[float]:
 
 
 @contextmanager
-def _services(settings: LakeSettings, api: int, dagster: int, code: int) -> Iterator[None]:
+def _services(settings: LakeSettings, api: int, dagster: int, code: int, changed: dict[str, str]) -> Iterator[None]:
     ports = ["--api-port", str(api), "--dagster-port", str(dagster), "--code-port", str(code)]
     command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", "up", *ports]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_")} | {
-        "AKOSHA_HOME": str(settings.home)
-    }
+    environment = runs.environment(settings.home) | changed
     with (settings.home / "up.out").open("wb") as said:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
         try:

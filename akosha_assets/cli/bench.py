@@ -40,13 +40,14 @@ def ingest(
     memories: Annotated[int, typer.Option(min=1, help="Memories in each, with vectors.")] = 10_000,
     distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different.")] = 2,
     singles: Annotated[int, typer.Option(min=0, help="Small uploads timed until they can be found; 0: do not start the services.")] = 7,
+    s3: Annotated[bool, typer.Option("--s3", help="Single uploads go to a bucket with notifications, rows to another.")] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
     """Rows a second from inbox to committed, and seconds from upload to searchable with all services running."""
     from akosha_assets.bench import ingest as bench
 
-    show("ingest", bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, work=work), as_json=as_json)
+    show("ingest", bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, s3=s3, work=work), as_json=as_json)
 
 
 @app.command()

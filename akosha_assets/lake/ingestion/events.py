@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.ingestion import claims
 from akosha_assets.lake.ingestion.discovery import Gathering, Sweep, sweep
 from akosha_assets.lake.ingestion.ledger import Found, Ledger
 from akosha_assets.lake.ingestion.uploads import Part, part_of
@@ -22,6 +23,9 @@ from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
 RECEIVED_AT_ONCE = 10
+# How long a queue without messages is listened to. Dagster begins a tick every five seconds: this one is nearly over by
+# then, and whatever comes meanwhile is known at once.
+LISTEN_SECONDS = 4
 
 
 @dataclass
@@ -41,7 +45,9 @@ def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
         return sweep(settings, ledger, now=now)
     import boto3
 
-    polled = poll(settings, ledger, boto3.client("sqs"), now=now)
+    # What can be taken in already is not kept waiting.
+    wait_seconds = 0 if claims.anything_due(ledger, now=now) else LISTEN_SECONDS
+    polled = poll(settings, ledger, boto3.client("sqs"), now=now, wait_seconds=wait_seconds)
     swept_at = ledger.remembered("swept_at")
     if (
         swept_at
@@ -54,10 +60,10 @@ def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
     return Sweep(swept.listed, swept.added + polled.added, swept.finished)
 
 
-def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, wait_seconds: int = 1) -> Polled:
+def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, wait_seconds: int) -> Polled:
     """Messages on the queue are in the ledger and deleted, for at most about `tick_seconds`.
 
-    `client` is a boto3 SQS client. A message that cannot be understood is counted and left to the queue's own redrive
+    `client` is a boto3 SQS client; it waits up to `wait_seconds` for the first message, and for no other. A message that cannot be understood is counted and left to the queue's own redrive
     policy, which moves it to the dead-letter queue; where there is none it comes back until it expires.
 
     Raises:
@@ -75,6 +81,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
             messages = answer.get("Messages", [])
             if not messages:
                 break
+            wait_seconds = 0
             found: list[Found] = []
             done: list[dict[str, str]] = []
             for message in messages:
