@@ -42,11 +42,12 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         lake = Lake(lake_settings)
         replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
+        past_pool = Pool(1, settings.search_queue, settings.search_seconds)
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
         # Loading the tables goes on while the model is loaded.
         replica.start()
         past = Past(replica, max_bytes=settings.as_of_bytes)
-        app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, sql_pool, datetime.now(UTC))
+        app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, past_pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, replica, app.state.watched, settings)

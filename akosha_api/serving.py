@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 from akosha_api.errors import Overloaded, TooSlow
@@ -68,6 +68,7 @@ class Serving:
     past: Past
     searcher: Searcher
     pool: Pool
+    past_pool: Pool
     sql_pool: Pool
     started_at: datetime
     _opening: threading.Lock = field(default_factory=threading.Lock)
@@ -81,13 +82,17 @@ class Serving:
         with self._opening:
             return self._ledger
 
-    def snapshot(self, as_of: int | datetime | None) -> Snapshot:
-        """What is served now, or the tables as they stood then, which may take a while. Raises as `Past.snapshot`."""
-        return self.replica.snapshot if as_of is None else self.past.snapshot(as_of)
+    async def snapshot(self, as_of: int | datetime | None) -> Snapshot:
+        """What is served now, or the tables as they stood then. Raises as `Past.snapshot` and `Pool.run`."""
+        if as_of is None:
+            return self.replica.snapshot
+        # Files that left may have to be loaded, which must not take the threads of other searches.
+        return await self.past_pool.run(partial(self.past.snapshot, as_of))
 
     def close(self) -> None:
         """Nothing of this is open any more."""
         self.pool.close()
+        self.past_pool.close()
         self.sql_pool.close()
         self.past.close()
         self.replica.stop()

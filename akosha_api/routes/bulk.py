@@ -13,7 +13,7 @@ router = APIRouter(prefix="/api/v1", tags=["bulk"])
 @router.post("/export", response_class=StreamingResponse)
 async def export_memories(body: ExportRequest, serving: ServingDep) -> StreamingResponse:
     """Every memory that passes the filters, once, from one state of the tables; as JSON lines or one Parquet file."""
-    snapshot, filters = await serving.pool.run(lambda: serving.snapshot(body.as_of)), body.filters()
+    snapshot, filters = await serving.snapshot(body.as_of), body.filters()
     if body.format == "parquet":
         return StreamingResponse(export.parquet(snapshot, filters), media_type="application/vnd.apache.parquet")
     return StreamingResponse(export.json_lines(snapshot, filters), media_type="application/x-ndjson")

@@ -29,7 +29,8 @@ async def read_memory(
 ) -> Any:
     """One memory with its provenance, from the hottest tier that holds it."""
     identity = Identity(system_id, kind, id)
-    found = await serving.pool.run(lambda: memory(serving.lake, serving.snapshot(as_of), identity, is_past=as_of is not None))
+    snapshot = await serving.snapshot(as_of)
+    found = await serving.pool.run(lambda: memory(serving.lake, snapshot, identity, is_past=as_of is not None))
     etag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
     if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})

@@ -21,7 +21,8 @@ router = APIRouter(prefix="/api/v1", tags=["search"], route_class=DirectRoute)
 async def search(body: SearchRequest, request: Request) -> Response:
     """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
     serving: Serving = request.app.state.serving
-    answer, encoded = await serving.pool.run(partial(_answered, serving, body.question(), None))
+    snapshot = await serving.snapshot(body.as_of)
+    answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, body.question()))
     request.app.state.watched.searched(answer, request)
     return Response(encoded, media_type="application/json")
 
@@ -30,11 +31,12 @@ async def search(body: SearchRequest, request: Request) -> Response:
 async def search_batch(body: BatchRequest, request: Request) -> Response:
     """Up to 32 questions to the same state of the tables; each has its answer or its problem, in order."""
     serving: Serving = request.app.state.serving
-    snapshot = serving.replica.snapshot
+    present = serving.replica.snapshot
     answers: list[bytes] = []
     for each in body.searches:
         try:
-            answer, encoded = await serving.pool.run(partial(_answered, serving, each.question(), snapshot))
+            snapshot = present if each.as_of is None else await serving.snapshot(each.as_of)
+            answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, each.question()))
         except LakeError as error:
             answers.append(orjson.dumps(errors.of(request, error)[1]))
             continue
@@ -43,8 +45,7 @@ async def search_batch(body: BatchRequest, request: Request) -> Response:
     return Response(b'{"answers":[' + b",".join(answers) + b"]}", media_type="application/json")
 
 
-def _answered(serving: Serving, question: Question, present: Snapshot | None) -> tuple[Answer, bytes]:
+def _answered(serving: Serving, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
     """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as the search."""
-    snapshot = present if present is not None and question.as_of is None else serving.snapshot(question.as_of)
     answer = serving.searcher.search(snapshot, question)
     return answer, orjson.dumps(answer, option=orjson.OPT_UTC_Z)
