@@ -37,17 +37,21 @@ def run(
     fresh_seconds: int,
     queries: int,
     real: int,
+    words: bool,
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits onto a hot one of `fresh`; 0 leaves one out."""
+    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits onto a hot one of `fresh`; 0 leaves one out.
+
+    Without `words`, warm and cold are asked by meaning alone, as a service answers whose words are not indexed yet.
+    """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
     corpus = known[:queries], known[queries:], texts, space
     answer: dict[str, Any] = {"queries": queries, "vectors_real": len(known) - queries}
     for tier, rows, days in (("warm", warm, warm_days), ("cold", cold, cold_days)):
         if rows:
-            answer[tier] = _aged(tier, rows, days, *corpus, work=work, say=say)
+            answer[tier] = _aged(tier, rows, days, *corpus, words=words, work=work, say=say)
     if fresh:
         answer["fresh"] = _fresh(fresh, fresh_seconds, *corpus[1:], work=work, say=say)
     return answer | {"machine": runs.machine()}
@@ -62,6 +66,7 @@ def _aged(
     texts: list[str],
     space: str,
     *,
+    words: bool,
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -84,10 +89,15 @@ def _aged(
         say(f"{tier}: loading")
         replica = Replica(lake)
         started = time.perf_counter()
-        replica.refresh()
+        if words:
+            replica.refresh()
+        else:
+            _load_vectors(replica, tier)
         loaded = time.perf_counter() - started
         say(f"{tier}: asking")
-        answer = {"rows": rows, "days": days, **_asked(replica, asked, as_held, as_made), **_by_words(replica, texts, len(asked))}
+        answer = {"rows": rows, "days": days, **_asked(replica, asked, as_held, as_made)}
+        if words:
+            answer |= _by_words(replica, texts, len(asked))
         if tier == "cold":
             # It holds no vectors to compare with: all there is are the floats that its sketches were made of.
             answer["recall_at_10"] = answer.pop("recall_at_10_of_floats")
@@ -99,6 +109,14 @@ def _aged(
             "rss_bytes": runs.rss_bytes(),
             "anonymous_bytes": runs.anonymous_bytes(),
         }
+
+
+def _load_vectors(replica: Replica, tier: str) -> None:
+    """The tier answers by meaning; the replica does not go on to its words."""
+    replica.start()
+    while replica.snapshot.tiers[tier].state != "ready":
+        time.sleep(LOOK_SECONDS)
+    replica.stop()
 
 
 class Nearest:

@@ -162,6 +162,7 @@ def tiers(
     fresh_seconds: Annotated[int, typer.Option(min=1, help="Commits, one a second.")] = 20,
     queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 100,
     real: Annotated[int, typer.Option(min=200, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    words: Annotated[bool, typer.Option(help="Index words too; without, warm and cold are asked by meaning alone.")] = True,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -179,6 +180,7 @@ def tiers(
             fresh_seconds=fresh_seconds,
             queries=queries,
             real=real,
+            words=words,
             work=work,
             say=status.update,
         )

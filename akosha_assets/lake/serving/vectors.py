@@ -28,9 +28,10 @@ LISTS_PER_ROOT = 0.68
 TRAINING_ROWS_PER_LIST = 64
 TRAINING_ROUNDS = 10
 CODE_TRAINING_ROUNDS = 4
-# The lists of an index that a question looks into, chosen by `akosha bench search`: these many, or this share where it is more.
+# The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
+# for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 80
-PROBED_SHARE = 0.15
+PROBED_SHARE = {"float16": 0.15, "int8": 0.5}
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
@@ -115,6 +116,11 @@ class Vectors:
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
+    @property
+    def is_coarse(self) -> bool:
+        """The index has one bit a number, so that its estimates need more candidates."""
+        return self.form == "int8" and self.index is not None
+
     def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """Positions of some `wanted` likely neighbours, their cosines, and whether these are only an index's estimates of them.
 
@@ -136,7 +142,9 @@ class Vectors:
             return best if among is None else among[best], estimates[best], False
         lists = self.index.nlist
         parameters = faiss.SearchParametersIVF()
-        parameters.nprobe = lists if left < RARE_SHARE * len(self) else min(lists, max(PROBED_LISTS, round(PROBED_SHARE * lists)))
+        parameters.nprobe = (
+            lists if left < RARE_SHARE * len(self) else min(lists, max(PROBED_LISTS, round(PROBED_SHARE[self.form] * lists)))
+        )
         if selected is not None:
             # The parameters hold no reference to the bytes of the selector.
             bits = np.packbits(selected, bitorder="little")
