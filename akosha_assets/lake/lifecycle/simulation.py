@@ -17,8 +17,8 @@ from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPo
 GIB = 1024**3
 SAMPLE_ROWS = 2_000
 # What serving keeps in memory for a memory of each tier, beside its text: one and a half times the float16 vector in
-# hot, the one-bit index entry in warm, nothing in cold.
-VECTOR_MEMORY_BYTES = {HOT: 1.5 * 768, WARM: 56, COLD: 0}
+# hot, the index entry in warm, mapped, nothing in cold.
+VECTOR_MEMORY_BYTES = {HOT: 1.5 * 768, WARM: 104, COLD: 0}
 
 
 @dataclass(frozen=True)

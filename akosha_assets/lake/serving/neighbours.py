@@ -13,8 +13,8 @@ from akosha_assets.lake.serving.vectors import Vectors, top
 
 # Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
 CANDIDATES = 600
-# As many where an index has one bit a number: chosen by `akosha bench tiers`.
-COARSE_CANDIDATES = 3_000
+# Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench tiers`.
+CANDIDATES_FOR_ROWS = 1_000_000
 # Sets with more vectors than this together are scanned by several threads.
 PARALLEL_ROWS = 100_000
 
@@ -25,7 +25,7 @@ Proposed = tuple[np.ndarray, np.ndarray, bool]
 def nearest(sets: list[Selected], query: np.ndarray, k: int, candidates: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows that count."""
     if candidates is None:
-        candidates = COARSE_CANDIDATES if any(held.is_coarse for held, _ in sets) else CANDIDATES
+        candidates = round(CANDIDATES * max(1.0, sum(len(held) for held, _ in sets) / CANDIDATES_FOR_ROWS) ** 0.5)
     wanted = max(candidates, 2 * k)
     # Neighbours are spread over the sets; one set that had them all would need every candidate.
     each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)

@@ -130,7 +130,7 @@ def mapped(folder: Path, day: date) -> Part:
         scale = array(f"scale-{number}") if (folder / f"scale-{number}.npy").exists() else None
         index = folder / f"index-{number}.faiss"
         vectors[space] = Vectors(
-            array(f"rows-{number}"), array(f"matrix-{number}"), form, scale, faiss.read_index(str(index)) if index.exists() else None
+            array(f"rows-{number}"), array(f"matrix-{number}"), form, scale, _mapped_index(index) if index.exists() else None
         )
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
@@ -145,6 +145,11 @@ def _mapped_array(path: Path) -> np.ndarray:
     np.lib.format.read_magic(reader)
     shape, _, dtype = np.lib.format.read_array_header_1_0(reader)
     return np.frombuffer(held, dtype, count=math.prod(shape), offset=reader.tell()).reshape(shape)
+
+
+def _mapped_index(path: Path) -> faiss.Index:
+    """The index with its codes left in the file, so that months of days take no memory of this process."""
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def give_back() -> None:

@@ -1,6 +1,6 @@
 """Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
 
-A scan over one or two bits a number proposes candidates; stored vectors score them. Scores are cosines, since vectors are
+A scan over two bits a number proposes candidates; stored vectors score them. Scores are cosines, since vectors are
 unit length. Nothing here knows about text, tables or tiers.
 """
 
@@ -66,7 +66,7 @@ class Vectors:
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors and of the index that they have or will get."""
-        bits, numbers = {"float16": 2, "int8": 1, "sketch": 0}[self.form], self.dimensions
+        bits, numbers = 0 if self.form == "sketch" else 2, self.dimensions
         indexed = len(self) * (numbers * bits // 8 + ID_BYTES) if len(self) >= INDEX_MIN_ROWS and bits else 0
         return int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
 
@@ -81,19 +81,16 @@ class Vectors:
             return self
         _one_thread()
         lists = max(16, round(LISTS_PER_ROOT * len(self) ** 0.5))
-        index: Any = faiss.index_factory(self.dimensions, f"IVF{lists},{_codes(self.form, self.dimensions)}", faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(self.dimensions, f"IVF{lists},{_codes(self.dimensions)}", faiss.METRIC_INNER_PRODUCT)
         index.cp.niter, index.cp.spherical = TRAINING_ROUNDS, True
-        if hasattr(index, "pq"):
-            index.pq.cp.niter, index.pq.cp.max_points_per_centroid = CODE_TRAINING_ROUNDS, TRAINING_ROWS_PER_LIST
+        index.pq.cp.niter, index.pq.cp.max_points_per_centroid = CODE_TRAINING_ROUNDS, TRAINING_ROWS_PER_LIST
         wanted = min(len(self), lists * TRAINING_ROWS_PER_LIST)
         index.train(self.floats(np.linspace(0, len(self) - 1, wanted).astype(np.int64)))
-        if hasattr(index, "pq"):
-            # In this order the learnt points are compared a quarter faster.
-            index.pq.sync_transposed_centroids()
+        # In this order the learnt points are compared a quarter faster.
+        index.pq.sync_transposed_centroids()
         for start in range(0, len(self), ADDED_ROWS):
             index.add(self.floats(slice(start, start + ADDED_ROWS)))
-        if hasattr(index, "pq"):
-            index.pq.clear_transposed_centroids()
+        index.pq.clear_transposed_centroids()
         return type(self)(self.rows, self.matrix, self.form, self.scale, index)
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
@@ -115,11 +112,6 @@ class Vectors:
                 cosines = _products(query, _float32(self.matrix[at]))
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
-
-    @property
-    def is_coarse(self) -> bool:
-        """The index has one bit a number, so that its estimates need more candidates."""
-        return self.form == "int8" and self.index is not None
 
     def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """Positions of some `wanted` likely neighbours, their cosines, and whether these are only an index's estimates of them.
@@ -191,10 +183,8 @@ def _float32(numbers: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _codes(form: str, dimensions: int) -> str:
-    """What an index keeps of a vector: two bits a number, learnt for pairs of them; one bit where memory is for ten times the rows."""
-    if form == "int8":
-        return "RaBitQfs"
+def _codes(dimensions: int) -> str:
+    """What an index keeps of a vector: two bits a number, learnt for pairs of them."""
     return f"PQ{dimensions // 2 if dimensions % 2 == 0 else dimensions}x4fs"
 
 
