@@ -93,14 +93,13 @@ def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: 
     due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
     if arrival_day is not None:
         due = sa.and_(due, uploads.c.arrival_day == arrival_day)
+    busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
     turn = sa.func.row_number().over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id)).label("turn")
-    ranked = sa.select(uploads, turn).where(due).subquery()
-    busy = systems.c.batch_id.is_not(None)
-    free = sa.select(ranked).join(systems, systems.c.system_id == ranked.c.system_id, isouter=True)
+    # Everything that waits is put in order, so only what the order needs is read of it.
+    ranked = sa.select(uploads.c.id, turn).where(due, uploads.c.system_id.not_in(busy)).subquery()
     # One upload of each system, then a second of each: nobody waits behind a system that sent thousands.
-    query = (
-        free.where(sa.or_(systems.c.system_id.is_(None), sa.not_(busy))).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads)
-    )
+    first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
+    query = sa.select(uploads, first.c.turn).join(first, first.c.id == uploads.c.id).order_by(first.c.turn, uploads.c.id)
     chosen: list[Row[Any]] = []
     total = 0
     rows = connection.execute(query).all()
