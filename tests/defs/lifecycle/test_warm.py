@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from akosha_assets.defs.aging import ranges
@@ -90,6 +91,16 @@ def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sense
     store(lake, hot_rows(days_ago(8), 6, first=50, batch=5), batch=5)
     found, _ = sensed(instance, cursor)
     assert age_to_warm.name in [request.job_name for request in found]
+
+
+def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(lake, sensed, instance):
+    store(lake, pa.concat_tables([hot_rows(days_ago(age), 1, first=age) for age in range(365)]))
+    found, _ = sensed(instance)
+    asked = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
+    assert asked == {
+        (age_to_cold.name, str(days_ago(364)), str(days_ago(90))),
+        (age_to_warm.name, str(days_ago(89)), str(days_ago(7))),
+    }
 
 
 def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_present_form(lake, instance):
