@@ -46,12 +46,14 @@ def test_a_policy_is_tried_on_paper(told):
 
 
 def test_rows_that_moved_are_made_anew(told, tmp_path, monkeypatch):
+    bare = TODAY - timedelta(days=11)
+    store(Lake(LakeSettings()), hot_rows(bare, 20, embedded=False), batch=2)
     told("age", "--once")
-    day = str(TODAY - timedelta(days=10))
-    assert "cannot be loaded" in told("tiers", "renew", "--from", day, code=1)
+    assert "cannot be loaded" in told("tiers", "renew", "--from", str(bare), code=1)
     monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL", "akosha/tiny")
     monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
-    assert told("tiers", "renew", "--from", day) == {"renewed": []}
+    renewed = {row["event_day"]: (row["rows_embedded"], row["rows_left"]) for row in told("tiers", "renew", "--from", str(bare))["renewed"]}
+    assert renewed == {str(bare): (20, 0), str(TODAY - timedelta(days=10)): (0, 20)}
 
 
 def test_retention_is_a_dry_run_and_holds_can_be_placed_and_released(told):

@@ -7,7 +7,7 @@ numbers. A sketch cannot be: its numbers are gone. What is gone is not guessed, 
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import numpy as np
@@ -85,12 +85,16 @@ def renew_day(
 ) -> Renewed:
     """Rows of `event_day` in `tier`, which is warm or cold, are of the present methods as far as what was kept allows.
 
+    Without an embedder no vector is made; rows that want one are among those left.
+
     Raises:
         TableContended: the day was touched meanwhile; nothing was changed.
     """
     table, spec = lake.create(address(tier)), lake.spec(address(tier))
-    space = embedder.space if embedder else None
+    space = embedder.space if embedder else lake.settings.embedding_model
     todo = renewable(lake, tier, policy, first=event_day, last=event_day, space=space).get(event_day, Renewable())
+    if embedder is None:
+        todo = replace(todo, embedded=0, left=todo.left + todo.embedded)
     if todo.is_work:
         move = warm.Move(policy, renewed_at, run)
         former = pa.array(_former_policies(lake, tier, policy), pa.string())

@@ -16,7 +16,7 @@ WHO = ("system-1", "conversation", "id-000001")
 
 
 def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path):
-    lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text"))
+    lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text", embedding_model=SPACE))
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(9), 30))
     age_day(lake, days_ago(9), policy=policy, today=TODAY, moved_at=NOW, run="first")
@@ -56,7 +56,7 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     before = rows(lake, WARM)
     later = replace(policy, vector_method="int8-scale/2", sketch_method="rotated-sign/2")
     renewed = renew_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == Renewed(days_ago(9), WARM, 0, 0, 30, 0)
+    assert renewed == Renewed(days_ago(9), WARM, 0, 0, 30, 30)
     after = rows(lake, WARM)
     assert {row["policy_version"] for row in after} == {later.version} and {row["aged_by"] for row in after} == {"again"}
     # The code knows one form only, so the same numbers come out.
