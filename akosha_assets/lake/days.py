@@ -17,7 +17,7 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuild
 from deltalake.exceptions import CommitFailedError
 
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
-from akosha_assets.lake.schemas import TableSpec
+from akosha_assets.lake.schemas import TableSpec, bare
 
 # These never repeat; a dictionary of them is built only to be thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
@@ -95,13 +95,14 @@ def replace(
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
     """
 
-    bare = _bare(spec.schema)
+    # Comments belong to the table: in each file they take 4 kB, more than a few rows do.
+    plain = bare(spec.schema)
 
     def write(source: Iterable[pa.RecordBatch]) -> None:
         try:
             write_deltalake(
                 table,
-                pa.RecordBatchReader.from_batches(bare, (pa.RecordBatch.from_arrays(batch.columns, schema=bare) for batch in source)),
+                pa.RecordBatchReader.from_batches(plain, (pa.RecordBatch.from_arrays(batch.columns, schema=plain) for batch in source)),
                 mode="overwrite",
                 predicate=where,
                 target_file_size=file_bytes,
@@ -118,11 +119,6 @@ def replace(
     else:
         _handed(batches, write)
     return table.version()
-
-
-def _bare(schema: pa.Schema) -> pa.Schema:
-    """The same columns without their comments, which belong to the table: in each file they take 4 kB, more than a few rows do."""
-    return pa.schema([field.remove_metadata() for field in schema])
 
 
 def _writer(spec: TableSpec) -> WriterProperties:
@@ -182,7 +178,7 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
     """`rows` are added, by one commit. Raises as `replace`."""
     try:
-        write_deltalake(table, rows.cast(_bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata))
+        write_deltalake(table, rows.cast(bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata))
     except CommitFailedError as error:
         raise TableContended(table.table_uri, 1, str(error)) from error
     except OSError as error:

@@ -252,6 +252,11 @@ TABLE_OF_KIND = {kind: spec.address for spec in TABLES.values() for kind in spec
 ADDED_BY_BATCH = ("system_id", "upload_id", "arrived_at", "batch_id", "space")
 
 
+def bare(schema: pa.Schema) -> pa.Schema:
+    """The same columns without their comments."""
+    return pa.schema([field.remove_metadata() for field in schema])
+
+
 def extracted(spec: TableSpec) -> pa.Schema:
     """The columns an extraction worker fills: all but those the batch adds."""
     return pa.schema([field for field in spec.schema if field.name not in ADDED_BY_BATCH])

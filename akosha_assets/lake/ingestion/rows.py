@@ -17,18 +17,13 @@ from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.fingerprints import HASHES, Fingerprints
 from akosha_assets.lake.ingestion.json_texts import objects
 from akosha_assets.lake.ingestion.selects import Field, Role
-from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, extracted
+from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, bare, extracted
 
 VECTOR_NUMBERS = 384
 ID_MAX_BYTES = 1024
 ENCODED_TEXT = "__SB64__"
 # The source cuts longer texts to this and says so at their end.
 TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
-
-
-def bare(schema: pa.Schema) -> pa.Schema:
-    """The schema without metadata."""
-    return pa.schema([field.remove_metadata() for field in schema])
 
 
 # Without the comments of the columns: they would travel with every result.
