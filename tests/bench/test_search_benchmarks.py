@@ -1,24 +1,8 @@
 """The benchmarks of search and relevance run small and print the keys they promise."""
 
-import json
 from pathlib import Path
 
-import pytest
-
 from akosha_assets.bench import relevance, search, serve
-from akosha_assets.fleet.topics import topics
-from tests import tiny_model
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
-    monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
-    folder = tmp_path / "cache" / "bench"
-    folder.mkdir(parents=True)
-    texts = [phrase for topic in topics() for phrase in topic.phrases()][:300]
-    (folder / "paragraphs-300.json").write_text(json.dumps(texts))
-    return tmp_path
 
 
 def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:

@@ -1,24 +1,13 @@
 """The benchmark of the older tiers runs small and prints the keys it promises."""
 
-import json
 from pathlib import Path
 
-import pytest
-
 from akosha_assets.bench import tiers
-from akosha_assets.fleet.topics import topics
-from tests import tiny_model
 
 
-def test_each_tier_has_its_recall_and_latency_and_new_rows_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
-    monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
-    folder = tmp_path / "cache" / "bench"
-    folder.mkdir(parents=True)
-    texts = [phrase for topic in topics() for phrase in topic.phrases()][:300]
-    (folder / "paragraphs-300.json").write_text(json.dumps(texts))
+def test_each_tier_has_its_recall_and_latency_and_new_rows_are_found(home: Path) -> None:
     sizes = {"warm": 2000, "warm_days": 2, "cold": 2000, "cold_days": 2, "fresh": 1000, "fresh_seconds": 2}
-    answer = tiers.run(**sizes, queries=20, real=300, words=True, work=tmp_path, say=lambda _: None)
+    answer = tiers.run(**sizes, queries=20, real=300, words=True, work=home, say=lambda _: None)
     for tier in ("warm", "cold"):
         assert {"rows", "days", "recall_at_10", "p50_ms", "p99_ms", "keyword", "anonymous_bytes"} <= answer[tier].keys()
         assert answer[tier]["approximate"] is (tier == "cold")
