@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from akosha_assets.cli.output import Exit, Json, console, emit, fail, lake_errors, size
+from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, size
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The memory of ingestion.")
 inbox_app = typer.Typer(no_args_is_help=True, help="What the fleet uploaded.")
@@ -98,7 +98,7 @@ def expire(
 
 def _named(names: list[str], became: str) -> None:
     for name in names[:SHOWN]:
-        console.print(f"  {name}", highlight=False)
+        console.print(f"  {foreign(name)}", highlight=False)
     if len(names) > SHOWN:
         console.print(f"  … and {len(names) - SHOWN:,} more", highlight=False)
     console.print(f"{len(names):,} uploads {became}" if names else "No upload matched.", highlight=False)

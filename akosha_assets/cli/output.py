@@ -12,10 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
@@ -36,7 +38,7 @@ def emit(answer: Any) -> None:
 
 def fail(message: str, code: Exit) -> typer.Exit:
     """`message` is on standard error; raise what is returned."""
-    errors.print(f"[bold red]error:[/] {message}", highlight=False, soft_wrap=True)
+    errors.print(f"[bold red]error:[/] {foreign(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(code)
 
 
@@ -67,8 +69,20 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> T
         numbers = any(isinstance(row[index], int | float) for row in held)
         table.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=index == 0)
     for row in held:
-        table.add_row(*(shown(value) for value in row))
+        table.add_row(*(Text(visible(shown(value))) for value in row))
     return table
+
+
+def visible(text: str) -> str:
+    """`text` without characters that a terminal would obey; line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+
+
+def foreign(text: str) -> str:
+    """`text` from a machine we do not own, to stand in what is printed: it holds no markup and no control characters."""
+    return escape(visible(text))
 
 
 def shown(value: Any) -> str:

@@ -4,11 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.panel import Panel
 
 from akosha_assets.cli.api import DEFAULT_URL, call
-from akosha_assets.cli.output import Json, console, emit
+from akosha_assets.cli.output import Json, console, emit, foreign
 
 Url = Annotated[str, typer.Option(envvar="AKOSHA_URL", help="Address of the API.")]
 TEXT_CHARACTERS = 400
@@ -43,14 +42,14 @@ def show(query: str, answer: dict[str, Any]) -> None:
     """The answer is printed: a panel a memory, then how whole the answer is."""
     results = answer["results"]
     for rank, one in enumerate(results, start=1):
-        title = f"[bold]{rank}[/]  {escape(one['system_id'])} · {escape(one['project'] or 'no project')} · {one['kind']}"
+        title = f"[bold]{rank}[/]  {foreign(one['system_id'])} · {foreign(one['project'] or 'no project')} · {one['kind']}"
         when = datetime.fromisoformat(one["occurred_at"]).strftime("%Y-%m-%d %H:%M")
         subtitle = f"{when} UTC · {one['tier']} · score {one['score']:.3f}"
         console.print(
-            Panel(escape(_short(one["text"])), title=title, subtitle=subtitle, title_align="left", subtitle_align="right"), highlight=False
+            Panel(foreign(_short(one["text"])), title=title, subtitle=subtitle, title_align="left", subtitle_align="right"), highlight=False
         )
     if not results:
-        console.print(f"Nothing found for [bold]{escape(query)}[/].", highlight=False)
+        console.print(f"Nothing found for [bold]{foreign(query)}[/].", highlight=False)
     tiers = " · ".join(f"{name} {tier['state']}" for name, tier in answer["tiers"].items())
     missing = [f"{name}: {stage['why']}" for name, stage in answer.get("stages", {}).items() if stage["state"] == "unavailable"]
     console.print(f"{len(results)} results · {tiers}", style="dim", highlight=False)

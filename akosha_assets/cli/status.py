@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from akosha_assets.cli.api import DEFAULT_URL
-from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, size
+from akosha_assets.cli.output import Json, console, emit, foreign, grid, lake_errors, size
 from akosha_assets.cli.search import Url
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def uploads(
     # The reason stands in the table; what exactly was found stands below it, once for each.
     for row in rows:
         if row["message"] and row["state"] == "quarantined":
-            console.print(f"  [dim]{row['upload_id']}:[/] {row['message']}", highlight=False, soft_wrap=True)
+            console.print(f"  [dim]{foreign(row['upload_id'])}:[/] {foreign(row['message'])}", highlight=False, soft_wrap=True)
     if page.cursor is not None:
         console.print(f"More follow: --limit {limit * 10}", style="dim")
 

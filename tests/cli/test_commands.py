@@ -55,6 +55,18 @@ def test_tables_for_people_name_the_upload_and_the_table(home: Path) -> None:
     assert "lifecycle/hot" in shown and "does not answer" in shown
 
 
+def test_names_that_machines_chose_are_shown_as_they_are(home: Path) -> None:
+    inbox = home / "inbox" / "systems"
+    for system, upload in (("[", "]"), ("a", "[bold]u"), ("b", ":bug:\x1b[31m")):
+        (inbox / system / "uploads" / upload).mkdir(parents=True)
+        (inbox / system / "uploads" / upload / "manifest.json").write_text("[")
+    assert answer("ingest", "--once")["found"] == 3
+    shown = run("uploads")
+    assert shown.exit_code == 0
+    assert "systems/[/uploads/]" in shown.stdout and "[bold]u" in shown.stdout
+    assert ":bug:\\x1b[31m" in shown.stdout and "\x1b" not in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
