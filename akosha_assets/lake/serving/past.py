@@ -162,7 +162,7 @@ class Past:
             part = loader.load(file.day, [file], [load.start])
             if part is not None:
                 part = store.laid_down(part, self._folder / "parts" / tier)
-                self._index().add(part, self.replica.terms, load.start, load.stop)
+                self._index().add(part, load.start, load.stop)
             loader.files.discard(file.path)
             self._left[key] = _Left(part, load, file.size_bytes)
         self._left.move_to_end(key)
@@ -172,7 +172,7 @@ class Past:
         """The words of files that left, about to be changed."""
         self._words_changed = True
         if self._words is None:
-            self._words = KeywordIndex(self._folder / "keywords")
+            self._words = KeywordIndex(self._folder / "keywords", self.replica.terms)
         return self._words
 
     def _keywords(self, base: Snapshot, listings: Mapping[str, Listing | None]) -> _BothWords:

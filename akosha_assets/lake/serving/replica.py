@@ -21,7 +21,7 @@ from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
-from akosha_assets.lake.serving.keywords import KeywordIndex
+from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex
 from akosha_assets.lake.serving.loading import Loader, connect
 from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 TIERS = ("hot", "warm", "cold")
 # Versions of the hot table of which it is known since when they are served.
 REACHED_KEPT = 5000
-# Rows that came in one step, above which indexes are made before words, and words are committed in between.
-LARGE_LOAD_ROWS = 50_000
+# Words are committed in between where more rows than this came in one step.
+COMMIT_ROWS = 300_000
 
 
 class _Stopping(Exception):
@@ -132,11 +132,8 @@ class Replica:
                 tail.follower.forget()
                 views[tier] = replace(views[tier], state="unavailable", why=str(error))
         rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
-        if rows - before > LARGE_LOAD_ROWS:
-            # Answers by meaning come quickly only with indexes; the words of so many rows take longer still.
-            self._publish(views)
-            self._settle(views)
-            store.give_back()
+        # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
+        self._publish(views)
         self._index_words(views)
         if rows - before > LARGE_LOAD_ROWS:
             store.give_back()
@@ -144,6 +141,8 @@ class Replica:
         if changed and views["hot"].version is not None:
             self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
         if self._settle(views) or changed:
+            if rows - before > LARGE_LOAD_ROWS:
+                store.give_back()
             self._checkpoint()
         if failed is not None:
             raise failed
@@ -159,30 +158,32 @@ class Replica:
     def _index_words(self, views: dict[str, TierView]) -> None:
         """The keyword index holds the rows that are served and no others."""
         waiting = 0
-        for tail in self._tails.values():
+        unknown: dict[tuple[date, str], dict[str, Load]] = defaultdict(dict)
+        for tier, tail in self._tails.items():
             for path in [path for path in tail.numbered if path not in tail.loads]:
                 self._keywords.remove(tail.numbered.pop(path).start)
                 tail.loader.files.discard(path)
                 waiting += 1
-            unknown: dict[date, dict[str, Load]] = defaultdict(dict)
             for path, load in tail.loads.items():
                 if path not in tail.numbered:
-                    unknown[load.day][path] = load
-            for day in sorted(unknown, reverse=True):
-                loads = unknown[day]
-                for load in loads.values():
-                    self._go_on()
-                    for part in tail.parts.get(day, ()):
-                        self._keywords.add(part, self.terms, load.start, load.stop)
-                tail.numbered |= loads
-                waiting += sum(load.stop - load.start for load in loads.values())
-                if waiting > LARGE_LOAD_ROWS:
-                    self._keywords.commit()
-                    self._publish(views)
-                    waiting = 0
+                    unknown[load.day, tier][path] = load
+        self._keywords.expect(sum(load.stop - load.start for loads in unknown.values() for load in loads.values()))
+        for day, tier in sorted(unknown, reverse=True):
+            loads = unknown[day, tier]
+            for load in loads.values():
+                self._go_on()
+                for part in self._tails[tier].parts.get(day, ()):
+                    self._keywords.add(part, load.start, load.stop)
+            self._tails[tier].numbered |= loads
+            waiting += sum(load.stop - load.start for load in loads.values())
+            if waiting > COMMIT_ROWS:
+                self._keywords.commit()
+                self._publish(views)
+                waiting = 0
         if waiting:
             self._keywords.commit()
             self._publish(views)
+        self._keywords.expect(0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -265,11 +266,11 @@ class Replica:
         if state is None or not store.is_sound(folder, state.keywords) or not state.keywords:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            return KeywordIndex(folder)
+            return KeywordIndex(folder, self.terms)
         self._next_number, self._keyword_sums = state.next_number, state.keywords
         for name, names in state.terms.items():
             self.terms[name].learn(names)
-        keywords = KeywordIndex(folder)
+        keywords = KeywordIndex(folder, self.terms)
         for tier, tail in self._tails.items():
             tail.numbered = {path: Load(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()}
             for name, held in state.parts[tier].items():

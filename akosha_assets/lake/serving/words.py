@@ -3,6 +3,7 @@
 Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into theirs.
 """
 
+import re
 from functools import lru_cache
 
 import duckdb
@@ -12,6 +13,7 @@ from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 LONGEST_TOKEN_BYTES = 80
 # Names of several words written as one: parseConfig, ModuleNotFoundError, HTTPServer.
 NAME = "[A-Za-z0-9]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z])[A-Za-z0-9]*"
+INNER = "([A-Z]?[a-z0-9]+)"
 # Left out of a question that has other words: they stand in most texts and say little of what one is about.
 STOP_WORDS = frozenset(
     """
@@ -29,11 +31,10 @@ def _analyzer(tokenizer: Tokenizer, *filters: Filter) -> TextAnalyzer:
     return builder.build()
 
 
-# `stems` has one form for `fails`, `failed` and `failing`; `camel` holds the words inside names, which the others keep whole.
+# `stems` has one form for `fails`, `failed` and `failing`.
 ANALYZERS = {
     "words": _analyzer(Tokenizer.simple()),
     "stems": _analyzer(Tokenizer.simple(), Filter.stemmer("english")),
-    "camel": _analyzer(Tokenizer.regex("[A-Z]?[a-z0-9]+")),
 }
 
 
@@ -50,11 +51,11 @@ def stem(word: str) -> str:
 
 def inner_words(name: str) -> set[str]:
     """The words inside a name such as parseConfig, in lower case."""
-    return set(ANALYZERS["camel"].analyze(name))
+    return set(words(re.sub(INNER, r" \1 ", name)))
 
 
-def names(connection: duckdb.DuckDBPyConnection, texts: pa.Table) -> list[str]:
-    """For each row of `texts`, whose column is `text`, the names in it that hold several words, with blanks between."""
-    query = f"array_to_string(regexp_extract_all(text, '{NAME}'), ' ') AS names"
+def named(connection: duckdb.DuckDBPyConnection, texts: pa.Table) -> list[str]:
+    """For each row of `texts`, whose column is `text`, the words inside the names in it that hold several, with blanks between."""
+    query = f"regexp_replace(array_to_string(regexp_extract_all(text, '{NAME}'), ' '), '{INNER}', ' \\1 ', 'g') AS names"
     found: list[str] = connection.from_arrow(texts).project(query).to_arrow_table()["names"].to_pylist()
     return found

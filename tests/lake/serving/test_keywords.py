@@ -31,8 +31,8 @@ def part_of(texts: list[str]) -> Part:
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeywordSearcher]:
-    index = KeywordIndex(tmp_path_factory.mktemp("keywords"))
-    index.add(part_of(TEXTS), {name: Terms() for name in CODED}, 1, len(TEXTS) + 1)
+    index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Terms() for name in CODED})
+    index.add(part_of(TEXTS), 1, len(TEXTS) + 1)
     index.commit()
     yield index.searcher
     index.close()
@@ -43,8 +43,8 @@ def found(searcher: KeywordSearcher, text: str) -> list[int]:
 
 
 def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path)
-    index.add(part_of(["it restarted twice", "it restarts twice", "nothing"]), {name: Terms() for name in CODED}, 1, 4)
+    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index.add(part_of(["it restarted twice", "it restarts twice", "nothing"]), 1, 4)
     index.commit()
     assert found(index.searcher, "restarts") == [1, 0]
     assert found(index.searcher, '"restarts"') == [1]

@@ -1,0 +1,58 @@
+"""Which words stand in the keyword index, and which of them are forms of one: fails, failed and failing of fail.
+
+An index of stems beside that of words costs more than the words themselves, so a question looks for all forms instead.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import tantivy
+
+from akosha_assets.lake.serving.words import stem
+
+# More words than this with one beginning, and the rarest of them are not looked at.
+LOOKED_AT = 1_000
+# The most frequent forms of a word, which are looked for.
+MOST_FORMS = 16
+SHORTEST_BEGINNING = 2
+# What English puts after a stem is no longer than this.
+LONGEST_ENDING = 9
+# The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
+CHANGING = (("bl", 1), ("i", 1), ("e", 1))
+KEPT_WORDS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A word of the index and how many rows hold it."""
+
+    word: str
+    rows: int
+
+
+class Vocabulary:
+    """The words of one field at one instant."""
+
+    def __init__(self, searcher: tantivy.Searcher, field: str):
+        self._searcher, self._field = searcher, field
+        self.rows: int = searcher.num_docs
+        self.forms = lru_cache(KEPT_WORDS)(self._forms)
+
+    def weight(self, rows: int) -> float:
+        """How much a word that `rows` rows hold tells of a row, as BM25 counts it."""
+        return math.log1p(max(0.0, self.rows - rows + 0.5) / (rows + 0.5))
+
+    def _forms(self, word: str) -> tuple[Form, ...]:
+        """Words of the index with the stem of `word`, the most frequent first; none where no row has any."""
+        common = stem(word)
+        beginning = next((common[:-cut] for ending, cut in CHANGING if common.endswith(ending)), common)
+        if not word.isalpha() or len(beginning) < SHORTEST_BEGINNING:
+            rows = self._searcher.doc_freq(self._field, word)
+            return (Form(word, rows),) if rows else ()
+        near = self._searcher.terms_with_prefix(self._field, beginning, limit=LOOKED_AT)
+        longest = len(common) + LONGEST_ENDING
+        found = [Form(other, rows) for other, rows in near if len(other) <= longest and other.isalpha() and stem(other) == common]
+        if all(form.word != word for form in found) and (rows := self._searcher.doc_freq(self._field, word)):
+            found.append(Form(word, rows))
+        return tuple(sorted(found, key=lambda form: (form.word != word, -form.rows))[:MOST_FORMS])
