@@ -1,33 +1,54 @@
 """`POST /api/v1/export` streams a filtered set; `POST /api/v1/sql` answers one SELECT in a confined process."""
 
-from fastapi import APIRouter
+import base64
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from akosha_api.bulk_models import ExportRequest, SqlRequest, SqlResponse
-from akosha_api.dependencies import ServingDep
+from akosha_api.direct import DirectRoute
+from akosha_api.serving import Serving
 from akosha_assets.lake.serving import export, sql
 
-router = APIRouter(prefix="/api/v1", tags=["bulk"])
+router = APIRouter(prefix="/api/v1", tags=["bulk"], route_class=DirectRoute)
 
 
 @router.post("/export", response_class=StreamingResponse)
-async def export_memories(body: ExportRequest, serving: ServingDep) -> StreamingResponse:
+async def export_memories(body: ExportRequest, request: Request) -> StreamingResponse:
     """Every memory that passes the filters, once, from one state of the tables; as JSON lines or one Parquet file."""
+    serving: Serving = request.app.state.serving
     snapshot, filters = await serving.snapshot(body.as_of), body.filters()
     if body.format == "parquet":
         return StreamingResponse(export.parquet(snapshot, filters), media_type="application/vnd.apache.parquet")
     return StreamingResponse(export.json_lines(snapshot, filters), media_type="application/x-ndjson")
 
 
-@router.post("/sql")
-async def run_sql(body: SqlRequest, serving: ServingDep) -> SqlResponse:
+@router.post("/sql", response_model=SqlResponse)
+async def run_sql(body: SqlRequest, request: Request) -> Response:
     """One SELECT of DuckDB's SQL over the views `hot`, `warm`, `cold` and `memories` (all of them, each memory once)."""
+    serving: Serving = request.app.state.serving
     settings = serving.settings
     limits = sql.SqlLimits(settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows))
     answer = await serving.sql_pool.run(lambda: sql.run(serving.lake, body.query, limits))
-    return SqlResponse(
-        columns=[{"name": field.name, "type": str(field.type)} for field in answer.table.schema],
-        rows=answer.table.to_pylist(),
-        is_truncated=answer.is_truncated,
-        versions=answer.versions,
-    )
+    said = {
+        "columns": [{"name": field.name, "type": str(field.type)} for field in answer.table.schema],
+        "rows": answer.table.to_pylist(),
+        "is_truncated": answer.is_truncated,
+        "versions": answer.versions,
+    }
+    # A value may be of any type that SQL has.
+    encoded = orjson.dumps(said, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    return Response(encoded, media_type="application/json")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    # A sum of integers is a decimal in DuckDB.
+    if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 1 << 63:
+        return int(value)
+    return value.total_seconds() if isinstance(value, timedelta) else str(value)

@@ -33,7 +33,7 @@ def main() -> None:
         confine([Path(folder) for folder in request["folders"]])
         _answer(connection, request)
     except duckdb.Error as error:
-        sys.stdout.buffer.write(b"E" + json.dumps(str(error).splitlines()[0]).encode())
+        _refuse(_said(error, request))
     sys.stdout.buffer.flush()
     # Confined, the libraries cannot end their threads in order; nothing here needs them to.
     os._exit(0)
@@ -57,8 +57,7 @@ def _connection(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
             listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
             source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
         else:
-            connection.register(f"no_{tier}", schema.empty_table())
-            source = f"no_{tier}"
+            source = f"({_nothing(connection, schema)})"
         connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
     connection.execute(
         "CREATE VIEW memories AS SELECT 'hot' AS tier, * FROM hot "
@@ -72,14 +71,22 @@ def _connection(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def _nothing(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
+    """A query of no rows with the columns of `schema`."""
+    connection.register("described", schema.empty_table())
+    columns = connection.execute("DESCRIBE described").fetchall()
+    connection.unregister("described")
+    return "SELECT " + ", ".join(f'NULL::{column[1]} AS "{column[0]}"' for column in columns) + " WHERE false"
+
+
 def _hidden(tier: str, hotter: str) -> str:
     return f"NOT EXISTS (SELECT 1 FROM {hotter} AS h WHERE {tier}.{IDENTITY.format(tier)})"
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> None:
-    statements = duckdb.extract_statements(request["sql"])
-    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        sys.stdout.buffer.write(b"E" + json.dumps("expected one SELECT statement").encode())
+    kinds = [statement.type for statement in duckdb.extract_statements(request["sql"])]
+    if kinds != [duckdb.StatementType.SELECT]:
+        _refuse(f"expected one SELECT statement; found {', '.join(kind.name for kind in kinds) or 'none'}")
         return
     limit = request["max_rows"]
     reader = connection.sql(request["sql"]).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
@@ -88,12 +95,23 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> N
         batches.append(batch)
         size += batch.nbytes
         if size > request["max_bytes"]:
-            sys.stdout.buffer.write(b"E" + json.dumps(f"the result exceeds {request['max_bytes']} bytes; select less").encode())
+            _refuse(f"the result exceeds {request['max_bytes']} bytes; select less")
             return
     table = pa.Table.from_batches(batches, reader.schema)
     sys.stdout.buffer.write(b"A")
     with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
         writer.write_table(table)
+
+
+def _refuse(why: str) -> None:
+    sys.stdout.buffer.write(b"E" + json.dumps(why).encode())
+
+
+def _said(error: duckdb.Error, request: dict[str, Any]) -> str:
+    """What DuckDB found and what it proposes, without the excerpt of the query."""
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return f"needed more than {request['memory_bytes']} bytes; select less"
+    return " ".join(line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip())
 
 
 if __name__ == "__main__":

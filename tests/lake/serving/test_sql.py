@@ -27,6 +27,7 @@ def test_the_tiers_are_views_and_memories_is_all_of_them_once(lake: Lake) -> Non
     assert answer.table.to_pylist() == [{"tier": "hot", "n": 3}, {"tier": "warm", "n": 1}]
     assert answer.versions["hot"] == 1
     assert run(lake, "SELECT id FROM cold", LIMITS).table.num_rows == 0
+    assert run(lake, "SHOW TABLES", SqlLimits()).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
 
 
 def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
@@ -46,9 +47,14 @@ def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
         ("SELECT * FROM read_csv('http://127.0.0.1:1/x')", "."),
         ("SELECT * FROM glob('/etc/*')", "Permission"),
         ("SELECT nonsense FROM hot", "nonsense"),
+        ("SELECT projct FROM hot", 'Candidate bindings: .*"project"'),
+        ("SELECT * FROM hott", 'Did you mean "hot"'),
+        ("DELETE FROM hot; SELECT 1", "found DELETE, SELECT"),
+        ("EXPLAIN SELECT 1", "found EXPLAIN"),
+        (" ", "found none"),
         ("not sql", "syntax"),
         ("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", "5 s"),
-        ("SELECT repeat('x', 3000000000)", "."),
+        ("SELECT repeat('x', 3000000000)", "needed more than 1073741824 bytes"),
     ],
 )
 def test_what_it_may_not_is_refused(lake: Lake, sql: str, said: str) -> None:
