@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from akosha_api import faults
 from akosha_assets.lake.errors import (
     EmbeddingUnavailable,
     InvalidRequest,
@@ -94,18 +95,22 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [
-        {"field": ".".join(str(step) for step in item["loc"] if step != "body") or "body", "message": item["msg"]}
-        for item in error.errors()
-    ]
+    fields = faults.told(error.errors())
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5])
     return problem(request, 422, "invalid-request", detail, fields)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    name = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return problem(request, error.status_code, name, str(error.detail), headers=dict(error.headers or {}))
+    status, headers = error.status_code, dict(error.headers or {})
+    name = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    detail = str(error.detail)
+    if detail == HTTPStatus(status).phrase:
+        # The framework's own: it says no more than the title.
+        allowed = headers.get("allow", headers.get("Allow"))
+        what = f"{request.method} is not answered; expected {allowed}" if allowed else "there is no such route"
+        detail = f"{what}; /docs shows every route"
+    return problem(request, status, name, detail, headers=headers)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -3,8 +3,9 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
+from akosha_api.faults import Time
 from akosha_assets.lake.serving.parts import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
 
@@ -43,11 +44,11 @@ class FilterFields(BaseModel):
     source_type: OneOrMore | None = None
     tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
     importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
-    since: Annotated[AwareDatetime | None, Field(description="Happened at this time or later.")] = None
-    until: Annotated[AwareDatetime | None, Field(description="Happened before this time.")] = None
+    since: Annotated[Time | None, Field(description="Happened at this time or later.")] = None
+    until: Annotated[Time | None, Field(description="Happened before this time.")] = None
 
     as_of: Annotated[
-        StrictInt | AwareDatetime | None,
+        StrictInt | Time | None,
         Field(
             description="The tables as they stood: a time, or a version of the hot table. In hot and warm, as far back as their files are kept."
         ),
@@ -244,6 +245,7 @@ class Upload(BaseModel):
     attempts: int
     reason: Annotated[str | None, Field(description="Why it is in quarantine, as a code.")]
     message: str | None
+    sample: Annotated[str | None, Field(description="What it was refused for begins so; secrets are masked.")]
     rows_read: int | None
     new_rows: int | None
     changed_rows: int | None

@@ -4,15 +4,16 @@ import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from akosha_api.dependencies import ServingDep
+from akosha_api.faults import Time
 from akosha_api.models import FullMemory
 from akosha_assets.lake.serving.memories import memory
 from akosha_assets.lake.serving.query import Identity
 
 # Digits alone are a version, and a version comes first.
-AsOf = Annotated[int, Field(ge=0)] | AwareDatetime | None
+AsOf = Annotated[int, Field(ge=0)] | Time | None
 
 router = APIRouter(prefix="/api/v1", tags=["memories"])
 
@@ -32,7 +33,7 @@ async def read_memory(
     snapshot = await serving.snapshot(as_of)
     found = await serving.pool.run(lambda: memory(serving.lake, snapshot, identity, is_past=as_of is not None))
     etag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
-    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+    if if_none_match is not None and not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return found

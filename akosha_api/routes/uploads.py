@@ -25,7 +25,7 @@ async def list_uploads(
 ) -> UploadList:
     """Uploads, newest first."""
     after = cursors.decoded(cursor)
-    if after is not None and not after.isdecimal():
+    if after is not None and not (after.isdecimal() and len(after) < 19):
         raise InvalidRequest("cursor", "is the cursor of another list; expected that of a page of uploads")
     page = await serving.pool.run(
         lambda: serving.ledger().uploads(

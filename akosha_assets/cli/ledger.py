@@ -24,16 +24,13 @@ def redrive(
 ) -> None:
     """Let quarantined uploads wait again, with their attempts forgotten; the next ingest run takes them.
 
-    Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given; 3: the ledger did not answer.
+    Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.errors import REASONS
     from akosha_assets.lake.ingestion.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     if not (upload or reason or system or everything):
         raise fail("say which: --upload, --reason, --system, or --all for every quarantined upload", Exit.USAGE)
-    if reason and reason not in REASONS:
-        raise fail(f"there is no reason code {reason!r}; expected one of {', '.join(REASONS)}", Exit.USAGE)
     with lake_errors():
         ledger = Ledger.open(LakeSettings())
         names = ledger.redrive(upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run)

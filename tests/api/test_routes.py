@@ -1,5 +1,6 @@
 """The service over a real table: answers, and every error in one shape."""
 
+import base64
 import io
 import json
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def test_a_memory_that_did_not_change_is_304(client: httpx.Client) -> None:
     first = client.get("/api/v1/memories/laptop-ada/reflection/2")
     assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
     assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": '"x"'}).status_code == 200
+    assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": "*"}).status_code == 304
 
 
 def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Client) -> None:
@@ -106,6 +108,13 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
     assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "Permission")
 
 
+def test_sql_answers_values_of_any_type(client: httpx.Client) -> None:
+    query = "SELECT sum(i) AS s, 0.5::DECIMAL(2, 1) AS d, '\\xFF'::BLOB AS b, INTERVAL 1 DAY AS i, MAP {1: 'a'} AS m, 'nan'::FLOAT AS n FROM range(3) t(i)"
+    (row,) = client.post("/api/v1/sql", json={"query": query}).json()["rows"]
+    assert row == {"s": 3, "d": "0.5", "b": "/w==", "i": row["i"], "m": [[1, "a"]], "n": None}
+    assert client.post("/api/v1/sql", json={"query": "SELECT * FROM duckdb_settings()"}).status_code == 200
+
+
 def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:
     assert_problem(client.post("/api/v1/search", json={"query": "a" * 2_000_000}), 413, "expected at most")
 
@@ -132,7 +141,14 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
         ({"vector": [1.0, 2.0]}, 422, "has 2 numbers; expected 16"),
         ({"query": "a", "cursor": "nonsense!"}, 422, "is not a cursor"),
         ({"query": "a", "limit": 1000}, 422, "less than or equal to 100"),
-        ({"query": "a", "since": "2026-01-01T00:00:00"}, 422, "timezone"),
+        ({"query": "a", "since": "2026-01-01T00:00:00"}, 422, "expected a time with its zone, for example"),
+        ({"query": "a", "since": 1.5}, 422, "expected a time with its zone, for example"),
+        ({"query": "a", "as_of": 1.5}, 422, "as_of: expected a valid integer or expected a time with its zone"),
+        ({"query": "a", "system_id": 5}, 422, "system_id: expected a valid string or expected a valid array; found 5"),
+        ({"query": "a", "limit": "many"}, 422, "limit: expected a valid integer, unable to parse string as an integer; found 'many'"),
+        ({"query": "a", "weights": {"semantic": 1e300}}, 422, "weights: expected numbers from 0 to 1000, not both 0; found 1e+300 and 0.6"),
+        ([], 422, "body: expected a JSON object; found a list"),
+        ({"like": {"system_id": "x"}}, 422, "like.kind: is missing; like.id: is missing"),
         ({"query": "a", "colour": "red"}, 422, "colour"),
         ({"query": "a", "mode": "semantic"}, 503, "akosha model fetch"),
         ({"like": {"system_id": "x", "kind": "y", "id": "z"}}, 404, "no memory 'x/y/z'"),
@@ -143,13 +159,25 @@ def test_every_refusal_is_a_problem_that_says_what_was_expected(client: httpx.Cl
 
 
 def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
-    assert_problem(client.get("/nowhere"), 404, "Not Found")
-    assert_problem(client.get("/api/v1/search"), 405, "Method Not Allowed")
-    assert_problem(client.post("/api/v1/search", content=b"{", headers={"Content-Type": "application/json"}), 422, "JSON")
+    assert_problem(client.get("/nowhere"), 404, "there is no such route; /docs shows every route")
+    assert_problem(client.get("/api/v1/search"), 405, "GET is not answered; expected POST")
+    assert_problem(client.get("/api/v1/uploads", params={"limit": 0}), 422, "limit: expected greater than or equal to 1; found '0'")
+    too_large = base64.b64encode(b"after:" + b"9" * 30).decode()
+    assert_problem(client.get("/api/v1/uploads", params={"cursor": too_large}), 422, "is the cursor of another list")
+    assert_problem(client.get("/api/v1/uploads", params={"reason": "bad_luck"}), 422, "expected one of system_id_invalid")
     assert_problem(client.get("/api/v1/memories/a/b/c"), 404, "no memory 'a/b/c'")
     assert_problem(client.get("/api/v1/systems", params={"cursor": "QUJD"}), 422, "is not a cursor")
     assert_problem(client.get("/api/v1/uploads", params={"state": "lost"}), 422, "is not a state")
     assert_problem(client.get("/api/v1/uploads/none"), 404, "no upload 'none'")
+
+
+@pytest.mark.parametrize("route", ["search", "search/batch", "export", "sql", "uploads/redrive"])
+@pytest.mark.parametrize("body", [b"", b"rubbish", b"{"])
+def test_a_body_that_is_no_json_is_told_so(client: httpx.Client, route: str, body: bytes) -> None:
+    refused = client.post(f"/api/v1/{route}", content=body, headers={"Content-Type": "application/json"})
+    said = "body: is missing" if not body and route == "uploads/redrive" else "expected a JSON object"
+    assert_problem(refused, 422, said)
+    assert [fault["field"] for fault in refused.json()["errors"]] == ["body"]
 
 
 def test_a_given_request_id_comes_back(client: httpx.Client) -> None:

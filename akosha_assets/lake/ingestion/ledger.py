@@ -173,7 +173,7 @@ class Ledger:
         if system_id is not None:
             query = query.where(uploads.c.system_id == system_id)
         if reason is not None:
-            query = query.where(uploads.c.reason == reason)
+            query = query.where(uploads.c.reason == _known(reason))
         if cursor is not None:
             query = query.where(uploads.c.id < cursor)
         with self.read() as connection:
@@ -194,9 +194,13 @@ class Ledger:
         return row
 
     def redrive(self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool) -> list[str]:
-        """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them."""
+        """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them.
+
+        Raises:
+            InvalidRequest: there is no such reason.
+        """
         matches = [uploads.c.state == "quarantined", uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid"))]
-        given = {"upload_id": upload_id, "reason": reason, "system_id": system_id}
+        given = {"upload_id": upload_id, "reason": reason if reason is None else _known(reason), "system_id": system_id}
         matches += [uploads.c[name] == value for name, value in given.items() if value is not None]
         with self.write() as connection:
             ids = connection.scalars(sa.select(uploads.c.upload_id).where(*matches).order_by(uploads.c.id)).all()
@@ -243,6 +247,12 @@ class Ledger:
 
     def _incomplete_before(self, now: datetime) -> datetime:
         return now - timedelta(seconds=self.settings.incomplete_grace_seconds)
+
+
+def _known(reason: str) -> str:
+    if reason not in REASONS:
+        raise InvalidRequest("reason", f"{reason!r} is not a reason; expected one of {', '.join(REASONS)}")
+    return reason
 
 
 def _count(connection: Connection, name: str, by: int) -> None:

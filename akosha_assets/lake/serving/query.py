@@ -21,6 +21,7 @@ PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
 # How much the rankings by meaning and by words count in hybrid mode: chosen by `akosha bench relevance --sweep`.
 WEIGHTS = (1.0, 0.6)
+WEIGHT_MAX = 1000.0
 CURSOR_VERSION = b"1"
 SEEN_BYTES = 8
 
@@ -114,8 +115,9 @@ class Question:
             raise InvalidRequest("vector", "is empty or all zeros and so points nowhere; expected a vector of some length")
         if self.mode == "keyword" and self.text is None:
             raise InvalidRequest("mode", f"keyword search needs query; found {given[0]}")
-        if min(self.weights) < 0 or not any(self.weights):
-            raise InvalidRequest("weights", "expected numbers from 0, not both 0")
+        if not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights):
+            found = " and ".join(f"{weight:g}" for weight in self.weights)
+            raise InvalidRequest("weights", f"expected numbers from 0 to {WEIGHT_MAX:g}, not both 0; found {found}")
         for name in self.filters.equals:
             if name not in CODED:
                 raise InvalidRequest(name, f"is not a filter; expected one of {', '.join(CODED)}")

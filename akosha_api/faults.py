@@ -1,0 +1,67 @@
+"""What is wrong with a request's fields, in the words that other refusals use: what was expected, what was found.
+
+Turns what pydantic reports into `field` and `message`. Which errors there are and their status is in `errors.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BeforeValidator
+
+TIME_EXPECTED = "expected a time with its zone, for example 2026-11-01T08:00:00Z"
+FOUND_CHARS = 100
+# Steps that pydantic adds for the types of which a field may have one; no field is named so.
+TYPES = {"str", "list[str]", "int", "constrained-int", "datetime", "function-before[_written(), datetime]"}
+
+
+def _written(value: Any) -> Any:
+    """Pydantic reads a number as seconds or milliseconds since 1970, by its size; here a number is no time."""
+    if (isinstance(value, str) and "-" not in value[1:]) or isinstance(value, int | float):
+        raise ValueError(TIME_EXPECTED)
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
+
+
+def told(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Each field at fault once: `field`, `message`."""
+    said: dict[str, list[str]] = {}
+    found: dict[str, str] = {}
+    for error in errors:
+        # The first step says body, query or path; that of broken JSON a position.
+        steps = () if error["type"] == "json_invalid" else error["loc"][1:]
+        field = ".".join(str(step) for step in steps if step not in TYPES) or "body"
+        said.setdefault(field, []).append(_expected(error))
+        found.setdefault(field, _found(error))
+    return [{"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]} for field, texts in said.items()]
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    kind, text = error["type"], error["msg"]
+    if kind == "json_invalid":
+        where = text.removeprefix("Invalid JSON: ") if len(error["loc"]) == 1 else f"{error['ctx']['error']} at character {error['loc'][1]}"
+        return f"is not JSON ({where}); expected a JSON object"
+    if kind == "model_attributes_type":
+        return "expected a JSON object, sent as Content-Type: application/json"
+    if kind == "extra_forbidden":
+        return "is no field of this request; expected one of those that /docs shows"
+    if kind == "missing":
+        return "is missing"
+    if kind.startswith(("datetime_", "timezone_")):
+        return TIME_EXPECTED
+    return str(
+        text.removeprefix("Value error, ")
+        .replace("Input should be an object", "expected a JSON object")
+        .replace("Input should be", "expected")
+    )
+
+
+def _found(error: Mapping[str, Any]) -> str:
+    value = error.get("input")
+    if error["type"] in ("json_invalid", "missing", "extra_forbidden", "model_attributes_type"):
+        return ""
+    if isinstance(value, list | dict):
+        return f"; found {'a list' if isinstance(value, list) else 'an object'}"
+    text = repr(value)
+    return f"; found {text if len(text) <= FOUND_CHARS else text[:FOUND_CHARS] + '…'}"
