@@ -125,10 +125,9 @@ class _ReplicaCollector(Collector):
         replica = self.serving.replica
         families = {name: GaugeMetricFamily(name, one.says, labels=one.labels) for name, one in METRICS.items() if "_replica_" in name}
         for name, tier in replica.snapshot.tiers.items():
-            vectors = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
             for metric, value in (
                 ("rows", tier.rows),
-                ("rows_without_vector", max(0, tier.rows - vectors)),
+                ("rows_without_vector", max(0, tier.rows - tier.rows_with_vector)),
                 ("version", math.nan if tier.version is None else tier.version),
                 ("ready", tier.state in ("ready", "empty")),
             ):

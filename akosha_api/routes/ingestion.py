@@ -136,4 +136,4 @@ async def redrive(body: Redrive, serving: ServingDep, _operator: OperatorDep) ->
 
 def _without_vectors(serving: Any) -> int:
     tier = serving.replica.snapshot.tiers["hot"]
-    return max(0, tier.rows - sum(len(held.rows) for part in tier.parts for held in part.vectors.values()))
+    return max(0, tier.rows - tier.rows_with_vector)

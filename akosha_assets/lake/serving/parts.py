@@ -110,11 +110,6 @@ class Part:
         left, right = (int(np.searchsorted(self.sorted_identity, wanted, side)) for side in ("left", "right"))
         return self.order[left:right]
 
-    def row_of_number(self, number: int) -> int | None:
-        """Position of the row with this number, or None where it is not in the part."""
-        at = int(np.searchsorted(self.numbers, number))
-        return at if at < len(self.numbers) and self.numbers[at] == number else None
-
     def kept(self, keep: np.ndarray) -> Self:
         """The rows for which the mask holds."""
         return type(self)(

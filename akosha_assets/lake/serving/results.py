@@ -4,8 +4,10 @@ What was found and in which order is decided before; nothing here ranks.
 """
 
 import re
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.ranking import Hit
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.words import stem
 
@@ -27,58 +30,48 @@ FACET_VALUES = 20
 WORD = re.compile(r"[^\W_]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A row that was ranked."""
-
-    tier: str
-    part: Part
-    row: int
-    score: float
-    scores: dict[str, float]
-    # The identity hash of the row.
-    identity: int
-
-
 @dataclass
 class Group:
     """A hit and the near-duplicates of it that were found with it."""
 
     first: Hit
     text: str
-    words: frozenset[str]
-    others: list[Hit]
+    others: list[Hit] = field(default_factory=list)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words of the text."""
+        return frozenset(self.text.split())
 
 
-def grouped(hits: list[Hit], limit: int, *, collapse: bool) -> tuple[list[Group], bool]:
+def grouped(hits: Iterable[Hit], limit: int, *, collapse: bool) -> tuple[list[Group], bool]:
     """The first `limit` groups of `hits`, which come best first, and whether there are more."""
     groups: list[Group] = []
     for hit in hits:
         if not collapse and len(groups) == limit:
             return groups, True
-        text = hit.part.fields["text"][hit.row].as_py()
-        words = frozenset(text.split()) if collapse else frozenset()
-        twin = next((group for group in groups if _is_near(group, hit, text, words)), None) if collapse else None
+        one = Group(hit, hit.part.fields["text"][hit.row].as_py())
+        twin = next((group for group in groups if _are_near(group, one)), None) if collapse else None
         if twin is not None:
             twin.others.append(hit)
         elif len(groups) == limit:
             return groups, True
         else:
-            groups.append(Group(hit, text, words, []))
+            groups.append(one)
     return groups, False
 
 
-def _is_near(group: Group, hit: Hit, text: str, words: frozenset[str]) -> bool:
-    if group.text == text:
+def _are_near(group: Group, one: Group) -> bool:
+    if group.text == one.text:
         return True
-    one, other = group.first.scores, hit.scores
-    shared = one.keys() & other.keys()
-    if any(abs(one[name] - other[name]) > SCORE_SHARE * abs(one[name]) for name in shared):
-        return False
-    smaller, larger = sorted((len(group.words), len(words)))
+    scores = one.first.scores
+    for name, score in group.first.scores.items():
+        if name in scores and abs(score - scores[name]) > SCORE_SHARE * abs(score):
+            return False
+    smaller, larger = sorted((len(group.words), len(one.words)))
     if not smaller or smaller < DUPLICATE_SHARE * larger:
         return False
-    common = len(group.words & words)
+    common = len(group.words & one.words)
     return common >= DUPLICATE_SHARE * (smaller + larger - common)
 
 
@@ -124,7 +117,7 @@ def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str
 
 def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
     """The stretch of `text` with the most words of the given stems, and where in it they stand."""
-    marks = [match.span() for match in WORD.finditer(text) if stem(match[0].lower()) in stems] if stems else []
+    marks = _marks(text, stems) if stems else []
     start = 0
     if marks and len(text) > SNIPPET_CHARS:
         starts = [max(0, first - 40) for first, _ in marks]
@@ -137,6 +130,28 @@ def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
         "text": cut,
         "highlights": [[first - start, last - start] for first, last in marks if start <= first and last <= start + len(cut)],
     }
+
+
+def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
+    """Where in `text` the words of the given stems stand."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        # Some letters are two in lower case.
+        return [match.span() for match in WORD.finditer(text) if stem(match[0].lower()) in stems]
+    # A stem begins as its word does.
+    begin = {each[0] for each in stems}
+    asked = [word for word in set(WORD.findall(lowered)) if word[0] in begin and stem(word) in stems]
+    return sorted(span for word in asked for span in _spans(lowered, word))
+
+
+def _spans(text: str, word: str) -> Iterator[tuple[int, int]]:
+    """Where `word` stands in `text` and is no piece of a longer one."""
+    start = text.find(word)
+    while start >= 0:
+        stop = start + len(word)
+        if not text[max(0, start - 1) : start].isalnum() and not text[stop : stop + 1].isalnum():
+            yield start, stop
+        start = text.find(word, stop)
 
 
 def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
@@ -182,8 +197,7 @@ def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dic
 
 def described(tier: TierView) -> dict[str, Any]:
     """What an answer says of one tier."""
-    on_disk: list[date] = tier.days_on_disk
-    embedded = sum(len(held.rows) for part in tier.parts for held in part.vectors.values())
+    on_disk = tier.days_on_disk
     why = tier.why
     if why is None and on_disk and tier.name == "hot":
         why = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
@@ -193,7 +207,7 @@ def described(tier: TierView) -> dict[str, Any]:
         "version": tier.version,
         "watermark": tier.watermark,
         "rows": tier.rows,
-        "rows_with_vector": embedded,
+        "rows_with_vector": tier.rows_with_vector,
         "days_on_disk": len(on_disk),
     }
 

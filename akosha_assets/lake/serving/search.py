@@ -13,9 +13,9 @@ import numpy as np
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.neighbours import nearest
-from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.results import Hit, described, facets, grouped, shown, within_budget
+from akosha_assets.lake.serving.ranking import Ranking, fused
+from akosha_assets.lake.serving.results import described, facets, grouped, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
 
 # How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
@@ -52,8 +52,8 @@ class Answer:
 
 
 @dataclass
-class _Ranking:
-    hits: list[Hit] = field(default_factory=list)
+class _Ranked:
+    ranking: Ranking = field(default_factory=Ranking.empty)
     stage: Stage = field(default_factory=Stage)
 
 
@@ -80,16 +80,16 @@ class Searcher:
         question = question.checked()
         seen = question.seen()
         depth = question.limit + len(seen) + DEPTH
-        semantic, keyword = _Ranking(), _Ranking()
+        semantic, keyword = _Ranked(), _Ranked()
         if question.mode != "keyword":
             semantic = self._semantic(snapshot, question, depth)
         if question.mode != "semantic":
             keyword = _keyword(snapshot, question, depth)
-        ranked = semantic.hits + keyword.hits
+        ranking = keyword.ranking if question.mode == "keyword" else semantic.ranking
         if question.mode == "hybrid":
-            ranked = _fused(semantic.hits, keyword.hits, question.weights, self.fusion_constant)
-        before = set(seen.tolist())
-        groups, more = grouped([hit for hit in ranked if hit.identity not in before], question.limit, collapse=question.collapse)
+            ranking = fused(semantic.ranking, keyword.ranking, question.weights, self.fusion_constant)
+        hits = ranking.without(seen).hits(snapshot.places)
+        groups, more = grouped(hits, question.limit, collapse=question.collapse)
         stems = snapshot.keywords.highlights(question.text or "")
         results = within_budget([shown(group, snapshot.terms, stems) for group in groups], question.budget_tokens)
         told = [hit.identity for group in groups[: len(results)] for hit in (group.first, *group.others)]
@@ -104,26 +104,29 @@ class Searcher:
             question.mode,
         )
 
-    def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
+    def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
         started = time.perf_counter()
         try:
             vector, space, itself = self._vector(snapshot, question)
         except EmbeddingUnavailable as error:
             if question.mode == "semantic":
                 raise
-            return _Ranking(stage=Stage("unavailable", str(error)))
-        places = [
-            (name, part)
-            for name, tier in snapshot.tiers.items()
-            for part in tier.parts
+            return _Ranked(stage=Stage("unavailable", str(error)))
+        having = [
+            number
+            for number, (_, part) in enumerate(snapshot.places)
             if space in part.vectors and part.vectors[space].dimensions == len(vector)
         ]
-        sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for _, part in places]
-        hits = _distinct([hit for hit in _hits(places, *nearest(sets, vector, depth)) if hit.identity != itself])
-        stage = Stage("answered", None, space, len(hits), any(held.is_approximate for held, _ in sets), _ms(started))
+        parts = [snapshot.places[number][1] for number in having]
+        sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for part in parts]
+        owners, rows, scores = nearest(sets, vector, depth)
+        ranking = Ranking.of("semantic", snapshot.places, np.array(having, np.int64)[owners], rows, scores).settled()
+        if itself is not None:
+            ranking = ranking.without(np.array([itself], np.uint64))
+        stage = Stage("answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started))
         if not sets:
             stage.why = f"no row has a vector of the space {space!r} yet"
-        return _Ranking(hits, stage)
+        return _Ranked(ranking, stage)
 
     def _embed(self, text: str) -> np.ndarray:
         assert self.embedder is not None
@@ -163,49 +166,16 @@ class Searcher:
         return self._embedded(question.text or ""), self.embedder.space, None
 
 
-def _hits(places: list[tuple[str, Part]], owners: np.ndarray, rows: np.ndarray, scores: np.ndarray) -> list[Hit]:
-    """The rows that were found, best first; equal scores in order of identity, the hottest form of one memory first."""
-    identities = np.empty(len(rows), np.uint64)
-    for number in set(owners.tolist()):
-        mine = owners == number
-        identities[mine] = places[number][1].identity[rows[mine]]
-    order = np.lexsort((owners, identities, -scores))
-    owners, rows, scores, identities = owners[order], rows[order], scores[order], identities[order]
-    found = zip(owners.tolist(), rows.tolist(), scores.tolist(), identities.tolist(), strict=True)
-    hits = []
-    for number, row, score, identity in found:
-        tier, part = places[number]
-        hits.append(Hit(tier, part, row, score, {"semantic": score}, identity))
-    return hits
-
-
-def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranking:
+def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
     started = time.perf_counter()
     numbers, scores = snapshot.keywords.search(question.text or "", question.filters, depth)
-    hits = []
-    for place, score in zip(snapshot.rows_of_numbers(numbers), scores.tolist(), strict=True):
-        if place is not None:
-            tier, part, row = place
-            hits.append(Hit(tier, part, row, score, {"keyword": score}, int(part.identity[row])))
-    stage = Stage("answered", None, None, len(hits), took_ms=_ms(started))
+    place, row = snapshot.rows_of_numbers(numbers)
+    served = place >= 0
+    ranking = Ranking.of("keyword", snapshot.places, place[served], row[served], scores[served]).distinct()
+    stage = Stage("answered", None, None, len(ranking), took_ms=_ms(started))
     if snapshot.keyword_rows < snapshot.rows:
         stage.why = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
-    return _Ranking(_distinct(hits), stage)
-
-
-def _fused(semantic: list[Hit], keyword: list[Hit], weights: tuple[float, float], constant: int) -> list[Hit]:
-    found: dict[int, Hit] = {}
-    for hits, weight in ((semantic, weights[0]), (keyword, weights[1])):
-        for rank, hit in enumerate(hits, 1):
-            before = found.get(hit.identity)
-            score = weight / (constant + rank) + (before.score if before else 0.0)
-            found[hit.identity] = Hit(hit.tier, hit.part, hit.row, score, hit.scores | (before.scores if before else {}), hit.identity)
-    return sorted((hit for hit in found.values() if hit.score > 0), key=lambda hit: (-hit.score, hit.identity))
-
-
-def _distinct(hits: list[Hit]) -> list[Hit]:
-    """The first hit of each memory: tiers come hottest first among equals, so the newest form stands."""
-    return list({hit.identity: hit for hit in reversed(hits)}.values())[::-1]
+    return _Ranked(ranking, stage)
 
 
 def _ms(started: float) -> float:

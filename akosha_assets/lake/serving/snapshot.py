@@ -37,12 +37,17 @@ class TierView:
     # The files whose rows are in `parts`, by path.
     loads: Mapping[str, Load] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows that can be found."""
         return sum(len(part) - (0 if part.hidden is None else int(part.hidden.sum())) for part in self.parts)
 
-    @property
+    @cached_property
+    def rows_with_vector(self) -> int:
+        """Rows of its parts that have a vector."""
+        return sum(len(held.rows) for part in self.parts for held in part.vectors.values())
+
+    @cached_property
     def days_on_disk(self) -> list[date]:
         """Days answered from disk, oldest first."""
         return sorted({part.day for part in self.parts if part.folder is not None})
@@ -58,34 +63,41 @@ class Snapshot:
     terms: dict[str, Terms]
     hashed: Callable[[Identity], int]
 
-    @property
+    @cached_property
+    def places(self) -> list[tuple[str, Part]]:
+        """Every part with its tier, hottest first."""
+        return [(name, part) for name, tier in self.tiers.items() for part in tier.parts]
+
+    @cached_property
     def rows(self) -> int:
         """Rows of all tiers, hidden ones too."""
-        return sum(len(part) for tier in self.tiers.values() for part in tier.parts)
+        return sum(len(part) for _, part in self.places)
 
     def dimensions(self) -> dict[str, int]:
         """Vector length of each space that has vectors."""
         return {space: held.dimensions for tier in self.tiers.values() for part in tier.parts for space, held in part.vectors.items()}
 
-    def rows_of_numbers(self, numbers: np.ndarray) -> list[tuple[str, Part, int] | None]:
-        """Tier, part and row that each number means, or None where it is no longer served."""
-        places, first, last = self._spans
-        found: list[tuple[str, Part, int] | None] = [None] * len(numbers)
+    def rows_of_numbers(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each number the position of its part in `places`, or -1 where it is no longer served, and its row there."""
+        first, last = self._spans
+        found, rows = np.full(len(numbers), -1, np.int64), np.zeros(len(numbers), np.int64)
         # The numbers of a part need not be without gaps, so several parts may span one number.
-        of_number, of_part = np.nonzero((numbers[:, None] >= first) & (numbers[:, None] <= last))
-        for at, place in zip(of_number.tolist(), of_part.tolist(), strict=True):
-            name, part = places[place]
-            row = part.row_of_number(int(numbers[at]))
-            if row is not None and (part.hidden is None or not part.hidden[row]):
-                found[at] = (name, part, row)
-        return found
+        of_place, of_number = np.nonzero((numbers >= first[:, None]) & (numbers <= last[:, None]))
+        for place in set(of_place.tolist()):
+            part = self.places[place][1]
+            mine = of_number[of_place == place]
+            at = np.searchsorted(part.numbers, numbers[mine])
+            served = part.numbers[at] == numbers[mine]
+            if part.hidden is not None:
+                served &= ~part.hidden[at]
+            found[mine[served]], rows[mine[served]] = place, at[served]
+        return found, rows
 
     @cached_property
-    def _spans(self) -> tuple[list[tuple[str, Part]], np.ndarray, np.ndarray]:
-        """Every part with its tier, and the first and the last number of each."""
-        places = [(name, part) for name, tier in self.tiers.items() for part in tier.parts]
-        first, last = (np.array([part.numbers[end] for _, part in places], np.int64) for end in (0, -1))
-        return places, first, last
+    def _spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first and the last number of each part."""
+        first, last = (np.array([part.numbers[end] for _, part in self.places], np.int64) for end in (0, -1))
+        return first, last
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
         """Tier, part and row of a memory, from the hottest tier that has it."""

@@ -264,3 +264,10 @@ def test_a_budget_of_tokens_bounds_the_texts(replica: Replica) -> None:
     assert answer.cursor is not None
     tiny = ask(replica, vector=tuple(unit("x").tolist()), budget_tokens=2)
     assert (len(tiny.results), len(tiny.results[0]["text"]), tiny.results[0]["is_cut"]) == (1, 8, True)
+
+
+def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
+    text = "Deadlocks, deadlock_42 and xdeadlock: a DEADLOCK"
+    marked = [text[start:stop] for start, stop in snippet(text, frozenset({"deadlock"}))["highlights"]]
+    assert marked == ["Deadlocks", "deadlock", "DEADLOCK"]
+    assert snippet("\u0130 deadlock", frozenset({"deadlock"}))["highlights"] == [[2, 10]]
