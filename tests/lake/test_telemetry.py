@@ -38,8 +38,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
         yield traces
         provider = telemetry._provider()
         assert provider is not None
-        provider.shutdown()
+        # The service of the module still runs: without the address it makes no other provider, which would find no collector.
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
         telemetry._provider.cache_clear()
+        provider.shutdown()
 
 
 def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(
