@@ -78,6 +78,8 @@ class Part:
     folder: Path | None = None
     # Rows that a hotter tier holds in a newer form; None where it holds none.
     hidden: np.ndarray | None = None
+    # Its payload is mapped from a file, while the rest may lie in memory.
+    has_mapped_payload: bool = False
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -9,12 +9,14 @@ import fcntl
 import json
 import logging
 import math
+import mmap
 import os
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import duckdb
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 FORMAT = f"4/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
+# The payload of smaller parts stays in memory: they are soon joined.
+MAPPED_ROWS = 20_000
 ARRAYS = ("numbers", "identity", "occurred_us", "arrived_us", "importance")
 
 
@@ -117,6 +121,22 @@ def laid_down(part: Part, parent: Path) -> Part:
     return mapped(folder, part.day)
 
 
+def with_mapped_payload(part: Part, parent: Path) -> Part:
+    """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers show of a few
+    rows need not lie in memory for all.
+    """
+    if part.has_mapped_payload or len(part) < MAPPED_ROWS:
+        return part
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=parent) as file:
+        with pa.ipc.new_file(file, part.payload.schema) as writer:
+            writer.write_table(part.payload)
+        file.flush()
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    payload = pa.ipc.open_file(pa.py_buffer(held)).read_all()
+    return replace(part, payload=payload, has_mapped_payload=True)
+
+
 def mapped(folder: Path, day: date) -> Part:
     """The part that `laid_down` wrote, of which only what is touched is read."""
 
@@ -134,7 +154,7 @@ def mapped(folder: Path, day: date) -> Part:
         )
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
-    return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+    return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder, has_mapped_payload=True)
 
 
 def _mapped_array(path: Path) -> np.ndarray:
