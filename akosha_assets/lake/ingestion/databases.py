@@ -4,10 +4,11 @@ DuckDB files are attached read-only to the worker's hardened instance; SQLite fi
 Arrow and registered. Only base tables of the main schema count; a view in the place of a table is an attack.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.differences import Hashed
 from akosha_assets.lake.ingestion.limits import Limits
 from akosha_assets.lake.ingestion.other_formats import TABLES_MAX, check_width, json_tables, refuse_view, sqlite_tables
-from akosha_assets.lake.ingestion.selects import RESCUED, Column, Select, identifier, literal, select_modelled, select_rescued
+from akosha_assets.lake.ingestion.selects import RESCUED, Column, Field, Select, identifier, literal, select_modelled, select_rescued
 from akosha_assets.lake.ingestion.source_tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
 
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
@@ -30,10 +31,21 @@ WHERE table_catalog LIKE 'uploaded_%' AND table_schema = 'main' ORDER BY table_c
 
 
 @dataclass(frozen=True)
+class File:
+    """One unpacked file and the object it came from."""
+
+    path: Path
+    name: str
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True)
 class Reading:
-    """How a table of a known schema is read; `statement` is its query, parsed once."""
+    """How a table of a known schema is read; `statement` is its query, parsed once. Tables of one `shape` give the same columns."""
 
     name: str
+    shape: int
     spec: SourceTable | None
     select: Select
     statement: Any
@@ -55,42 +67,50 @@ class Table:
 
 @dataclass
 class Opened:
-    """The tables that have rows, and what was odd about the files."""
+    """The tables that have rows, and what was odd about each file, by its number."""
 
     tables: list[Table] = field(default_factory=list)
-    flaws: Counter[str] = field(default_factory=Counter)
+    flaws: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 class Databases:
-    """Opens the files of one upload after the other on `connection`; remembers what it made of schemas it has met."""
+    """Opens the files of uploads on `connection`; remembers what it made of tables it has met."""
 
-    SCHEMAS_KEPT = 64
+    READINGS_KEPT = 4096
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits):
         self._connection, self._limits = connection, limits
         self._statements: dict[str, Any] = {}
-        self._schemas: dict[tuple[Any, ...], dict[tuple[str, str], Reading]] = {}
+        # By database, table and the SQL that made it.
+        self._readings: dict[tuple[str, str, str], Reading] = {}
+        self._shapes: dict[tuple[str, tuple[Field, ...]], int] = {}
+        self._next_shape = count()
 
     @contextmanager
-    def opened(self, files: list[tuple[Path, str]]) -> Iterator[Opened]:
+    def opened(self, files: list[File]) -> Iterator[Opened]:
         """The tables of all files, readable inside the block. Raises: UploadRejected for what is no database or a hostile one."""
+        if len(self._readings) + len(self._shapes) > self.READINGS_KEPT:
+            self._readings.clear()
+            self._shapes.clear()
         opened = Opened()
         attached = False
         with ExitStack() as stack:
-            for number, (path, name) in enumerate(files):
-                with path.open("rb") as file:
-                    head = file.read(4096)
+            for number, file in enumerate(files):
+                with file.path.open("rb") as content:
+                    head = content.read(4096)
                 if head[8:12] == b"DUCK":
-                    self._connection.execute(self._parsed(f"ATTACH {literal(str(path))} AS uploaded_{number} (READ_ONLY, TYPE duckdb)"))
+                    self._connection.execute(
+                        self._parsed(f"ATTACH {literal(str(file.path))} AS uploaded_{number} (READ_ONLY, TYPE duckdb)")
+                    )
                     stack.callback(self._connection.execute, self._parsed(f"DETACH uploaded_{number}"))
                     attached = True
                 elif head.startswith(b"SQLite format 3\x00"):
-                    self._register(sqlite_tables(path, self._limits), number, opened, stack)
+                    self._register(sqlite_tables(file.path, self._limits), number, opened, stack)
                 elif head.lstrip()[:1] == b"{":
-                    self._register(json_tables(path, name), number, opened, stack)
+                    self._register(json_tables(file.path, file.name), number, opened, stack)
                 else:
                     found = head[:16].hex() or "an empty file"
-                    raise UploadRejected("database_unreadable", f"{name}: neither DuckDB nor SQLite by its first bytes", sample=found)
+                    raise UploadRejected("database_unreadable", f"{file.name}: neither DuckDB nor SQLite by its first bytes", sample=found)
             if attached:
                 self._list(opened)
             yield opened
@@ -108,47 +128,42 @@ class Databases:
             raise UploadRejected("too_many_tables", f"{len(listed)} tables and views; at most {TABLES_MAX} are read")
         filled = []
         for database, name, schema, rows, columns, sql in listed:
+            file = int(database.removeprefix("uploaded_"))
             if schema is None:
                 refuse_view(name)
-                opened.flaws["view_ignored"] += 1
+                opened.flaws[file]["view_ignored"] += 1
             elif schema != "main":
-                opened.flaws["table_outside_main"] += 1
+                opened.flaws[file]["table_outside_main"] += 1
             elif rows and name.lower() in BOOKKEEPING:
-                opened.flaws["bookkeeping_left_out"] += rows
+                opened.flaws[file]["bookkeeping_left_out"] += rows
             elif rows:
                 check_width(name, columns, self._limits)
-                filled.append((database, name, sql, rows))
-        if filled:
-            reading_of = self._readings(tuple(sorted(row[:3] for row in filled)))
-            opened.tables += [
-                Table(reading_of[database, name], rows, int(database.removeprefix("uploaded_"))) for database, name, _, rows in filled
-            ]
+                filled.append(((database, name, sql), rows, file))
+        self._meet([key for key, _, _ in filled if key not in self._readings])
+        opened.tables += [Table(self._readings[key], rows, file) for key, rows, file in filled]
 
-    def _readings(self, schema: tuple[Any, ...]) -> dict[tuple[str, str], Reading]:
-        if known := self._schemas.get(schema):
-            return known
-        columns_of: dict[tuple[str, str], list[Column]] = {}
-        filled = {(database, name) for database, name, _ in schema}
+    def _meet(self, new: list[tuple[str, str, str]]) -> None:
+        if not new:
+            return
+        columns_of: dict[tuple[str, str], list[Column]] = {(database, name): [] for database, name, _ in new}
         for database, table, column, data_type, generated in self._connection.execute(_COLUMNS).fetchall():
-            if (database, table) not in filled:
+            if (database, table) not in columns_of:
                 continue
             if generated == "ALWAYS":
                 raise UploadRejected("database_hostile", f"a column of table {table[:80]} is computed when it is read", sample=column[:200])
-            columns_of.setdefault((database, table), []).append(Column(column, data_type))
-        if len(self._schemas) >= self.SCHEMAS_KEPT:
-            self._schemas.clear()
-        self._schemas[schema] = {
-            (database, table): self._reading(table, f"{database}.main.{identifier(table)}", tuple(columns_of[database, table]))
-            for database, table in filled
-        }
-        return self._schemas[schema]
+            columns_of[database, table].append(Column(column, data_type))
+        for database, table, sql in new:
+            relation = f"{database}.main.{identifier(table)}"
+            self._readings[database, table, sql] = self._reading(table, relation, tuple(columns_of[database, table]))
 
     def _reading(self, name: str, relation: str, columns: tuple[Column, ...]) -> Reading:
         spec = _SPECS.get(name.lower())
         vectors = self._limits.vectors
         select = select_modelled(spec, relation, columns, vectors=vectors) if spec else select_rescued(name, relation, columns)
         (statement,) = self._connection.extract_statements(select.sql)
-        return Reading(name, spec, select, statement, Hashed.of(spec, select.fields))
+        if (shape := self._shapes.get((name, select.fields))) is None:
+            shape = self._shapes[name, select.fields] = next(self._next_shape)
+        return Reading(name, shape, spec, select, statement, Hashed.of(spec, select.fields))
 
     def _register(self, tables: dict[str, pa.Table], file: int, opened: Opened, stack: ExitStack) -> None:
         for number, (name, table) in enumerate(tables.items()):
@@ -156,7 +171,7 @@ class Databases:
             if not table.num_rows:
                 continue
             if name.lower() in BOOKKEEPING:
-                opened.flaws["bookkeeping_left_out"] += table.num_rows
+                opened.flaws[file]["bookkeeping_left_out"] += table.num_rows
                 continue
             relation = f"registered_{file}_{number}"
             self._connection.register(relation, table)

@@ -95,9 +95,11 @@ def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
     return values.cast(pa.string())
 
 
-def keys_of(kinds: pa.Array, ids: pa.Array) -> pa.Array:
-    """Kind and id as one text."""
-    return pc.binary_join_element_wise(kinds, ids, FIELD_END)
+def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Array:
+    """Kind and id as one text; after the number of its upload where rows of several lie together."""
+    if uploads is None:
+        return pc.binary_join_element_wise(kinds, ids, FIELD_END)
+    return pc.binary_join_element_wise(pa.array(uploads).cast(pa.string()), kinds, ids, FIELD_END)
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,22 @@ class Comparison:
 
 
 class Known:
-    """What is known of one system's rows."""
+    """What is known of the rows of the system of each upload."""
 
-    def __init__(self, rows: pa.Table):
-        rows = rows.combine_chunks()
+    def __init__(self, tables: list[pa.Table]):
+        rows = pa.concat_tables(tables).combine_chunks()
         self._rows = rows.num_rows
         if self._rows:
-            self._keys = keys_of(rows.column("kind"), rows.column("id")).combine_chunks()
+            uploads = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables]) if len(tables) > 1 else None
+            kinds, ids = (rows.column(name).combine_chunks() for name in ("kind", "id"))
+            self._keys = keys_of(kinds, ids, uploads)
             self._hash = rows.column("content_hash").to_numpy()
             self._day = rows.column("event_day").cast(pa.int32()).fill_null(MISSING_DAY).to_numpy()
             self._snapshot_us = rows.column("snapshot_at").cast(pa.int64()).to_numpy()
             self._absent = rows.column("is_absent").fill_null(False).to_numpy()
 
-    def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: int) -> Comparison:
-        """A row is stored when it is unknown, was absent, or says something else than an older snapshot said."""
+    def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
+        """`snapshot_us`: when each row's snapshot was taken. A row is stored when it is unknown, was absent, or says something else than an older snapshot said."""
         if not self._rows:
             return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
         place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)

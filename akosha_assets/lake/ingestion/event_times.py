@@ -5,6 +5,7 @@ a ULID and the local time beside it proves the client's offset at that moment; r
 the proof nearest in time, which follows daylight saving. Pure functions over numpy arrays of microseconds since 1970.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,3 +123,41 @@ def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Ancho
     occurred[known_utc], code[known_utc] = utc[known_utc], UTC_COLUMN
     given = has_local | (utc != MISSING)
     return EventTimes(occurred, code, given & (code == SNAPSHOT))
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The clocks of several uploads, each known by the anchors of its own rows; `uploads` says of each row whose it is."""
+
+    anchors: list[Anchors]
+    snapshots_us: np.ndarray
+
+    @staticmethod
+    def unproven(snapshots_us: np.ndarray) -> "Clocks":
+        """Clocks of uploads that hold no rows."""
+        return Clocks([Anchors.merged([]) for _ in snapshots_us], snapshots_us)
+
+    @staticmethod
+    def proven(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray, snapshots_us: np.ndarray) -> "Clocks":
+        """What the rows prove: those that hold their local time beside their UTC time or a ULID."""
+        anchors = []
+        for rows, snapshot_us in _by_upload(uploads, snapshots_us):
+            pairs = ((local[rows], ulid[rows]), (local[rows], utc[rows]))
+            anchors.append(Anchors.merged([Anchors.proven(ours, theirs, snapshot_us) for ours, theirs in pairs]))
+        return Clocks(anchors, snapshots_us)
+
+    def resolve(self, local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray) -> EventTimes:
+        """As `resolve`, each row by the clock of its upload."""
+        times = EventTimes(np.empty(len(local), np.int64), np.empty(len(local), np.int8), np.empty(len(local), bool))
+        for (rows, snapshot_us), anchors in zip(_by_upload(uploads, self.snapshots_us), self.anchors, strict=True):
+            own = resolve(local[rows], utc[rows], ulid[rows], anchors, snapshot_us)
+            times.occurred_us[rows], times.occurred_from[rows] = own.occurred_us, own.occurred_from
+            times.out_of_range[rows] = own.out_of_range
+        return times
+
+
+def _by_upload(uploads: np.ndarray, snapshots_us: np.ndarray) -> Iterator[tuple[np.ndarray | slice, int]]:
+    """Where the rows of each upload are, and when its snapshot was taken."""
+    alone = len(snapshots_us) == 1
+    for place, snapshot_us in enumerate(snapshots_us.tolist()):
+        yield slice(None) if alone else np.flatnonzero(uploads == place), snapshot_us

@@ -24,12 +24,51 @@ __all__ = ["KNOWN_SCHEMA", "PARSER_VERSION", "SEEN_SCHEMA", "Extraction", "Extra
 # Raised when the same upload would give other rows than before.
 PARSER_VERSION = 1
 
+# Small uploads are read several at a time, which costs half of what reading each by itself would. What is read together may
+# together need no more than a single upload may: its seconds, its memory.
+UPLOADS_TOGETHER = 8
+FILES_TOGETHER = 16
+BYTES_TOGETHER = 1024**2
+KNOWN_ROWS_TOGETHER = 50_000
+# Of names and keys, which travel in one message.
+NAMES_TOGETHER = 8192
+_TOGETHER = (FILES_TOGETHER, BYTES_TOGETHER, KNOWN_ROWS_TOGETHER, NAMES_TOGETHER)
+
 QUEUED_PER_WORKER = 2
 UPLOADS_PER_WORKER = 2000
 
+Jobs = tuple[ExtractionJob, ...]
 Outcome = tuple[ExtractionJob, Extraction | UploadRejected]
 
 logger = logging.getLogger(__name__)
+
+
+def together(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
+    """Jobs in their order, as many at a time as are read together; a large one comes by itself."""
+    batch: list[ExtractionJob] = []
+    used = nothing = [0] * len(_TOGETHER)
+    for job in jobs:
+        size = _size(job)
+        if batch and _exceed(used, size):
+            yield tuple(batch)
+            batch, used = [], nothing
+        batch.append(job)
+        used = [*map(sum, zip(used, size, strict=True))]
+        if len(batch) == UPLOADS_TOGETHER or _exceed(used, nothing):
+            yield tuple(batch)
+            batch, used = [], nothing
+    if batch:
+        yield tuple(batch)
+
+
+def _size(job: ExtractionJob) -> list[int]:
+    """What `_TOGETHER` bounds."""
+    stored = sum(file.path.lstat().st_size for file in job.files)
+    return [len(job.files), stored, job.known.num_rows, sum(len(file.name) + len(file.key) for file in job.files)]
+
+
+def _exceed(used: list[int], size: list[int]) -> bool:
+    return any(one + other > most for one, other, most in zip(used, size, _TOGETHER, strict=True))
 
 
 class ExtractionPool:
@@ -51,8 +90,8 @@ class ExtractionPool:
         self._sequence = 0
         self._scratch: Scratch | None = None
         self._warned = False
-        # Jobs of workers that ended, with whether one died on them.
-        self._again: deque[tuple[ExtractionJob, bool]] = deque()
+        # Jobs of workers that ended, with whether one died on them; and jobs that are to be read by themselves.
+        self._again: deque[tuple[Jobs, bool]] = deque()
 
     def __enter__(self) -> "ExtractionPool":
         self._scratch = Scratch()
@@ -67,25 +106,25 @@ class ExtractionPool:
             self._scratch = None
 
     def extract(self, jobs: Iterable[ExtractionJob]) -> Iterator[Outcome]:
-        """Each job with its outcome, as they finish. Jobs are pulled as workers take them, two ahead for each.
+        """Each job with its outcome, as they finish. Jobs are pulled as workers take them, one reading ahead for each.
 
         Raises: WorkerUnavailable when no worker can be started.
         """
         if self._scratch is None:
             raise RuntimeError("ExtractionPool is used outside its with block")
-        source = iter(jobs)
+        source = together(jobs)
         exhausted = False
         try:
             while True:
                 wanted = bool(self._again) or not exhausted
                 worker = self._least_loaded(self._scratch) if wanted else None
                 if worker is not None:
-                    job, died_before = self._again.popleft() if self._again else (next(source, None), False)
-                    if job is None:
+                    batch, died_before = self._again.popleft() if self._again else (next(source, ()), False)
+                    if not batch:
                         exhausted = True
                     else:
                         self._sequence += 1
-                        worker.send(Sent(job, f"result-{self._sequence}", died_before), self._scratch.memory)
+                        worker.send(Sent(batch, f"result-{self._sequence}", died_before), self._scratch.memory)
                 elif not any(one.queue for one in self._workers):
                     return
                 yield from self._collect(wait=worker is None)
@@ -114,7 +153,7 @@ class ExtractionPool:
                 raise WorkerUnavailable(f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}")
             sent = worker.queue.popleft()
             self._give_up(worker)
-            yield sent.job, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s")
+            yield from self._blamed(sent, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"))
 
     def _receive(self, worker: Worker) -> Iterator[Outcome]:
         message = worker.receive()
@@ -130,11 +169,24 @@ class ExtractionPool:
             self._give_up(worker)
         else:
             sent = worker.queue.popleft()
-            worker.since, worker.served = monotonic(), worker.served + 1
-            outcome, healthy = read_answer(message, worker.folders, sent.result, sent.job.ref)
+            worker.since, worker.served = monotonic(), worker.served + len(sent.jobs)
+            outcome, healthy = read_answer(message, worker.folders, sent.result, [job.ref for job in sent.jobs])
             if not healthy or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
                 self._give_up(worker)
-            yield sent.job, outcome
+            if isinstance(outcome, list):
+                yield from zip(sent.jobs, outcome, strict=True)
+            else:
+                yield from self._blamed(sent, outcome)
+
+    def _blamed(self, sent: Sent, rejection: UploadRejected | None) -> Iterator[Outcome]:
+        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by itself."""
+        if len(sent.jobs) > 1 or rejection is None:
+            logger.info(
+                "uploads that were read together are read one by one", extra={"uploads": len(sent.jobs), "cause": str(rejection or "")}
+            )
+            self._again.extend(((job,), False) for job in sent.jobs)
+        else:
+            yield sent.jobs[0], rejection
 
     def _died(self, worker: Worker) -> Iterator[Outcome]:
         code = worker.process.wait()
@@ -144,16 +196,18 @@ class ExtractionPool:
         if sent is None:
             return
         if code == -signal.SIGXCPU:
-            yield sent.job, UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time")
-        elif sent.died_before:
-            yield sent.job, UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
+            yield from self._blamed(sent, UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time"))
+        elif sent.died_before or len(sent.jobs) > 1:
+            yield from self._blamed(
+                sent, UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
+            )
         else:
             # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.
-            self._again.append((sent.job, True))
+            self._again.append((sent.jobs, True))
 
     def _give_up(self, worker: Worker) -> None:
         """Ends a worker; what it had not begun is given to another."""
-        self._again.extend((sent.job, sent.died_before) for sent in worker.queue)
+        self._again.extend((sent.jobs, sent.died_before) for sent in worker.queue)
         self._stop(worker)
 
     def _stop(self, worker: Worker) -> None:

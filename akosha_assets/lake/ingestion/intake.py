@@ -154,7 +154,7 @@ class Intake:
             expected_bytes -= ARROW_TO_COMPRESSED * fetched[job.ref].upload.bytes
             if isinstance(extraction, Extraction):
                 read.extractions[job.ref] = extraction
-                held_bytes += sum(table.get_total_buffer_size() for table in (*extraction.rows.values(), extraction.seen))
+                held_bytes += sum(table.nbytes for table in (*extraction.rows.values(), extraction.seen))
             else:
                 outcomes[job.ref] = _failed(extraction)
 

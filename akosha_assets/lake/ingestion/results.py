@@ -66,14 +66,16 @@ class Extraction:
     seconds: dict[str, float]
 
 
-def read_answer(message: bytes, folders: list[Path], result: str, ref: int) -> tuple[Extraction | UploadRejected, bool]:
-    """The outcome that `message` and the file `result` tell of, and whether the worker is fit for more."""
+def read_answer(message: bytes, folders: list[Path], result: str, refs: list[int]) -> tuple[list[Extraction] | UploadRejected | None, bool]:
+    """What `message` and the file `result` tell of the uploads `refs`, and whether the worker is fit for more. None: each is to be read by itself."""
     try:
         answer = json.loads(message)
+        if "apart" in answer and len(refs) > 1:
+            return None, True
         if "rejected" in answer:
             return _rejection(answer), answer["healthy"] is True
         path = folders[-1 if answer["on_disk"] is True else 0] / result
-        return _extraction(answer, _content(path), ref), True
+        return _extractions(answer, _content(path), refs), True
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException) as error:
         logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
         return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {str(error)[:500]}"), False
@@ -98,29 +100,50 @@ def _content(path: Path) -> bytes:
         return file.read(RESULT_MAX_BYTES)
 
 
-def _extraction(answer: dict[str, Any], content: bytes, ref: int) -> Extraction:
-    tables: dict[str, pa.Table] = {}
-    offset = 0
+def _extractions(answer: dict[str, Any], content: bytes, refs: list[int]) -> list[Extraction]:
+    tables: list[dict[str, list[pa.RecordBatch]]] = [{} for _ in refs]
+    offset, met = 0, set()
     whole = pa.py_buffer(content)
-    for address, length in answer["parts"]:
+    for address, length, uploads in answer["parts"]:
         schema = _EXTRACTED[address]
-        if not isinstance(length, int) or length < 0 or offset + length > len(content) or address in tables:
+        if not isinstance(length, int) or length < 0 or offset + length > len(content) or address in met:
             raise ValueError("parts of the result do not fit the file")
-        batches, reader = [], pa.BufferReader(whole.slice(offset, length))
+        met.add(address)
+        reader, pieces = pa.BufferReader(whole.slice(offset, length)), iter(uploads)
         while reader.tell() < length:
             batch = pa.ipc.read_record_batch(pa.ipc.read_message(reader), schema)
             batch.validate(full=True)
             for place in _REQUIRED[address]:
                 if batch.column(place).null_count:
                     raise ValueError(f"{address} has a null {schema.names[place]}")
-            batches.append(batch)
-        tables[address] = pa.Table.from_batches(batches, schema=schema)
+            for rows, own in zip(_split(batch, next(pieces, [])), tables, strict=True):
+                if rows is not None:
+                    own.setdefault(address, []).append(rows)
         offset += length
-    return Extraction(
-        ref=ref,
-        seen=tables.pop("seen"),
-        rows=tables,
-        rows_read=int(answer["rows_read"]),
-        flaws={str(code)[:80]: int(count) for code, count in list(answer["flaws"].items())[:FLAWS_MAX]},
-        seconds={str(step)[:80]: float(seconds) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
-    )
+    if "seen" not in met:
+        raise ValueError("the result does not say what was seen")
+    extractions = []
+    for ref, own, (rows_read, flaws) in zip(refs, tables, answer["counts"], strict=True):
+        made = {address: pa.Table.from_batches(batches, schema=_EXTRACTED[address]) for address, batches in own.items()}
+        extractions.append(
+            Extraction(
+                ref=ref,
+                seen=made.pop("seen", SEEN_SCHEMA.empty_table()),
+                rows=made,
+                rows_read=int(rows_read),
+                flaws={str(code)[:80]: int(count) for code, count in list(flaws.items())[:FLAWS_MAX]},
+                seconds={str(step)[:80]: float(seconds) / len(refs) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
+            )
+        )
+    return extractions
+
+
+def _split(batch: pa.RecordBatch, rows: Any) -> list[pa.RecordBatch | None]:
+    """The rows of each upload, which lie one after the other; None for one that has none."""
+    if not all(isinstance(number, int) and number >= 0 for number in rows) or sum(rows) != batch.num_rows:
+        raise ValueError("rows by upload do not fit the batch")
+    pieces, start = [], 0
+    for number in rows:
+        pieces.append(batch.slice(start, number) if number else None)
+        start += number
+    return pieces

@@ -1,13 +1,12 @@
 """Turns a batch of source columns, as `selects.py` reads them, into rows of the table that its kind belongs to.
 
-Works on changed rows only. What is odd about a row and does not stop it is counted by code in `flaws`.
+Works on changed rows only. What is odd about a row and does not stop it is told by code and place.
 """
 
 import base64
 import binascii
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +24,9 @@ ENCODED_TEXT = "__SB64__"
 # The source cuts longer texts to this and says so at their end.
 TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
 
+
+# Told of rows that are odd: by code, and by their places in the batch.
+Flaw = Callable[[str, np.ndarray], None]
 
 # Without the comments of the columns: they would travel with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
@@ -95,9 +97,6 @@ class Origin:
 
     kind: str
     source_table: str
-    object_key: str
-    object_etag: str
-    snapshot_at: datetime
     parser_version: int
 
 
@@ -108,9 +107,9 @@ def to_rows(
     derived: dict[str, pa.Array],
     *,
     fingerprints: Fingerprints,
-    flaws: Counter[str],
+    flaw: Flaw,
 ) -> pa.RecordBatch:
-    """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times."""
+    """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times, objects."""
     rows = batch.num_rows
     columns: dict[str, pa.Array] = {}
     attributes, unknown = [], []
@@ -123,17 +122,17 @@ def to_rows(
         elif field.role is Role.UNKNOWN:
             unknown.append((field, values))
         elif field.role is Role.VECTOR:
-            columns["vector"] = _vectors(values, flaws)
-        elif field.role is Role.HAS_VECTOR and (left := pc.sum(values).as_py()):
-            flaws["vector_left_out"] += left
+            columns["vector"] = _vectors(values, flaw)
+        elif field.role is Role.HAS_VECTOR:
+            flaw("vector_left_out", _places(values))
     if attributes:
         columns["attributes"] = objects(attributes, rows)
     if unknown:
         columns["_rescued"] = objects(unknown, rows)
     columns |= derived
     if "text" in columns:
-        columns["text"] = _texts(columns["text"], flaws)
-        columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaws)
+        columns["text"] = _texts(columns["text"], flaw)
+        columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaw)
     constants = vars(origin)
     arrays = []
     for name, kind in _COLUMNS_OF_KIND[origin.kind]:
@@ -157,36 +156,39 @@ def nulls(rows: int, kind: pa.DataType) -> pa.Array:
     return made.slice(0, rows)
 
 
-def _texts(texts: pa.Array, flaws: Counter[str]) -> pa.Array:
+def _places(mask: pa.Array) -> np.ndarray:
+    """Where `mask` is true."""
+    return np.flatnonzero((mask.fill_null(False) if mask.null_count else mask).to_numpy(zero_copy_only=False))
+
+
+def _texts(texts: pa.Array, flaw: Flaw) -> pa.Array:
     if texts.null_count:
-        flaws["text_missing"] += texts.null_count
+        flaw("text_missing", _places(texts.is_null()))
         texts = texts.fill_null("")
     if texts.nbytes > TRUNCATED_CHARACTERS:
         cut = pc.and_(pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS))
-        if count := pc.sum(cut).as_py():
-            flaws["text_truncated"] += count
+        flaw("text_truncated", _places(cut))
     return texts
 
 
-def _fingerprints(given: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaws: Counter[str]) -> pa.Array:
+def _fingerprints(given: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: Flaw) -> pa.Array:
     if given is None:
         return pa.array([fingerprints.of(text) for text in texts.to_pylist()], pa.binary())
     proper = pc.equal(pc.binary_length(given), 8 * HASHES).fill_null(False)
-    missing = np.flatnonzero(~proper.to_numpy(zero_copy_only=False))
+    missing = _places(pc.invert(proper))
     if not len(missing):
         return given
-    if wrong := len(missing) - given.null_count:
-        flaws["fingerprint_wrong_size"] += wrong
+    if len(missing) > given.null_count:
+        flaw("fingerprint_wrong_size", _places(pc.and_(pc.invert(proper), given.is_valid())))
     made = pa.array([fingerprints.of(text) for text in texts.take(pa.array(missing)).to_pylist()], pa.binary())
     return pc.replace_with_mask(given, pc.invert(proper), made)
 
 
-def _vectors(given: pa.Array, flaws: Counter[str]) -> pa.Array:
+def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
     lengths = pc.list_value_length(given)
     right = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
-    if wrong := pc.count(lengths).as_py() - (pc.sum(right).as_py() or 0):
-        flaws["vector_wrong_size"] += wrong
-    places = np.flatnonzero(right.to_numpy(zero_copy_only=False))
+    flaw("vector_wrong_size", _places(pc.not_equal(lengths, VECTOR_NUMBERS)))
+    places = _places(right)
     numbers = given.filter(right).flatten()
     values = (numbers.fill_null(np.nan) if numbers.null_count else numbers).to_numpy(zero_copy_only=False).reshape(-1, VECTOR_NUMBERS)
     largest = np.abs(values).max(axis=1, initial=0)
@@ -195,10 +197,8 @@ def _vectors(given: pa.Array, flaws: Counter[str]) -> pa.Array:
     # Divided by the largest number first: squares of the greatest floats would be infinite.
     scaled = values[usable] / largest[usable, None]
     units = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
-    if count := int(np.count_nonzero(~finite)):
-        flaws["vector_not_finite"] += count
-    if count := int(np.count_nonzero(finite & ~usable)):
-        flaws["vector_zero"] += count
+    flaw("vector_not_finite", places[~finite])
+    flaw("vector_zero", places[finite & ~usable])
     halves = units.astype("<f2")
     packed = pa.Array.from_buffers(pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]).cast(pa.binary())
     at = np.full(len(given), -1, dtype=np.int64)

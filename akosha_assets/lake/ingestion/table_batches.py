@@ -1,16 +1,17 @@
-"""The rows of a query as Arrow batches, by the cheaper of two ways that give the same values.
+"""The rows of tables as Arrow batches, by the cheaper of two ways that give the same values.
 
 DuckDB makes Arrow of a result by running a second statement over it, which for a handful of rows costs several times the
 query; so small tables come as Python values. Large ones are streamed.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from akosha_assets.lake.ingestion.databases import Reading
+from akosha_assets.lake.ingestion.databases import Table
 from akosha_assets.lake.ingestion.rows import nulls
 
 FEW_ROWS = 2_000
@@ -38,15 +39,19 @@ _LAST_US = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(np.int64
 _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
 
 
-def batches(connection: duckdb.DuckDBPyConnection, reading: Reading, *, rows: int, distinct: bool = False) -> Iterator[pa.RecordBatch]:
-    """The table's rows; with `distinct` only the first of each id. `rows`: about how many there are."""
-    if rows <= FEW_ROWS and not distinct:
-        few = _few(connection, reading)
+def batches(
+    connection: duckdb.DuckDBPyConnection, alike: list[Table], *, distinct: bool = False
+) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    """The rows of tables of one shape, each with the number of its file; with `distinct` only the first of each id of a table."""
+    if all(table.rows <= FEW_ROWS for table in alike) and not distinct:
+        few = _few(connection, alike)
         if few is not None:
             yield few
             return
-    sql = f"SELECT DISTINCT ON (c0) * FROM ({reading.select.sql})" if distinct else reading.select.sql
-    yield from streamed(connection, sql)
+    for table in alike:
+        sql = table.reading.select.sql
+        for batch in streamed(connection, f"SELECT DISTINCT ON (c0) * FROM ({sql})" if distinct else sql):
+            yield batch, np.full(batch.num_rows, table.file)
 
 
 def streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
@@ -57,13 +62,18 @@ def streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Rec
             yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], names=batch.schema.names)
 
 
-def _few(connection: duckdb.DuckDBPyConnection, reading: Reading) -> pa.RecordBatch | None:
+def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.RecordBatch, np.ndarray] | None:
     """All rows at once; None where a value has no Python form: then they must be streamed."""
-    types = [ARROW_TYPES.get(field.type) for field in reading.select.fields]
+    types = [ARROW_TYPES.get(field.type) for field in alike[0].reading.select.fields]
     if None in types:
         return None
+    values: list[tuple[Any, ...]] = []
+    lengths = []
     try:
-        values = connection.execute(reading.statement).fetchall()
+        for table in alike:
+            found = connection.execute(table.reading.statement).fetchall()
+            values += found
+            lengths.append(len(found))
         columns = list(zip(*values, strict=True)) or [()] * len(types)
         rows = len(values)
         arrays = [
@@ -71,7 +81,8 @@ def _few(connection: duckdb.DuckDBPyConnection, reading: Reading) -> pa.RecordBa
         ]
     except (UnicodeDecodeError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
         return None
-    return pa.RecordBatch.from_arrays(arrays, names=[f"c{place}" for place in range(len(types))])
+    batch = pa.RecordBatch.from_arrays(arrays, names=[f"c{place}" for place in range(len(types))])
+    return batch, np.repeat([table.file for table in alike], lengths)
 
 
 def _plain(column: pa.Array) -> pa.Array:

@@ -15,17 +15,20 @@ from time import perf_counter
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.databases import File
 from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.limits import Limits
 from akosha_assets.lake.ingestion.sandbox import confine, hardened_connection, limit_processor, limit_resources
-from akosha_assets.lake.ingestion.snapshots import File, Snapshot, SnapshotReader
+from akosha_assets.lake.ingestion.snapshots import ReadApart, SnapshotReader, Snapshots, Upload
 from akosha_assets.lake.ingestion.unpacking import raw_size_hint, unpack
 
 MESSAGE_BYTES = 64 * 1024
-FILES_MAX = 16
+# With one for what is known.
+FILES_MAX = 32
 # Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
 IN_MEMORY_BYTES = 256 * 1024**2
 # Rows of about this many bytes are copied at once when they are written.
@@ -68,6 +71,8 @@ def _answer(
     limit_processor(limits.seconds)
     try:
         return _extract(request, descriptors, reader, folders, limits), True
+    except ReadApart as apart:
+        return {"apart": str(apart)[:2000]}, True
     except UploadRejected as rejected:
         return {"rejected": rejected.reason, "message": rejected.message[:2000], "sample": rejected.sample[:500], "healthy": True}, True
     except (MemoryError, duckdb.OutOfMemoryException) as error:
@@ -94,43 +99,53 @@ def _extract(
 ) -> dict[str, Any]:
     started = perf_counter()
     known = KNOWN_SCHEMA.empty_table()
-    uploaded = descriptors
+    given = iter(descriptors)
     if request["known"]:
-        *uploaded, last = descriptors
-        with os.fdopen(os.dup(last), "rb") as stream:
+        with os.fdopen(os.dup(descriptors[-1]), "rb") as stream:
             known = pa.ipc.open_stream(stream).read_all()
+    uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]
     hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
+    if hints > IN_MEMORY_BYTES and len(request["uploads"]) > 1:
+        raise ReadApart(f"{hints} bytes")
     folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
-    files = []
+    uploads: list[Upload] = []
+    unpacking: list[Path] = []
     try:
-        for number, (descriptor, (name, key, etag)) in enumerate(zip(uploaded, request["files"], strict=True)):
-            path = folder / f"{number}.db"
-            files.append(File(path, name, key, etag))
-            unpack(descriptor, name, path, max_bytes=limits.max_raw_bytes)
+        for upload in request["uploads"]:
+            files = []
+            for name, key, etag in upload["files"]:
+                path = folder / f"{len(unpacking)}.db"
+                unpacking.append(path)
+                unpack(next(given), name, path, max_bytes=limits.max_raw_bytes)
+                files.append(File(path, name, key, etag))
+            own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
+            uploads.append(Upload(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
         unpacked = perf_counter() - started
-        snapshot = reader.read(files, EPOCH + timedelta(microseconds=request["snapshot_us"]), known)
+        snapshots = reader.read(uploads)
     finally:
-        for file in files:
-            file.path.unlink(missing_ok=True)
-    snapshot.seconds["unpack"] = unpacked
+        for path in unpacking:
+            path.unlink(missing_ok=True)
+    snapshots.seconds["unpack"] = unpacked
     started = perf_counter()
-    parts = _write(snapshot, folder / request["result"])
-    snapshot.seconds["write"] = perf_counter() - started
-    on_disk = folder != folders[0]
-    return {"parts": parts, "on_disk": on_disk, "rows_read": snapshot.rows_read, "flaws": dict(snapshot.flaws), "seconds": snapshot.seconds}
+    parts = _write(snapshots, folder / request["result"])
+    snapshots.seconds["write"] = perf_counter() - started
+    counts = [[rows, dict(flaws)] for rows, flaws in zip(snapshots.rows_read.tolist(), snapshots.flaws, strict=True)]
+    return {"parts": parts, "on_disk": folder != folders[0], "counts": counts, "seconds": snapshots.seconds}
 
 
-def _write(snapshot: Snapshot, path: Path) -> list[list[Any]]:
-    """The tables one after the other as Arrow messages without their schema; returns addresses and lengths, `seen` first."""
+def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
+    """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by upload, `seen` first."""
     parts: list[list[Any]] = []
     with path.open("wb") as file:
-        for address, batches in (("seen", snapshot.seen), *snapshot.rows.items()):
-            length = 0
-            for batch in batches:
+        for address, pieces in (("seen", snapshots.seen), *snapshots.rows.items()):
+            length, uploads = 0, []
+            for piece in pieces:
+                batch = piece.batch
                 rows = max(1, batch.num_rows * WRITTEN_BYTES // max(WRITTEN_BYTES, batch.get_total_buffer_size()))
                 for start in range(0, batch.num_rows, rows):
                     length += file.write(batch.slice(start, rows).serialize())
-            parts.append([address, length])
+                    uploads.append(np.bincount(piece.upload[start : start + rows], minlength=len(snapshots.flaws)).tolist())
+            parts.append([address, length, uploads])
     return parts
 
 
@@ -142,6 +157,6 @@ def _warm_up(folder: Path, reader: SnapshotReader) -> None:
     source.execute("INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')")
     source.commit()
     source.close()
-    reader.read([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())
+    reader.read([Upload([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())])
     path.unlink()
     "\ud83d\ude00".encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

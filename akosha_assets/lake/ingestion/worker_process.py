@@ -46,9 +46,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sent:
-    """A job under way. `died_before`: a worker has died on it already."""
+    """Jobs under way, read together. `died_before`: a worker has died on them already."""
 
-    job: ExtractionJob
+    jobs: tuple[ExtractionJob, ...]
     result: str
     died_before: bool
 
@@ -90,25 +90,28 @@ class Worker:
         return self.since + GRACE_SECONDS + (self.limits.seconds if self.level else START_SECONDS)
 
     def send(self, sent: Sent, scratch: Path) -> None:
-        """Hands over the job with open descriptors of its files; a child that is dead is noticed when we listen."""
-        job = sent.job
-        request = {
-            "files": [[file.name, file.key, file.etag] for file in job.files],
-            "snapshot_us": microseconds(job.snapshot_at),
-            "known": bool(job.known.num_rows),
-            "result": sent.result,
-        }
+        """Hands over the jobs with open descriptors of their files; a child that is dead is noticed when we listen."""
+        uploads = [
+            {
+                "files": [[file.name, file.key, file.etag] for file in job.files],
+                "snapshot_us": microseconds(job.snapshot_at),
+                "known": job.known.num_rows,
+            }
+            for job in sent.jobs
+        ]
+        known = pa.concat_tables([job.known.select(KNOWN_SCHEMA.names).cast(KNOWN_SCHEMA) for job in sent.jobs])
+        request = {"uploads": uploads, "known": bool(known.num_rows), "result": sent.result}
         with contextlib.ExitStack() as opened:
             descriptors = []
-            for file in job.files:
+            for file in (file for job in sent.jobs for file in job.files):
                 descriptors.append(os.open(file.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
                 opened.callback(os.close, descriptors[-1])
-            if job.known.num_rows:
-                known = opened.enter_context(tempfile.TemporaryFile(dir=scratch))
-                with pa.ipc.new_stream(known, KNOWN_SCHEMA) as stream:
-                    stream.write_table(job.known.select(KNOWN_SCHEMA.names).cast(KNOWN_SCHEMA))
-                known.seek(0)
-                descriptors.append(known.fileno())
+            if known.num_rows:
+                spooled = opened.enter_context(tempfile.TemporaryFile(dir=scratch))
+                with pa.ipc.new_stream(spooled, KNOWN_SCHEMA) as stream:
+                    stream.write_table(known.combine_chunks())
+                spooled.seek(0)
+                descriptors.append(spooled.fileno())
             if not self.queue and self.level:
                 self.since = monotonic()
             self.queue.append(sent)

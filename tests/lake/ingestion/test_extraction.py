@@ -45,6 +45,9 @@ COUNTS = {
 }
 
 
+KEY = [("kind", "ascending"), ("id", "ascending")]
+
+
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ExtractionPool]:
     with ExtractionPool(LakeSettings(workers=1)) as pool:
@@ -84,6 +87,26 @@ def test_every_row_of_a_real_upload_is_taken_in(pool: ExtractionPool, shared: Pa
     found = Counter(name for table in extraction.rows.values() for name in table.column("source_table").to_pylist())
     assert found == COUNTS[upload_id]
     assert extraction.rows_read == extraction.seen.num_rows == sum(found.values())
+
+
+@pytest.mark.shared
+def test_as_many_as_are_read_together_are_told_apart(pool: ExtractionPool, shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone = {upload_id: one(pool, job_of(folder_of(shared, upload_id))) for upload_id in COUNTS}
+    known = known_of(alone["20261123_113736_laptop-ada"], datetime(2026, 11, 23, tzinfo=UTC))
+    uploads = [*COUNTS, *COUNTS, "20261123_113803_fresh-box", "20261123_113736_laptop-ada"]
+    jobs = [job_of(folder_of(shared, upload_id), ref) for ref, upload_id in enumerate(uploads)]
+    jobs[-1] = job_of(folder_of(shared, uploads[-1]), 7, known)
+    caplog.set_level("INFO")
+
+    outcomes = {job.ref: outcome for job, outcome in pool.extract(jobs)}
+
+    assert not caplog.records
+    for ref, upload_id in enumerate(uploads):
+        outcome, expected = outcomes[ref], alone[upload_id]
+        assert isinstance(outcome, Extraction)
+        assert outcome.rows == ({} if ref == 7 else expected.rows)
+        assert outcome.seen.sort_by(KEY).equals(expected.seen.sort_by(KEY))
+        assert (outcome.rows_read, outcome.flaws) == (expected.rows_read, {"bookkeeping_left_out": 4} if ref == 7 else expected.flaws)
 
 
 @pytest.mark.shared

@@ -1,5 +1,6 @@
 """Hostile uploads: each ends with its reason code or its flaws, and none of them harms another."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion import worker_process
+from akosha_assets.lake.ingestion import extraction, worker_process
 from akosha_assets.lake.ingestion.extraction import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool, SourceFile
 from akosha_assets.lake.settings import LakeSettings
 from tests import hostile
@@ -89,7 +90,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtractionPool]:
         yield pool
 
 
-def test_a_worker_that_hangs_costs_only_the_upload_it_held(impatient: ExtractionPool, sound: Path) -> None:
+def test_a_worker_that_hangs_costs_only_the_upload_it_held(impatient: ExtractionPool, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "UPLOADS_TOGETHER", 1)
     list(impatient.extract([job(sound)]))
 
     def jobs() -> Iterator[ExtractionJob]:
@@ -102,6 +104,18 @@ def test_a_worker_that_hangs_costs_only_the_upload_it_held(impatient: Extraction
     hung = outcomes[1]
     assert isinstance(hung, UploadRejected) and hung.reason == "worker_timeout"
     assert isinstance(outcomes[2], Extraction)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_of_uploads_read_together_none_is_blamed_for_the_worker(impatient: ExtractionPool, sound: Path, sent: signal.Signals) -> None:
+    sound.write_bytes(gzip.compress(sound.read_bytes()))
+    list(impatient.extract([job(sound)]))
+    os.kill(impatient._workers[0].process.pid, sent)
+
+    outcomes = list(impatient.extract([job(sound, ref) for ref in range(3)]))
+
+    assert sorted(job.ref for job, _ in outcomes) == [0, 1, 2]
+    assert all(isinstance(outcome, Extraction) for _, outcome in outcomes)
 
 
 def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> None:
@@ -118,7 +132,7 @@ def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> Non
 
         died_before = pool._workers[0]
         os.kill(died_before.process.pid, signal.SIGSTOP)
-        pool._again.append((job(sound, 3), True))
+        pool._again.append(((job(sound, 3),), True))
         outcomes = pool.extract(iter([job(sound, 4)]))
         died_before.process.send_signal(signal.SIGKILL)
         found = {job.ref: outcome for job, outcome in outcomes}

@@ -15,12 +15,15 @@ from akosha_assets.lake.schemas import HOT, extracted
 SEEN = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": "R1", "content_hash": 1}], schema=SEEN_SCHEMA)
 
 
-def answered(folder: Path, contents: dict[str, bytes], **changed: object) -> Extraction | UploadRejected:
+def answered(
+    folder: Path, contents: dict[str, bytes], rows: dict[str, object] | None = None, uploads: int = 1, **changed: object
+) -> list[Extraction] | UploadRejected:
     (folder / "result").write_bytes(b"".join(contents.values()))
-    lengths = [[address, len(data)] for address, data in contents.items()]
-    answer = {"parts": lengths, "on_disk": False, "rows_read": 1, "flaws": {}, "seconds": {}, **changed}
-    outcome, healthy = read_answer(json.dumps(answer).encode(), [folder], "result", 7)
-    assert healthy is isinstance(outcome, Extraction)
+    lengths = [[address, len(data), (rows or {}).get(address, [[1]])] for address, data in contents.items()]
+    answer = {"parts": lengths, "on_disk": False, "counts": [[1, {}]] * uploads, "seconds": {}, **changed}
+    outcome, healthy = read_answer(json.dumps(answer).encode(), [folder], "result", list(range(7, 7 + uploads)))
+    assert healthy is isinstance(outcome, list)
+    assert isinstance(outcome, list | UploadRejected)
     return outcome
 
 
@@ -33,11 +36,38 @@ def hot_rows(**values: object) -> pa.RecordBatch:
 
 def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> None:
     hot = hot_rows()
-    outcome = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())})
-    assert isinstance(outcome, Extraction)
+    found = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())}, {HOT.address: [[1], [1]]})
+    assert isinstance(found, list)
+    (outcome,) = found
     assert outcome.seen.to_pylist() == SEEN.to_pylist()
     assert outcome.rows[HOT.address].to_pylist() == 2 * hot.to_pylist()
     assert outcome.rows[HOT.address].schema == extracted(HOT)
+
+
+def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> None:
+    seen = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": name, "content_hash": 1} for name in "abc"], schema=SEEN_SCHEMA)
+    contents = {"seen": bytes(seen.serialize()), HOT.address: bytes(hot_rows().serialize())}
+
+    found = answered(
+        tmp_path, contents, {"seen": [[1, 0, 2]], HOT.address: [[0, 0, 1]]}, uploads=3, counts=[[1, {}], [0, {"odd": 2}], [2, {}]]
+    )
+
+    assert isinstance(found, list)
+    assert [one.ref for one in found] == [7, 8, 9]
+    assert [one.seen["id"].to_pylist() for one in found] == [["a"], [], ["b", "c"]]
+    assert [list(one.rows) for one in found] == [[], [], [HOT.address]]
+    assert [(one.rows_read, one.flaws) for one in found] == [(1, {}), (0, {"odd": 2}), (2, {})]
+
+
+@pytest.mark.parametrize("rows", [[[1, 1]], [[0, 0]], [[2, -1]], [[1]], [], [["1", 0]], [[True, 0, 0]], 1])
+def test_rows_that_do_not_add_up_for_the_uploads_are_refused(tmp_path: Path, rows: object) -> None:
+    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, {"seen": rows}, uploads=2), UploadRejected)
+
+
+def test_an_upload_read_by_itself_cannot_ask_to_be_read_apart(tmp_path: Path) -> None:
+    assert read_answer(b'{"apart": ""}', [tmp_path], "result", [1, 2]) == (None, True)
+    outcome, healthy = read_answer(b'{"apart": ""}', [tmp_path], "result", [1])
+    assert isinstance(outcome, UploadRejected) and not healthy
 
 
 def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
@@ -66,6 +96,6 @@ def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     assert isinstance(answered(tmp_path, {"seen": bytes(wrong.serialize())}), UploadRejected)
 
 
-@pytest.mark.parametrize("parts", [[["seen", 10**9]], [["seen", -1]], [["no such table", 1]], [], "parts"])
+@pytest.mark.parametrize("parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"])
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, parts: object) -> None:
     assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)

@@ -11,11 +11,12 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.ingestion import snapshots
+from akosha_assets.lake.ingestion.databases import File
 from akosha_assets.lake.ingestion.differences import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.limits import Limits
 from akosha_assets.lake.ingestion.rows import VECTOR_NUMBERS
 from akosha_assets.lake.ingestion.sandbox import hardened_connection
-from akosha_assets.lake.ingestion.snapshots import File, Snapshot, SnapshotReader
+from akosha_assets.lake.ingestion.snapshots import Piece, ReadApart, SnapshotReader, Snapshots, Upload
 from tests.hostile import database, sqlite
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -31,17 +32,25 @@ def reader(tmp_path: Path) -> Iterator[SnapshotReader]:
         yield SnapshotReader(connection, limits, 1)
 
 
-def read(reader: SnapshotReader, *paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Snapshot:
+def upload(*paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Upload:
     files = [File(path, path.name, f"key/{path.name}", "etag") for path in paths]
-    return reader.read(files, at, KNOWN_SCHEMA.empty_table() if known is None else known)
+    return Upload(files, at, KNOWN_SCHEMA.empty_table() if known is None else known)
 
 
-def rows(snapshot: Snapshot, address: str = "lifecycle/hot") -> list[dict[str, Any]]:
-    return pa.Table.from_batches(snapshot.rows[address]).to_pylist() if address in snapshot.rows else []
+def read(reader: SnapshotReader, *paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Snapshots:
+    return reader.read([upload(*paths, known=known, at=at)])
 
 
-def known_of(snapshot: Snapshot, at: datetime = AT, **changed: Any) -> pa.Table:
-    seen = pa.Table.from_batches(snapshot.seen).to_pylist()
+def table(pieces: list[Piece], place: int = 0) -> pa.Table:
+    return pa.Table.from_batches([piece.batch.filter(pa.array(piece.upload == place)) for piece in pieces])
+
+
+def rows(snapshots: Snapshots, address: str = "lifecycle/hot", place: int = 0) -> list[dict[str, Any]]:
+    return table(snapshots.rows[address], place).to_pylist() if address in snapshots.rows else []
+
+
+def known_of(snapshots: Snapshots, at: datetime = AT, **changed: Any) -> pa.Table:
+    seen = table(snapshots.seen).to_pylist()
     return pa.Table.from_pylist([{**row, "snapshot_at": at, "is_absent": False, **changed} for row in seen], schema=KNOWN_SCHEMA)
 
 
@@ -101,7 +110,7 @@ def test_an_older_snapshot_changes_nothing_and_leaves_the_known_hash_standing(re
     late = read(reader, path, known=known, at=AT - timedelta(hours=1))
 
     assert rows(late) == []
-    assert pa.Table.from_batches(late.seen).column("content_hash").to_pylist() == known.column("content_hash").to_pylist()
+    assert table(late.seen).column("content_hash").to_pylist() == known.column("content_hash").to_pylist()
 
 
 def test_a_row_that_was_absent_is_stored_again(reader: SnapshotReader, tmp_path: Path) -> None:
@@ -133,7 +142,7 @@ def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(
     assert found["b"]["occurred_from"] == "utc"
     # The metadata of the older table proves the clock for the newer one.
     assert found["a"]["occurred_at"] == datetime(2026, 11, 20, 18, tzinfo=UTC)
-    assert snapshot.flaws["id_doubled"] == 1
+    assert snapshot.flaws[0]["id_doubled"] == 1
 
 
 def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: SnapshotReader, tmp_path: Path) -> None:
@@ -156,7 +165,7 @@ def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: Sna
     assert found.pop("user_models/ada/atlas") == {"peer_id": "ada", "project_id": "atlas", "last_updated": "2026-11-20 10:00:00.000000"}
     assert found.pop("session_windows/w") == {"id": "w", "started_at": "2026-11-20 10:00:00+00", "session_metadata": {"a": [1]}}
     assert sorted(map(str, found.values())) == [str({"a": 1, "b": "2.50", "c": {"d": "2026-01-01"}}), "{}"]
-    assert snapshot.flaws["bookkeeping_left_out"] == 2
+    assert snapshot.flaws[0]["bookkeeping_left_out"] == 2
     assert rows(read(reader, path, known=known_of(snapshot), at=AT + timedelta(hours=1)), "ingestion/rescued") == []
 
 
@@ -182,7 +191,50 @@ def test_batches_give_what_the_whole_gives(reader: SnapshotReader, tmp_path: Pat
     for address in ("lifecycle/hot", "graph/causal_links"):
         assert sorted(rows(batched, address), key=lambda row: row["id"]) == sorted(rows(whole, address), key=lambda row: row["id"])
     assert {row["occurred_from"] for row in rows(whole)} == {"ulid_offset", "snapshot"}
-    assert whole.flaws == batched.flaws == {"id_doubled": 3, "timestamp_out_of_range": 1}
+    assert whole.flaws == batched.flaws == [{"id_doubled": 3, "timestamp_out_of_range": 1}]
+
+
+def test_uploads_read_together_give_what_each_gives_by_itself(reader: SnapshotReader, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.duckdb" for name in "abc"]
+    link = "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'a', '{}')"
+    extra = "ALTER TABLE conversations_v2 ADD COLUMN mood VARCHAR"
+    database(
+        paths[0],
+        FULL,
+        ROW,
+        "CREATE TABLE causal_links (id VARCHAR, from_id VARCHAR, created_at TIMESTAMP)",
+        link.format("2026-11-23 03:37:46"),
+    )
+    database(paths[1], FULL, ROW, "INSERT INTO conversations_v2 SELECT * FROM conversations_v2", "CREATE TABLE odd AS SELECT 1 AS a")
+    database(paths[2], FULL, ROW, extra, "INSERT INTO conversations_v2 VALUES ('b', 'x', NULL, NULL, NULL, '9000-01-01', 'calm')")
+    sqlite(tmp_path / "d.db", "CREATE TABLE conversations_v2 (id TEXT, content TEXT)", "INSERT INTO conversations_v2 VALUES ('a', 'other')")
+    known = known_of(read(reader, paths[2]), at=AT - timedelta(hours=1)).slice(0, 1)
+    uploads = [upload(*paths[:2]), upload(paths[1]), upload(paths[2], known=known), upload(tmp_path / "d.db", at=AT + timedelta(days=1))]
+
+    together = reader.read(uploads)
+
+    for place, one in enumerate(uploads):
+        alone = reader.read([one])
+        for address in {*together.rows, *alone.rows}:
+            by_id = sorted(rows(together, address, place), key=lambda row: row["id"])
+            assert by_id == sorted(rows(alone, address), key=lambda row: row["id"])
+        assert table(together.seen, place).sort_by("id").equals(table(alone.seen).sort_by("id"))
+        assert (together.flaws[place], together.rows_read[place]) == (alone.flaws[0], alone.rows_read[0])
+    assert [flaws for flaws in together.flaws if flaws] == [{"id_doubled": 2}, {"id_doubled": 1}, {"timestamp_out_of_range": 1}]
+
+
+@pytest.mark.parametrize("held", [1, 50_000])
+def test_what_cannot_be_told_apart_is_left_to_be_read_apart(
+    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    path = tmp_path / "a.duckdb"
+    database(path, FULL, ROW)
+    monkeypatch.setattr(snapshots, "HELD_ROWS", held)
+    if held > 1:
+        monkeypatch.setattr(snapshots, "is_utf8", lambda _: False)
+
+    with pytest.raises(ReadApart):
+        reader.read([upload(path), upload(path)])
 
 
 def test_vectors_become_unit_vectors_of_half_precision(reader: SnapshotReader, tmp_path: Path) -> None:
