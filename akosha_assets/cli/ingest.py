@@ -20,7 +20,7 @@ def ingest(
 ) -> None:
     """List the inbox and take in every upload that waits. SIGTERM or Ctrl-C finishes or hands back what is under way.
 
-    Exit status 0: nothing waits any more, or a signal came; 1: it failed; 2: --once is missing; 3: a store did not answer.
+    Exit status 0: nothing waits any more but what another run holds, or a signal came; 1: it failed; 2: --once is missing; 3: a store did not answer.
     """
     if not once:
         raise fail("say --once; to take uploads in as they come, run `akosha up`", Exit.USAGE)
@@ -56,7 +56,7 @@ def ingest(
             began = time.monotonic()
             results = ingest(Lake(settings), ledger, run_id=f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", stop=asked.is_set, on_batch=advance)
             taking_in = time.monotonic() - began
-        left = measure(ledger, now=datetime.now(UTC)).waiting
+        left = measure(ledger, now=datetime.now(UTC))
         ledger.close()
     rows: Counter[str] = Counter()
     uploads: Counter[str] = Counter()
@@ -72,7 +72,8 @@ def ingest(
         "batches": len(results),
         "uploads": dict(uploads),
         "rows": dict(rows),
-        "waiting": left,
+        "waiting": left.waiting,
+        "held": left.claimed,
         "stopped": asked.is_set(),
         "seconds_by_step": {name: round(seconds, 2) for name, seconds in steps.items()},
         "seconds_taking_in": round(taking_in, 2),
@@ -81,8 +82,19 @@ def ingest(
     if as_json:
         emit(answer)
         return
-    console.print(grid("Uploads", ("became", "count"), uploads.items()) if uploads else "Nothing waited.")
+    console.print(
+        grid("Uploads", ("became", "count"), uploads.items())
+        if uploads
+        else "Nothing could be taken in."
+        if left.waiting
+        else "Nothing waited."
+    )
     if rows:
         console.print(grid("Rows stored", ("table", "rows"), sorted(rows.items())))
     ended = "stopped when asked, " if asked.is_set() else ""
-    console.print(f"{swept.listed:,} objects listed, {ended}{left:,} uploads wait, {answer['seconds']} s", style="dim", highlight=False)
+    console.print(
+        f"{swept.listed:,} objects listed, {ended}{left.waiting:,} uploads wait, {answer['seconds']} s", style="dim", highlight=False
+    )
+    if left.claimed:
+        held = f"{left.claimed:,} of them are held by another run; if that died, for {settings.lease_seconds} s more at most"
+        console.print(held, style="yellow", highlight=False)

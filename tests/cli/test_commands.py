@@ -1,6 +1,7 @@
 """The commands a person types: what they print, what they print with --json, how they exit."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from akosha_assets.cli.main import app
+from akosha_assets.lake.ingestion import claims
+from akosha_assets.lake.ingestion.discovery import sweep
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 
 NOBODY = "http://127.0.0.1:9"
@@ -53,6 +58,18 @@ def test_tables_for_people_name_the_upload_and_the_table(home: Path) -> None:
     assert uploaded.upload_id in run("uploads").stdout
     shown = run("status", "--url", NOBODY).stdout
     assert "lifecycle/hot" in shown and "does not answer" in shown
+
+
+def test_ingest_says_what_another_run_holds(home: Path) -> None:
+    make_upload(home / "inbox", "laptop-ada", reflections=["a lesson"])
+    ledger = Ledger.open(LakeSettings())
+    sweep(ledger.settings, ledger, now=datetime.now(UTC))
+    claims.claim(ledger, run_id="another", now=datetime.now(UTC))
+    ledger.close()
+    taken = answer("ingest", "--once")
+    assert (taken["batches"], taken["waiting"], taken["held"]) == (0, 1, 1)
+    shown = run("ingest", "--once").stdout.replace("\n", " ")
+    assert "Nothing could be taken in" in shown and "1 of them are held by another run" in shown
 
 
 def test_names_that_machines_chose_are_shown_as_they_are(home: Path) -> None:
