@@ -5,13 +5,11 @@ under its own lease and lane; a system is in one of them at most. The steps of o
 """
 
 import logging
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 from types import TracebackType
 
 import duckdb
@@ -21,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LeaseLost, TransientError
-from akosha_assets.lake.ingestion import belonging, claims
+from akosha_assets.lake.ingestion import belonging, claims, scratch
 from akosha_assets.lake.ingestion.claims import Batch
 from akosha_assets.lake.ingestion.extraction import ExtractionPool
 from akosha_assets.lake.ingestion.intake import BatchResult, Intake, Read, now
@@ -55,8 +53,8 @@ def ingest(
     settings = ledger.settings
     with (
         ExtractionPool(settings) as pool,
-        tempfile.TemporaryDirectory(prefix="akosha-spool-") as spool,
-        _Storing(intake := Intake(lake, ledger, pool, Path(spool), stop, on_step), run_id, on_batch) as storing,
+        scratch.spool() as spool,
+        _Storing(intake := Intake(lake, ledger, pool, spool, stop, on_step), run_id, on_batch) as storing,
     ):
         while True:
             claims.recover(ledger, intake.fence_off, now=now())

@@ -1,4 +1,4 @@
-"""Folders for workers to unpack in: in memory where there is room, else on disk. A dead owner's are removed by the next one.
+"""Folders to fetch to and to unpack in, the latter in memory where there is room. A dead owner's are removed by the next one.
 
 An owner is alive as long as it holds the lock on the file beside its folder; the kernel lets go of it with the process.
 """
@@ -7,6 +7,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "akosha-extraction-"
@@ -39,11 +41,27 @@ class Scratch:
 
     def remove(self) -> None:
         """Nothing of this pool is left on disk."""
-        for descriptor, lock, folder in self._owned:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.unlink(missing_ok=True)
-            os.close(descriptor)
+        for owned in self._owned:
+            _give_up(*owned)
         self._owned.clear()
+
+
+@contextmanager
+def spool() -> Iterator[Path]:
+    """A folder on disk for what one run fetches; gone afterwards."""
+    disk = Path(tempfile.gettempdir())
+    _remove_abandoned(disk)
+    owned = _own(disk)
+    try:
+        yield owned[2]
+    finally:
+        _give_up(*owned)
+
+
+def _give_up(descriptor: int, lock: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.unlink(missing_ok=True)
+    os.close(descriptor)
 
 
 def _own(root: Path) -> tuple[int, Path, Path]:

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from akosha_assets.lake.ingestion.sandbox import hardened_connection, landlock_version
-from akosha_assets.lake.ingestion.scratch import PREFIX, Scratch
+from akosha_assets.lake.ingestion.scratch import PREFIX, Scratch, spool
 
 TRIED = """
 import json, os, socket, sys
@@ -80,14 +80,17 @@ def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path
 def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.scratch.MEMORY", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    script = "import os; from akosha_assets.lake.ingestion.scratch import Scratch; Scratch().worker_folders(); os._exit(0)"
+    script = "import os; from akosha_assets.lake.ingestion.scratch import Scratch, spool; Scratch().worker_folders(); "
+    script += "spool().__enter__(); os._exit(0)"
     subprocess.run([sys.executable, "-c", script], env={"TMPDIR": str(tmp_path)}, check=True)
     living = Scratch()
     (folder,) = living.worker_folders()
 
     newcomer = Scratch()
+    with spool() as fetched:
+        assert fetched.is_dir()
 
-    assert folder.is_dir()
+    assert folder.is_dir() and not fetched.exists()
     assert len([path for path in tmp_path.glob(f"{PREFIX}*") if path.is_dir()]) == 2
     newcomer.remove()
     living.remove()
