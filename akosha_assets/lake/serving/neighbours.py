@@ -22,14 +22,19 @@ Selected = tuple[Vectors, np.ndarray | None]
 Proposed = tuple[np.ndarray, np.ndarray, bool]
 
 
-def nearest(sets: list[Selected], query: np.ndarray, k: int, candidates: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows that count."""
+def nearest(
+    sets: list[Selected], query: np.ndarray, k: int, candidates: int | None = None, *, is_alone: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows that count.
+
+    A question that is not alone keeps to this thread: sharing it out among cores that are taken makes every question wait longer.
+    """
     if candidates is None:
         candidates = round(CANDIDATES * max(1.0, sum(len(held) for held, _ in sets) / CANDIDATES_FOR_ROWS) ** 0.5)
     wanted = max(candidates, 2 * k)
     # Neighbours are spread over the sets; one set that had them all would need every candidate.
     each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)
-    proposed = _proposed(sets, query, each)
+    proposed = _proposed(sets, query, each, is_alone=is_alone)
     if not proposed:
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
     owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _, _ in proposed])
@@ -50,9 +55,9 @@ def nearest(sets: list[Selected], query: np.ndarray, k: int, candidates: int | N
     return owner, rows, scores
 
 
-def _proposed(sets: list[Selected], query: np.ndarray, each: int) -> list[Proposed]:
+def _proposed(sets: list[Selected], query: np.ndarray, each: int, *, is_alone: bool) -> list[Proposed]:
     """The candidates of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
-    if sum(len(held) for held, _ in sets) <= PARALLEL_ROWS:
+    if not is_alone or sum(len(held) for held, _ in sets) <= PARALLEL_ROWS:
         return [held.candidates(query, each, selected) for held, selected in sets]
     piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
     heights = [0] * len(piles)

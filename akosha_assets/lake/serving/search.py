@@ -3,6 +3,7 @@
 Knows nothing of HTTP and nothing of how rows came to be served.
 """
 
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -66,6 +67,8 @@ class Searcher:
     def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384, fusion_constant: int = RRF_CONSTANT):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
         self.fusion_constant = fusion_constant
+        self._counting = threading.Lock()
+        self._under_way = 0
         self._embedded = lru_cache(EMBEDDED_KEPT)(self._embed)
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
@@ -76,6 +79,15 @@ class Searcher:
             NotFound: the memory it wants similar ones of is not there.
             EmbeddingUnavailable: it can only be answered by meaning, and its words cannot be turned into a vector.
         """
+        with self._counting:
+            self._under_way += 1
+        try:
+            return self._answer(snapshot, question)
+        finally:
+            with self._counting:
+                self._under_way -= 1
+
+    def _answer(self, snapshot: Snapshot, question: Question) -> Answer:
         started = time.perf_counter()
         question = question.checked()
         seen = question.seen()
@@ -119,7 +131,7 @@ class Searcher:
         ]
         parts = [snapshot.places[number][1] for number in having]
         sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for part in parts]
-        owners, rows, scores = nearest(sets, vector, depth)
+        owners, rows, scores = nearest(sets, vector, depth, is_alone=self._under_way == 1)
         ranking = Ranking.of("semantic", snapshot.places, np.array(having, np.int64)[owners], rows, scores).settled()
         if itself is not None:
             ranking = ranking.without(np.array([itself], np.uint64))

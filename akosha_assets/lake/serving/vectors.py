@@ -4,6 +4,7 @@ A scan over two bits a number proposes candidates; stored vectors score them. Sc
 unit length. Nothing here knows about text, tables or tiers.
 """
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -190,7 +191,13 @@ def _codes(dimensions: int) -> str:
 
 def _one_thread() -> None:
     """FAISS starts no threads of its own in calls of this thread; on a busy machine they would wait for each other."""
-    faiss.omp_set_num_threads(1)
+    if not hasattr(_told, "once"):
+        faiss.omp_set_num_threads(1)
+        _told.once = True
+
+
+# Threads that told FAISS so: it is heeded for as long as a thread lives, and each call of FAISS gives up the interpreter lock.
+_told = threading.local()
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:
