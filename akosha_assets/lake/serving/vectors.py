@@ -15,24 +15,18 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.lifecycle.quantization import sketch_scores
-from akosha_assets.lake.serving import sketches
+from akosha_assets.lake.serving import inverted_file, sketches
 
 # Vectors that become float32 together: as many as stay in a core's cache.
 BLOCK_ROWS = 512
-ADDED_ROWS = 8192
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
-# Of a vector's position in its index.
-ID_BYTES = 8
-# Lists of an index per square root of its rows, and how they and the codes of an index are learnt.
-LISTS_PER_ROOT = 0.68
-TRAINING_ROWS_PER_LIST = 64
-TRAINING_ROUNDS = 10
-CODE_TRAINING_ROUNDS = 4
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
-PROBED_LISTS = 80
-PROBED_SHARE = {"float16": 0.15, "int8": 0.5}
+PROBED_LISTS = 72
+PROBED_SHARE = {"float16": 0.14, "int8": 0.25}
+# FAISS's way of scanning for a single question: without it the tables of products are laid out anew for every list.
+SINGLE_QUESTION = 11
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
@@ -67,8 +61,7 @@ class Vectors:
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors and of the index that they have or will get."""
-        bits, numbers = 0 if self.form == "sketch" else 2, self.dimensions
-        indexed = len(self) * (numbers * bits // 8 + ID_BYTES) if len(self) >= INDEX_MIN_ROWS and bits else 0
+        indexed = inverted_file.nbytes(len(self), self.dimensions) if self._takes_index else 0
         return int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
 
     @property
@@ -76,22 +69,16 @@ class Vectors:
         """Scores are estimates, because the vectors themselves were not kept."""
         return self.form == "sketch"
 
+    @property
+    def _takes_index(self) -> bool:
+        return len(self) >= INDEX_MIN_ROWS and self.form != "sketch" and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
+
     def indexed(self) -> Self:
         """The same with an index, where there are rows enough for one to help."""
-        if self.index is not None or len(self) < INDEX_MIN_ROWS or self.form == "sketch":
+        if self.index is not None or not self._takes_index:
             return self
         _one_thread()
-        lists = max(16, round(LISTS_PER_ROOT * len(self) ** 0.5))
-        index: Any = faiss.index_factory(self.dimensions, f"IVF{lists},{_codes(self.dimensions)}", faiss.METRIC_INNER_PRODUCT)
-        index.cp.niter, index.cp.spherical = TRAINING_ROUNDS, True
-        index.pq.cp.niter, index.pq.cp.max_points_per_centroid = CODE_TRAINING_ROUNDS, TRAINING_ROWS_PER_LIST
-        wanted = min(len(self), lists * TRAINING_ROWS_PER_LIST)
-        index.train(self.floats(np.linspace(0, len(self) - 1, wanted).astype(np.int64)))
-        # In this order the learnt points are compared a quarter faster.
-        index.pq.sync_transposed_centroids()
-        for start in range(0, len(self), ADDED_ROWS):
-            index.add(self.floats(slice(start, start + ADDED_ROWS)))
-        index.pq.clear_transposed_centroids()
+        index = inverted_file.built(len(self), self.dimensions, self.floats)
         return type(self)(self.rows, self.matrix, self.form, self.scale, index)
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
@@ -144,6 +131,7 @@ class Vectors:
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
             parameters.sel = selector
         _one_thread()
+        self.index.implem = SINGLE_QUESTION
         found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
         there = positions[0] >= 0
         return positions[0][there], found[0][there], True
@@ -182,11 +170,6 @@ def _float32(numbers: np.ndarray) -> np.ndarray:
     wide = bits.view(np.float32)
     wide *= HALF_EXPONENT
     return wide
-
-
-def _codes(dimensions: int) -> str:
-    """What an index keeps of a vector: two bits a number, learnt for pairs of them."""
-    return f"PQ{dimensions // 2 if dimensions % 2 == 0 else dimensions}x4fs"
 
 
 def _one_thread() -> None:
