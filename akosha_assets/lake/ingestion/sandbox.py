@@ -8,6 +8,7 @@ import ctypes
 import os
 import resource
 import struct
+import sys
 from pathlib import Path
 
 import duckdb
@@ -46,14 +47,20 @@ def sandbox_level() -> str:
     return "landlock" if version else "limits"
 
 
-def limit_resources(*, memory_bytes: int, file_bytes: int) -> None:
+def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int = OPEN_FILES) -> None:
     """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core dumps."""
+    open_files = min(open_files, _allowed_open_files())
     # Libraries reserve gigabytes that they never touch: only what an upload adds tells of it.
     space = _address_space_bytes() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
+def _allowed_open_files() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 def _address_space_bytes() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from akosha_assets.lake.ingestion.sandbox import confine, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.sandbox import OPEN_FILES, confine, limit_processor, limit_resources
 from akosha_assets.lake.schemas import TABLES
 
 # Bytes that mean nothing in SQL, and what the source's rest columns hold.
@@ -21,12 +21,16 @@ IDENTITY = "system_id = h.system_id AND {0}.kind = h.kind AND {0}.id = h.id AND 
 BATCH_ROWS = 2048
 # Address space that allocators and thread stacks reserve and never touch.
 RESERVED_BYTES = 3 << 30
+# A query may name a view several times, and `memories` does.
+OPENED_PER_FILE = 8
 
 
 def main() -> None:
     """Answer the request on stdin."""
     request = json.load(sys.stdin)
-    limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0)
+    # DuckDB keeps every file of a view open.
+    files = sum(len(paths) for paths in request["files"].values())
+    limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0, open_files=OPEN_FILES + OPENED_PER_FILE * files)
     limit_processor(request["seconds"])
     try:
         connection = _connection(request)

@@ -30,6 +30,12 @@ def test_the_tiers_are_views_and_memories_is_all_of_them_once(lake: Lake) -> Non
     assert run(lake, "SHOW TABLES", SqlLimits()).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
 
 
+def test_tables_of_many_files_are_read(tmp_path: Path) -> None:
+    made = Lake(LakeSettings(home=tmp_path))
+    commit(made, 1, *(memory(str(day), "one", age=timedelta(days=day)) for day in range(100)))
+    assert run(made, "SELECT count(*) AS n FROM memories", LIMITS).table.to_pylist() == [{"n": 100}]
+
+
 def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
     answer = run(lake, "SELECT * FROM range(10)", LIMITS)
     assert (answer.table.num_rows, answer.is_truncated) == (3, True)
