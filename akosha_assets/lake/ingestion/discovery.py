@@ -7,6 +7,7 @@ keys or clocks being in order. Events find uploads sooner, see `events.py`; this
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import quote, unquote
 
 from akosha_assets.lake.ingestion.ledger import Found, Ledger
 from akosha_assets.lake.ingestion.uploads import ROOT, Part, part_of, snapshot_time
@@ -71,7 +72,7 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
         StoreUnavailable: the inbox did not answer; what was found before is in the ledger.
     """
     deadline = float("inf") if whole else time.monotonic() + settings.tick_seconds
-    start = "" if whole else ledger.remembered("sweep_after") or ""
+    start = "" if whole else unquote(ledger.remembered("sweep_after") or "", errors="surrogateescape")
     listed = added = 0
     finished = True
     last = start
@@ -100,5 +101,6 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
         stretch.append(group.found(now))
     added += ledger.add(stretch, found_by="listing", now=now)
     if not whole and (start or not finished):
-        ledger.remember("sweep_after", "" if finished else last)
+        # Quoted, since the name of a file in a folder may be no Unicode.
+        ledger.remember("sweep_after", "" if finished else quote(last, errors="surrogateescape"))
     return Sweep(listed, added, finished)

@@ -111,7 +111,7 @@ def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) 
         if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":
             return "test", []
         keys = list(_keys(event["Records"], settings))
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "malformed", []
     found = [one for key in keys if (part := part_of(key)) and part.completes and (one := _looked_up(store, key, part, now))]
     return ("upload" if found else "other"), found

@@ -59,7 +59,12 @@ def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str
         reason = "system_id_invalid"
     elif not NAME.fullmatch(upload_id):
         reason = "upload_id_invalid"
-    return Part(prefix or folder, system_id, upload_id, layout, name, completes, reason)
+    return Part(_storable(prefix or folder), _storable(system_id), _storable(upload_id), layout, name, completes, reason)
+
+
+def _storable(key: str) -> str:
+    """`key` as a ledger can hold it: a file's name may be no Unicode, and a notification's may hold zeros."""
+    return key.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> datetime:

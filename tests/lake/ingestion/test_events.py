@@ -75,19 +75,28 @@ def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox
         "not json",
         json.dumps({"Records": [{"s3": None}]}),
         json.dumps([1, 2]),
+        "[" * 100_000,
     ]
     for body in bodies:
         sqs.send_message(QueueUrl=settings.ingestion_queue, MessageBody=body)
     polled = events.poll(settings, ledger, sqs, now=NOW, wait_seconds=0)
     assert len(ledger.uploads().uploads) == 1
     # The server sent a test event of its own when the rule was set.
-    assert dict(polled.messages) == {"upload": 3, "other": 2, "test": 2, "malformed": 3}
+    assert dict(polled.messages) == {"upload": 3, "other": 2, "test": 2, "malformed": 4}
     # What nobody understands stays for the queue's own redrive policy.
-    assert waiting(sqs, settings.ingestion_queue) == 3
+    assert waiting(sqs, settings.ingestion_queue) == 4
 
 
 def test_an_impossible_system_id_in_a_notification_is_quarantined_without_a_look(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put("systems/with space/uploads/20261123_113725_x/manifest.json", b"{}")
+    for name in ("\ud800", "\0"):
+        record = {
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "inbox"}, "object": {"key": f"systems/{name}/uploads/u/manifest.json"}},
+        }
+        sqs.send_message(QueueUrl=settings.ingestion_queue, MessageBody=json.dumps({"Records": [record]}))
     events.poll(settings, ledger, sqs, now=NOW, wait_seconds=0)
-    assert ledger.uploads(state="quarantined").uploads[0].reason == "system_id_invalid"
+    refused = ledger.uploads(state="quarantined").uploads
+    assert {one.reason for one in refused} == {"system_id_invalid"}
+    assert {one.system_id for one in refused} == {"with space", "\\ud800", "\\x00"}
