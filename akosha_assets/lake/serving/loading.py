@@ -5,6 +5,7 @@ Knows the columns that serving needs of each tier. Which files to read, and when
 
 from dataclasses import dataclass, replace
 from datetime import date
+from threading import Lock
 
 import duckdb
 import numpy as np
@@ -62,6 +63,7 @@ class Loader:
     def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Terms]):
         self.columns, self.files, self.terms = TIERS[tier], files, terms
         self._connection = connect()
+        self._one_at_a_time = Lock()
         self._lengths_bytes: dict[str, int] = {}
         self.refused_vectors = 0
         plain = [name for name in dict.fromkeys(CODED + PAYLOAD) if name not in ("text", "is_summary")]
@@ -70,6 +72,8 @@ class Loader:
     def load(self, day: date, files: list[DataFile], starts: list[int]) -> Part | None:
         """The rows of `files`, those of each numbered from its start, which ascend; None where they hold none.
 
+        Several threads may each load a day.
+
         Raises:
             StoreUnavailable: a file is gone or does not hold the rows that the log speaks of.
         """
@@ -77,7 +81,7 @@ class Loader:
         paths = [str(self.files.path(file.path, file.size_bytes)) for file in files]
         # A connection keeps some of what it allocated; one that read much is not kept.
         is_large = sum(file.rows for file in files) > KEPT_CONNECTION_ROWS
-        connection = connect() if is_large else self._connection
+        connection = connect() if is_large else self._connection.cursor()
         try:
             relation = connection.sql(self._query, params={"paths": paths})
             pieces = [self._piece(day, pa.Table.from_batches([batch])) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
@@ -87,8 +91,7 @@ class Loader:
                 self.files.discard(file.path)
             raise StoreUnavailable(uri, str(error)) from error
         finally:
-            if is_large:
-                connection.close()
+            connection.close()
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
         order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
         if not np.array_equal(order, expected):
@@ -102,7 +105,8 @@ class Loader:
         form = self.columns.form
         scales = None if form == "float16" else table["vector_scale"].to_numpy()
         vectors, refused = decoded(table["vector"].combine_chunks(), table["space"].combine_chunks(), form, scales, self._lengths_bytes)
-        self.refused_vectors += refused
+        with self._one_at_a_time:
+            self.refused_vectors += refused
         part = Part(
             day,
             np.zeros(len(table), np.int64),

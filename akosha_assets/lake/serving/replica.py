@@ -205,9 +205,8 @@ class Replica:
         parts = tail.without([path for path in tail.loads if path not in listing.files])
         loads = {path: load for path, load in tail.loads.items() if path in listing.files}
         added = tail.is_new(listing)
-        for day in sorted(added, reverse=True):
-            self._go_on()
-            part, numbered, self._next_number = tail.load(day, added[day], self._next_number)
+        for day, part, numbered, next_number in tail.load(added, self._next_number, self._go_on):
+            self._next_number = next_number
             loads |= numbered
             if part is not None:
                 parts[day] = (*parts.get(day, ()), part)

@@ -3,8 +3,9 @@
 Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,8 @@ from akosha_assets.lake.serving.neighbours import threads
 from akosha_assets.lake.serving.parts import Part, join, tidied
 
 DISK_PARTS = 8
+# Days that are read while another is taken.
+AHEAD_DAYS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,32 @@ class Tail:
             parts[day] = tuple(left)
         return {day: held for day, held in parts.items() if held}
 
-    def load(self, day: date, files: list[DataFile], next_number: int) -> tuple[Part | None, dict[str, Load], int]:
-        """A part of the rows of `files`, the numbers each file has, and the next free number."""
+    def load(
+        self, added: dict[date, list[DataFile]], next_number: int, go_on: Callable[[], None]
+    ) -> Iterator[tuple[date, Part | None, dict[str, Load], int]]:
+        """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free number.
+
+        The next day is read while one is taken, no more: a year of history must not be in memory together.
+        """
+        under_way: deque[tuple[date, dict[str, Load], int, Future[Part | None]]] = deque()
+        days = sorted(added, reverse=True)
+        # Threads of its own: those that scan are for questions.
+        with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
+            for at, day in enumerate(days):
+                go_on()
+                loads, next_number = self._numbered(day, added[day], next_number)
+                of_path = {file.path: file for file in added[day]}
+                ordered = sorted(loads, key=lambda path: loads[path].start)
+                loading = readers.submit(
+                    self.loader.load, day, [of_path[path] for path in ordered], [loads[path].start for path in ordered]
+                )
+                under_way.append((day, loads, next_number, loading))
+                while under_way and (len(under_way) > AHEAD_DAYS or at == len(days) - 1):
+                    day, loads, number, loading = under_way.popleft()
+                    yield day, self._in_its_place(day, loading.result()), loads, number
+
+    def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
+        """The numbers of each file, those that it had before where it was known, and the next free number."""
         loads = {}
         for file in files:
             known = self.numbered.get(file.path)
@@ -79,12 +106,11 @@ class Tail:
                 known = Load(next_number, next_number + file.rows, day)
                 next_number = known.stop
             loads[file.path] = known
-        ordered = sorted(files, key=lambda file: loads[file.path].start)
-        part = self.loader.load(day, ordered, [loads[file.path].start for file in ordered])
-        if part is not None and not self._fits(day, part):
-            # At once: a year of history must not pass through memory together.
-            part = store.laid_down(part, self.folder)
-        return part, loads, next_number
+        return loads, next_number
+
+    def _in_its_place(self, day: date, part: Part | None) -> Part | None:
+        """On disk at once where it does not fit into memory."""
+        return part if part is None or self._fits(day, part) else store.laid_down(part, self.folder)
 
     def settle(self, go_on: Callable[[], None]) -> bool:
         """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.

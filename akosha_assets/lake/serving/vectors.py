@@ -199,6 +199,16 @@ def joined(pieces: list[tuple[int, Vectors]]) -> Vectors:
     return Vectors(rows, np.concatenate([vectors.matrix for _, vectors in pieces]), form, np.concatenate(scales) if scales else None)
 
 
+def _are_finite(vectors: np.ndarray) -> np.ndarray:
+    """Which rows of a float16 matrix have only finite numbers: an exponent of all ones is an infinity or not a number."""
+    sound = np.empty(len(vectors), bool)
+    bits = vectors.view(np.uint16)
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        sound[block] = (bits[block] & 0x7C00).max(axis=1, initial=0) != 0x7C00
+    return sound
+
+
 def decoded(
     column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
 ) -> tuple[dict[str, Vectors], int]:
@@ -216,15 +226,15 @@ def decoded(
             continue
         usual = lengths_bytes.setdefault(space, pc.mode(lengths.filter(mask))[0]["mode"].as_py())
         right = pc.and_(mask, pc.equal(lengths, usual).fill_null(False))
-        picked = column.filter(right)
+        # Filtering copies, which for most tables is all that there is to do.
+        picked = column if pc.all(right).as_py() else column.filter(right)
         if not len(picked) or usual % np.dtype(FORMS[form]).itemsize:
             refused += stored
             continue
         numbers = as_matrix(picked, FORMS[form])
         rows = np.flatnonzero(right.to_numpy(zero_copy_only=False)).astype(np.int32)
         scale = None if scales is None else scales[rows].astype(np.float32)
-        # An exponent of all ones is an infinity or not a number.
-        sound = ((numbers.view(np.uint16) & 0x7C00) != 0x7C00).all(axis=1) if scale is None else np.isfinite(scale)
+        sound = _are_finite(numbers) if scale is None else np.isfinite(scale)
         if not sound.all():
             rows, numbers, scale = rows[sound], numbers[sound], None if scale is None else scale[sound]
         refused += stored - len(rows)
