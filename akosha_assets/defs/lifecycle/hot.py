@@ -65,7 +65,7 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
         for day in sorted(days_without_vectors(lake, embedder.space), reverse=True):
             if stop():
                 break
-            done = embed_day(lake, day, embedder, run_id=context.run_id)
+            done = embed_day(lake, day, embedder, run_id=context.run_id, stop=stop)
             if done.version is not None and is_event_day(day.isoformat()):
                 size = day_metadata(days.stored(lake.create(ADDRESS)).get(day), inventory.table_size(lake, ADDRESS, connection))
                 metadata = {"rows embedded": done.rows, "space": embedder.space, **size}
