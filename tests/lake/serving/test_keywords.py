@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, KeywordIndex, KeywordSearcher
+from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.words import inner_words, stem, words
@@ -71,3 +71,18 @@ def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
     assert words("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
     assert inner_words("parseConfig") == {"parse", "config"}
     assert stem("deadlocks") == stem("deadlocked") == "deadlock"
+
+
+def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path: Path) -> None:
+    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    part = part_of(["a deadlock", "a timeout", "a panic"])
+    index.add(part, 1, 2)
+    index.expect(LARGE_LOAD_ROWS + 1)
+    assert found(index.searcher, "deadlock") == [0]
+    index.add(part, 2, 3)
+    index.expect(0)
+    index.add(part, 3, 4)
+    index.remove(1)
+    index.commit()
+    assert [found(index.searcher, word) for word in ("deadlock", "timeout", "panic")] == [[], [1], [2]]
+    index.close()
