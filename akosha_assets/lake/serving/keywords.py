@@ -91,9 +91,14 @@ class KeywordSearcher:
         return np.array(numbers, np.int64), np.array([score for score, _ in hits], np.float32)
 
     def highlights(self, text: str) -> frozenset[str]:
-        """Stems of the words of a question that are looked for."""
+        """Stems of the words of a question that are looked for, and its prefixes with their star."""
         asked = set(words(text))
-        return frozenset(stem(word) for word in asked - self._spared(asked))
+        begun = {
+            f"{found[-1]}*"
+            for sign, field, _, word in TOKEN.findall(text)
+            if word.endswith("*") and sign != "-" and field.lower() in ("", "text") and (found := words(word))
+        }
+        return frozenset(stem(word) for word in asked - self._spared(asked)) | begun
 
     def _parsed(self, text: str) -> Query | None:
         clauses: list[tuple[Occur, Query]] = []

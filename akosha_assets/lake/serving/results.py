@@ -133,14 +133,16 @@ def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
 
 
 def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
-    """Where in `text` the words of the given stems stand."""
+    """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
+    prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
     lowered = text.lower()
     if len(lowered) != len(text):
         # Some letters are two in lower case.
-        return [match.span() for match in WORD.finditer(text) if stem(match[0].lower()) in stems]
+        found = ((match.span(), match[0].lower()) for match in WORD.finditer(text))
+        return [span for span, word in found if stem(word) in stems or word.startswith(prefixes)]
     # A stem begins as its word does.
     begin = {each[0] for each in stems}
-    asked = [word for word in set(WORD.findall(lowered)) if word[0] in begin and stem(word) in stems]
+    asked = [word for word in set(WORD.findall(lowered)) if word[0] in begin and (stem(word) in stems or word.startswith(prefixes))]
     return sorted(span for word in asked for span in _spans(lowered, word))
 
 

@@ -65,6 +65,8 @@ def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(
     assert len(found(searcher, "service")) == 10
     assert found(searcher, "+service gateway")[0] > 2
     assert searcher.highlights("the gateways of a service") == {"gateway"}
+    assert "gatew*" in searcher.highlights("gatew* -serv* project:bil*")
+    assert not {"serv*", "bil*"} & searcher.highlights("gatew* -serv* project:bil*")
 
 
 def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:

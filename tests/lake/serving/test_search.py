@@ -271,3 +271,4 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     marked = [text[start:stop] for start, stop in snippet(text, frozenset({"deadlock"}))["highlights"]]
     assert marked == ["Deadlocks", "deadlock", "DEADLOCK"]
     assert snippet("\u0130 deadlock", frozenset({"deadlock"}))["highlights"] == [[2, 10]]
+    assert snippet(text, frozenset({"deadl*"}))["highlights"] == snippet(text, frozenset({"deadlock"}))["highlights"]
