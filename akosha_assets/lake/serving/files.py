@@ -56,6 +56,7 @@ class Follower:
         self._opened_version = 0
         self._opened_at = 0.0
         self._version = -1
+        self._was_there = False
         self._is_remote = "://" in lake.uri(address)
         self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
 
@@ -63,7 +64,7 @@ class Follower:
         """The newest version, or None where it was told before or nothing was written to the table yet.
 
         Raises:
-            StoreUnavailable: the table's log could not be read.
+            StoreUnavailable: the table's log could not be read, or a table that was there is gone.
         """
         if self._table is not None and not self._moved():
             return None
@@ -72,7 +73,10 @@ class Follower:
             self._table = self.lake.open(self.address)
             self._opened_at = time.monotonic()
             if self._table is None:
+                if self._was_there:
+                    raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
                 return None
+            self._was_there = True
             self._opened_version = self._table.version()
         else:
             tables.refresh(self._table)
@@ -90,10 +94,13 @@ class Follower:
         if self._version < 0 or time.monotonic() - self._opened_at > REOPEN_SECONDS:
             self._opened_at = time.monotonic()
             return True
-        entry = f"_delta_log/{self._version + 1:020d}.json"
         if self._is_remote:
-            return self._store.head(entry) is not None
-        return (Path(self.lake.uri(self.address)) / entry).exists()
+            return self._store.head(f"_delta_log/{self._version + 1:020d}.json") is not None
+        log = Path(self.lake.uri(self.address)) / "_delta_log"
+        if not log.exists():
+            self._table = None
+            return True
+        return (log / f"{self._version + 1:020d}.json").exists()
 
     def forget(self) -> None:
         """The next poll tells of the newest version again: for a reader that could not use what it was told."""

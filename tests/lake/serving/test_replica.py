@@ -151,3 +151,18 @@ def test_when_the_table_goes_away_the_last_state_is_served_and_says_so(lake: Lak
     replica.refresh()
     assert texts(replica) == ["one", "two"]
     assert replica.snapshot.tiers["hot"].state == "ready"
+
+
+def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    table, away = Path(lake.uri("lifecycle/hot")), Path(lake.uri("lifecycle/away"))
+    table.rename(away)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="has no log now"):
+            replica.refresh()
+    assert texts(replica) == ["one"]
+    assert replica.snapshot.tiers["hot"].state == "unavailable"
+    away.rename(table)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].state == "ready"
