@@ -33,18 +33,19 @@ class Pool:
         """What `call` returns.
 
         Raises:
-            Overloaded: as many calls wait as may wait.
+            Overloaded: as many calls wait as may wait, or no thread was free in time: then it is never made.
             TooSlow: it did not return in time; its thread is free once it does.
         """
         if self._under_way >= self._most:
             raise Overloaded(self._under_way)
         self._under_way += 1
-        future = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        submitted = self._executor.submit(call)
+        future = asyncio.wrap_future(submitted)
         future.add_done_callback(self._done)
         # The call goes on when the caller leaves; its thread is taken until then either way.
         done, _ = await asyncio.wait((future,), timeout=self._seconds)
         if not done:
-            raise TooSlow(self._seconds)
+            raise Overloaded(self._under_way) if submitted.cancel() else TooSlow(self._seconds)
         return future.result()
 
     def _done(self, future: "asyncio.Future[T]") -> None:

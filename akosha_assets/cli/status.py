@@ -127,7 +127,7 @@ def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
     return [
         ("arriving", backlog.arriving, ""),
         ("incomplete", backlog.incomplete, "no manifest within the grace period" if backlog.incomplete else ""),
-        ("waiting", backlog.waiting, oldest),
+        ("waiting", backlog.waiting - backlog.claimed, oldest),
         ("being taken in", backlog.claimed, f"{backlog.live_batches} batches" if backlog.live_batches else ""),
         ("ingested", backlog.ingested, ""),
         ("quarantined", backlog.quarantined, reasons),
