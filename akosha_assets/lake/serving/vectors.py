@@ -23,7 +23,7 @@ BLOCK_ROWS = 512
 INDEX_MIN_ROWS = 2048
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
-PROBED_LISTS = 72
+PROBED_LISTS = 88
 PROBED_SHARE = {"float16": 0.14, "int8": 0.25}
 # FAISS's way of scanning for a single question: without it the tables of products are laid out anew for every list.
 SINGLE_QUESTION = 11
