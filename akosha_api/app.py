@@ -13,6 +13,7 @@ from akosha_api import errors
 from akosha_api.gate import Gate
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
+from akosha_api.prober import Prober
 from akosha_api.routes import alerts, bulk, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
@@ -50,8 +51,10 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, past_pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
-        watcher = Watcher(app.state.serving.ledger, replica, app.state.watched, settings)
+        watcher = Watcher(app.state.serving.ledger, replica, settings)
+        prober = Prober(replica, app.state.watched, settings)
         watcher.start()
+        prober.start()
         # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of a second.
         gc.collect()
         gc.freeze()
@@ -60,6 +63,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
         finally:
             gc.unfreeze()
             watcher.stop()
+            prober.stop()
             app.state.trigger.close()
             app.state.serving.close()
 

@@ -44,5 +44,8 @@ class ApiSettings(BaseSettings):
     ] = 10.0
     recall_seconds: Annotated[
         float,
-        Field(ge=0, description="Seconds between two measurements of the recall of what is served; each scans every vector. 0: never."),
+        Field(
+            ge=0,
+            description="Seconds between two measurements of the recall of what is served; each scans every vector, in its own time. 0: never.",
+        ),
     ] = 600.0

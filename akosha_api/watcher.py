@@ -4,39 +4,30 @@ What trouble is, and who sends what when several processes look, is in `lake/wat
 """
 
 import logging
-import math
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from akosha_api.metrics import Watched
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import uploads
-from akosha_assets.lake.serving.probe import recall
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.watch import conditions
 
 logger = logging.getLogger(__name__)
 
 TRACED_AT_ONCE = 1000
-PROBES = 5
 
 
 class Watcher:
     """Looks every `seconds` from `start` until `stop`; never where `seconds` is 0."""
 
-    def __init__(self, ledger: Callable[[], Ledger], replica: Replica, watched: Watched, settings: ApiSettings):
-        self.ledger, self.replica, self.watched = ledger, replica, watched
-        self.seconds, self.recall_seconds = settings.alert_seconds, settings.recall_seconds
-        self._probed_at = -math.inf
-        self._random = np.random.default_rng()
+    def __init__(self, ledger: Callable[[], Ledger], replica: Replica, settings: ApiSettings):
+        self.ledger, self.replica, self.seconds = ledger, replica, settings.alert_seconds
         self._traced_until = datetime.now(UTC)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -57,24 +48,12 @@ class Watcher:
         while not self._stopping.wait(self.seconds):
             try:
                 conditions.look_and_tell(self.ledger())
-                self._probe_recall()
                 if telemetry.is_tracing():
                     self._trace_searchable()
             except OperationalError as error:
                 logger.warning("the ledger did not answer, so nothing could be watched", extra={"cause": str(error.orig)})
             except Exception:  # the edge of the thread: the next round tries again
                 logger.exception("looking for trouble failed")
-
-    def _probe_recall(self) -> None:
-        if not self.recall_seconds or time.monotonic() - self._probed_at < self.recall_seconds:
-            return
-        if not self.replica.is_settled:
-            # A probe beside a load would slow it down and find no index to measure.
-            return
-        measured = recall(self.replica.snapshot, probes=PROBES, random=self._random)
-        if measured is not None:
-            self._probed_at = time.monotonic()
-            self.watched.recall.set(measured)
 
     def _trace_searchable(self) -> None:
         """Uploads taken in since the last round, and served by now, get the last span of their trace."""

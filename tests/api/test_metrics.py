@@ -61,5 +61,5 @@ def test_unknown_paths_make_no_new_series(serve: Callable[..., httpx.Client], la
 
 def test_the_recall_of_what_is_served_is_measured(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     commit(lake, 1, *(memory(str(number), f"memory number {number}") for number in range(30)))
-    client = serve(lake, alert_seconds=0.1)
+    client = serve(lake, recall_seconds=0.1)
     until(lambda: scraped(client).get("akosha_search_recall_ratio") == [({}, 1)])
