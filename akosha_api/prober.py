@@ -1,10 +1,10 @@
 """A thread that measures now and then how many of the true neighbours a search finds, without getting in its way."""
 
 import logging
-import threading
 
 import numpy as np
 
+from akosha_api.background import Background
 from akosha_api.metrics import Watched
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.serving.probe import recall
@@ -19,30 +19,19 @@ SHARE = 0.05
 LOOK_SECONDS = 5.0
 
 
-class Prober:
-    """Measures once everything is served and then every `recall_seconds`, from `start` until `stop`; never where that is 0."""
+class Prober(Background):
+    """Measures once everything is served and then every `recall_seconds`."""
+
+    name = "prober"
 
     def __init__(self, replica: Replica, watched: Watched, settings: ApiSettings):
-        self.replica, self.watched, self.seconds = replica, watched, settings.recall_seconds
+        super().__init__(settings.recall_seconds)
+        self.replica, self.watched = replica, watched
         self._random = np.random.default_rng()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """The thread runs."""
-        if self.seconds:
-            self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """The thread has ended."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
         wait = min(self.seconds, LOOK_SECONDS)
-        while not self._stopping.wait(wait):
+        while self._rested(wait):
             if not self.replica.is_settled:
                 # A probe beside a load would slow it down and find no index to measure.
                 continue
@@ -58,4 +47,4 @@ class Prober:
 
     def _rest(self, worked_seconds: float) -> bool:
         """After so much work a pause that keeps to the share; whether to go on."""
-        return not self._stopping.wait(worked_seconds * (1 / SHARE - 1))
+        return self._rested(worked_seconds * (1 / SHARE - 1))

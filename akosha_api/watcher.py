@@ -4,13 +4,13 @@ What trouble is, and who sends what when several processes look, is in `lake/wat
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from akosha_api.background import Background
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.ingestion.ledger import Ledger
@@ -23,29 +23,18 @@ logger = logging.getLogger(__name__)
 TRACED_AT_ONCE = 1000
 
 
-class Watcher:
-    """Looks every `seconds` from `start` until `stop`; never where `seconds` is 0."""
+class Watcher(Background):
+    """Looks every `alert_seconds`."""
+
+    name = "watcher"
 
     def __init__(self, ledger: Callable[[], Ledger], replica: Replica, settings: ApiSettings):
-        self.ledger, self.replica, self.seconds = ledger, replica, settings.alert_seconds
+        super().__init__(settings.alert_seconds)
+        self.ledger, self.replica = ledger, replica
         self._traced_until = datetime.now(UTC)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """The thread runs."""
-        if self.seconds:
-            self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """The thread has ended."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(self.seconds):
+        while self._rested(self.seconds):
             try:
                 conditions.look_and_tell(self.ledger())
                 if telemetry.is_tracing():
