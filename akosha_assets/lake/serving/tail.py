@@ -81,21 +81,27 @@ class Tail:
         The next day is read while one is taken, no more: a year of history must not be in memory together.
         """
         under_way: deque[tuple[date, dict[str, Load], int, Future[Part | None]]] = deque()
-        days = sorted(added, reverse=True)
         # Threads of its own: those that scan are for questions.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
-            for at, day in enumerate(days):
+            for day in sorted(added, reverse=True):
                 go_on()
                 loads, next_number = self._numbered(day, added[day], next_number)
-                of_path = {file.path: file for file in added[day]}
-                ordered = sorted(loads, key=lambda path: loads[path].start)
-                loading = readers.submit(
-                    self.loader.load, day, [of_path[path] for path in ordered], [loads[path].start for path in ordered]
-                )
+                files = sorted(added[day], key=lambda file: loads[file.path].start)
+                loading = readers.submit(self.loader.load, day, files, [loads[file.path].start for file in files])
                 under_way.append((day, loads, next_number, loading))
-                while under_way and (len(under_way) > AHEAD_DAYS or at == len(days) - 1):
-                    day, loads, number, loading = under_way.popleft()
-                    yield day, self._in_its_place(day, loading.result()), loads, number
+                if len(under_way) > AHEAD_DAYS:
+                    yield self._taken(*under_way.popleft())
+            while under_way:
+                yield self._taken(*under_way.popleft())
+
+    def _taken(
+        self, day: date, loads: dict[str, Load], next_number: int, loading: Future[Part | None]
+    ) -> tuple[date, Part | None, dict[str, Load], int]:
+        """What was read, on disk at once where it does not fit into memory."""
+        part = loading.result()
+        if part is not None and not self._fits(day, part):
+            part = store.laid_down(part, self.folder)
+        return day, part, loads, next_number
 
     def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
         """The numbers of each file, those that it had before where it was known, and the next free number."""
@@ -107,10 +113,6 @@ class Tail:
                 next_number = known.stop
             loads[file.path] = known
         return loads, next_number
-
-    def _in_its_place(self, day: date, part: Part | None) -> Part | None:
-        """On disk at once where it does not fit into memory."""
-        return part if part is None or self._fits(day, part) else store.laid_down(part, self.folder)
 
     def settle(self, go_on: Callable[[], None]) -> bool:
         """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
