@@ -127,7 +127,7 @@ class _ReplicaCollector(Collector):
         for name, tier in replica.snapshot.tiers.items():
             for metric, value in (
                 ("rows", tier.rows),
-                ("rows_without_vector", max(0, tier.rows - tier.rows_with_vector)),
+                ("rows_without_vector", tier.rows_without_vector),
                 ("version", math.nan if tier.version is None else tier.version),
                 ("ready", tier.state in ("ready", "empty")),
             ):

@@ -92,7 +92,7 @@ async def read_backlog(
         span = timedelta(minutes=minutes)
         return asdict(measured) | {
             "oldest_waiting_seconds": measured.oldest_waiting_seconds,
-            "waiting_for_vectors": _without_vectors(serving),
+            "waiting_for_vectors": serving.replica.snapshot.tiers["hot"].rows_without_vector,
             "caught_up": backlog.is_caught_up(measured, settings),
             "size": backlog.judge_size(ledger, measured).level,
             "age": backlog.judge_age(settings, measured).level,
@@ -132,8 +132,3 @@ async def redrive(body: Redrive, serving: ServingDep, _operator: OperatorDep) ->
         lambda: serving.ledger().redrive(upload_id=body.upload_id, reason=body.reason, system_id=body.system_id, dry_run=body.dry_run)
     )
     return RedriveAnswer(dry_run=body.dry_run, uploads=ids)
-
-
-def _without_vectors(serving: Any) -> int:
-    tier = serving.replica.snapshot.tiers["hot"]
-    return max(0, tier.rows - tier.rows_with_vector)

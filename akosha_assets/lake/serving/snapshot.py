@@ -47,6 +47,11 @@ class TierView:
         """Rows of its parts that have a vector."""
         return sum(len(held.rows) for part in self.parts for held in part.vectors.values())
 
+    @property
+    def rows_without_vector(self) -> int:
+        """Rows that wait for a vector."""
+        return max(0, self.rows - self.rows_with_vector)
+
     @cached_property
     def days_on_disk(self) -> list[date]:
         """Days answered from disk, oldest first."""
