@@ -100,7 +100,7 @@ def _extract(
     started = perf_counter()
     known = KNOWN_SCHEMA.empty_table()
     given = iter(descriptors)
-    if request["known"]:
+    if any(upload["known"] for upload in request["uploads"]):
         with os.fdopen(os.dup(descriptors[-1]), "rb") as stream:
             known = pa.ipc.open_stream(stream).read_all()
     uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]

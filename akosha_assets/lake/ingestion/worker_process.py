@@ -100,7 +100,7 @@ class Worker:
             for job in sent.jobs
         ]
         known = pa.concat_tables([job.known.select(KNOWN_SCHEMA.names).cast(KNOWN_SCHEMA) for job in sent.jobs])
-        request = {"uploads": uploads, "known": bool(known.num_rows), "result": sent.result}
+        request = {"uploads": uploads, "result": sent.result}
         with contextlib.ExitStack() as opened:
             descriptors = []
             for file in (file for job in sent.jobs for file in job.files):
