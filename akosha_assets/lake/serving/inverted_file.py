@@ -25,6 +25,8 @@ OUTER_LEVEL = 0.9816
 # What FAISS scans at once: rows of a block, of which two halves of interleaved eights share their bytes.
 SCANNED_ROWS = 32
 PACKED_BLOCKS = 64
+# FAISS's way of scanning for a single question: without it the tables of products are laid out anew for every list.
+SINGLE_QUESTION = 11
 
 # A code has two bits for a number.
 NUMBERS_PER_BYTE = 4
@@ -59,7 +61,7 @@ def built(count: int, dimensions: int, floats: Floats) -> faiss.Index:
     middles.add(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny))
     index = faiss.IndexIVFPQFastScan(middles, dimensions, lists, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
     faiss.copy_array_to_vector(_points(levels).ravel(), index.pq.centroids)
-    index.is_trained, index.ntotal = True, count
+    index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
     _fill(index.invlists, held, order, codes)
     return index
 

@@ -16,17 +16,14 @@ import pyarrow.compute as pc
 from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.lifecycle.quantization import sketch_scores
 from akosha_assets.lake.serving import inverted_file, sketches
+from akosha_assets.lake.serving.inverted_file import BLOCK_ROWS
 
-# Vectors that become float32 together: as many as stay in a core's cache.
-BLOCK_ROWS = 512
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 88
 PROBED_SHARE = {"float16": 0.14, "int8": 0.25}
-# FAISS's way of scanning for a single question: without it the tables of products are laid out anew for every list.
-SINGLE_QUESTION = 11
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
@@ -131,7 +128,6 @@ class Vectors:
             selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
             parameters.sel = selector
         _one_thread()
-        self.index.implem = SINGLE_QUESTION
         found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
         there = positions[0] >= 0
         return positions[0][there], found[0][there], True
