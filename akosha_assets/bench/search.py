@@ -81,7 +81,7 @@ def _ids_only(replica: Replica, asked: np.ndarray, truth: list[set[int]], space:
 
     def ask(vector: np.ndarray) -> set[int]:
         owners, rows, _ = nearest(sets, vector, K)
-        return {int(parts[owner].fields["id"][row].as_py()) for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)}
+        return {int(parts[owner].payload.value("id", row)) for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)}
 
     return timed(ask, asked, truth)
 

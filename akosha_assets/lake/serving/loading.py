@@ -14,6 +14,7 @@ import pyarrow as pa
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
+from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.vectors import decoded
 
 BATCH_ROWS = 65_536
@@ -115,7 +116,7 @@ class Loader:
             table["occurred_us"].to_numpy(),
             table["arrived_us"].to_numpy(),
             table["importance"].to_numpy(),
-            table.select(PAYLOAD),
+            Payload(table.select(PAYLOAD)),
             vectors,
         )
         return part, table["file_row_number"].to_numpy()

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.vectors import Vectors, joined
 
 # Filtered by equality; held as int32 codes of a `Terms` of the same name, -1 for null.
@@ -72,14 +73,12 @@ class Part:
     occurred_us: np.ndarray
     arrived_us: np.ndarray
     importance: np.ndarray
-    payload: pa.Table
+    payload: Payload
     vectors: dict[str, Vectors] = field(default_factory=dict)
     # The folder its bytes are mapped from; None in memory.
     folder: Path | None = None
     # Rows that a hotter tier holds in a newer form; None where it holds none.
     hidden: np.ndarray | None = None
-    # Its payload is mapped from a file, while the rest may lie in memory.
-    has_mapped_payload: bool = False
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -89,12 +88,7 @@ class Part:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
         arrays = [self.numbers, self.identity, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
         vectors = sum(held.nbytes for held in self.vectors.values())
-        return int(self.payload.nbytes) + sum(array.nbytes for array in arrays) + vectors
-
-    @cached_property
-    def fields(self) -> dict[str, pa.ChunkedArray]:
-        """The columns of the payload by name."""
-        return dict(zip(self.payload.column_names, self.payload.columns, strict=True))
+        return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -122,7 +116,7 @@ class Part:
             self.occurred_us[keep],
             self.arrived_us[keep],
             self.importance[keep],
-            self.payload.filter(pa.array(keep)),
+            Payload(self.payload.whole().filter(pa.array(keep))),
             {space: vectors.kept(keep) for space, vectors in self.vectors.items()},
         )
 
@@ -130,7 +124,7 @@ class Part:
         """Mask of the rows that carry `tag`."""
         mask = np.zeros(len(self), bool)
         start = 0
-        for chunk in self.payload.column("tags").chunks:
+        for chunk in self.payload.tags().chunks:
             parents = pc.list_parent_indices(chunk)
             hits = parents.filter(pc.equal(pc.list_flatten(chunk), tag))
             mask[start + hits.to_numpy(zero_copy_only=False)] = True
@@ -150,7 +144,7 @@ def join(parts: Sequence[Part]) -> Part:
         np.concatenate([part.occurred_us for part in parts]),
         np.concatenate([part.arrived_us for part in parts]),
         np.concatenate([part.importance for part in parts]),
-        pa.concat_tables([part.payload for part in parts]).combine_chunks(),
+        Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
         {
             space: joined(
                 [(int(offset), part.vectors[space]) for offset, part in zip(offsets, parts, strict=False) if space in part.vectors]

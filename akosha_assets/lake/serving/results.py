@@ -50,7 +50,7 @@ def grouped(hits: Iterable[Hit], limit: int, *, collapse: bool) -> tuple[list[Gr
     for hit in hits:
         if not collapse and len(groups) == limit:
             return groups, True
-        one = Group(hit, hit.part.fields["text"][hit.row].as_py())
+        one = Group(hit, hit.part.payload.value("text", hit.row))
         twin = next((group for group in groups if _are_near(group, one)), None) if collapse else None
         if twin is not None:
             twin.others.append(hit)
@@ -91,7 +91,7 @@ def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str]) -> dict[
 def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
     """One row as answers show it."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
-    payload = {name: column[row].as_py() for name, column in part.fields.items()}
+    payload = part.payload.row(row)
     importance = float(part.importance[row])
     return {
         "system_id": coded["system_id"],

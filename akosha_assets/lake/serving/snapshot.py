@@ -111,6 +111,6 @@ class Snapshot:
             for part in reversed(tier.parts):
                 for row in part.rows_of(hashed):
                     # In a past snapshot the form that came later is hidden in the same tier.
-                    if (part.hidden is None or not part.hidden[row]) and part.payload["id"][int(row)].as_py() == identity.id:
+                    if (part.hidden is None or not part.hidden[row]) and part.payload.value("id", int(row)) == identity.id:
                         return name, part, int(row)
         return None

@@ -9,7 +9,6 @@ import fcntl
 import json
 import logging
 import math
-import mmap
 import os
 import shutil
 import zlib
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.serving.parts import CODED, Part
+from akosha_assets.lake.serving.payload import FilePayload, Payload
 from akosha_assets.lake.serving.vectors import Vectors
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ FORMAT = f"6/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
-MAPPED_ROWS = 20_000
+FILE_ROWS = 20_000
 ARRAYS = ("numbers", "identity", "occurred_us", "arrived_us", "importance")
 
 
@@ -99,8 +99,9 @@ def laid_down(part: Part, parent: Path) -> Part:
     work = parent / f".{folder.name}.part"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    with pa.OSFile(str(work / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, part.payload.schema) as writer:
-        writer.write_table(part.payload, max_chunksize=BATCH_ROWS)
+    payload = part.payload.whole()
+    with pa.OSFile(str(work / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, payload.schema) as writer:
+        writer.write_table(payload, max_chunksize=BATCH_ROWS)
     for name in ARRAYS:
         np.save(work / f"{name}.npy", getattr(part, name))
     for name in CODED:
@@ -121,20 +122,19 @@ def laid_down(part: Part, parent: Path) -> Part:
     return mapped(folder, part.day)
 
 
-def with_mapped_payload(part: Part, parent: Path) -> Part:
+def with_filed_payload(part: Part, parent: Path) -> Part:
     """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers show of a few
     rows need not lie in memory for all.
     """
-    if part.has_mapped_payload or len(part) < MAPPED_ROWS:
+    if isinstance(part.payload, FilePayload) or len(part) < FILE_ROWS:
         return part
     parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=parent) as file:
-        with pa.ipc.new_file(file, part.payload.schema) as writer:
-            writer.write_table(part.payload)
+        payload = part.payload.whole()
+        with pa.ipc.new_file(file, payload.schema) as writer:
+            writer.write_table(payload)
         file.flush()
-        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    payload = pa.ipc.open_file(pa.py_buffer(held)).read_all()
-    return replace(part, payload=payload, has_mapped_payload=True)
+        return replace(part, payload=FilePayload(file))
 
 
 def mapped(folder: Path, day: date) -> Part:
@@ -144,7 +144,7 @@ def mapped(folder: Path, day: date) -> Part:
         return _mapped_array(folder / f"{name}.npy")
 
     with pa.memory_map(str(folder / "payload.arrow")) as source:
-        payload = pa.ipc.open_file(source).read_all()
+        payload = Payload(pa.ipc.open_file(source).read_all())
     vectors = {}
     for number, (space, form) in enumerate(json.loads((folder / "spaces.json").read_text())):
         scale = array(f"scale-{number}") if (folder / f"scale-{number}.npy").exists() else None
@@ -154,7 +154,7 @@ def mapped(folder: Path, day: date) -> Part:
         )
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
-    return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder, has_mapped_payload=True)
+    return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
 
 
 def _mapped_array(path: Path) -> np.ndarray:

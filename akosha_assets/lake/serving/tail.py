@@ -135,7 +135,7 @@ class Tail:
 
         def build(part: Part) -> Part:
             go_on()
-            return store.with_mapped_payload(self.indexes.indexed(part), self.folder)
+            return store.with_filed_payload(self.indexes.indexed(part), self.folder)
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
         ready = dict(zip((id(part) for _, part in memory), threads().map(build, [part for _, part in memory]), strict=True))

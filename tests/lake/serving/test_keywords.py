@@ -10,6 +10,7 @@ import pytest
 
 from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
+from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.words import inner_words, stem, words
 
@@ -23,7 +24,7 @@ TEXTS = [
 
 def part_of(texts: list[str]) -> Part:
     count = len(texts)
-    payload = pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))})
+    payload = Payload(pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))}))
     zeros = np.zeros(count, np.int64)
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
     return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, codes, zeros, zeros, np.full(count, np.nan, np.float32), payload)

@@ -22,7 +22,7 @@ def replica(lake: Lake) -> Iterator[Replica]:
 
 
 def texts(replica: Replica) -> list[str]:
-    return sorted(text for part in replica.snapshot.tiers["hot"].parts for text in part.payload["text"].to_pylist())
+    return sorted(text for part in replica.snapshot.tiers["hot"].parts for text in part.payload.whole()["text"].to_pylist())
 
 
 def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) -> None:
@@ -124,7 +124,7 @@ def test_a_memory_is_found_by_its_identity(lake: Lake, replica: Replica) -> None
     replica.refresh()
     place = replica.snapshot.find(Identity("laptop-bob", "conversation", "a"))
     assert place is not None
-    assert place[1].payload["text"][place[2]].as_py() == "same id elsewhere"
+    assert place[1].payload.value("text", place[2]) == "same id elsewhere"
     assert replica.snapshot.find(Identity("laptop-bob", "reflection", "a")) is None
 
 
