@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import tantivy
 from tantivy import FieldType, Occur, Query
 
-from akosha_assets.lake.serving.loading import connect
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.vocabulary import Vocabulary
@@ -55,11 +54,14 @@ def _mark(name: str, code: int | str) -> str:
 
 def _marks(part: Part, load: int, of_rows: slice) -> list[str]:
     """What the field `marks` holds of each row."""
-    columns: list[pa.Array] = []
+    marks = [pa.scalar(_mark("load", load))]
     for name in CODED:
         codes = part.codes[name][of_rows]
-        columns.append(pc.binary_join_element_wise(_mark(name, ""), pa.array(codes, mask=codes < 0).cast(pa.string()), ""))
-    joined: list[str] = pc.binary_join_element_wise(_mark("load", load), *columns, " ", null_handling="skip").to_pylist()
+        if (codes >= 0).any():
+            marks.append(pc.binary_join_element_wise(_mark(name, ""), pa.array(codes, mask=codes < 0).cast(pa.string()), ""))
+    if len(marks) == 1:
+        return [marks[0].as_py()] * len(codes)
+    joined: list[str] = pc.binary_join_element_wise(*marks, " ", null_handling="skip").to_pylist()
     return joined
 
 
@@ -193,7 +195,6 @@ class KeywordIndex:
         self.index = tantivy.Index(self.schema, path=str(folder), reuse=True)
         for name, analyzer in ANALYZERS.items():
             self.index.register_tokenizer(name, analyzer)
-        self._connection = connect()
         self._is_large = False
         self._writer = self.index.writer(HEAP_BYTES, THREADS)
         self.searcher = self._renewed()
@@ -214,7 +215,7 @@ class KeywordIndex:
             of_batch = slice(first, first + len(batch))
             columns = [array[of_batch].tolist() for array in (part.numbers, part.occurred_us, part.importance)]
             texts, tags = (batch.column(name).to_pylist() for name in ("text", "tags"))
-            inside = named(self._connection, pa.Table.from_batches([batch]))
+            inside = named(batch.column("text"))
             rows = zip(texts, inside, _marks(part, load, of_batch), tags, *columns, strict=True)
             for text, several, marks, row_tags, number, occurred_us, importance in rows:
                 document = tantivy.Document()

@@ -6,14 +6,19 @@ Words end at anything that is no letter or digit, so paths, snake_case and error
 import re
 from functools import lru_cache
 
-import duckdb
+import numpy as np
 import pyarrow as pa
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 LONGEST_TOKEN_BYTES = 80
-# Names of several words written as one: parseConfig, ModuleNotFoundError, HTTPServer.
-NAME = "[A-Za-z0-9]*(?:[a-z0-9][A-Z]|[A-Z]{2}[a-z])[A-Za-z0-9]*"
+# What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
 INNER = "([A-Z]?[a-z0-9]+)"
+# What a byte of a text is in a name.
+OTHER, CAPITAL, SMALL, DIGIT = 0, 1, 2, 3
+CAPITALS = 26
+CHARACTERS = np.zeros(256, np.uint8)
+for _first, _count, _kind in (("A", CAPITALS, CAPITAL), ("a", 26, SMALL), ("0", 10, DIGIT)):
+    CHARACTERS[ord(_first) : ord(_first) + _count] = _kind
 # Left out of a question that has other words: they stand in most texts and say little of what one is about.
 STOP_WORDS = frozenset(
     """
@@ -54,8 +59,58 @@ def inner_words(name: str) -> set[str]:
     return set(words(re.sub(INNER, r" \1 ", name)))
 
 
-def named(connection: duckdb.DuckDBPyConnection, texts: pa.Table) -> list[str]:
-    """For each row of `texts`, whose column is `text`, the words inside the names in it that hold several, with blanks between."""
-    query = f"regexp_replace(array_to_string(regexp_extract_all(text, '{NAME}'), ' '), '{INNER}', ' \\1 ', 'g') AS names"
-    found: list[str] = connection.from_arrow(texts).project(query).to_arrow_table()["names"].to_pylist()
+def named(texts: pa.StringArray) -> list[str | None]:
+    """For each text the words inside the names in it that hold several, with blanks between; None where it has no such name."""
+    found: list[str | None] = [None] * len(texts)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+    rows, begins, ends = _names(data, offsets - offsets[0])
+    if not len(rows):
+        return found
+    lengths = ends - begins
+    # The bytes of all names one after the other, each name from its position in `first`.
+    first = np.cumsum(lengths) - lengths
+    letters = data[np.arange(int(lengths.sum())) + np.repeat(begins - first, lengths)]
+    kinds = CHARACTERS[letters]
+    before, after = np.roll(kinds, 1), np.roll(kinds, -1)
+    after[first - 1] = OTHER
+    is_begun = (kinds == CAPITAL) & ((before >= SMALL) | (after >= SMALL))
+    is_begun[first] = True
+    places = np.arange(len(letters)) + np.cumsum(is_begun)
+    spaced = np.full(int(places[-1]) + 1, ord(" "), np.uint8)
+    spaced[places] = letters
+    of_row = np.flatnonzero(np.diff(rows, prepend=-1))
+    bounds = np.append(places[first[of_row]] - 1, len(spaced)).astype(np.int32)
+    inside = pa.StringArray.from_buffers(len(of_row), pa.py_buffer(bounds), pa.py_buffer(spaced)).to_pylist()
+    for row, several in zip(rows[of_row].tolist(), inside, strict=True):
+        found[row] = several
     return found
+
+
+def _names(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, begin and end of each name of several words in `data`, whose texts begin at `offsets`.
+
+    Capitals are few, so all but the first step looks at little of the text.
+    """
+    at = np.flatnonzero(data - np.uint8(ord("A")) < CAPITALS)
+    before, after = CHARACTERS[data.take(at - 1, mode="clip")], CHARACTERS[data.take(at + 1, mode="clip")]
+    at = at[(before >= SMALL) | ((before == CAPITAL) & (after == SMALL))]
+    rows = np.searchsorted(offsets, at, "right") - 1
+    # What stands before or after it counts in the same text only.
+    is_inner = (at > offsets[rows]) & ((CHARACTERS[data[at - 1]] >= SMALL) | (at + 1 < offsets[rows + 1]))
+    at, rows = at[is_inner], rows[is_inner]
+    begins = _reached(data, at, offsets[rows], -1)
+    is_first = np.diff(begins, prepend=-1) > 0
+    at, rows = at[is_first], rows[is_first]
+    return rows, begins[is_first], _reached(data, at, offsets[rows + 1] - 1, 1) + 1
+
+
+def _reached(data: np.ndarray, at: np.ndarray, limits: np.ndarray, step: int) -> np.ndarray:
+    """The farthest position in the direction of `step` with nothing but letters and digits from `at` to it, and no farther than its limit."""
+    reached = at.copy()
+    moving = np.flatnonzero(reached != limits)
+    while len(moving):
+        moving = moving[CHARACTERS[data[reached[moving] + step]] != OTHER]
+        reached[moving] += step
+        moving = moving[reached[moving] != limits[moving]]
+    return reached

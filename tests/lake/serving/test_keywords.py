@@ -12,7 +12,7 @@ from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, LARGE_LOAD_ROWS
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.query import Filters
-from akosha_assets.lake.serving.words import inner_words, stem, words
+from akosha_assets.lake.serving.words import inner_words, named, stem, words
 
 TEXTS = [
     "We renewed the certificate of the gateway",
@@ -74,6 +74,26 @@ def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
     assert words("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
     assert inner_words("parseConfig") == {"parse", "config"}
     assert stem("deadlocks") == stem("deadlocked") == "deadlock"
+
+
+def test_the_words_inside_a_name_are_those_between_its_capitals() -> None:
+    texts = pa.array(
+        [
+            "no Name, NO names: X9 IDs_of A1",
+            "Skipped",
+            "parseConfig of HTTPServer2Go!",
+            "",
+            "end",
+            "Begin nothing",
+            "é\u00c9aB caféBar",
+            "x" * 300 + "Y",
+        ]
+    )
+    expected = [["I", "Ds"], [], ["parse", "Config", "HTTP", "Server2", "Go"], [], [], [], ["a", "B"], ["x" * 300, "Y"]]
+    assert [(several or "").split() for several in named(texts)] == expected
+    # A slice of texts that others stand before and behind.
+    assert [(several or "").split() for several in named(texts.slice(2, 5))] == expected[2:7]
+    assert named(texts.slice(3, 0)) == []
 
 
 def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path: Path) -> None:
