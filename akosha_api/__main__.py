@@ -1,14 +1,16 @@
-"""`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0."""
+"""`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0.
+
+Only what reads the tables is imported at first: they are read while the rest is, which takes as long as a third of them.
+"""
 
 import argparse
 import signal
 import sys
 
-import uvicorn
-
-from akosha_api.app import create_app
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.settings import LakeSettings
 
 
@@ -26,8 +28,21 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    replica = Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
+    replica.start()
+    try:
+        _serve(lake_settings, settings, replica)
+    finally:
+        replica.stop()
+
+
+def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: Replica) -> None:
+    import uvicorn
+
+    from akosha_api.app import create_app
+
     uvicorn.run(
-        create_app(lake_settings, settings),
+        create_app(lake_settings, settings, replica=replica),
         host=settings.host,
         port=settings.port,
         timeout_graceful_shutdown=settings.drain_seconds,

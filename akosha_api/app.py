@@ -35,24 +35,27 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
 }
 
 
-def create_app(lake_settings: LakeSettings, settings: ApiSettings) -> FastAPI:
-    """The service over the lake of `lake_settings`. Nothing is opened before it starts."""
+def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: Replica | None = None) -> FastAPI:
+    """The service over the lake of `lake_settings`. Nothing is opened before it starts.
+
+    `replica`, of the same lake, may have started: it is served and ends with the service, which has one of its own otherwise.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        lake = Lake(lake_settings)
-        replica = Replica(lake, poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
+        served = replica or Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         past_pool = Pool(1, settings.search_queue, settings.search_seconds)
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
         # Loading the tables goes on while the model is loaded.
-        replica.start()
-        past = Past(replica, max_bytes=settings.as_of_bytes)
-        app.state.serving = Serving(lake, settings, replica, past, searcher(lake_settings), pool, past_pool, sql_pool, datetime.now(UTC))
+        served.start()
+        past = Past(served, max_bytes=settings.as_of_bytes)
+        model = searcher(lake_settings)
+        app.state.serving = Serving(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
         app.state.trigger = Trigger(lake_settings)
-        watcher = Watcher(app.state.serving.ledger, replica, settings)
-        prober = Prober(replica, app.state.watched, settings)
+        watcher = Watcher(app.state.serving.ledger, served, settings)
+        prober = Prober(served, app.state.watched, settings)
         watcher.start()
         prober.start()
         # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of a second.

@@ -83,7 +83,9 @@ class Replica:
         self.snapshot = Snapshot({tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash)
 
     def start(self) -> None:
-        """The thread that follows the tables runs."""
+        """The thread that follows the tables runs, which it may do already."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
         self._thread.start()
 
