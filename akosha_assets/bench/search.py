@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
 from akosha_assets.bench.peers import K, percentiles, timed
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.neighbours import Selected, nearest, threads
 from akosha_assets.lake.serving.query import Filters, Question
 from akosha_assets.lake.serving.replica import Replica
@@ -104,7 +106,9 @@ def _build_rate(replica: Replica, space: str) -> int | None:
     if not sets:
         return None
     started = time.perf_counter()
-    list(threads().map(lambda held: type(held)(held.rows, held.matrix).indexed(), sets))
+    layouts = Layouts()
+    layouts.expect(sum(len(held) for held in sets))
+    list(threads().map(lambda held: replace(held, index=None).indexed(space, layouts), sets))
     return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
 
 

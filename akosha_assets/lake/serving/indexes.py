@@ -9,13 +9,12 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import faiss
-
 from akosha_assets.lake.serving import store
+from akosha_assets.lake.serving.inverted_file import InvertedFile
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.vectors import Vectors
 
@@ -30,12 +29,19 @@ class KeptIndexes:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self.layouts = Layouts()
+        self._names: WeakKeyDictionary[InvertedFile, str] = WeakKeyDictionary()
 
     def indexed(self, part: Part) -> Part:
         """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
-        vectors = {space: self._indexed(held) for space, held in part.vectors.items()}
+        vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
         return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
+
+    def meet(self, part: Part) -> None:
+        """Further sets are indexed as those of `part` are."""
+        for space, held in part.vectors.items():
+            if held.index is not None:
+                self.layouts.meet(space, held.index.layout)
 
     def tidy(self, parts: Iterable[Part]) -> None:
         """No other index lies in the folder than those of `parts`."""
@@ -44,23 +50,26 @@ class KeptIndexes:
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
 
-    def _indexed(self, held: Vectors) -> Vectors:
+    def _indexed(self, space: str, held: Vectors) -> Vectors:
         if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
-            return held.indexed()
+            return held.indexed(space, self.layouts)
         digest = hashlib.blake2b(f"{store.FORMAT}/{held.form}".encode(), digest_size=16)
         digest.update(held.matrix.data)
         name = digest.hexdigest()
         for path in self.folder.glob(f"{name}-*"):
             if store.checksum(path) == int(path.name.rpartition("-")[2], 16):
-                index = faiss.read_index(str(path))
+                index = InvertedFile.read(path, is_mapped=False)
                 self._names[index] = path.name
+                self.layouts.meet(space, index.layout)
                 return replace(held, index=index)
             logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
             path.unlink()
-        made = held.indexed()
+        made = held.indexed(space, self.layouts)
+        if made.index is None:
+            return made
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{uuid4().hex}.part"
-        faiss.write_index(made.index, str(part))
+        made.index.write(part)
         self._names[made.index] = f"{name}-{store.checksum(part):08x}"
         part.replace(self.folder / self._names[made.index])
         return made

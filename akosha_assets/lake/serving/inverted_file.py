@@ -1,27 +1,18 @@
-"""Builds the index of one set of vectors: an inverted file with two bits a number, in the layout that FAISS scans.
+"""The index of one set of vectors: an inverted file with two bits a number, in the layout of lists and levels that it shares.
 
-Lists are learnt and filled in few directions, in which vectors differ most; a question chooses among them by the mean of
-what they hold. How many lists are looked into, and what becomes of the candidates, is `vectors.py`'s to say.
+How many lists are looked into, and what becomes of the candidates, is `vectors.py`'s to say.
 """
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-# Lists of an index per square root of its rows, and how they are learnt.
-LISTS_PER_ROOT = 1.75
-LISTS_MIN = 16
-TRAINING_ROWS_PER_LIST = 32
-TRAINING_ROUNDS = 5
-# Directions in which vectors are told apart for their list.
-DIRECTIONS = 64
-DIRECTION_ROWS = 4096
+from akosha_assets.lake.serving.layouts import Floats, Layout, lists_for
+
 # Vectors that become float32 together: as many as stay in a core's cache.
 BLOCK_ROWS = 512
-# Of four levels for a number of a normal distribution, the outer two begin this many deviations from the middle.
-OUTER_LEVEL = 0.9816
 # What FAISS scans at once: rows of a block, of which two halves of interleaved eights share their bytes.
 SCANNED_ROWS = 32
 PACKED_BLOCKS = 64
@@ -33,82 +24,83 @@ NUMBERS_PER_BYTE = 4
 # Of a vector's position.
 ID_BYTES = 8
 
-Floats = Callable[[np.ndarray | slice], np.ndarray]
 
+class InvertedFile:
+    """Vectors under their positions in the set. `index` is FAISS's; it has the lists of `layout`."""
 
-def built(count: int, dimensions: int, floats: Floats) -> faiss.Index:
-    """An index of `count` vectors under their positions; `floats` gives those at some positions.
+    def __init__(self, index: Any, layout: Layout):
+        self.index, self.layout = index, layout
 
-    `dimensions` is a multiple of `NUMBERS_PER_BYTE`.
-    """
-    lists = _lists(count)
-    sample = floats(np.linspace(0, count - 1, min(count, lists * TRAINING_ROWS_PER_LIST)).astype(np.int64))
-    few = sample[:: max(1, len(sample) // DIRECTION_ROWS)]
-    assigned = _assigned(count, lists, sample, _turn(few), floats)
-    held = np.bincount(assigned, minlength=lists)
-    order = np.argsort(assigned, kind="stable")
-    thresholds, levels = _levels(few)
-    sums = np.zeros((lists, dimensions), np.float32)
-    codes = np.empty((count, dimensions // NUMBERS_PER_BYTE), np.uint8)
-    in_order = assigned[order]
-    for start in range(0, count, BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        vectors = floats(order[block])
-        ends = np.flatnonzero(np.diff(in_order[block], prepend=lists))
-        sums[in_order[block][ends]] += np.add.reduceat(vectors, ends)
-        codes[block] = _codes(vectors, thresholds)
-    middles = faiss.IndexFlatIP(dimensions)
-    middles.add(sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny))
-    index = faiss.IndexIVFPQFastScan(middles, dimensions, lists, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
-    faiss.copy_array_to_vector(_points(levels).ravel(), index.pq.centroids)
-    index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
-    _fill(index.invlists, held, order, codes)
-    return index
+    @classmethod
+    def built(cls, count: int, layout: Layout, floats: Floats) -> "InvertedFile":
+        """An index of `count` vectors, of which `floats` gives those at some positions.
+
+        Their dimensions are a multiple of `NUMBERS_PER_BYTE`.
+        """
+        lists, dimensions = len(layout), layout.dimensions
+        assigned = _assigned(count, layout, floats)
+        order = np.argsort(assigned, kind="stable")
+        codes = np.empty((count, dimensions // NUMBERS_PER_BYTE), np.uint8)
+        for start in range(0, count, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            codes[block] = _codes(floats(order[block]), layout.thresholds)
+        index = faiss.IndexIVFPQFastScan(layout.quantizer, dimensions, lists, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(_points(layout.levels).ravel(), index.pq.centroids)
+        index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
+        _fill(index.invlists, np.bincount(assigned, minlength=lists), order, codes)
+        return cls(index, layout)
+
+    @classmethod
+    def read(cls, path: Path, *, is_mapped: bool) -> "InvertedFile":
+        """The index that `write` left in a file; where it is mapped, its codes stay there."""
+        index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if is_mapped else 0)
+        quantizer: Any = faiss.downcast_index(index.quantizer)
+        means = faiss.rev_swig_ptr(quantizer.get_xb(), index.nlist * index.d).reshape(index.nlist, index.d)
+        points = faiss.vector_to_array(index.pq.centroids).reshape(-1, 16, 2)
+        # Of the codes the first four have the lowest level for the second number, the other way round every fourth.
+        levels = np.empty((4, index.d), np.float32)
+        levels[:, 0::2], levels[:, 1::2] = points[:, :4, 0].T, points[:, ::4, 1].T
+        return cls(index, Layout.of(means, levels))
+
+    def write(self, path: Path) -> None:
+        """The index lies in a file."""
+        faiss.write_index(self.index, str(path))
+
+    def search(self, query: np.ndarray, wanted: int, lists: np.ndarray, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the `wanted` vectors of these lists that are nearest by their codes, and the estimates of their products.
+
+        Of those that the mask `selected` holds for, where there is one.
+        """
+        query = np.ascontiguousarray(query, np.float32)
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = len(lists)
+        if selected is not None:
+            # The parameters hold no reference to the bytes of the selector.
+            bits = np.packbits(selected, bitorder="little")
+            selector = faiss.IDSelectorBitmap(len(selected), faiss.swig_ptr(bits))
+            parameters.sel = selector
+        estimates, positions = np.empty(wanted, np.float32), np.empty(wanted, np.int64)
+        unused = np.zeros(len(lists), np.float32)
+        given = (faiss.swig_ptr(lists), faiss.swig_ptr(unused))
+        found = (faiss.swig_ptr(estimates), faiss.swig_ptr(positions))
+        self.index.search_preassigned_c(1, faiss.swig_ptr(query), wanted, *given, *found, False, parameters)
+        there = positions >= 0
+        return positions[there], estimates[there]
 
 
 def nbytes(count: int, dimensions: int) -> int:
-    """Bytes of the index that `built` makes: of each vector its code and its position, of each list its mean and half a block."""
+    """Bytes of the index of so many vectors, nearly: of each its code and its position, of each list its mean and half a block."""
     code_bytes = dimensions // NUMBERS_PER_BYTE
-    return count * (code_bytes + ID_BYTES) + _lists(count) * (dimensions * 4 + code_bytes * SCANNED_ROWS // 2)
+    return count * (code_bytes + ID_BYTES) + lists_for(count) * (dimensions * 4 + code_bytes * SCANNED_ROWS // 2)
 
 
-def _lists(count: int) -> int:
-    return max(LISTS_MIN, round(LISTS_PER_ROOT * count**0.5))
-
-
-def _turn(vectors: np.ndarray) -> faiss.LinearTransform:
-    """Onto the directions in which `vectors` differ most."""
-    dimensions = vectors.shape[1]
-    directions = min(DIRECTIONS, dimensions)
-    principal = faiss.PCAMatrix(dimensions, directions)
-    principal.train(vectors)
-    turn = faiss.LinearTransform(dimensions, directions, False)
-    faiss.copy_array_to_vector(faiss.vector_to_array(principal.A)[: directions * dimensions], turn.A)
-    turn.is_trained = True
-    return turn
-
-
-def _assigned(count: int, lists: int, sample: np.ndarray, turn: faiss.LinearTransform, floats: Floats) -> np.ndarray:
-    """The list of each vector, the lists learnt from `sample`."""
-    clustering = faiss.Clustering(turn.d_out, lists)
-    clustering.niter, clustering.min_points_per_centroid = TRAINING_ROUNDS, 1
-    clustering.max_points_per_centroid = TRAINING_ROWS_PER_LIST
-    middles = faiss.IndexFlatL2(turn.d_out)
-    clustering.train(turn.apply(sample), middles)
-    turned = np.empty((count, turn.d_out), np.float32)
+def _assigned(count: int, layout: Layout, floats: Floats) -> np.ndarray:
+    """The list of each vector."""
+    turned = np.empty((count, layout.turn.d_out), np.float32)
     for start in range(0, count, BLOCK_ROWS):
-        turned[start : start + BLOCK_ROWS] = turn.apply(floats(slice(start, start + BLOCK_ROWS)))
+        turned[start : start + BLOCK_ROWS] = layout.turn.apply(floats(slice(start, start + BLOCK_ROWS)))
     # A narrow type is sorted in one pass.
-    return middles.search(turned, 1)[1][:, 0].astype(np.uint16 if lists <= np.iinfo(np.uint16).max else np.int64)
-
-
-def _levels(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each number of a vector the three thresholds between its four levels, and the levels: the means of what is between them."""
-    middle, spread = vectors.mean(axis=0), vectors.std(axis=0) * np.float32(OUTER_LEVEL)
-    thresholds = np.stack([middle - spread, middle, middle + spread])
-    level = (vectors > thresholds[:, None]).sum(axis=0)
-    levels = np.stack([np.where(level == each, vectors, 0).sum(axis=0) / np.maximum(1, (level == each).sum(axis=0)) for each in range(4)])
-    return thresholds, levels.astype(np.float32)
+    return layout.middles.search(turned, 1)[1][:, 0].astype(np.uint16 if len(layout) <= np.iinfo(np.uint16).max else np.int64)
 
 
 def _codes(vectors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

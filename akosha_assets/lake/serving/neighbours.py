@@ -9,10 +9,11 @@ from functools import cache
 
 import numpy as np
 
-from akosha_assets.lake.serving.vectors import Vectors, top
+from akosha_assets.lake.serving.layouts import Layout
+from akosha_assets.lake.serving.vectors import Vectors, joined, top
 
 # Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
-CANDIDATES = 600
+CANDIDATES = 500
 # Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench tiers`.
 CANDIDATES_FOR_ROWS = 1_000_000
 # Sets with more vectors than this together are scanned by several threads.
@@ -43,9 +44,13 @@ def nearest(
     best = np.sort(top(scores, wanted))
     owner, positions, scores = owner[best], positions[best], scores[best]
     bounds = np.searchsorted(owner, np.arange(len(sets) + 1)).tolist()
+    estimated: dict[str, list[tuple[Vectors, slice]]] = {}
     for (held, _), (_, _, is_estimate), start, stop in zip(sets, proposed, bounds, bounds[1:], strict=False):
         if is_estimate and start < stop:
-            scores[start:stop] = held.scores(query, positions[start:stop])
+            estimated.setdefault(held.form, []).append((held, slice(start, stop)))
+    for some in estimated.values():
+        together = joined([(0, held.picked(positions[mine])) for held, mine in some])
+        scores[np.concatenate([np.arange(mine.start, mine.stop) for _, mine in some])] = together.scores(query)
     best = top(scores, k)
     owner, positions, scores = owner[best], positions[best], scores[best]
     rows = np.empty(len(best), np.int32)
@@ -57,8 +62,9 @@ def nearest(
 
 def _proposed(sets: list[Selected], query: np.ndarray, each: int, *, is_alone: bool) -> list[Proposed]:
     """The candidates of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
+    lists = _lists(sets, query)
     if not is_alone or sum(len(held) for held, _ in sets) <= PARALLEL_ROWS:
-        return [held.candidates(query, each, selected) for held, selected in sets]
+        return [held.candidates(query, each, selected, some) for (held, selected), some in zip(sets, lists, strict=True)]
     piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
     heights = [0] * len(piles)
     for number in sorted(range(len(sets)), key=lambda number: -len(sets[number][0])):
@@ -67,13 +73,28 @@ def _proposed(sets: list[Selected], query: np.ndarray, each: int, *, is_alone: b
         heights[lowest] += len(sets[number][0])
 
     def work(pile: list[int]) -> list[tuple[int, Proposed]]:
-        return [(number, sets[number][0].candidates(query, each, sets[number][1])) for number in pile]
+        return [(number, sets[number][0].candidates(query, each, sets[number][1], lists[number])) for number in pile]
 
     others = [threads().submit(work, pile) for pile in piles[1:]]
     done = dict(work(piles[0]))
     for other in others:
         done.update(other.result())
     return [done[number] for number in range(len(sets))]
+
+
+def _lists(sets: list[Selected], query: np.ndarray) -> list[np.ndarray | None]:
+    """The lists to look into in each set, chosen once for all sets of one layout."""
+    chosen: dict[tuple[Layout, int], np.ndarray] = {}
+    lists: list[np.ndarray | None] = []
+    for held, _ in sets:
+        if held.index is None:
+            lists.append(None)
+            continue
+        layout, count = asked = held.index.layout, held.probed()
+        if asked not in chosen:
+            chosen[asked] = layout.likeliest(query, count)
+        lists.append(chosen[asked])
+    return lists
 
 
 @cache

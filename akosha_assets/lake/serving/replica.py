@@ -22,6 +22,7 @@ from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.loading import Loader, connect
 from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
@@ -279,13 +280,16 @@ class Replica:
                 if store.is_sound(tail.folder / name, held["files"]):
                     part = store.mapped(tail.folder / name, day)
                     self._part_sums[str(part.folder)] = held["files"]
-                    tail.parts[day] = tuple(sorted((*tail.parts.get(day, ()), part), key=lambda part: int(part.numbers[0])))
-                    tail.loads |= {path: tail.numbered[path] for path in held["loads"]}
+                    tail.take_over(part, held["loads"])
                 else:
                     # Loaded again under new numbers, so that the numbers of a day's parts ascend.
                     for path in held["loads"]:
                         keywords.remove(tail.numbered.pop(path).start)
         return keywords
+
+    def layouts(self, tier: str) -> Layouts:
+        """Those under which the sets of a tier are indexed."""
+        return self._tails[tier].indexes.layouts
 
     def _go_on(self) -> None:
         if self._stopping.is_set():

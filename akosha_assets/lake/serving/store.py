@@ -23,6 +23,8 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
+from akosha_assets.lake.serving.inverted_file import InvertedFile
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.parts import CODED, Part
 from akosha_assets.lake.serving.payload import FilePayload, Payload
 from akosha_assets.lake.serving.vectors import Vectors
@@ -30,7 +32,7 @@ from akosha_assets.lake.serving.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"6/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"7/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
@@ -93,7 +95,7 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
     return True
 
 
-def laid_down(part: Part, parent: Path) -> Part:
+def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
     """The same part with its bytes in files of a folder under `parent`, mapped when touched."""
     folder = parent / f"{part.day}-{part.numbers[0]}-{len(part)}"
     work = parent / f".{folder.name}.part"
@@ -108,13 +110,13 @@ def laid_down(part: Part, parent: Path) -> Part:
         np.save(work / f"code-{name}.npy", part.codes[name])
     spaces = []
     for number, (space, held) in enumerate(part.vectors.items()):
-        held = held.indexed()
+        held = held.indexed(space, layouts)
         np.save(work / f"rows-{number}.npy", held.rows)
         np.save(work / f"matrix-{number}.npy", held.matrix)
         if held.scale is not None:
             np.save(work / f"scale-{number}.npy", held.scale)
         if held.index is not None:
-            faiss.write_index(held.index, str(work / f"index-{number}.faiss"))
+            held.index.write(work / f"index-{number}.faiss")
         spaces.append([space, held.form])
     (work / "spaces.json").write_text(json.dumps(spaces))
     shutil.rmtree(folder, ignore_errors=True)
@@ -150,7 +152,11 @@ def mapped(folder: Path, day: date) -> Part:
         scale = array(f"scale-{number}") if (folder / f"scale-{number}.npy").exists() else None
         index = folder / f"index-{number}.faiss"
         vectors[space] = Vectors(
-            array(f"rows-{number}"), array(f"matrix-{number}"), form, scale, _mapped_index(index) if index.exists() else None
+            array(f"rows-{number}"),
+            array(f"matrix-{number}"),
+            form,
+            scale,
+            InvertedFile.read(index, is_mapped=True) if index.exists() else None,
         )
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
@@ -165,11 +171,6 @@ def _mapped_array(path: Path) -> np.ndarray:
     np.lib.format.read_magic(reader)
     shape, _, dtype = np.lib.format.read_array_header_1_0(reader)
     return np.frombuffer(held, dtype, count=math.prod(shape), offset=reader.tell()).reshape(shape)
-
-
-def _mapped_index(path: Path) -> faiss.Index:
-    """The index with its codes left in the file, so that months of days take no memory of this process."""
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def give_back() -> None:

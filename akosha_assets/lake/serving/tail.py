@@ -53,6 +53,12 @@ class Tail:
     numbered: dict[str, Load] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
 
+    def take_over(self, part: Part, paths: list[str]) -> None:
+        """A part on disk, which an earlier process left, with the rows of these files is served."""
+        self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.numbers[0])))
+        self.loads |= {path: self.numbered[path] for path in paths}
+        self.indexes.meet(part)
+
     def without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
         """The parts when the rows of `paths` are gone."""
         parts = dict(self.parts)
@@ -69,7 +75,7 @@ class Tail:
                     left.append(part)
                 elif keep.any():
                     smaller = part.kept(keep)
-                    left.append(smaller if part.folder is None else store.laid_down(smaller, self.folder))
+                    left.append(smaller if part.folder is None else self._laid_down(smaller))
             parts[day] = tuple(left)
         return {day: held for day, held in parts.items() if held}
 
@@ -80,6 +86,8 @@ class Tail:
 
         The next day is read while one is taken, no more: a year of history must not be in memory together.
         """
+        expected = sum(file.rows for files in added.values() for file in files)
+        self.indexes.layouts.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
         under_way: deque[tuple[date, dict[str, Load], int, Future[Part | None]]] = deque()
         # Threads of its own: those that scan are for questions.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
@@ -100,7 +108,7 @@ class Tail:
         """What was read, on disk at once where it does not fit into memory."""
         part = loading.result()
         if part is not None and not self._fits(day, part):
-            part = store.laid_down(part, self.folder)
+            part = self._laid_down(part)
         return day, part, loads, next_number
 
     def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
@@ -131,7 +139,7 @@ class Tail:
             on_disk = [part for part in held if part.folder is not None]
             if len(held) > DISK_PARTS:
                 fresh, on_disk = list(held), []
-            self.parts[day] = (*on_disk, *([store.laid_down(join(fresh), self.folder)] if fresh else []))
+            self.parts[day] = (*on_disk, *([self._laid_down(join(fresh))] if fresh else []))
 
         def build(part: Part) -> Part:
             go_on()
@@ -144,6 +152,9 @@ class Tail:
         if changed:
             self.indexes.tidy(part for held in self.parts.values() for part in held)
         return changed
+
+    def _laid_down(self, part: Part) -> Part:
+        return store.laid_down(part, self.folder, self.indexes.layouts)
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""

@@ -5,8 +5,8 @@ unit length. Nothing here knows about text, tables or tiers.
 """
 
 import threading
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import faiss
 import numpy as np
@@ -16,14 +16,15 @@ import pyarrow.compute as pc
 from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.lifecycle.quantization import sketch_scores
 from akosha_assets.lake.serving import inverted_file, sketches
-from akosha_assets.lake.serving.inverted_file import BLOCK_ROWS
+from akosha_assets.lake.serving.inverted_file import BLOCK_ROWS, InvertedFile
+from akosha_assets.lake.serving.layouts import Layouts, inner_products
 
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 88
-PROBED_SHARE = {"float16": 0.14, "int8": 0.25}
+PROBED_SHARE = {"float16": 0.09, "int8": 0.12}
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
 RARE_SHARE = 0.2
@@ -45,7 +46,7 @@ class Vectors:
     matrix: np.ndarray
     form: str = "float16"
     scale: np.ndarray | None = None
-    index: Any = field(default=None, compare=False)
+    index: InvertedFile | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,13 +71,18 @@ class Vectors:
     def _takes_index(self) -> bool:
         return len(self) >= INDEX_MIN_ROWS and self.form != "sketch" and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
 
-    def indexed(self) -> Self:
+    def indexed(self, space: str, layouts: Layouts) -> Self:
         """The same with an index, where there are rows enough for one to help."""
         if self.index is not None or not self._takes_index:
             return self
-        _one_thread()
-        index = inverted_file.built(len(self), self.dimensions, self.floats)
-        return type(self)(self.rows, self.matrix, self.form, self.scale, index)
+        one_thread()
+        layout = layouts.of(space, len(self), self.floats)
+        return replace(self, index=InvertedFile.built(len(self), layout, self.floats))
+
+    def probed(self) -> int:
+        """The lists that a question looks into, where it has an index."""
+        assert self.index is not None
+        return min(len(self.index.layout), max(PROBED_LISTS, round(PROBED_SHARE[self.form] * len(self.index.layout))))
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
         """Vectors at `positions` as float32. Not for sketches."""
@@ -94,14 +100,16 @@ class Vectors:
                 assert self.scale is not None
                 found[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
             else:
-                cosines = _products(query, _float32(self.matrix[at]))
+                cosines = inner_products(query, _float32(self.matrix[at]))
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
-    def candidates(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    def candidates(
+        self, query: np.ndarray, wanted: int, selected: np.ndarray | None, lists: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, bool]:
         """Positions of some `wanted` likely neighbours, their cosines, and whether these are only an index's estimates of them.
 
-        Of the rows that the mask `selected` holds for, where there is one.
+        Of the rows that the mask `selected` holds for, where there is one. `lists` are those to look into, where there is an index.
         """
         if selected is not None and len(selected) != len(self):
             selected = selected[self.rows]
@@ -113,24 +121,14 @@ class Vectors:
                 return *sketches.best(query, self.matrix, self.scale, wanted), False
             best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
             return among[best], estimates, False
-        if self.index is None or (among is not None and left <= EXACT_ROWS):
+        if self.index is None or lists is None or (among is not None and left <= EXACT_ROWS):
             estimates = self.scores(query, among)
             best = top(estimates, wanted)
             return best if among is None else among[best], estimates[best], False
-        lists = self.index.nlist
-        parameters = faiss.SearchParametersIVF()
-        parameters.nprobe = (
-            lists if left < RARE_SHARE * len(self) else min(lists, max(PROBED_LISTS, round(PROBED_SHARE[self.form] * lists)))
-        )
-        if selected is not None:
-            # The parameters hold no reference to the bytes of the selector.
-            bits = np.packbits(selected, bitorder="little")
-            selector = faiss.IDSelectorBitmap(len(self), faiss.swig_ptr(bits))
-            parameters.sel = selector
-        _one_thread()
-        found, positions = self.index.search(query[None], min(wanted, left), params=parameters)
-        there = positions[0] >= 0
-        return positions[0][there], found[0][there], True
+        one_thread()
+        if left < RARE_SHARE * len(self):
+            lists = np.arange(len(self.index.layout))
+        return *self.index.search(query, min(wanted, left), lists, selected), True
 
     def of_row(self, row: int) -> np.ndarray | None:
         """The vector of a row as float32, or None where it has none or only a sketch of it was kept."""
@@ -139,21 +137,17 @@ class Vectors:
             return None
         return self.floats(slice(at, at + 1))[0]
 
+    def picked(self, positions: np.ndarray) -> Self:
+        """The vectors at `positions`."""
+        scale = None if self.scale is None else self.scale[positions]
+        return type(self)(self.rows[positions], self.matrix.take(positions, axis=0), self.form, scale)
+
     def kept(self, keep: np.ndarray) -> Self:
         """Without the rows for which the mask `keep` is false; the others move up."""
         having = keep[self.rows]
         moved = np.cumsum(keep, dtype=np.int32) - 1
         scale = None if self.scale is None else self.scale[having]
         return type(self)(moved[self.rows[having]].astype(np.int32), self.matrix[having], self.form, scale)
-
-
-def _products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Inner product of `query` with each row, by this thread alone: the threads of a BLAS wait for each other as FAISS's do."""
-    products = np.empty(len(vectors), np.float32)
-    wanted, given = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(vectors)
-    pointers = (faiss.swig_ptr(products), faiss.swig_ptr(wanted), faiss.swig_ptr(given))
-    faiss.fvec_inner_products_ny(*pointers, given.shape[1], len(given))  # type: ignore[attr-defined]
-    return products
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
@@ -168,7 +162,7 @@ def _float32(numbers: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """FAISS starts no threads of its own in calls of this thread; on a busy machine they would wait for each other."""
     if not hasattr(_told, "once"):
         faiss.omp_set_num_threads(1)

@@ -8,6 +8,7 @@ import pytest
 
 from akosha_assets.lake.serving import indexes
 from akosha_assets.lake.serving.indexes import KeptIndexes
+from akosha_assets.lake.serving.neighbours import nearest
 from akosha_assets.lake.serving.parts import CODED, Part
 from akosha_assets.lake.serving.vectors import Vectors
 from tests.hot_rows import NOW
@@ -35,7 +36,7 @@ def test_an_index_is_read_where_one_of_the_same_vectors_lies(tmp_path: Path) -> 
     written_at = kept.stat().st_mtime_ns
     second = KeptIndexes(tmp_path).indexed(part())
     question = second.vectors["space"].floats(slice(5, 6))[0]
-    found = [made.vectors["space"].candidates(question, 20, None)[0].tolist() for made in (first, second)]
+    found = [nearest([(made.vectors["space"], None)], question, 20)[1].tolist() for made in (first, second)]
     assert found[0] == found[1]
     assert 5 in found[0]
     assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written_at]

@@ -7,6 +7,7 @@ import pytest
 
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
 from akosha_assets.lake.serving import neighbours
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.neighbours import nearest
 from akosha_assets.lake.serving.vectors import Vectors, decoded, joined
 
@@ -28,7 +29,8 @@ def stored() -> np.ndarray:
 @pytest.fixture(scope="module")
 def sets(stored: np.ndarray) -> list[Vectors]:
     halves = np.split(stored.astype(np.float16), 2)
-    return [Vectors(np.arange(len(half), dtype=np.int32), half).indexed() for half in halves]
+    layouts = Layouts()
+    return [Vectors(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
 
 
 def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -77,13 +79,14 @@ def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: 
 
 def test_the_bytes_of_a_set_count_its_index(sets: list[Vectors]) -> None:
     held = sets[0]
-    index_bytes = faiss.serialize_index(held.index).nbytes
+    assert held.index is not None
+    index_bytes = faiss.serialize_index(held.index.index).nbytes
     assert held.nbytes - held.rows.nbytes - held.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
     numbers, scale = to_int8(stored)
-    warm = Vectors(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed()
+    warm = Vectors(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed("space", Layouts())
     assert recall([warm], stored) >= 0.98
     bits, scale = to_sketch(stored)
     cold = Vectors(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
