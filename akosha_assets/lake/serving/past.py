@@ -161,7 +161,7 @@ class Past:
             loader = self._loaders[tier]
             part = loader.load(file.day, [file], [load.start])
             if part is not None:
-                part = store.laid_down(part, self._folder / "parts" / tier, self.replica.layouts(tier))
+                part = store.laid_down(part, self._folder / "parts" / tier, self.replica.layouts[tier])
                 self._index().add(part, load.start, load.stop)
             loader.files.discard(file.path)
             self._left[key] = _Left(part, load, file.size_bytes)

@@ -22,7 +22,6 @@ from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex
-from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.loading import Loader, connect
 from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
@@ -70,6 +69,7 @@ class Replica:
             )
             for tier in TIERS
         }
+        self.layouts = {tier: tail.indexes.layouts for tier, tail in self._tails.items()}
         self._next_number = 1
         self._keyword_sums: dict[str, int] = {}
         self._part_sums: dict[str, dict[str, int]] = {}
@@ -276,9 +276,8 @@ class Replica:
         for tier, tail in self._tails.items():
             tail.numbered = {path: Load(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()}
             for name, held in state.parts[tier].items():
-                day = date.fromisoformat(held["day"])
                 if store.is_sound(tail.folder / name, held["files"]):
-                    part = store.mapped(tail.folder / name, day)
+                    part = store.mapped(tail.folder / name, date.fromisoformat(held["day"]))
                     self._part_sums[str(part.folder)] = held["files"]
                     tail.take_over(part, held["loads"])
                 else:
@@ -286,10 +285,6 @@ class Replica:
                     for path in held["loads"]:
                         keywords.remove(tail.numbered.pop(path).start)
         return keywords
-
-    def layouts(self, tier: str) -> Layouts:
-        """Those under which the sets of a tier are indexed."""
-        return self._tails[tier].indexes.layouts
 
     def _go_on(self) -> None:
         if self._stopping.is_set():
