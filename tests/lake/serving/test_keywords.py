@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from akosha_assets.lake.serving.keywords import COMMON_MIN_ROWS, LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
+from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.query_parser import COMMON_MIN_ROWS
 from akosha_assets.lake.serving.words import inner_words, named, stem, words
 
 TEXTS = [
@@ -108,4 +109,20 @@ def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path:
     index.remove(1)
     index.commit()
     assert [found(index.searcher, word) for word in ("deadlock", "timeout", "panic")] == [[], [1], [2]]
+    index.close()
+
+
+def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path: Path) -> None:
+    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index.add(
+        part_of(["config of a parser", "parse the config", "see parse_config", "parse_config, then parse_config again", "else"]), 1, 6
+    )
+    index.commit()
+    assert found(index.searcher, "parse_config")[:3] == [3, 2, 1]
+    assert sorted(found(index.searcher, "parse_config")) == [0, 1, 2, 3]
+    assert found(index.searcher, "parse_config -again")[:2] == [2, 1]
+    assert sorted(found(index.searcher, "+see parse_config")) == [2]
+    assert found(index.searcher, '"parse config"') == [3, 2]
+    numbers, scores = index.searcher.search("parse_config", Filters(), 2)
+    assert numbers.tolist() == [4, 3] and scores[0] >= scores[1] > 0
     index.close()

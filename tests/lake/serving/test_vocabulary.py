@@ -24,7 +24,7 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
     index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Terms() for name in CODED})
     index.add(part_of(TEXTS), 1, len(TEXTS) + 1)
     index.commit()
-    found = index.searcher.vocabulary
+    found = index.searcher.parser.vocabulary
     index.close()
     return found
 
@@ -75,5 +75,5 @@ def test_only_the_most_frequent_forms_are_looked_for(tmp_path: Path) -> None:
     )
     index.add(part_of([f"connect{ending}" for ending in endings]), 1, len(endings) + 1)
     index.commit()
-    assert len(index.searcher.vocabulary.forms("connects")) <= MOST_FORMS
+    assert len(index.searcher.parser.vocabulary.forms("connects")) <= MOST_FORMS
     index.close()
