@@ -106,6 +106,21 @@ class Part:
         left, right = (int(np.searchsorted(self.sorted_identity, wanted, side)) for side in ("left", "right"))
         return self.order[left:right]
 
+    @cached_property
+    def span(self) -> tuple[int, int]:
+        """The first and the last number."""
+        return int(self.numbers[0]), int(self.numbers[-1])
+
+    def numbered(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row of each number, which lies in the span, and a mask of those that can be found."""
+        first, last = self.span
+        if last - first == len(self) - 1:
+            rows, found = numbers - first, np.ones(len(numbers), bool)
+        else:
+            rows = np.searchsorted(self.numbers, numbers)
+            found = self.numbers[rows] == numbers
+        return rows, found if self.hidden is None else found & ~self.hidden[rows]
+
     def kept(self, keep: np.ndarray) -> Self:
         """The rows for which the mask holds."""
         return type(self)(

@@ -89,20 +89,16 @@ class Snapshot:
         # The numbers of a part need not be without gaps, so several parts may span one number.
         of_place, of_number = np.nonzero((numbers >= first[:, None]) & (numbers <= last[:, None]))
         for place in set(of_place.tolist()):
-            part = self.places[place][1]
             mine = of_number[of_place == place]
-            at = np.searchsorted(part.numbers, numbers[mine])
-            served = part.numbers[at] == numbers[mine]
-            if part.hidden is not None:
-                served &= ~part.hidden[at]
+            at, served = self.places[place][1].numbered(numbers[mine])
             found[mine[served]], rows[mine[served]] = place, at[served]
         return found, rows
 
     @cached_property
     def _spans(self) -> tuple[np.ndarray, np.ndarray]:
         """The first and the last number of each part."""
-        first, last = (np.array([part.numbers[end] for _, part in self.places], np.int64) for end in (0, -1))
-        return first, last
+        spans = np.array([part.span for _, part in self.places], np.int64).reshape(-1, 2)
+        return spans[:, 0], spans[:, 1]
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
         """Tier, part and row of a memory, from the hottest tier that has it."""
