@@ -4,14 +4,18 @@ Only what reads the tables is imported at first: they are read while the rest is
 """
 
 import argparse
+import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.settings import LakeSettings
+
+if TYPE_CHECKING:
+    from akosha_assets.lake.serving.replica import Replica
 
 
 def main() -> None:
@@ -28,6 +32,11 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the core from those
+    # that index words.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from akosha_assets.lake.serving.replica import Replica
+
     replica = Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
     replica.start()
     try:
@@ -36,7 +45,7 @@ def main() -> None:
         replica.stop()
 
 
-def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: Replica) -> None:
+def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: "Replica") -> None:
     import uvicorn
 
     from akosha_api.app import create_app
