@@ -36,7 +36,7 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
     if place is None:
         raise NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}")
     tier, part, row = place
-    found = result(tier, part, row, snapshot.terms)
+    found = result(tier, part, row, part.payload.value("text", row), snapshot.terms)
     day, *name = (_literal(value) for value in (part.day.isoformat(), identity.system_id, identity.kind, identity.id))
     where = f"event_day = {day} AND system_id = {name[0]} AND kind = {name[1]} AND id = {name[2]}"
     columns = [name for name in (*PROVENANCE, "attributes") if name in lake.spec(f"lifecycle/{tier}").schema.names]

@@ -32,9 +32,9 @@ class Payload:
         """What a column has of one row."""
         return self._columns[name][row].as_py()
 
-    def row(self, row: int) -> dict[str, Any]:
-        """What all columns have of one row."""
-        return {name: self.value(name, row) for name in self._columns}
+    def beside_text(self, row: int) -> dict[str, Any]:
+        """What all columns but that of the text have of one row."""
+        return {name: column[row].as_py() for name, column in self._columns.items() if name != TEXT}
 
     def tags(self) -> pa.ChunkedArray:
         """The tags of all rows."""

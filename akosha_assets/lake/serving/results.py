@@ -79,7 +79,7 @@ def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str]) -> dict[
     """The result that stands for a group."""
     hit = group.first
     systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
-    return result(hit.tier, hit.part, hit.row, terms) | {
+    return result(hit.tier, hit.part, hit.row, group.text, terms) | {
         "score": hit.score,
         "scores": hit.scores,
         "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
@@ -88,16 +88,16 @@ def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str]) -> dict[
     }
 
 
-def result(tier: str, part: Part, row: int, terms: dict[str, Terms]) -> dict[str, Any]:
-    """One row as answers show it."""
+def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Terms]) -> dict[str, Any]:
+    """One row, whose text was read, as answers show it."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
-    payload = part.payload.row(row)
+    payload = part.payload.beside_text(row)
     importance = float(part.importance[row])
     return {
         "system_id": coded["system_id"],
         "kind": coded["kind"],
         "id": payload["id"],
-        "text": payload["text"],
+        "text": text,
         "is_summary": payload["is_summary"],
         "tier": tier,
         "event_day": part.day,
