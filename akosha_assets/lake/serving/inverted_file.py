@@ -3,6 +3,7 @@
 How many lists are looked into, and what becomes of the candidates, is `vectors.py`'s to say.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,33 @@ class InvertedFile:
         self.index.search_preassigned_c(1, faiss.swig_ptr(query), wanted, *given, *found, False, parameters)
         there = positions >= 0
         return positions[there], estimates[there]
+
+
+class Shards:
+    """Inverted files of one layout, searched with one call, which chooses the lists for all of them.
+
+    Each call of FAISS gives up the interpreter lock, and under load waits for it.
+    """
+
+    def __init__(self, files: Sequence[InvertedFile], probed: int):
+        self._files = files
+        self._first = np.cumsum([0, *(file.index.ntotal for file in files)])
+        layout = files[0].layout
+        shards: Any = faiss.IndexShardsIVF(layout.directions, len(layout), False, True)
+        for file in files:
+            file.index.nprobe = probed
+            shards.addIndex(file.index)
+        self._index = shards
+
+    def search(self, query: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of the `wanted` vectors that are nearest by their codes the number of the file, the position, the estimate of the product."""
+        query = np.ascontiguousarray(query, np.float32)
+        estimates, labels = np.empty(wanted, np.float32), np.empty(wanted, np.int64)
+        self._index.search_c(1, faiss.swig_ptr(query), wanted, faiss.swig_ptr(estimates), faiss.swig_ptr(labels))
+        there = labels >= 0
+        labels = labels[there]
+        numbers = np.searchsorted(self._first, labels, "right") - 1
+        return numbers, labels - self._first[numbers], estimates[there]
 
 
 def nbytes(count: int, dimensions: int) -> int:

@@ -104,16 +104,18 @@ class Layout:
         flat.add(self.turn.apply(self.means))
         return flat
 
+    @cached_property
+    def directions(self) -> faiss.IndexFlatIP:
+        """Where the means point: a question looks into the lists whose means point most nearly where it does."""
+        flat = faiss.IndexFlatIP(self.dimensions)
+        flat.add(self.means / np.maximum(np.linalg.norm(self.means, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+        return flat
+
     def likeliest(self, query: np.ndarray, count: int) -> np.ndarray:
-        """The numbers of the `count` lists whose means point most nearly where `query` does, in ascending order."""
+        """The numbers of the `count` lists that a question looks into, in ascending order."""
         if count >= len(self):
             return np.arange(len(self))
-        cosines = inner_products(query, self._directions)
-        return np.sort(np.argpartition(cosines, len(self) - count)[len(self) - count :])
-
-    @cached_property
-    def _directions(self) -> np.ndarray:
-        return self.means / np.maximum(np.linalg.norm(self.means, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return np.sort(self.directions.search(np.ascontiguousarray(query[None], np.float32), count)[1][0])
 
 
 class Layouts:

@@ -5,12 +5,14 @@ Two stages: each set proposes candidates (`vectors.py`), and those that were onl
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from akosha_assets.lake.serving.inverted_file import Shards
 from akosha_assets.lake.serving.layouts import Layout
-from akosha_assets.lake.serving.vectors import Vectors, joined, top
+from akosha_assets.lake.serving.vectors import Vectors, joined, one_thread, top
 
 # Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
 CANDIDATES = 500
@@ -18,9 +20,20 @@ CANDIDATES = 500
 CANDIDATES_FOR_ROWS = 1_000_000
 # Sets with more vectors than this together are scanned by several threads.
 PARALLEL_ROWS = 100_000
+# Sets that are searched with one call: each proposes as many candidates as all of them together.
+SHARDS = 8
 
 Selected = tuple[Vectors, np.ndarray | None]
-Proposed = tuple[np.ndarray, np.ndarray, bool]
+
+
+@dataclass(frozen=True)
+class _Proposed:
+    """Candidates by the number of their set, with their cosines or an index's estimates of them."""
+
+    owner: np.ndarray
+    positions: np.ndarray
+    scores: np.ndarray
+    is_estimate: bool
 
 
 def nearest(
@@ -30,64 +43,94 @@ def nearest(
 
     A question that is not alone keeps to this thread: sharing it out among cores that are taken makes every question wait longer.
     """
-    if candidates is None:
-        candidates = round(CANDIDATES * max(1.0, sum(len(held) for held, _ in sets) / CANDIDATES_FOR_ROWS) ** 0.5)
-    wanted = max(candidates, 2 * k)
-    # Neighbours are spread over the sets; one set that had them all would need every candidate.
-    each = max(wanted // 4, min(wanted, 3 * wanted // max(1, 2 * len(sets))), k)
-    proposed = _proposed(sets, query, each, is_alone=is_alone)
-    if not proposed:
+    if not sets:
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
-    owner = np.repeat(np.arange(len(sets)), [len(positions) for positions, _, _ in proposed])
-    positions = np.concatenate([positions for positions, _, _ in proposed])
-    scores = np.concatenate([scores for _, scores, _ in proposed])
-    best = np.sort(top(scores, wanted))
-    owner, positions, scores = owner[best], positions[best], scores[best]
+    rows = sum(len(held) for held, _ in sets)
+    if candidates is None:
+        candidates = round(CANDIDATES * max(1.0, rows / CANDIDATES_FOR_ROWS) ** 0.5)
+    wanted = max(candidates, 2 * k)
+    cores = (os.cpu_count() or 1) if is_alone and rows > PARALLEL_ROWS else 1
+    proposed = _proposed(sets, query, wanted, k, cores)
+    owner = np.concatenate([each.owner for each in proposed])
+    positions = np.concatenate([each.positions for each in proposed])
+    scores = np.concatenate([each.scores for each in proposed])
+    is_estimate = np.repeat([each.is_estimate for each in proposed], [len(each.owner) for each in proposed])
+    best = top(scores, wanted)
+    best = best[np.argsort(owner[best], kind="stable")]
+    owner, positions, scores, is_estimate = owner[best], positions[best], scores[best], is_estimate[best]
     bounds = np.searchsorted(owner, np.arange(len(sets) + 1)).tolist()
     estimated: dict[str, list[tuple[Vectors, slice]]] = {}
-    for (held, _), (_, _, is_estimate), start, stop in zip(sets, proposed, bounds, bounds[1:], strict=False):
-        if is_estimate and start < stop:
+    for (held, _), start, stop in zip(sets, bounds, bounds[1:], strict=False):
+        if start < stop and is_estimate[start]:
             estimated.setdefault(held.form, []).append((held, slice(start, stop)))
     for some in estimated.values():
         together = joined([(0, held.picked(positions[mine])) for held, mine in some])
         scores[np.concatenate([np.arange(mine.start, mine.stop) for _, mine in some])] = together.scores(query)
     best = top(scores, k)
     owner, positions, scores = owner[best], positions[best], scores[best]
-    rows = np.empty(len(best), np.int32)
+    found = np.empty(len(best), np.int32)
     for number in set(owner.tolist()):
         mine = owner == number
-        rows[mine] = sets[number][0].rows[positions[mine]]
-    return owner, rows, scores
+        found[mine] = sets[number][0].rows[positions[mine]]
+    return owner, found, scores
 
 
-def _proposed(sets: list[Selected], query: np.ndarray, each: int, *, is_alone: bool) -> list[Proposed]:
-    """The candidates of each set. Many vectors are shared out among the cores in equal piles, of which this thread takes one."""
+def _proposed(sets: list[Selected], query: np.ndarray, wanted: int, k: int, cores: int) -> list[_Proposed]:
+    """The candidates of all sets, shared out among the cores in equal piles, of which this thread takes one."""
+    units = _units(sets, cores)
+    # Neighbours are spread over the units; one that had them all would need every candidate.
+    each = max(wanted // 4, min(wanted, 3 * wanted // (2 * len(units))), k)
     lists = _lists(sets, query)
-    if not is_alone or sum(len(held) for held, _ in sets) <= PARALLEL_ROWS:
-        return [held.candidates(query, each, selected, some) for (held, selected), some in zip(sets, lists, strict=True)]
-    piles: list[list[int]] = [[] for _ in range(min(len(sets), os.cpu_count() or 1))]
+    piles: list[list[list[int]]] = [[] for _ in range(min(len(units), cores))]
     heights = [0] * len(piles)
-    for number in sorted(range(len(sets)), key=lambda number: -len(sets[number][0])):
+    for unit in sorted(units, key=lambda unit: -_rows(sets, unit)):
         lowest = heights.index(min(heights))
-        piles[lowest].append(number)
-        heights[lowest] += len(sets[number][0])
+        piles[lowest].append(unit)
+        heights[lowest] += _rows(sets, unit)
 
-    def work(pile: list[int]) -> list[tuple[int, Proposed]]:
-        return [(number, sets[number][0].candidates(query, each, sets[number][1], lists[number])) for number in pile]
+    def work(pile: list[list[int]]) -> list[_Proposed]:
+        return [_scanned(sets, unit, query, each, lists[unit[0]]) for unit in pile]
 
     others = [threads().submit(work, pile) for pile in piles[1:]]
-    done = dict(work(piles[0]))
-    for other in others:
-        done.update(other.result())
-    return [done[number] for number in range(len(sets))]
+    return sum((other.result() for other in others), start=work(piles[0]))
+
+
+def _rows(sets: list[Selected], unit: list[int]) -> int:
+    return sum(len(sets[number][0]) for number in unit)
+
+
+def _units(sets: list[Selected], cores: int) -> list[list[int]]:
+    """What is searched with one call: a few sets under one layout, or one that has no index or of which only some rows count."""
+    units: list[list[int]] = []
+    of_layout: dict[tuple[Layout, int], list[int]] = {}
+    for number, (held, selected) in enumerate(sets):
+        if held.index is None or selected is not None:
+            units.append([number])
+        else:
+            of_layout.setdefault((held.index.layout, held.probed()), []).append(number)
+    for numbers in of_layout.values():
+        size = min(SHARDS, -(-len(numbers) // cores))
+        units += [numbers[start : start + size] for start in range(0, len(numbers), size)]
+    return units
+
+
+def _scanned(sets: list[Selected], unit: list[int], query: np.ndarray, each: int, lists: np.ndarray | None) -> _Proposed:
+    held, selected = sets[unit[0]]
+    if held.index is None or selected is not None:
+        positions, scores, is_estimate = held.candidates(query, each, selected, lists)
+        return _Proposed(np.full(len(positions), unit[0]), positions, scores, is_estimate)
+    one_thread()
+    shards = Shards([index for number in unit if (index := sets[number][0].index) is not None], held.probed())
+    numbers, positions, scores = shards.search(query, each)
+    return _Proposed(np.array(unit)[numbers], positions, scores, True)
 
 
 def _lists(sets: list[Selected], query: np.ndarray) -> list[np.ndarray | None]:
-    """The lists to look into in each set, chosen once for all sets of one layout."""
+    """The lists to look into in each set of which only some rows count, chosen once for all sets of one layout."""
     chosen: dict[tuple[Layout, int], np.ndarray] = {}
     lists: list[np.ndarray | None] = []
-    for held, _ in sets:
-        if held.index is None:
+    for held, selected in sets:
+        if held.index is None or selected is None:
             lists.append(None)
             continue
         layout, count = asked = held.index.layout, held.probed()

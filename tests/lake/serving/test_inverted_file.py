@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from akosha_assets.lake.serving.inverted_file import InvertedFile
+from akosha_assets.lake.serving.inverted_file import InvertedFile, Shards
 from akosha_assets.lake.serving.layouts import Layout, lists_for
 
 DIMENSIONS = 96
@@ -74,3 +74,23 @@ def test_an_index_read_again_finds_the_same_under_the_same_layout(tmp_path: Path
     assert again.layout is index.layout
     for found, expected in zip(searched(again, stored[:3], 50), searched(index, stored[:3], 50), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("wanted", [60, 20_000])
+def test_files_searched_with_one_call_give_what_each_gives(wanted: int) -> None:
+    stored = vectors(9_000)
+    layout = Layout.learnt(len(stored), lambda at: stored[at], 100)
+    pieces = [stored[:4_000], stored[4_000:4_100], stored[4_100:]]
+    files = [InvertedFile.built(len(piece), layout, lambda at, piece=piece: piece[at]) for piece in pieces]  # type: ignore[misc]
+    lists = layout.likeliest(stored[5], 12)
+    each = [file.search(stored[5], len(piece), lists, None) for file, piece in zip(files, pieces, strict=True)]
+    expected = {
+        (number, position): estimate
+        for number, (positions, estimates) in enumerate(each)
+        for position, estimate in zip(positions.tolist(), estimates.tolist(), strict=True)
+    }
+    numbers, positions, estimates = Shards(files, 12).search(stored[5], wanted)
+    found = dict(zip(zip(numbers.tolist(), positions.tolist(), strict=True), estimates.tolist(), strict=True))
+    assert len(found) == min(wanted, len(expected)) == len(numbers)
+    assert all(found[at] == pytest.approx(expected[at]) for at in found)
+    assert sorted(found.values(), reverse=True) == pytest.approx(sorted(expected.values(), reverse=True)[: len(found)])
