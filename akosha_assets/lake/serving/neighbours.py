@@ -15,7 +15,7 @@ from akosha_assets.lake.serving.layouts import Layout
 from akosha_assets.lake.serving.vectors import Vectors, joined, one_thread, top
 
 # Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
-CANDIDATES = 500
+CANDIDATES = 400
 # Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench tiers`.
 CANDIDATES_FOR_ROWS = 1_000_000
 # Sets with more vectors than this together are scanned by several threads.
