@@ -94,7 +94,8 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.1f}"
+        # A ratio or a recall is told by its second and third digit.
+        return f"{value:.3g}" if abs(value) < 10 else f"{value:,.1f}"
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     return str(value)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from akosha_assets.cli.main import app
+from akosha_assets.cli.output import shown
 from akosha_assets.lake.ingestion import claims
 from akosha_assets.lake.ingestion.discovery import sweep
 from akosha_assets.lake.ingestion.ledger import Ledger
@@ -98,3 +99,7 @@ def test_an_exit_code_says_what_kind_of_failure_it_was(home: Path, arguments: li
     result = run(*arguments)
     assert result.exit_code == code
     assert says in result.stderr.replace("\n", " ")
+
+
+def test_a_small_figure_is_shown_to_its_third_digit() -> None:
+    assert [shown(value) for value in (0.9975, 1.52, 6.7, 22.64, 1721.106)] == ["0.998", "1.52", "6.7", "22.6", "1,721.1"]
