@@ -4,7 +4,6 @@ Everything here is a cache of the tables. Each file has its CRC-32 in the state;
 and what it held is read from the tables again.
 """
 
-import ctypes
 import fcntl
 import json
 import logging
@@ -171,14 +170,6 @@ def _mapped_array(path: Path) -> np.ndarray:
     np.lib.format.read_magic(reader)
     shape, _, dtype = np.lib.format.read_array_header_1_0(reader)
     return np.frombuffer(held, dtype, count=math.prod(shape), offset=reader.tell()).reshape(shape)
-
-
-def give_back() -> None:
-    """Memory that a large load took and freed goes back to the system, as far as the allocators can."""
-    pa.default_memory_pool().release_unused()
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def own_folder(root: Path) -> tuple[Path, int]:
