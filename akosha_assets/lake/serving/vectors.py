@@ -23,7 +23,7 @@ from akosha_assets.lake.serving.layouts import Layouts, inner_products
 INDEX_MIN_ROWS = 2048
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
-PROBED_LISTS = 88
+PROBED_LISTS = 128
 PROBED_SHARE = {"float16": 0.09, "int8": 0.12}
 # A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
 EXACT_ROWS = 8_000
