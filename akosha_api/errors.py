@@ -52,6 +52,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (TooSlow, 504, "too-slow"),
     (LakeError, 500, "lake-error"),
 )
+UNEXPECTED = "internal-error"
 RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "try-again": "5"}
 
 
@@ -71,8 +72,11 @@ def document(request: Request, status: int, name: str, detail: str, fields: Sequ
 
 
 def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
-    """The name and the document of a problem for an error of the table."""
-    status, name = next((status, name) for kind, status, name in STATUS if isinstance(error, kind))
+    """The name and the document of a problem for an error; one that is not in the table is logged with its traceback."""
+    status, name = next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, UNEXPECTED))
+    if name == UNEXPECTED:
+        logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
+        return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
     if status >= 500:
         logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})
     fields = [{"field": error.field, "message": str(error)}] if isinstance(error, InvalidRequest) else []
@@ -87,7 +91,7 @@ def problem(
     return JSONResponse(document(request, status, name, detail, errors), status, retry | (headers or {}), MEDIA_TYPE)
 
 
-def _known(request: Request, error: Exception) -> JSONResponse:
+def _raised(request: Request, error: Exception) -> JSONResponse:
     name, body = of(request, error)
     retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
     return JSONResponse(body, body["status"], retry, MEDIA_TYPE)
@@ -113,15 +117,9 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     return problem(request, status, name, detail, headers=headers)
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
-    return problem(request, 500, "internal-error", f"{type(error).__name__}; the log of the service says more")
-
-
 def install(app: FastAPI) -> None:
     """Every error of `app` is answered with a problem document."""
-    for kind, _, _ in STATUS:
-        app.add_exception_handler(kind, _known)
+    for kind in (*(kind for kind, _, _ in STATUS), Exception):
+        app.add_exception_handler(kind, _raised)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)

@@ -24,20 +24,20 @@ def _written(value: Any) -> Any:
 Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
 
 
-def told(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Each field at fault once: `field`, `message`."""
+def told(errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows") -> list[dict[str, str]]:
+    """Each field at fault once: `field`, `message`. `fields` says which there are."""
     said: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for error in errors:
         # The first step says body, query or path; that of broken JSON a position.
         steps = () if error["type"] == "json_invalid" else error["loc"][1:]
         field = ".".join(str(step) for step in steps if step not in TYPES) or "body"
-        said.setdefault(field, []).append(_expected(error))
+        said.setdefault(field, []).append(_expected(error, fields))
         found.setdefault(field, _found(error))
     return [{"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]} for field, texts in said.items()]
 
 
-def _expected(error: Mapping[str, Any]) -> str:
+def _expected(error: Mapping[str, Any], fields: str) -> str:
     kind, text = error["type"], error["msg"]
     if kind == "json_invalid":
         where = text.removeprefix("Invalid JSON: ") if len(error["loc"]) == 1 else f"{error['ctx']['error']} at character {error['loc'][1]}"
@@ -45,7 +45,7 @@ def _expected(error: Mapping[str, Any]) -> str:
     if kind == "model_attributes_type":
         return "expected a JSON object, sent as Content-Type: application/json"
     if kind == "extra_forbidden":
-        return "is no field of this request; expected one of those that /docs shows"
+        return f"is no field of this request; expected one of {fields}"
     if kind == "missing":
         return "is missing"
     if kind.startswith(("datetime_", "timezone_")):
