@@ -84,7 +84,15 @@ def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Cl
     assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 1
 
 
-@pytest.mark.parametrize("headers", [{"X-Forwarded-For": "203.0.113.9"}, {"Sec-Fetch-Site": "cross-site"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://elsewhere.example"},
+        {"Host": "elsewhere.example:8682", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
 def test_what_comes_from_elsewhere_needs_the_token(serve: Callable[..., httpx.Client], lake: Lake, headers: dict[str, str]) -> None:
     client = serve(lake, admin_token="abc")
     refused = client.post("/api/v1/shutdown", headers=headers)
