@@ -11,6 +11,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from akosha_api import errors
 from akosha_api.gate import Gate
+from akosha_api.mcp import route as mcp
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
 from akosha_api.prober import Prober
@@ -82,6 +83,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
     app.add_middleware(Gate, body_max_bytes=settings.body_max_bytes)
     for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
+    mcp.install(app)
     return app
 
 

@@ -1,0 +1,134 @@
+"""What tools answer: what routes do, in fewer tokens, since an agent pays for each and has room for few.
+
+A field that holds its default is left out. Which memories were found and in which order is decided before.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from akosha_assets.lake.serving.results import BYTES_PER_TOKEN
+from akosha_assets.lake.serving.search import Answer
+
+ALSO_ON = 10
+# Of the provenance, what tells an agent where to look further; REST has all of it.
+PROVENANCE = ("source_table", "upload_id", "snapshot_at")
+
+
+class AgentAnswer(BaseModel):
+    """A part of an answer. As JSON it has what differs from the defaults."""
+
+    def json_bytes(self) -> bytes:
+        """The JSON that an agent reads."""
+        return self.model_dump_json(exclude_defaults=True).encode()
+
+
+class Told(AgentAnswer):
+    """One memory."""
+
+    system_id: str
+    kind: str
+    id: str
+    text: str
+    is_cut: Annotated[bool, Field(description="The text is a stretch of the whole.")] = False
+    is_summary: Annotated[bool, Field(description="No more than a summary is kept of it.")] = False
+    tier: Annotated[str, Field(description="hot (days old), warm (weeks) or cold.")]
+    occurred_at: datetime
+    project: str | None = None
+    tags: list[str] = []
+
+
+class Hit(Told):
+    """One memory that was found."""
+
+    score: Annotated[float, Field(description="Comparable within this answer only.")]
+    duplicates: Annotated[int, Field(description="Near-duplicates found with it, which it stands for.")] = 0
+    also_on: Annotated[list[str], Field(description="Other systems that have a near-duplicate, ten at most.")] = []
+
+
+class Tier(AgentAnswer):
+    """What one tier contributed."""
+
+    state: Annotated[str, Field(description="answered, partial (still loading), stale, empty or unavailable.")]
+    watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")] = None
+    why: Annotated[str | None, Field(description="Why it is not whole.")] = None
+
+
+class Stage(AgentAnswer):
+    """What one ranking did."""
+
+    state: Annotated[str, Field(description="answered, skipped (not asked for) or unavailable.")]
+    why: str | None = None
+
+
+class Found(AgentAnswer):
+    """Memories, best first, and how whole the answer is."""
+
+    results: list[Hit]
+    has_more: Annotated[bool, Field(description="More match: narrow the question, or raise limit or budget_tokens.")] = False
+    is_complete: Annotated[bool, Field(description="Every tier and every ranking that was asked answered whole.")]
+    tiers: dict[str, Tier]
+    stages: dict[str, Stage]
+
+
+class WholeMemory(Told):
+    """One memory with what its table holds beside it."""
+
+    arrived_at: datetime
+    namespace: str | None = None
+    category: str | None = None
+    source_type: str | None = None
+    session_id: str | None = None
+    importance: float | None = None
+    attributes: Annotated[dict[str, Any] | None, Field(description="Minor columns of the source.")] = None
+    provenance: Annotated[dict[str, Any], Field(description="The source table, upload and snapshot that it came from.")]
+
+
+def found(answer: Answer, budget_tokens: int) -> Found:
+    """`answer` within the budget: every result that fits by the stretch that matches, then whole texts while they fit, best first."""
+    tiers = {name: _tier(tier) for name, tier in answer.tiers.items()}
+    stages = {name: Stage(state=stage.state, why=stage.why) for name, stage in answer.stages.items()}
+    whole = all(tier.why is None for tier in tiers.values()) and all(stage.why is None for stage in stages.values())
+    made = Found(results=[], has_more=True, is_complete=whole, tiers=tiers, stages=stages)
+    left = budget_tokens * BYTES_PER_TOKEN - len(made.json_bytes())
+    for result in answer.results:
+        hit = _hit(result)
+        size = len(hit.json_bytes()) + 1
+        if size > left and made.results:
+            break
+        made.results.append(hit)
+        left -= size
+    for hit, result in zip(made.results, answer.results, strict=False):
+        entire = hit.model_copy(update={"text": result["text"], "is_cut": False})
+        more = len(entire.json_bytes()) - len(hit.json_bytes())
+        if more <= left:
+            hit.text, hit.is_cut = entire.text, False
+            left -= more
+    made.has_more = answer.cursor is not None or len(made.results) < len(answer.results)
+    return made
+
+
+def whole(memory: Mapping[str, Any], budget_tokens: int) -> WholeMemory:
+    """`memory`, its text cut where the whole exceeds the budget."""
+    provenance = {name: value for name, value in memory["provenance"].items() if name in PROVENANCE}
+    made = WholeMemory.model_validate({**memory, "provenance": provenance})
+    over = len(made.json_bytes()) - budget_tokens * BYTES_PER_TOKEN
+    if over > 0:
+        made.is_cut = True
+        text = made.text.encode()
+        made.text = text[: max(0, len(text) - over)].decode("utf-8", "ignore")
+    return made
+
+
+def _hit(result: Mapping[str, Any]) -> Hit:
+    stretch, duplicates = result["snippet"]["text"], result["duplicates"]
+    others = [name for name in duplicates["systems"] if name != result["system_id"]]
+    told = {"text": stretch, "is_cut": stretch != result["text"], "duplicates": duplicates["count"], "also_on": others[:ALSO_ON]}
+    return Hit.model_validate({**result, **told, "score": float(f"{result['score']:.4g}")})
+
+
+def _tier(tier: Mapping[str, Any]) -> Tier:
+    is_whole = tier["state"] in ("answered", "empty")
+    return Tier(state=tier["state"], watermark=tier["watermark"], why=None if is_whole else tier["why"] or "it did not answer whole")

@@ -1,0 +1,254 @@
+"""Agents over MCP: a client of the protocol's own library asks the served app, and every failure says what to do."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+from mcp_types import CallToolResult, ListToolsResult
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
+from tests.api.test_metrics import scraped
+from tests.hot_rows import NOW, commit, memory
+
+# Six texts of nine kilobytes that share no more than their first words.
+LONG = ["Kafka rebalance storm. " + " ".join(f"word{number}x{position:03}" for position in range(900)) for number in range(6)]
+ROWS = [
+    memory("r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'),
+    memory("r/1", "Postgres deadlock on the orders table", system="laptop-eve", tags=["sql"]),
+    memory("2", "Postgres vacuum never ends", kind="reflection", project="reports"),
+    memory("3", "Postgres certificate expired on the gateway", age=timedelta(days=3)),
+    *(memory(f"k{number}", text) for number, text in enumerate(LONG)),
+]
+TOOLS = ["search_all_systems", "find_similar", "read_memory", "list_systems"]
+SEARCH = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": TOOLS[0], "arguments": {"query": "deadlock"}}}
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    commit(made, 1, *ROWS)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
+    return serve(lake)
+
+
+def asked(client: httpx.Client, tool: str, protocol: str = "auto", **arguments: Any) -> CallToolResult:
+    async def ask() -> CallToolResult:
+        async with Client(f"{client.base_url}/mcp", mode=protocol) as agent:
+            # A client that has seen the list holds answers against their schemas.
+            await agent.list_tools()
+            return await agent.call_tool(tool, arguments)
+
+    return asyncio.run(ask())
+
+
+def answered(client: httpx.Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = asked(client, tool, **arguments)
+    assert not result.is_error, result
+    found: dict[str, Any] = result.structured_content
+    assert json.loads(result.content[0].text) == found  # type: ignore[union-attr]
+    return found
+
+
+def refused(client: httpx.Client, tool: str, **arguments: Any) -> str:
+    result = asked(client, tool, **arguments)
+    assert result.is_error and result.structured_content is None
+    text: str = result.content[0].text  # type: ignore[union-attr]
+    assert "Traceback" not in text
+    return text
+
+
+def test_an_agent_finds_what_others_stored_and_how_whole_the_answer_is(client: httpx.Client) -> None:
+    found = answered(client, "search_all_systems", query="deadlock")
+    (result,) = found["results"]
+    assert {"kind": "conversation", "id": "r/1", "text": ROWS[0]["text"], "tier": "hot", "project": "billing"}.items() <= result.items()
+    assert {result["system_id"], *result["also_on"]} == {"laptop-bob", "laptop-eve"}
+    assert (found["tiers"]["hot"]["state"], found["tiers"]["warm"]) == ("answered", {"state": "empty"})
+    assert found["tiers"]["hot"]["watermark"]
+    assert found["is_complete"] is False
+    assert "akosha model fetch" in found["stages"]["semantic"]["why"]
+    assert answered(client, "search_all_systems", query="deadlock", mode="keyword")["is_complete"] is True
+
+
+@pytest.mark.parametrize("protocol", ["legacy", "2026-07-28"])
+def test_clients_with_and_without_a_handshake_are_answered(client: httpx.Client, protocol: str) -> None:
+    assert asked(client, "search_all_systems", protocol, query="deadlock").structured_content["results"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({"system_id": "laptop-bob"}, {"r/1"}),
+        ({"system_id": ["laptop-bob", "laptop-ada"], "kind": "conversation"}, {"r/1", "3"}),
+        ({"project": "reports"}, {"2"}),
+        ({"tags": ["sql"]}, {"r/1"}),
+        ({"until": (NOW - timedelta(days=1)).isoformat()}, {"3"}),
+        ({"since": (NOW - timedelta(days=1)).isoformat(), "kind": ["reflection"]}, {"2"}),
+        ({"system_id": "laptop-zoe"}, set()),
+    ],
+)
+def test_filters_hold_for_every_result(client: httpx.Client, filters: dict[str, Any], ids: set[str]) -> None:
+    assert {result["id"] for result in answered(client, "search_all_systems", query="postgres", **filters)["results"]} == ids
+
+
+def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
+    async def ask() -> ListToolsResult:
+        async with Client(f"{client.base_url}/mcp") as agent:
+            assert "search_all_systems" in (agent.instructions or "")
+            assert agent.server_capabilities.resources is None and agent.server_capabilities.prompts is None
+            return await agent.list_tools()
+
+    tools = asyncio.run(ask()).tools
+    assert [tool.name for tool in tools] == TOOLS
+    for tool in tools:
+        hints = tool.annotations
+        assert hints is not None and tool.title and tool.description and tool.output_schema
+        assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) == (True, False, True, False)
+        assert "request" not in tool.input_schema["properties"]
+        assert tool.input_schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(("budget", "results", "whole"), [(500, 4, 0), (1000, 6, 0), (4000, 6, 1), (20_000, 6, 6)])
+def test_an_answer_keeps_within_its_budget(client: httpx.Client, budget: int, results: int, whole: int) -> None:
+    found = asked(client, "search_all_systems", query="kafka", mode="keyword", budget_tokens=budget)
+    assert len(found.content[0].text.encode()) <= 4 * budget  # type: ignore[union-attr]
+    told = found.structured_content["results"]
+    assert (len(told), found.structured_content.get("has_more", False)) == (results, results < 6)
+    assert [result["text"] in LONG for result in told] == [not result.get("is_cut", False) for result in told]
+    assert sum(not result.get("is_cut", False) for result in told) == whole
+    assert all("Kafka" in result["text"] for result in told)
+
+
+def test_more_than_an_answer_holds_is_said(client: httpx.Client) -> None:
+    assert answered(client, "search_all_systems", query="kafka", limit=2)["has_more"] is True
+    assert "has_more" not in answered(client, "search_all_systems", query="kafka", limit=6)
+
+
+def test_memories_like_a_found_one_are_found(client: httpx.Client) -> None:
+    found = answered(client, "find_similar", system_id="laptop-bob", kind="conversation", id="r/1", limit=2)
+    assert (found["results"][0]["system_id"], found["stages"]["keyword"]["state"]) == ("laptop-eve", "skipped")
+
+
+def test_a_cut_text_is_read_whole(client: httpx.Client) -> None:
+    found = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1")
+    assert found["text"] == LONG[1]
+    assert (found["provenance"]["upload_id"], "is_cut" in found) == ("u-1", False)
+    short = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1", budget_tokens=500)
+    assert short["is_cut"] and LONG[1].startswith(short["text"]) and len(json.dumps(short)) < 2200
+    assert answered(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")["attributes"] == {"turns": 3}
+
+
+def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
+    first = answered(client, "list_systems", limit=2)
+    assert [(system["system_id"], system["memories"]) for system in first["systems"]] == [("laptop-ada", 8), ("laptop-bob", 1)]
+    second = answered(client, "list_systems", cursor=first["cursor"])
+    assert ([system["system_id"] for system in second["systems"]], second["cursor"]) == (["laptop-eve"], None)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("search_all_systems", {}, "invalid-request: query: is missing"),
+        ("search_all_systems", {"query": " "}, "invalid-request: query: expected 1 to 10000 characters"),
+        ("search_all_systems", {"query": "a", "mode": "psychic"}, "expected 'hybrid', 'semantic' or 'keyword'; found 'psychic'"),
+        ("search_all_systems", {"query": "a", "limit": 1000}, "limit: expected less than or equal to 100; found 1000"),
+        ("search_all_systems", {"query": "a", "since": "yesterday"}, "since: expected a time with its zone, for example"),
+        (
+            "search_all_systems",
+            {"query": "a", "sytem_id": "x"},
+            "sytem_id: is no field of this request; expected one of query, limit, mode",
+        ),
+        ("search_all_systems", {"query": "a", "mode": "semantic"}, 'Until then ask with mode "keyword"'),
+        ("find_similar", {"system_id": "x", "kind": "y", "id": "z"}, "not-found: no memory 'x/y/z'. Take system_id, kind and id as"),
+        ("read_memory", {"system_id": "x", "kind": "y", "id": "z"}, "not-found: no memory 'x/y/z'"),
+        ("list_systems", {"cursor": "QUJD"}, "invalid-request: cursor: is not a cursor; expected the `cursor` of the page before"),
+    ],
+)
+def test_a_refusal_says_what_was_expected_and_what_to_do(client: httpx.Client, tool: str, arguments: dict[str, Any], said: str) -> None:
+    assert said in refused(client, tool, **arguments)
+
+
+def test_an_unknown_tool_is_told_which_there_are(client: httpx.Client) -> None:
+    answer = client.post("/mcp", json=SEARCH | {"params": {"name": "delete_everything"}}).json()
+    assert answer["error"]["message"] == f"there is no tool 'delete_everything'; expected one of {', '.join(TOOLS)}"
+
+
+def test_an_answer_that_is_late_is_an_error_and_not_an_empty_one(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    client = serve(lake, search_seconds=1e-6)
+    # So many words take tens of milliseconds, and a loop's clock counts whole ones.
+    assert refused(client, "search_all_systems", query=LONG[0]).startswith(("too-slow: no answer within", "overloaded: "))
+
+
+def test_files_that_are_gone_are_said_and_search_goes_on(serve: Callable[..., httpx.Client], tmp_path: Path) -> None:
+    lake = Lake(LakeSettings(home=tmp_path))
+    commit(lake, 1, ROWS[0])
+    client = serve(lake, poll_seconds=60)
+    for file in (tmp_path / "lake/lifecycle/hot").rglob("*.parquet"):
+        file.unlink()
+    said = refused(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")
+    assert said.startswith(("store-unavailable: ", "internal-error: ")) and "Ask again" in said
+    assert answered(client, "search_all_systems", query="deadlock")["results"]
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
+def test_one_message_is_answered_as_json_without_a_redirect(client: httpx.Client, path: str) -> None:
+    answer = client.post(path, json=SEARCH, headers={"Accept": "application/json", "X-Request-Id": "abc"})
+    assert (answer.status_code, answer.headers["Content-Type"], answer.headers["X-Request-Id"]) == (200, "application/json", "abc")
+    assert "mcp-session-id" not in answer.headers
+    assert answer.json()["result"]["structuredContent"]["results"][0]["id"] == "r/1"
+
+
+def test_other_forms_of_a_message_are_refused(client: httpx.Client) -> None:
+    assert client.post("/mcp", json=SEARCH, headers={"Accept": "text/html"}).json()["error"]["message"].startswith("Not Acceptable")
+    assert client.post("/mcp", content=b"{", headers={"Content-Type": "application/json"}).json()["error"]["code"] == -32700
+    for method in ("GET", "DELETE"):
+        refusal = client.request(method, "/mcp")
+        assert (refusal.status_code, refusal.headers["Allow"]) == (405, "POST")
+    assert client.post("/mcp", json=SEARCH | {"padding": "a" * 2_000_000}).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "elsewhere.example:8682", "Origin": "http://elsewhere.example:8682", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
+def test_a_page_of_another_site_is_refused(client: httpx.Client, headers: dict[str, str]) -> None:
+    refusal = client.post("/mcp", json=SEARCH, headers=headers)
+    assert (refusal.status_code, refusal.headers["Content-Type"]) == (403, "application/problem+json")
+    assert "a page of another site may not ask" in refusal.json()["detail"]
+
+
+def test_a_service_for_other_machines_answers_to_any_name(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    client = serve(lake, host="0.0.0.0")
+    named = {"Host": "akosha.example"}
+    assert client.post("/mcp", json=SEARCH, headers=named).status_code == 200
+    assert client.post("/mcp", json=SEARCH, headers=named | {"Origin": "https://akosha.example"}).status_code == 200
+    assert client.post("/mcp", json=SEARCH, headers=named | {"Origin": "https://elsewhere.example"}).status_code == 403
+
+
+def test_messages_and_searches_of_agents_are_counted(client: httpx.Client) -> None:
+    def counts() -> tuple[float, float]:
+        families = scraped(client)
+        messages = sum(value for labels, value in families["akosha_http_requests"] if labels["route"] == "/mcp")
+        return messages, sum(value for _, value in families.get("akosha_searches", []))
+
+    before = counts()
+    client.post("/mcp/", json=SEARCH)
+    # A message is counted once its answer was sent.
+    until(lambda: counts()[0] > before[0])
+    assert counts()[1] == before[1] + 1
