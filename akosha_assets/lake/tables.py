@@ -203,15 +203,19 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     """`columns` of the rows for which `where` (SQL) holds, read with file pruning from any store.
 
     Not `DeltaTable.to_pyarrow_table`: in deltalake 1.6.3 it now and then aborts the process at exit.
+
+    Raises:
+        StoreUnavailable: a data file cannot be read; the table says that it is there.
     """
     wanted = pa.schema([schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
     condition = f" WHERE {where}" if where else ""
     try:
-        reader = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}")
-        return pa.table(reader).cast(wanted)
-    except OSError as error:
+        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))
+    except (OSError, pa.ArrowInvalid) as error:
+        # What fails while rows stream in is told by Arrow, as if the rows were at fault.
         raise StoreUnavailable(table.table_uri, str(error)) from error
+    return found.cast(wanted)
 
 
 def refresh(table: DeltaTable) -> None:

@@ -18,8 +18,7 @@ from typing import Any
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError
-from akosha_assets.lake.serving import store
-from akosha_assets.lake.serving.allocator import give_back
+from akosha_assets.lake.serving import allocator, store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex
@@ -140,13 +139,13 @@ class Replica:
         self._publish(views)
         self._index_words(views)
         if rows - before > LARGE_LOAD_ROWS:
-            give_back()
+            allocator.give_back()
         self._publish(views)
         if changed and views["hot"].version is not None:
             self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
         if self._settle(views) or changed:
             if rows - before > LARGE_LOAD_ROWS:
-                give_back()
+                allocator.give_back()
             self._checkpoint()
         if failed is not None:
             raise failed
