@@ -6,16 +6,16 @@ never taken. What is indexed, and how, is `vectors.py`'s to say.
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.inverted_file import InvertedFile
 from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.parts import Part
+from akosha_assets.lake.serving.segments import Segment, joined, to_join
 from akosha_assets.lake.serving.vectors import Vectors
 
 logger = logging.getLogger(__name__)
@@ -30,22 +30,32 @@ class KeptIndexes:
     def __init__(self, folder: Path):
         self.folder = folder
         self.layouts = Layouts()
-        self._names: WeakKeyDictionary[InvertedFile, str] = WeakKeyDictionary()
 
     def indexed(self, part: Part) -> Part:
         """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
         vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
         return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
 
+    def together(self, parts: Sequence[Part]) -> list[Part]:
+        """The same parts, which lie in memory, with their indexes in few files."""
+        segments = [held.index for part in parts for held in part.vectors.values() if held.index is not None]
+        moved = {old: new for group in to_join(segments) for old, new in zip(group, joined(group), strict=True)}
+
+        def placed(part: Part) -> Part:
+            vectors = {space: replace(held, index=moved[held.index]) for space, held in part.vectors.items() if held.index in moved}
+            return replace(part, vectors=part.vectors | vectors) if vectors else part
+
+        return [placed(part) for part in parts]
+
     def meet(self, part: Part) -> None:
         """Further sets are indexed as those of `part` are."""
         for space, held in part.vectors.items():
             if held.index is not None:
-                self.layouts.meet(space, held.index.layout)
+                self.layouts.meet(space, held.index.file.layout)
 
     def tidy(self, parts: Iterable[Part]) -> None:
         """No other index lies in the folder than those of `parts`."""
-        wanted = {self._names.get(held.index) for part in parts for held in part.vectors.values() if held.index is not None}
+        wanted = {held.index.name for part in parts for held in part.vectors.values() if held.index is not None}
         for path in self.folder.glob("*"):
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
@@ -58,9 +68,8 @@ class KeptIndexes:
         name = digest.hexdigest()
         for path in self.folder.glob(f"{name}-*"):
             if store.checksum(path) == int(path.name.rpartition("-")[2], 16):
-                index = InvertedFile.read(path, is_mapped=False)
-                self._names[index] = path.name
-                self.layouts.meet(space, index.layout)
+                index = Segment(InvertedFile.read(path, is_mapped=False), name=path.name)
+                self.layouts.meet(space, index.file.layout)
                 return replace(held, index=index)
             logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
             path.unlink()
@@ -69,7 +78,7 @@ class KeptIndexes:
             return made
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{uuid4().hex}.part"
-        made.index.write(part)
-        self._names[made.index] = f"{name}-{store.checksum(part):08x}"
-        part.replace(self.folder / self._names[made.index])
-        return made
+        made.index.file.write(part)
+        kept = self.folder / f"{name}-{store.checksum(part):08x}"
+        part.replace(kept)
+        return replace(made, index=replace(made.index, name=kept.name))

@@ -1,9 +1,10 @@
-"""The index of one set of vectors: an inverted file with two bits a number, in the layout of lists and levels that it shares.
+"""The index of sets of vectors: an inverted file with two bits a number, in the layout of lists and levels that it shares.
 
-How many lists are looked into, and what becomes of the candidates, is `vectors.py`'s to say.
+How many lists are looked into, and what becomes of the candidates, is `neighbours.py`'s to say; which sets lie in one file is
+`segments.py`'s.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,25 @@ ID_BYTES = 8
 
 
 class InvertedFile:
-    """Vectors under their positions in the set. `index` is FAISS's; it has the lists of `layout`."""
+    """Vectors under their positions. `index` is FAISS's; it has the lists of `layout`.
 
-    def __init__(self, index: Any, layout: Layout):
+    Of several sets in one file, the vectors of number n have the positions from `starts[n]` up to `starts[n + 1]`, and in each list
+    the blocks from `blocks[n]` up to `blocks[n + 1]`. What a set leaves of its last block in a list has the position -1. A file of
+    one set has no `blocks`.
+    """
+
+    def __init__(self, index: Any, layout: Layout, starts: np.ndarray | None = None, blocks: np.ndarray | None = None):
         self.index, self.layout = index, layout
+        self.starts = np.array([0, index.ntotal]) if starts is None else starts
+        self.blocks = blocks
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def sets(self) -> int:
+        """How many sets of vectors lie in it."""
+        return len(self.starts) - 1
 
     @classmethod
     def built(cls, count: int, layout: Layout, floats: Floats) -> "InvertedFile":
@@ -45,9 +61,7 @@ class InvertedFile:
         for start in range(0, count, BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             codes[block] = _codes(floats(order[block]), layout.thresholds)
-        index = faiss.IndexIVFPQFastScan(layout.quantizer, dimensions, lists, dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
-        faiss.copy_array_to_vector(_points(layout.levels).ravel(), index.pq.centroids)
-        index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
+        index = empty(layout, count)
         _fill(index.invlists, np.bincount(assigned, minlength=lists), order, codes)
         return cls(index, layout)
 
@@ -72,14 +86,20 @@ class InvertedFile:
 
         Of those that the mask `selected` holds for, where there is one.
         """
+        if not wanted:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
         query = np.ascontiguousarray(query, np.float32)
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = len(lists)
         if selected is not None:
             # The parameters hold no reference to the bytes of the selector.
             bits = np.packbits(selected, bitorder="little")
-            selector = faiss.IDSelectorBitmap(len(selected), faiss.swig_ptr(bits))
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             parameters.sel = selector
+        elif self.sets > 1:
+            # What only fills up blocks is no candidate.
+            some = faiss.IDSelectorRange(0, len(self))
+            parameters.sel = some
         estimates, positions = np.empty(wanted, np.float32), np.empty(wanted, np.int64)
         unused = np.zeros(len(lists), np.float32)
         given = (faiss.swig_ptr(lists), faiss.swig_ptr(unused))
@@ -88,9 +108,21 @@ class InvertedFile:
         there = positions >= 0
         return positions[there], estimates[there]
 
+    def mask(self, selected: Mapping[int, np.ndarray | None]) -> np.ndarray:
+        """A mask of the positions of these sets: of each those that its own mask holds for, or all where it has none."""
+        whole = np.zeros(len(self), bool)
+        for number, of_set in selected.items():
+            whole[self.starts[number] : self.starts[number + 1]] = True if of_set is None else of_set
+        return whole
+
+    def located(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the set of each position, and the position there."""
+        numbers = np.searchsorted(self.starts, positions, "right") - 1
+        return numbers, positions - self.starts[numbers]
+
 
 class Shards:
-    """Inverted files of one layout, searched with one call, which chooses the lists for all of them.
+    """Inverted files of one set each and of one layout, searched with one call, which chooses the lists for all of them.
 
     Each call of FAISS gives up the interpreter lock, and under load waits for it.
     """
@@ -114,6 +146,15 @@ class Shards:
         labels = labels[there]
         numbers = np.searchsorted(self._first, labels, "right") - 1
         return numbers, labels - self._first[numbers], estimates[there]
+
+
+def empty(layout: Layout, count: int) -> Any:
+    """FAISS's index with the lists and points of `layout`, which says that it has `count` vectors."""
+    dimensions = layout.dimensions
+    index = faiss.IndexIVFPQFastScan(layout.quantizer, dimensions, len(layout), dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(_points(layout.levels).ravel(), index.pq.centroids)
+    index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
+    return index
 
 
 def nbytes(count: int, dimensions: int) -> int:

@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from akosha_assets.lake.serving.inverted_file import Shards
+from akosha_assets.lake.serving.inverted_file import InvertedFile, Shards
 from akosha_assets.lake.serving.layouts import Layout
 from akosha_assets.lake.serving.vectors import Vectors, joined, one_thread, top
 
@@ -22,6 +22,11 @@ CANDIDATES_FOR_ROWS = 1_000_000
 PARALLEL_ROWS = 100_000
 # Sets that are searched with one call: each proposes as many candidates as all of them together.
 SHARDS = 8
+# A selection this small, or of less than this share, is scanned exactly; of a larger one that is still less than the other share,
+# every list is looked into.
+EXACT_ROWS = 8_000
+EXACT_SHARE = 0.04
+RARE_SHARE = 0.2
 
 Selected = tuple[Vectors, np.ndarray | None]
 
@@ -78,66 +83,93 @@ def nearest(
 def _proposed(sets: list[Selected], query: np.ndarray, wanted: int, k: int, cores: int) -> list[_Proposed]:
     """The candidates of all sets, shared out among the cores in equal piles, of which this thread takes one."""
     units = _units(sets, cores)
-    # Neighbours are spread over the units; one that had them all would need every candidate.
-    each = max(wanted // 4, min(wanted, 3 * wanted // (2 * len(units))), k)
-    lists = _lists(sets, query)
-    piles: list[list[list[int]]] = [[] for _ in range(min(len(units), cores))]
-    heights = [0] * len(piles)
-    for unit in sorted(units, key=lambda unit: -_rows(sets, unit)):
-        lowest = heights.index(min(heights))
-        piles[lowest].append(unit)
-        heights[lowest] += _rows(sets, unit)
+    heights = [sum(len(sets[number][0]) for number in unit) for unit in units]
+    rows = max(1, sum(heights))
+    lists = _lists(sets, units, query)
+    piles: list[list[int]] = [[] for _ in range(min(len(units), cores))]
+    of_pile = [0] * len(piles)
+    for each in sorted(range(len(units)), key=lambda each: -heights[each]):
+        lowest = of_pile.index(min(of_pile))
+        piles[lowest].append(each)
+        of_pile[lowest] += heights[each]
 
-    def work(pile: list[list[int]]) -> list[_Proposed]:
-        return [_scanned(sets, unit, query, each, lists[unit[0]]) for unit in pile]
+    def work(pile: list[int]) -> list[_Proposed]:
+        found = []
+        for each in pile:
+            # Neighbours are spread over the units; one that had them all would need every candidate.
+            some = max(wanted // 4, min(wanted, 3 * wanted * heights[each] // (2 * rows)), k)
+            found += _scanned(sets, units[each], query, some, lists)
+        return found
 
     others = [threads().submit(work, pile) for pile in piles[1:]]
     return sum((other.result() for other in others), start=work(piles[0]))
 
 
-def _rows(sets: list[Selected], unit: list[int]) -> int:
-    return sum(len(sets[number][0]) for number in unit)
-
-
 def _units(sets: list[Selected], cores: int) -> list[list[int]]:
-    """What is searched with one call: a few sets under one layout, or one that has no index or of which only some rows count."""
+    """What is searched with one call: the sets of one file, a few files of one set under one layout, or a set without an index."""
     units: list[list[int]] = []
+    of_file: dict[InvertedFile, list[int]] = {}
     of_layout: dict[tuple[Layout, int], list[int]] = {}
     for number, (held, selected) in enumerate(sets):
-        if held.index is None or selected is not None:
+        if held.index is None:
             units.append([number])
+        elif held.index.file.sets > 1 or selected is not None:
+            of_file.setdefault(held.index.file, []).append(number)
         else:
-            of_layout.setdefault((held.index.layout, held.probed()), []).append(number)
+            of_layout.setdefault((held.index.file.layout, held.probed()), []).append(number)
+    units += of_file.values()
     for numbers in of_layout.values():
         size = min(SHARDS, -(-len(numbers) // cores))
         units += [numbers[start : start + size] for start in range(0, len(numbers), size)]
     return units
 
 
-def _scanned(sets: list[Selected], unit: list[int], query: np.ndarray, each: int, lists: np.ndarray | None) -> _Proposed:
+def _scanned(
+    sets: list[Selected], unit: list[int], query: np.ndarray, wanted: int, lists: dict[tuple[Layout, int], np.ndarray]
+) -> list[_Proposed]:
     held, selected = sets[unit[0]]
-    if held.index is None or selected is not None:
-        positions, scores, is_estimate = held.candidates(query, each, selected, lists)
-        return _Proposed(np.full(len(positions), unit[0]), positions, scores, is_estimate)
+    if held.index is None:
+        return [_exact(unit[0], held, query, wanted, held.selection(selected))]
     one_thread()
-    shards = Shards([index for number in unit if (index := sets[number][0].index) is not None], held.probed())
-    numbers, positions, scores = shards.search(query, each)
-    return _Proposed(np.array(unit)[numbers], positions, scores, True)
+    file = held.index.file
+    if file.sets > 1 or selected is not None:
+        return _of_file(file, {number: sets[number] for number in unit}, query, wanted, lists[file.layout, held.probed()])
+    shards = Shards([index.file for number in unit if (index := sets[number][0].index) is not None], held.probed())
+    numbers, positions, scores = shards.search(query, wanted)
+    return [_Proposed(np.array(unit)[numbers], positions, scores, True)]
 
 
-def _lists(sets: list[Selected], query: np.ndarray) -> list[np.ndarray | None]:
-    """The lists to look into in each set of which only some rows count, chosen once for all sets of one layout."""
+def _of_file(file: InvertedFile, sets: dict[int, Selected], query: np.ndarray, wanted: int, lists: np.ndarray) -> list[_Proposed]:
+    """Candidates of the sets, by their numbers, among those that lie in one file."""
+    masks = {number: held.selection(selected) for number, (held, selected) in sets.items()}
+    left = sum(len(held) if (mask := masks[number]) is None else int(np.count_nonzero(mask)) for number, (held, _) in sets.items())
+    if left <= max(EXACT_ROWS, EXACT_SHARE * len(file)) and left < len(file):
+        return [_exact(number, held, query, wanted, masks[number]) for number, (held, _) in sets.items()]
+    if left < RARE_SHARE * len(file):
+        lists = np.arange(len(file.layout))
+    of_segment = {held.index.number: number for number, (held, _) in sets.items() if held.index is not None}
+    selected = None if left == len(file) else file.mask({segment: masks[number] for segment, number in of_segment.items()})
+    positions, estimates = file.search(query, min(wanted, left), lists, selected)
+    segments, positions = file.located(positions)
+    owners = np.array([of_segment.get(segment, -1) for segment in range(file.sets)])
+    return [_Proposed(owners[segments], positions, estimates, True)]
+
+
+def _exact(number: int, held: Vectors, query: np.ndarray, wanted: int, mask: np.ndarray | None) -> _Proposed:
+    positions, cosines = held.best(query, wanted, mask)
+    return _Proposed(np.full(len(positions), number), positions, cosines, False)
+
+
+def _lists(sets: list[Selected], units: list[list[int]], query: np.ndarray) -> dict[tuple[Layout, int], np.ndarray]:
+    """The lists that this question looks into, chosen once for all files of a layout that are not searched as shards."""
     chosen: dict[tuple[Layout, int], np.ndarray] = {}
-    lists: list[np.ndarray | None] = []
-    for held, selected in sets:
-        if held.index is None or selected is None:
-            lists.append(None)
-            continue
-        layout, count = asked = held.index.layout, held.probed()
-        if asked not in chosen:
-            chosen[asked] = layout.likeliest(query, count)
-        lists.append(chosen[asked])
-    return lists
+    for unit in units:
+        held, selected = sets[unit[0]]
+        if held.index is not None and (held.index.file.sets > 1 or selected is not None):
+            layout, count = asked = held.index.file.layout, held.probed()
+            if asked not in chosen:
+                chosen[asked] = layout.likeliest(query, count)
+    return chosen
 
 
 @cache

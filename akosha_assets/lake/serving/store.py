@@ -26,6 +26,7 @@ from akosha_assets.lake.serving.inverted_file import InvertedFile
 from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.parts import CODED, Part
 from akosha_assets.lake.serving.payload import FilePayload, Payload
+from akosha_assets.lake.serving.segments import Segment
 from akosha_assets.lake.serving.vectors import Vectors
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
         if held.scale is not None:
             np.save(work / f"scale-{number}.npy", held.scale)
         if held.index is not None:
-            held.index.write(work / f"index-{number}.faiss")
+            held.index.alone().write(work / f"index-{number}.faiss")
         spaces.append([space, held.form])
     (work / "spaces.json").write_text(json.dumps(spaces))
     shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +156,7 @@ def mapped(folder: Path, day: date) -> Part:
             array(f"matrix-{number}"),
             form,
             scale,
-            InvertedFile.read(index, is_mapped=True) if index.exists() else None,
+            Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None,
         )
     numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}

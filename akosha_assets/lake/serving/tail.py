@@ -146,7 +146,8 @@ class Tail:
             return store.with_filed_payload(self.indexes.indexed(part), self.folder)
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
-        ready = dict(zip((id(part) for _, part in memory), threads().map(build, [part for _, part in memory]), strict=True))
+        built = self.indexes.together(list(threads().map(build, [part for _, part in memory])))
+        ready = dict(zip((id(part) for _, part in memory), built, strict=True))
         self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
         changed = any(not _same(self.parts[day], held) for day, held in before.items())
         if changed:

@@ -18,16 +18,14 @@ from akosha_assets.lake.lifecycle.quantization import sketch_scores
 from akosha_assets.lake.serving import inverted_file, sketches
 from akosha_assets.lake.serving.inverted_file import BLOCK_ROWS, InvertedFile
 from akosha_assets.lake.serving.layouts import Layouts, inner_products
+from akosha_assets.lake.serving.segments import Segment
 
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
 # The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
 # for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 128
-PROBED_SHARE = {"float16": 0.09, "int8": 0.12}
-# A selection this small is scanned exactly; of a larger one that is still less than this share, every list is looked into.
-EXACT_ROWS = 8_000
-RARE_SHARE = 0.2
+PROBED_SHARE = {"float16": 0.11, "int8": 0.12}
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
 # From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this far apart.
 HALF_SHIFT = 13
@@ -46,7 +44,7 @@ class Vectors:
     matrix: np.ndarray
     form: str = "float16"
     scale: np.ndarray | None = None
-    index: InvertedFile | None = field(default=None, compare=False)
+    index: Segment | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,12 +75,13 @@ class Vectors:
             return self
         one_thread()
         layout = layouts.of(space, len(self), self.floats)
-        return replace(self, index=InvertedFile.built(len(self), layout, self.floats))
+        return replace(self, index=Segment(InvertedFile.built(len(self), layout, self.floats)))
 
     def probed(self) -> int:
         """The lists that a question looks into, where it has an index."""
         assert self.index is not None
-        return min(len(self.index.layout), max(PROBED_LISTS, round(PROBED_SHARE[self.form] * len(self.index.layout))))
+        lists = len(self.index.file.layout)
+        return min(lists, max(PROBED_LISTS, round(PROBED_SHARE[self.form] * lists)))
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
         """Vectors at `positions` as float32. Not for sketches."""
@@ -104,31 +103,22 @@ class Vectors:
                 found[block] = cosines if self.scale is None else cosines * self.scale[at]
         return found
 
-    def candidates(
-        self, query: np.ndarray, wanted: int, selected: np.ndarray | None, lists: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Positions of some `wanted` likely neighbours, their cosines, and whether these are only an index's estimates of them.
+    def selection(self, selected: np.ndarray | None) -> np.ndarray | None:
+        """A mask of these vectors from one of the rows of the part, where there is one."""
+        return selected if selected is None or len(selected) == len(self) else selected[self.rows]
 
-        Of the rows that the mask `selected` holds for, where there is one. `lists` are those to look into, where there is an index.
-        """
-        if selected is not None and len(selected) != len(self):
-            selected = selected[self.rows]
+    def best(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the `wanted` nearest and their cosines, by looking at every vector that the mask `selected` holds for."""
         among = None if selected is None else np.flatnonzero(selected)
-        left = len(self) if among is None else len(among)
         if self.form == "sketch":
             assert self.scale is not None
             if among is None:
-                return *sketches.best(query, self.matrix, self.scale, wanted), False
+                return sketches.best(query, self.matrix, self.scale, wanted)
             best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
-            return among[best], estimates, False
-        if self.index is None or lists is None or (among is not None and left <= EXACT_ROWS):
-            estimates = self.scores(query, among)
-            best = top(estimates, wanted)
-            return best if among is None else among[best], estimates[best], False
-        one_thread()
-        if left < RARE_SHARE * len(self):
-            lists = np.arange(len(self.index.layout))
-        return *self.index.search(query, min(wanted, left), lists, selected), True
+            return among[best], estimates
+        cosines = self.scores(query, among)
+        best = top(cosines, wanted)
+        return best if among is None else among[best], cosines[best]
 
     def of_row(self, row: int) -> np.ndarray | None:
         """The vector of a row as float32, or None where it has none or only a sketch of it was kept."""

@@ -63,3 +63,15 @@ def test_a_damaged_index_is_built_again(tmp_path: Path) -> None:
     assert again.vectors["space"].index is not None
     (kept,) = tmp_path.iterdir()
     assert len(kept.read_bytes()) == len(sound)
+
+
+def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(tmp_path: Path) -> None:
+    kept = KeptIndexes(tmp_path)
+    together = kept.together([kept.indexed(part(seed)) for seed in (0, 1)])
+    segments = [made.vectors["space"].index for made in together]
+    assert {segment.number for segment in segments if segment is not None} == {0, 1}
+    assert len({segment and segment.file for segment in segments}) == 1
+    kept.tidy(together)
+    names = {segment.name for segment in segments if segment is not None}
+    assert {path.name for path in tmp_path.iterdir()} == names and len(names) == 2
+    assert kept.together(together) == together

@@ -1,5 +1,7 @@
 """Nearest neighbours: the two stages against an exact scan, with and without filters, for each form a tier keeps."""
 
+from dataclasses import replace
+
 import faiss
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
 from akosha_assets.lake.serving import neighbours
 from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.neighbours import nearest
+from akosha_assets.lake.serving.segments import joined as joined_segments
 from akosha_assets.lake.serving.vectors import Vectors, decoded, joined
 
 DIMENSIONS = 192
@@ -26,11 +29,16 @@ def stored() -> np.ndarray:
     return clustered(40_000)
 
 
-@pytest.fixture(scope="module")
-def sets(stored: np.ndarray) -> list[Vectors]:
+@pytest.fixture(scope="module", params=["a file each", "one file", "one file that another set left"])
+def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[Vectors]:
     halves = np.split(stored.astype(np.float16), 2)
     layouts = Layouts()
-    return [Vectors(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
+    made = [Vectors(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
+    if request.param == "a file each":
+        return made
+    left = [made[1]] if request.param == "one file that another set left" else []
+    together = joined_segments([held.index for held in [*left, *made] if held.index is not None])[len(left) :]
+    return [replace(held, index=segment) for held, segment in zip(made, together, strict=True)]
 
 
 def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -80,7 +88,7 @@ def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: 
 def test_the_bytes_of_a_set_count_its_index(sets: list[Vectors]) -> None:
     held = sets[0]
     assert held.index is not None
-    index_bytes = faiss.serialize_index(held.index.index).nbytes
+    index_bytes = faiss.serialize_index(held.index.alone().index).nbytes
     assert held.nbytes - held.rows.nbytes - held.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
 
 
