@@ -17,7 +17,7 @@ from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.ranking import Hit
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.words import stem
+from akosha_assets.lake.serving.words import beginning, stem
 
 # Two texts are near-duplicates when they share this much of the words of both together.
 DUPLICATE_SHARE = 0.85
@@ -134,26 +134,25 @@ def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
 
 def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
     """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
-    prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
     lowered = text.lower()
     if len(lowered) != len(text):
         # Some letters are two in lower case.
         found = ((match.span(), match[0].lower()) for match in WORD.finditer(text))
+        prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
         return [span for span, word in found if stem(word) in stems or word.startswith(prefixes)]
-    # A stem begins as its word does.
-    begin = {each[0] for each in stems}
-    asked = [word for word in set(WORD.findall(lowered)) if word[0] in begin and (stem(word) in stems or word.startswith(prefixes))]
-    return sorted(span for word in asked for span in _spans(lowered, word))
+    return sorted({span for each in stems for span in _spans(lowered, each)})
 
 
-def _spans(text: str, word: str) -> Iterator[tuple[int, int]]:
-    """Where `word` stands in `text` and is no piece of a longer one."""
-    start = text.find(word)
+def _spans(text: str, common: str) -> Iterator[tuple[int, int]]:
+    """Where in `text`, in lower case, words with the stem `common` stand, or with that prefix where it ends in a star."""
+    is_prefix = common.endswith("*")
+    begin = common[:-1] if is_prefix else beginning(common)
+    start = text.find(begin)
     while start >= 0:
-        stop = start + len(word)
-        if not text[max(0, start - 1) : start].isalnum() and not text[stop : stop + 1].isalnum():
-            yield start, stop
-        start = text.find(word, stop)
+        word = WORD.match(text, start)
+        if word is not None and not text[max(0, start - 1) : start].isalnum() and (is_prefix or stem(word[0]) == common):
+            yield word.span()
+        start = text.find(begin, start + len(begin))
 
 
 def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import tantivy
 
-from akosha_assets.lake.serving.words import stem
+from akosha_assets.lake.serving.words import beginning, stem
 
 # More words than this with one beginning, and the rarest of them are not looked at.
 LOOKED_AT = 1_000
@@ -18,8 +18,6 @@ MOST_FORMS = 16
 SHORTEST_BEGINNING = 2
 # What English puts after a stem is no longer than this.
 LONGEST_ENDING = 9
-# The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
-CHANGING = (("bl", 1), ("i", 1), ("e", 1))
 KEPT_WORDS = 4096
 
 
@@ -46,11 +44,11 @@ class Vocabulary:
     def _forms(self, word: str) -> tuple[Form, ...]:
         """Words of the index with the stem of `word`, the most frequent first; none where no row has any."""
         common = stem(word)
-        beginning = next((common[:-cut] for ending, cut in CHANGING if common.endswith(ending)), common)
-        if not word.isalpha() or len(beginning) < SHORTEST_BEGINNING:
+        begin = beginning(common)
+        if not word.isalpha() or len(begin) < SHORTEST_BEGINNING:
             rows = self._searcher.doc_freq(self._field, word)
             return (Form(word, rows),) if rows else ()
-        near = self._searcher.terms_with_prefix(self._field, beginning, limit=LOOKED_AT)
+        near = self._searcher.terms_with_prefix(self._field, begin, limit=LOOKED_AT)
         longest = len(common) + LONGEST_ENDING
         found = [Form(other, rows) for other, rows in near if len(other) <= longest and other.isalpha() and stem(other) == common]
         if all(form.word != word for form in found) and (rows := self._searcher.doc_freq(self._field, word)):

@@ -11,6 +11,8 @@ import pyarrow as pa
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 LONGEST_TOKEN_BYTES = 80
+# The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
+CHANGING = ("bl", "i", "e")
 # What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
 INNER = "([A-Z]?[a-z0-9]+)"
 # What a byte of a text is in a name.
@@ -52,6 +54,11 @@ def words(text: str) -> list[str]:
 def stem(word: str) -> str:
     """What `word` (one, in lower case) has in common with its other forms."""
     return next(iter(ANALYZERS["stems"].analyze(word)), word)
+
+
+def beginning(common: str) -> str:
+    """What the words with the stem `common` begin with."""
+    return common[:-1] if len(common) > 1 and common.endswith(CHANGING) else common
 
 
 def inner_words(name: str) -> set[str]:
