@@ -100,6 +100,7 @@ def addresses(ports: Ports, *, dagster: bool) -> None:
     if dagster:
         console.print(f"  [bold]Dagster UI[/]   http://{services.HOST}:{ports.dagster}/asset-groups", highlight=False)
     console.print(f"  [bold]API[/]          http://{services.HOST}:{ports.api}/docs", highlight=False)
+    console.print(f"  [bold]MCP[/]          http://{services.HOST}:{ports.api}/mcp", highlight=False)
     console.print("  Ctrl-C drains and stops everything.\n", highlight=False, style="dim")
 
 
