@@ -17,7 +17,7 @@ from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.vocabulary import Vocabulary
-from akosha_assets.lake.serving.words import ANALYZERS, named
+from akosha_assets.lake.serving.words import ANALYZERS, named, spaced_texts
 
 # What the writer gathers before it writes a segment, and its threads: for a few rows, and for a load of this many at once.
 HEAP_BYTES, THREADS = 64_000_000, 1
@@ -114,7 +114,7 @@ class KeywordIndex:
         for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=BATCH_ROWS):
             of_batch = slice(first, first + len(batch))
             columns = [array[of_batch].tolist() for array in (part.numbers, part.occurred_us, part.importance)]
-            texts, tags = (batch.column(name).to_pylist() for name in ("text", "tags"))
+            texts, tags = spaced_texts(batch.column("text")), batch.column("tags").to_pylist()
             inside = named(batch.column("text"))
             rows = zip(texts, inside, _marks(part, load, of_batch), tags, *columns, strict=True)
             for text, several, marks, row_tags, number, occurred_us, importance in rows:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tantivy
 from tantivy import FieldType, Occur, Query
 
+from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts import Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.vocabulary import Vocabulary
@@ -18,6 +20,8 @@ COMMON_SHARE = 0.2
 COMMON_MIN_ROWS = 1_000
 # How much more a word counts in the very form that was asked for. Chosen by `akosha bench relevance`.
 OWN_FORM = 0.5
+# Each word with a star is looked up among all words, which takes longer than finding rows.
+MOST_PREFIXES = 16
 # A field that may stand before a colon in a question, and the field of the index that it means.
 FIELDS = {"text": "text", "system": "system_id", "system_id": "system_id", "project": "project", "kind": "kind", "tag": "tags"}
 TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
@@ -80,8 +84,14 @@ class QueryParser:
     terms: dict[str, Terms]
 
     def queries(self, text: str) -> list[Query]:
-        """Queries whose hits together are those of `text`: of a row that several find, the best score counts."""
+        """Queries whose hits together are those of `text`: of a row that several find, the best score counts.
+
+        Raises:
+            InvalidRequest: too many of its words end in a star.
+        """
         tokens = tokenized(text)
+        if (prefixes := sum(token.is_prefix for token in tokens)) > MOST_PREFIXES:
+            raise InvalidRequest("query", f"has {prefixes} words that end in *; expected at most {MOST_PREFIXES}")
         plain = [token for token in tokens if token.field == "text" and not token.sign and not token.is_phrase]
         spared = self._spared({word for token in plain for word in words(token.text)})
         wanted, signed = Wanted(self.schema), []
@@ -92,6 +102,9 @@ class QueryParser:
             self._look_for(token, one := Wanted(self.schema), frozenset())
             if clauses := one.with_phrases():
                 signed.append((SIGNED[token.sign], Query.boolean_query(clauses)))
+            elif words(token.text):
+                # No row has it.
+                signed.append((SIGNED[token.sign], Query.empty_query()))
         others = [*wanted.without_phrases(), *signed]
         if wanted.phrases and others:
             # Among words alone tantivy skips what cannot reach the best; beside a phrase it looks at every row with any of them.
@@ -112,7 +125,9 @@ class QueryParser:
         if filters.until_us is not None:
             conditions.append(Query.range_query(self.schema, "occurred_us", FieldType.Integer, None, filters.until_us, include_upper=False))
         if filters.importance_min is not None:
-            conditions.append(Query.range_query(self.schema, "importance", FieldType.Float, filters.importance_min, None))
+            # As the rows have it, in half as many bits.
+            least = float(np.float32(filters.importance_min))
+            conditions.append(Query.range_query(self.schema, "importance", FieldType.Float, least, None))
         return conditions
 
     def highlights(self, text: str) -> frozenset[str]:

@@ -38,8 +38,11 @@ class Vocabulary:
         self.forms = lru_cache(KEPT_WORDS)(self._forms)
 
     def weight(self, rows: int) -> float:
-        """How much a word that `rows` rows hold tells of a row, as BM25 counts it."""
-        return math.log1p(max(0.0, self.rows - rows + 0.5) / (rows + 0.5))
+        """How much a word that `rows` rows hold tells of a row, as BM25 counts it: above 0 for any word.
+
+        Rows that left are counted among those of a word until their segment is merged, so these may be more than all.
+        """
+        return math.log1p((max(self.rows, rows) - rows + 0.5) / (rows + 0.5))
 
     def _forms(self, word: str) -> tuple[Form, ...]:
         """Words of the index with the stem of `word`, the most frequent first; none where no row has any."""

@@ -1,16 +1,23 @@
 """How text falls into words, for the keyword index, for questions and for highlights. Knows no rows and no index.
 
-Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into theirs.
+Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into theirs. Accents are left out. Scripts
+that put no blanks between words fall into pairs of letters, so that any stretch of them is found as a phrase.
 """
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
-LONGEST_TOKEN_BYTES = 80
+# A hash of 512 bits in hexadecimal digits is a word; what is longer is none.
+LONGEST_TOKEN_BYTES = 200
+# A run of letters that are written without blanks: Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+# In UTF-8 such letters begin with one of these bytes or one above, but the last.
+FIRST_UNSPACED_BYTE = 0xE0
 # The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
 CHANGING = ("bl", "i", "e")
 # What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
@@ -32,7 +39,12 @@ STOP_WORDS = frozenset(
 
 
 def _analyzer(tokenizer: Tokenizer, *filters: Filter) -> TextAnalyzer:
-    builder = TextAnalyzerBuilder(tokenizer).filter(Filter.remove_long(LONGEST_TOKEN_BYTES)).filter(Filter.lowercase())
+    builder = (
+        TextAnalyzerBuilder(tokenizer)
+        .filter(Filter.remove_long(LONGEST_TOKEN_BYTES))
+        .filter(Filter.lowercase())
+        .filter(Filter.ascii_fold())
+    )
     for each in filters:
         builder = builder.filter(each)
     return builder.build()
@@ -47,7 +59,24 @@ ANALYZERS = {
 
 def words(text: str) -> list[str]:
     """The words of `text`, in lower case, in its order."""
-    return list(ANALYZERS["words"].analyze(text))
+    return list(ANALYZERS["words"].analyze(spaced(text)))
+
+
+def spaced(text: str) -> str:
+    """`text` with runs that have no blanks between words as their pairs of letters, each with the next."""
+    return text if text.isascii() else UNSPACED.sub(_pairs, text)
+
+
+def spaced_texts(column: pa.StringArray) -> list[str]:
+    """Each text as `spaced` gives it."""
+    data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+    texts: list[str] = column.to_pylist()
+    return [spaced(text) for text in texts] if (data >= FIRST_UNSPACED_BYTE).any() else texts
+
+
+def _pairs(run: re.Match[str]) -> str:
+    letters = run[0]
+    return f" {' '.join(one + two for one, two in pairwise(letters)) or letters} "
 
 
 @lru_cache(maxsize=1 << 16)

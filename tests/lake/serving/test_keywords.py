@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.payload import Payload
@@ -28,7 +29,7 @@ def part_of(texts: list[str]) -> Part:
     payload = Payload(pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))}))
     zeros = np.zeros(count, np.int64)
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
-    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, codes, zeros, zeros, np.full(count, np.nan, np.float32), payload)
+    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, zeros, codes, zeros, zeros, np.full(count, np.nan, np.float32), payload)
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,45 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
     numbers, scores = index.searcher.search("parse_config", Filters(), 2)
     assert numbers.tolist() == [4, 3] and scores[0] >= scores[1] > 0
     index.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "is_found"),
+    [
+        ("昨日からデータベース接続エラーが発生しました", "接続エラー", True),
+        ("昨日からデータベース接続エラーが発生しました", "データベース", True),
+        ("昨日からデータベース接続エラーが発生しました", '"接続エラーが"', True),
+        ("昨日からデータベース接続エラーが発生しました", '"エラー接続"', False),
+        ("DB接続に失敗した", "db", True),
+        ("데이터베이스에 연결할 수 없습니다", "데이터베이스", True),
+        ("การเชื่อมต่อฐานข้อมูลล้มเหลว", "ฐานข้อมูล", True),
+        ("Le café est fermé", "cafe", True),
+        ("Le cafe\u0301 est ferme\u0301", "café", True),
+        ("the resume of ada", "résumé", True),
+        (f"digest {'a1b2c3d4' * 16} differs", "a1b2c3d4" * 16, True),
+        (f"digest {'a1b2c3d4' * 16} differs", "a1b2c3d4*", True),
+    ],
+)
+def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(tmp_path: Path, text: str, asked: str, is_found: bool) -> None:
+    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index.add(part_of([text, "something else"]), 1, 3)
+    index.commit()
+    assert found(index.searcher, asked) == ([0] if is_found else [])
+    index.close()
+
+
+def test_a_word_in_more_rows_than_are_left_is_asked_like_any(tmp_path: Path) -> None:
+    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    texts = [f"the gateway {number}" for number in range(2 * COMMON_MIN_ROWS)]
+    index.add(part_of(texts), 1, COMMON_MIN_ROWS + 200)
+    index.add(part_of(texts), COMMON_MIN_ROWS + 200, len(texts) + 1)
+    index.commit()
+    index.remove(COMMON_MIN_ROWS + 200)
+    index.commit()
+    assert len(found(index.searcher, "the gateways")) == len(found(index.searcher, "+the 7")) == 10
+    index.close()
+
+
+def test_a_question_with_very_many_beginnings_is_refused(searcher: KeywordSearcher) -> None:
+    with pytest.raises(InvalidRequest, match="has 17 words that end in \\*; expected at most 16"):
+        found(searcher, " ".join(f"a{number}*" for number in range(17)))
