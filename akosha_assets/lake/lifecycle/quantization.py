@@ -65,6 +65,14 @@ def to_sketch(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.packbits(rotated > 0, axis=1), scale.astype(np.float16).astype(np.float32)
 
 
+def from_sketch(sketches: np.ndarray) -> np.ndarray:
+    """Unit vectors whose sketches these are: the directions that `sketch_scores` takes them for."""
+    dimension = sketches.shape[1] * 8
+    signs = np.unpackbits(sketches, axis=1).astype(np.float32) * 2 - 1
+    turned: np.ndarray = signs @ rotation(dimension) / np.sqrt(np.float32(dimension))
+    return turned
+
+
 def sketch_scores(questions: np.ndarray, sketches: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Estimated cosine of each question (unit vectors, rows) with each sketched vector (columns)."""
     dimension = questions.shape[1]

@@ -39,7 +39,7 @@ TIERS = {
     "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch"),
 }
 QUERY = """
-SELECT file_row_number, hash(system_id, kind, id) AS identity, epoch_us(occurred_at) AS occurred_us,
+SELECT file_row_number, hash(system_id, kind, id) AS identity, hash({text}) AS content, epoch_us(occurred_at) AS occurred_us,
        epoch_us(arrived_at) AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
        {vector} AS vector, {scale} AS vector_scale, space, {text} AS text, {is_summary} AS is_summary, {plain}
 FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)
@@ -112,6 +112,7 @@ class Loader:
             day,
             np.zeros(len(table), np.int64),
             table["identity"].to_numpy(),
+            table["content"].to_numpy(),
             {name: self.terms[name].encode(table[name].combine_chunks()) for name in CODED},
             table["occurred_us"].to_numpy(),
             table["arrived_us"].to_numpy(),

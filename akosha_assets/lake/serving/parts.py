@@ -69,6 +69,8 @@ class Part:
     day: date
     numbers: np.ndarray
     identity: np.ndarray
+    # A hash of the text.
+    content: np.ndarray
     codes: dict[str, np.ndarray]
     occurred_us: np.ndarray
     arrived_us: np.ndarray
@@ -86,7 +88,7 @@ class Part:
     @property
     def nbytes(self) -> int:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
-        arrays = [self.numbers, self.identity, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
+        arrays = [self.numbers, self.identity, self.content, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
         vectors = sum(held.nbytes for held in self.vectors.values())
         return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
 
@@ -127,6 +129,7 @@ class Part:
             self.day,
             self.numbers[keep],
             self.identity[keep],
+            self.content[keep],
             {name: codes[keep] for name, codes in self.codes.items()},
             self.occurred_us[keep],
             self.arrived_us[keep],
@@ -155,6 +158,7 @@ def join(parts: Sequence[Part]) -> Part:
         parts[0].day,
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.identity for part in parts]),
+        np.concatenate([part.content for part in parts]),
         {name: np.concatenate([part.codes[name] for part in parts]) for name in CODED},
         np.concatenate([part.occurred_us for part in parts]),
         np.concatenate([part.arrived_us for part in parts]),

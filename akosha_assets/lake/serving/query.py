@@ -130,7 +130,7 @@ class Question:
         return hashlib.blake2b(vector + repr(rest).encode(), digest_size=8).digest()
 
     def seen(self) -> np.ndarray:
-        """Identity hashes of what earlier pages held.
+        """What earlier pages held: hashes of texts where near-duplicates are folded, else of identities.
 
         Raises:
             InvalidRequest: the cursor is none of ours, or belongs to another question.

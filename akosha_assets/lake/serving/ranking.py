@@ -24,8 +24,9 @@ class Hit:
     row: int
     score: float
     scores: dict[str, float]
-    # The identity hash of the row.
+    # The identity hash of the row, and that of its text.
     identity: int
+    content: int
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,26 @@ class Ranking:
     place: np.ndarray
     row: np.ndarray
     identity: np.ndarray
+    content: np.ndarray
     score: np.ndarray
     scores: dict[str, np.ndarray]
 
     @classmethod
     def of(cls, name: str, places: Places, place: np.ndarray, row: np.ndarray, score: np.ndarray) -> Self:
         """Rows in the order in which the ranking `name` found them."""
-        identity = np.empty(len(row), np.uint64)
+        identity, content = np.empty(len(row), np.uint64), np.empty(len(row), np.uint64)
         for number in set(place.tolist()):
             mine = place == number
-            identity[mine] = places[number][1].identity[row[mine]]
+            part, rows = places[number][1], row[mine]
+            identity[mine], content[mine] = part.identity[rows], part.content[rows]
         wide = score.astype(np.float64)
-        return cls(place, row, identity, wide, {name: wide})
+        return cls(place, row, identity, content, wide, {name: wide})
 
     @classmethod
     def empty(cls) -> Self:
         """No rows."""
         none = np.empty(0, np.int64)
-        return cls(none, none, np.empty(0, np.uint64), np.empty(0), {})
+        return cls(none, none, np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0), {})
 
     def __len__(self) -> int:
         return len(self.row)
@@ -63,7 +66,8 @@ class Ranking:
     def picked(self, positions: np.ndarray) -> Self:
         """The rows at `positions`, or where such a mask holds."""
         scores = {name: values[positions] for name, values in self.scores.items()}
-        return type(self)(self.place[positions], self.row[positions], self.identity[positions], self.score[positions], scores)
+        place, row, identity, content = (each[positions] for each in (self.place, self.row, self.identity, self.content))
+        return type(self)(place, row, identity, content, self.score[positions], scores)
 
     def settled(self) -> Self:
         """Equal scores in order of identity, and each memory once: of its forms with one score the hottest, which is placed first."""
@@ -83,10 +87,11 @@ class Ranking:
         """Hit after hit, each made when it is asked for."""
         names = tuple(self.scores)
         columns = zip(*(values.tolist() for values in self.scores.values()), strict=True)
-        rows = zip(self.place.tolist(), self.row.tolist(), self.score.tolist(), self.identity.tolist(), columns, strict=True)
-        for place, row, score, identity, found in rows:
+        rows = zip(*(column.tolist() for column in (self.place, self.row, self.score, self.identity, self.content)), columns, strict=True)
+        for place, row, score, identity, content, found in rows:
             tier, part = places[place]
-            yield Hit(tier, part, row, score, {name: one for name, one in zip(names, found, strict=True) if one == one}, identity)
+            scores = {name: one for name, one in zip(names, found, strict=True) if one == one}
+            yield Hit(tier, part, row, score, scores, identity, content)
 
 
 def fused(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
@@ -97,7 +102,8 @@ def fused(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], con
     of_keyword, of_semantic = np.full(len(identity), np.nan), np.full(len(identity), np.nan)
     of_semantic[which[: len(semantic)]] = semantic.score
     of_keyword[which[len(semantic) :]] = keyword.score
-    place, row = (np.concatenate(pair)[first] for pair in ((semantic.place, keyword.place), (semantic.row, keyword.row)))
-    whole = Ranking(place, row, identity, score, {"keyword": of_keyword, "semantic": of_semantic})
+    pairs = ((semantic.place, keyword.place), (semantic.row, keyword.row), (semantic.content, keyword.content))
+    place, row, content = (np.concatenate(pair)[first] for pair in pairs)
+    whole = Ranking(place, row, identity, content, score, {"keyword": of_keyword, "semantic": of_semantic})
     order = np.lexsort((identity, -score))
     return whole.picked(order[score[order] > 0])

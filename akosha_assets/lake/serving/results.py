@@ -4,10 +4,11 @@ What was found and in which order is decided before; nothing here ranks.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ import numpy as np
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
-from akosha_assets.lake.serving.ranking import Hit
+from akosha_assets.lake.serving.ranking import Hit, Places, Ranking
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.words import beginning, stem
+from akosha_assets.lake.serving.words import UNSPACED, beginning, stem
 
 # Two texts are near-duplicates when they share this much of the words of both together.
 DUPLICATE_SHARE = 0.85
 # Hits whose scores differ by more than this share are never compared.
 SCORE_SHARE = 0.1
+# Other texts that are looked at once a page is full: a near-duplicate of what it shows may be among them.
+LOOKED_BEYOND = 10
 SNIPPET_CHARS = 240
 BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
@@ -32,10 +35,11 @@ WORD = re.compile(r"[^\W_]+")
 
 @dataclass
 class Group:
-    """A hit and the near-duplicates of it that were found with it."""
+    """A hit and the near-duplicates of it that were found with it. An earlier page told of one that `is_told`."""
 
     first: Hit
     text: str
+    is_told: bool = False
     others: list[Hit] = field(default_factory=list)
 
     @cached_property
@@ -44,21 +48,43 @@ class Group:
         return frozenset(self.text.split())
 
 
-def grouped(hits: Iterable[Hit], limit: int, *, collapse: bool) -> tuple[list[Group], bool]:
-    """The first `limit` groups of `hits`, which come best first, and whether there are more."""
+def grouped(ranking: Ranking, places: Places, limit: int, told: frozenset[int], *, collapse: bool) -> tuple[list[Group], bool]:
+    """The first `limit` groups, best first, and whether there are more. A group has all copies of its texts that were ranked.
+
+    `told` holds of earlier pages the contents where near-duplicates are folded, else the identities.
+    """
+    if not collapse:
+        hits = ranking.without(np.fromiter(told, np.uint64)).hits(places)
+        alone = [Group(hit, _text(hit)) for hit in islice(hits, limit + 1)]
+        return alone[:limit], len(alone) > limit
     groups: list[Group] = []
-    for hit in hits:
-        if not collapse and len(groups) == limit:
-            return groups, True
-        one = Group(hit, hit.part.payload.value("text", hit.row))
-        twin = next((group for group in groups if _are_near(group, one)), None) if collapse else None
-        if twin is not None:
-            twin.others.append(hit)
-        elif len(groups) == limit:
-            return groups, True
-        else:
-            groups.append(one)
-    return groups, False
+    of_content: dict[int, Group] = {}
+    looked, beyond = 0, 0
+    for hit in ranking.hits(places):
+        looked += 1
+        group = of_content.get(hit.content)
+        if group is None:
+            one = Group(hit, _text(hit), hit.content in told)
+            group = next((group for group in groups if _are_near(group, one)), None)
+            if group is None and not one.is_told and sum(not group.is_told for group in groups) == limit:
+                beyond += 1
+                if beyond == LOOKED_BEYOND:
+                    break
+                continue
+            if group is None:
+                groups.append(one)
+            of_content[hit.content] = group or one
+        if group is not None:
+            group.others.append(hit)
+    rest = ranking.picked(np.arange(looked, len(ranking)))
+    for hit in rest.picked(np.isin(rest.content, np.fromiter(of_content, np.uint64))).hits(places):
+        of_content[hit.content].others.append(hit)
+    return [group for group in groups if not group.is_told], beyond > 0
+
+
+def _text(hit: Hit) -> str:
+    text: str = hit.part.payload.value("text", hit.row)
+    return text
 
 
 def _are_near(group: Group, one: Group) -> bool:
@@ -134,13 +160,23 @@ def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
 
 def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
     """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
-    lowered = text.lower()
-    if len(lowered) != len(text):
-        # Some letters are two in lower case.
-        found = ((match.span(), match[0].lower()) for match in WORD.finditer(text))
-        prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
-        return [span for span, word in found if stem(word) in stems or word.startswith(prefixes)]
-    return sorted({span for each in stems for span in _spans(lowered, each)})
+    if text.isascii():
+        lowered = text.lower()
+        return sorted({span for each in stems for span in _spans(lowered, each)})
+    prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
+    spans: list[tuple[int, int]] = []
+    for match in WORD.finditer(text):
+        if (run := UNSPACED.search(match[0])) is None:
+            word = match[0].lower()
+            if (common := stem(word)) in stems or (prefixes and (word.startswith(prefixes) or common.startswith(prefixes))):
+                spans.append(match.span())
+            continue
+        for start in range(match.start() + run.start(), match.end()):
+            if text[start : start + 2] in stems:
+                # Pairs overlap; a stretch of them is one mark.
+                begin = spans.pop()[0] if spans and spans[-1][1] > start else start
+                spans.append((begin, min(start + 2, match.end())))
+    return spans
 
 
 def _spans(text: str, common: str) -> Iterator[tuple[int, int]]:

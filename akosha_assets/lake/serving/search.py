@@ -23,8 +23,11 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 RRF_CONSTANT = 20
 # Questions in words whose vectors are kept: the next page asks with the same words.
 EMBEDDED_KEPT = 1024
-# Each ranking looks this much deeper than the page, so that fusion and duplicates find enough.
-DEPTH = 100
+# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for a hundred, so that either says the
+# same of near-duplicates.
+DEPTH = 200
+# Where near-duplicates leave a page half empty the rankings look so many times deeper, until they are this deep.
+DEEPER, DEPTH_MAX = 8, 20_000
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Answer:
 class _Ranked:
     ranking: Ranking = field(default_factory=Ranking.empty)
     stage: Stage = field(default_factory=Stage)
+    # More rows may follow than were asked for.
+    is_cut: bool = False
 
 
 class Searcher:
@@ -91,30 +96,43 @@ class Searcher:
         started = time.perf_counter()
         question = question.checked()
         seen = question.seen()
-        depth = question.limit + len(seen) + DEPTH
-        semantic, keyword = _Ranked(), _Ranked()
-        if question.mode != "keyword":
-            semantic = self._semantic(snapshot, question, depth)
-        if question.mode != "semantic":
-            keyword = _keyword(snapshot, question, depth)
-        ranking = keyword.ranking if question.mode == "keyword" else semantic.ranking
-        if question.mode == "hybrid":
-            ranking = fused(semantic.ranking, keyword.ranking, question.weights, self.fusion_constant)
-        hits = ranking.without(seen).hits(snapshot.places)
-        groups, more = grouped(hits, question.limit, collapse=question.collapse)
+        told = frozenset(seen.tolist())
+        depth = len(seen) + DEPTH
+        while True:
+            semantic, keyword, ranking = self._ranked(snapshot, question, depth)
+            groups, more = grouped(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
+            is_cut = semantic.is_cut or keyword.is_cut
+            if len(groups) == question.limit or not is_cut:
+                break
+            if depth >= DEPTH_MAX:
+                for each in (semantic, keyword):
+                    if each.is_cut:
+                        each.stage.why = f"the best {depth} rows hold no more different texts; filters find others among the rest"
+                break
+            depth = min(DEEPER * depth, DEPTH_MAX)
+        more = more or (is_cut and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
         results = within_budget([shown(group, snapshot.terms, stems) for group in groups], question.budget_tokens)
-        told = [hit.identity for group in groups[: len(results)] for hit in (group.first, *group.others)]
+        page = [hit for group in groups[: len(results)] for hit in (group.first, *group.others)]
+        now = dict.fromkeys(hit.content if question.collapse else hit.identity for hit in page)
         more = more or len(results) < len(groups)
         return Answer(
             results,
             {name: described(tier) for name, tier in snapshot.tiers.items()},
             {"semantic": semantic.stage, "keyword": keyword.stage},
-            question.cursor_after(seen, told) if more else None,
+            question.cursor_after(seen, list(now)) if more else None,
             facets(snapshot, question.filters, question.facets) if question.facets else {},
             _ms(started),
             question.mode,
         )
+
+    def _ranked(self, snapshot: Snapshot, question: Question, depth: int) -> tuple[_Ranked, _Ranked, Ranking]:
+        """What each ranking found, and both together."""
+        semantic = _Ranked() if question.mode == "keyword" else self._semantic(snapshot, question, depth)
+        keyword = _Ranked() if question.mode == "semantic" else _keyword(snapshot, question, depth)
+        if question.mode == "hybrid":
+            return semantic, keyword, fused(semantic.ranking, keyword.ranking, question.weights, self.fusion_constant)
+        return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
 
     def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
         started = time.perf_counter()
@@ -136,9 +154,12 @@ class Searcher:
         if itself is not None:
             ranking = ranking.without(np.array([itself], np.uint64))
         stage = Stage("answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started))
+        ranked = snapshot.vectors.get((space, len(vector)), 0)
         if not sets:
             stage.why = f"no row has a vector of the space {space!r} yet"
-        return _Ranked(ranking, stage)
+        elif ranked < snapshot.visible_rows:
+            stage.why = f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of the space {space!r} (yet)"
+        return _Ranked(ranking, stage, len(rows) >= depth)
 
     def _embed(self, text: str) -> np.ndarray:
         assert self.embedder is not None
@@ -156,7 +177,7 @@ class Searcher:
                 raise NotFound("memory", f"{question.like.system_id}/{question.like.kind}/{question.like.id}")
             _, part, row = place
             for space, held in part.vectors.items():
-                vector = held.of_row(row)
+                vector = held.asked_with(row)
                 if vector is not None and question.space in (None, space):
                     return vector, space, int(part.identity[row])
             raise InvalidRequest("like", "this memory has no vector yet; expected one that is embedded, or ask with its words")
@@ -170,6 +191,8 @@ class Searcher:
                     "vector", f"has {len(question.vector)} numbers; expected {expected or self.dimensions}, the size of space {space!r}"
                 )
             vector = np.array(question.vector, np.float64)
+            # Squares of very large and very small numbers are no numbers any more.
+            vector /= np.abs(vector).max()
             return (vector / np.linalg.norm(vector)).astype(np.float32), space, None
         if self.embedder is None:
             raise EmbeddingUnavailable(self.no_model)
@@ -187,7 +210,7 @@ def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
     stage = Stage("answered", None, None, len(ranking), took_ms=_ms(started))
     if snapshot.keyword_rows < snapshot.rows:
         stage.why = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
-    return _Ranked(ranking, stage)
+    return _Ranked(ranking, stage, len(numbers) >= depth)
 
 
 def _ms(started: float) -> float:

@@ -78,6 +78,21 @@ class Snapshot:
         """Rows of all tiers, hidden ones too."""
         return sum(len(part) for _, part in self.places)
 
+    @cached_property
+    def visible_rows(self) -> int:
+        """Rows of all tiers that can be found."""
+        return sum(tier.rows for tier in self.tiers.values())
+
+    @cached_property
+    def vectors(self) -> dict[tuple[str, int], int]:
+        """How many rows that can be found have a vector of each space, by its name and length."""
+        counted: dict[tuple[str, int], int] = {}
+        for _, part in self.places:
+            for space, held in part.vectors.items():
+                rows = len(held) - (0 if part.hidden is None else int(part.hidden[held.rows].sum()))
+                counted[space, held.dimensions] = counted.get((space, held.dimensions), 0) + rows
+        return counted
+
     def dimensions(self) -> dict[str, int]:
         """Vector length of each space that has vectors."""
         return {space: held.dimensions for tier in self.tiers.values() for part in tier.parts for space, held in part.vectors.items()}

@@ -32,12 +32,12 @@ from akosha_assets.lake.serving.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"7/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"8/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
 FILE_ROWS = 20_000
-ARRAYS = ("numbers", "identity", "occurred_us", "arrived_us", "importance")
+ARRAYS = ("numbers", "identity", "content", "occurred_us", "arrived_us", "importance")
 
 
 @dataclass
@@ -55,20 +55,22 @@ class State:
 def write_state(folder: Path, state: State) -> None:
     """The state in `folder` is this one, or after a crash the one before."""
     part = folder / "state.json.part"
-    part.write_text(json.dumps(asdict(state)))
+    held = json.dumps(asdict(state))
+    part.write_text(f"{zlib.crc32(held.encode())}\n{held}")
     part.replace(folder / "state.json")
 
 
 def read_state(folder: Path) -> State | None:
     """The state in `folder`; None where there is none or another version of the code wrote it."""
     try:
-        held = json.loads((folder / "state.json").read_text())
+        checksum, _, text = (folder / "state.json").read_text(errors="replace").partition("\n")
     except FileNotFoundError:
         return None
-    except ValueError:
+    if checksum != str(zlib.crc32(text.encode())):
         logger.warning("the state of the serving cache is damaged; it is built again", extra={"folder": str(folder)})
         return None
-    return State(**held) if held.get("format") == FORMAT else None
+    held = json.loads(text)
+    return State(**held) if held["format"] == FORMAT else None
 
 
 def checksum(path: Path) -> int:
@@ -158,9 +160,9 @@ def mapped(folder: Path, day: date) -> Part:
             scale,
             Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None,
         )
-    numbers, identity, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
+    numbers, identity, content, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
-    return Part(day, numbers, identity, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+    return Part(day, numbers, identity, content, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
 
 
 def _mapped_array(path: Path) -> np.ndarray:

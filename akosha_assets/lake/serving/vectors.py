@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from akosha_assets.lake.lifecycle.quantization import from_sketch, sketch_scores
 from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
-from akosha_assets.lake.lifecycle.quantization import sketch_scores
 from akosha_assets.lake.serving import inverted_file, sketches
 from akosha_assets.lake.serving.inverted_file import BLOCK_ROWS, InvertedFile
 from akosha_assets.lake.serving.layouts import Layouts, inner_products
@@ -126,6 +126,13 @@ class Vectors:
         if self.form == "sketch" or at >= len(self) or self.rows[at] != row:
             return None
         return self.floats(slice(at, at + 1))[0]
+
+    def asked_with(self, row: int) -> np.ndarray | None:
+        """The unit vector that finds what is like a row, or None where the row has none; of a sketch the direction it stands for."""
+        at = int(np.searchsorted(self.rows, row))
+        if self.form != "sketch" or at >= len(self) or self.rows[at] != row:
+            return self.of_row(row)
+        return from_sketch(self.matrix[at : at + 1])[0]
 
     def picked(self, positions: np.ndarray) -> Self:
         """The vectors at `positions`."""

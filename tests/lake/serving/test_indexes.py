@@ -27,7 +27,18 @@ def part(seed: int = 0) -> Part:
     zeros = np.zeros(ROWS, np.int64)
     codes = {name: zeros.astype(np.int32) for name in CODED}
     vectors = {"space": Vectors(np.arange(ROWS, dtype=np.int32), matrix)}
-    return Part(NOW.date(), np.arange(ROWS), zeros.astype(np.uint64), codes, zeros, zeros, zeros.astype(np.float32), pa.table({}), vectors)
+    return Part(
+        NOW.date(),
+        np.arange(ROWS),
+        zeros.astype(np.uint64),
+        zeros.astype(np.uint64),
+        codes,
+        zeros,
+        zeros,
+        zeros.astype(np.float32),
+        pa.table({}),
+        vectors,
+    )
 
 
 def test_an_index_is_read_where_one_of_the_same_vectors_lies(tmp_path: Path) -> None:

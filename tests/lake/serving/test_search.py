@@ -16,7 +16,7 @@ from akosha_assets.lake.serving.results import snippet
 from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
-from tests.hot_rows import NOW, SPACE, commit, memory, unit
+from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit
 
 ROWS = [
     memory("1", "Fixed ModuleNotFoundError in src/foo_bar/settings.py by installing the package", tags=["python", "import"]),
@@ -58,6 +58,8 @@ def ids(answer: Answer) -> list[str]:
         ("evict*", ["3"]),
         ("evicting", ["3"]),
         ('"evictions"', []),
+        ("+nowhere deadlock", []),
+        ("deadlock -nowhere", ["2"]),
         ("how is the deadlock", ["2"]),
         ("the", ["1", "2", "4", "5"]),
         ("+the +gateway", ["4", "5"]),
@@ -238,6 +240,90 @@ def test_near_duplicates_fold_into_one_with_their_systems(lake: Lake) -> None:
     replica.stop()
 
 
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, Searcher]]:
+    """A text that 300 systems hold, six near-duplicates of another, and seven that are alone; all have the word postgres."""
+    folder = tmp_path_factory.mktemp("akosha")
+    embedder = Embedder.load(LakeSettings(home=folder, embedding_model_dir=tiny_model.make(folder / "model")))
+    near = "postgres postgres postgres backups are made twice since the job of the night is started by two machines and neither waits"
+    copy = "postgres cannot be reached because the proxy of the company drops what was idle for an hour and says nothing to anybody"
+    said = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [(f"n{i}", f"{near} {i}", f"ci-{i}") for i in range(6)]
+    said += [(f"a{i}", "postgres " + " ".join(f"{letter}{j}" for j in range(20)), "laptop-ada") for i, letter in enumerate("bcdefgh")]
+    vectors = as_stored(embedder.embed([text for _, text, _ in said]))
+    rows = [
+        memory(id, text, system=system, space=embedder.space, vector=vector)
+        for (id, text, system), vector in zip(said, vectors, strict=True)
+    ]
+    lake = Lake(LakeSettings(home=folder))
+    commit(lake, 1, *rows)
+    replica = Replica(lake)
+    replica.refresh()
+    yield replica, Searcher(embedder)
+    replica.stop()
+
+
+ALONE = [f"a{i}" for i in range(7)]
+
+
+@pytest.mark.parametrize("mode", ["keyword", "semantic", "hybrid"])
+def test_copies_leave_room_for_what_else_is_found(copied: tuple[Replica, Searcher], mode: str) -> None:
+    replica, searcher = copied
+    answer = ask(replica, searcher=searcher, text="postgres", mode=mode, limit=20)
+    groups = {result["id"][0]: result["duplicates"] for result in answer.results}
+    assert sorted(result["id"] for result in answer.results if result["id"][0] == "a") == ALONE
+    assert (len(answer.results), answer.cursor) == (9, None)
+    assert (groups["c"]["count"], len(groups["c"]["systems"]), groups["n"]["count"]) == (299, 300, 5)
+
+
+@pytest.mark.parametrize("mode", ["keyword", "semantic", "hybrid"])
+def test_pages_of_one_show_no_near_duplicate_of_an_earlier_page(copied: tuple[Replica, Searcher], mode: str) -> None:
+    replica, searcher = copied
+    shown: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = ask(replica, searcher=searcher, text="postgres", mode=mode, limit=1, cursor=cursor or None)
+        shown += [result["id"] for result in answer.results]
+        cursor = answer.cursor
+    assert sorted(id if id[0] == "a" else id[0] for id in shown) == [*ALONE, "c", "n"]
+
+
+def test_a_count_does_not_depend_on_the_size_of_the_page(copied: tuple[Replica, Searcher]) -> None:
+    replica, searcher = copied
+    answers = [ask(replica, searcher=searcher, text="postgres", mode="keyword", limit=limit) for limit in (1, 3, 10)]
+    assert [answer.results[0]["duplicates"]["count"] for answer in answers] == [5, 5, 5]
+
+
+def test_an_answer_says_how_many_memories_could_not_be_ranked_by_meaning(replica: Replica) -> None:
+    stage = ask(replica, vector=tuple(unit("gateway").tolist())).stages["semantic"]
+    assert stage.why == "1 of 5 memories have no vector of the space 'test/space' (yet)"
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e300, 3.0])
+def test_only_the_direction_of_a_vector_counts(replica: Replica, length: float) -> None:
+    scores = [result["score"] for result in ask(replica, vector=tuple((unit("gateway").astype(float) * length).tolist())).results]
+    assert scores == pytest.approx([result["score"] for result in ask(replica, vector=tuple(unit("gateway").tolist())).results], abs=1e-6)
+
+
+def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> None:
+    near = unit("gateway") + unit("noise") * 0.1
+    rows = [memory("old", "gateway refused"), memory("far", "redis")]
+    colder(lake, 1, "cold", *rows)
+    commit(lake, 1, memory("new", "gateway again", vector=as_stored((near / np.linalg.norm(near))[None])[0]), memory("off", "billing"))
+    replica = Replica(lake)
+    replica.refresh()
+    answer = ask(replica, like=Identity("laptop-ada", "conversation", "old"), limit=1)
+    assert (len(answer.results), answer.stages["semantic"].approximate) == (1, True)
+    assert "old" not in ids(answer)
+    replica.stop()
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.9, ["2"]), (0.2, ["3", "2"]), (0.95, [])])
+def test_the_least_importance_is_met_by_words_as_by_meaning(replica: Replica, least: float, expected: list[str]) -> None:
+    filters = Filters(importance_min=least)
+    assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
+    assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
+
+
 def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
     (result,) = ask(replica, text="deadlock", mode="keyword").results
     ((start, stop),) = result["snippet"]["highlights"]
@@ -272,3 +358,5 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     assert marked == ["Deadlocks", "deadlock", "DEADLOCK"]
     assert snippet("\u0130 deadlock", frozenset({"deadlock"}))["highlights"] == [[2, 10]]
     assert snippet(text, frozenset({"deadl*"}))["highlights"] == snippet(text, frozenset({"deadlock"}))["highlights"]
+    assert snippet("Un café fermé", frozenset({"cafe"}))["highlights"] == [[3, 7]]
+    assert snippet("DB接続エラーです", frozenset({"接続", "続エ", "エラ", "ラー"}))["highlights"] == [[2, 7]]

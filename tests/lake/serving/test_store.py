@@ -1,8 +1,10 @@
 """What of a part lies where."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from akosha_assets.lake.serving import store
 from akosha_assets.lake.serving.parts import join
@@ -24,3 +26,32 @@ def test_the_payload_of_a_large_part_lies_in_a_file_without_a_name(tmp_path: Pat
 def test_the_payload_of_a_small_part_stays_in_memory(tmp_path: Path) -> None:
     part = part_of(["a", "b"])
     assert store.with_filed_payload(part, tmp_path) is part
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    state = store.State(next_number=7, terms={"system_id": ["laptop-ada"]})
+    store.write_state(tmp_path, state)
+    assert store.read_state(tmp_path) == state
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda held: held.replace(b"laptop-ada", b"laptop-adb"),
+        lambda held: held.replace(b"keywords", b"keyvords"),
+        lambda held: held[:-20],
+        lambda _: b"[1]",
+        lambda _: b"",
+        lambda _: b"\xff\xfe",
+    ],
+)
+def test_a_damaged_state_is_not_taken(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    store.write_state(tmp_path, store.State(terms={"system_id": ["laptop-ada"]}))
+    path = tmp_path / "state.json"
+    path.write_bytes(damage(path.read_bytes()))
+    assert store.read_state(tmp_path) is None
+
+
+def test_a_state_of_another_version_is_not_taken(tmp_path: Path) -> None:
+    store.write_state(tmp_path, store.State(format="1"))
+    assert store.read_state(tmp_path) is None
