@@ -15,8 +15,12 @@ async def health(serving: ServingDep) -> dict[str, Any]:
     """`ok`, or `degraded` with the reasons; 200 either way, since the process answers."""
     snapshot = serving.replica.snapshot
     reasons = [f"{name}: {tier.why}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable"]
-    if serving.searcher.embedder is None:
+    model = serving.searcher.embedder
+    by_meaning = 0 if model is None else snapshot.vectors.get((model.space, model.dimensions), 0)
+    if model is None:
         reasons.append(f"semantic search by words: {serving.searcher.no_model}")
+    elif snapshot.visible_rows and not by_meaning:
+        reasons.append(f"semantic search by words: none of {snapshot.visible_rows} memories has a vector of the space {model.space!r}")
     silent = serving.replica.silent_seconds()
     if silent > serving.settings.stale_seconds:
         reasons.append(f"replica: the tables were last looked at {silent:.0f} s ago; expected every {serving.settings.poll_seconds:g} s")
@@ -25,6 +29,7 @@ async def health(serving: ServingDep) -> dict[str, Any]:
         "reasons": reasons,
         "tiers": {name: described(tier) for name, tier in snapshot.tiers.items()},
         "keyword_rows": snapshot.keyword_rows,
+        "meaning_rows": by_meaning,
         "is_settled": serving.replica.is_settled,
         "uptime_seconds": round(serving.uptime_seconds, 1),
     }

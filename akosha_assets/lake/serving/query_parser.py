@@ -100,7 +100,8 @@ class QueryParser:
                 self._look_for(token, wanted, spared)
                 continue
             self._look_for(token, one := Wanted(self.schema), frozenset())
-            if clauses := one.with_phrases():
+            # Of an identifier or a path that is demanded its words stand together.
+            if clauses := [(Occur.Should, query) for query in one.phrases] or one.without_phrases():
                 signed.append((SIGNED[token.sign], Query.boolean_query(clauses)))
             elif words(token.text):
                 # No row has it.

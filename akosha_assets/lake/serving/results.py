@@ -18,7 +18,7 @@ from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.ranking import Hit, Places, Ranking
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.words import UNSPACED, beginning, stem
+from akosha_assets.lake.serving.words import INNER, UNSPACED, beginning, stem
 
 # Two texts are near-duplicates when they share this much of the words of both together.
 DUPLICATE_SHARE = 0.85
@@ -31,6 +31,7 @@ BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
 FACET_VALUES = 20
 WORD = re.compile(r"[^\W_]+")
+INNER_WORD = re.compile(INNER)
 
 
 @dataclass
@@ -162,7 +163,7 @@ def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
     """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
     if text.isascii():
         lowered = text.lower()
-        return sorted({span for each in stems for span in _spans(lowered, each)})
+        return sorted({span for each in stems for span in _spans(text, lowered, each)})
     prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
     spans: list[tuple[int, int]] = []
     for match in WORD.finditer(text):
@@ -179,16 +180,19 @@ def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
     return spans
 
 
-def _spans(text: str, common: str) -> Iterator[tuple[int, int]]:
-    """Where in `text`, in lower case, words with the stem `common` stand, or with that prefix where it ends in a star."""
+def _spans(text: str, lowered: str, common: str) -> Iterator[tuple[int, int]]:
+    """Where in `text` words, or words inside names, with the stem `common` stand, or with that prefix where it ends in a star."""
     is_prefix = common.endswith("*")
     begin = common[:-1] if is_prefix else beginning(common)
-    start = text.find(begin)
+    start = lowered.find(begin)
     while start >= 0:
-        word = WORD.match(text, start)
-        if word is not None and not text[max(0, start - 1) : start].isalnum() and (is_prefix or stem(word[0]) == common):
-            yield word.span()
-        start = text.find(begin, start + len(begin))
+        is_begun = not text[max(0, start - 1) : start].isalnum()
+        for words in (WORD, INNER_WORD) if is_begun else (INNER_WORD,) if text[start].isupper() else ():
+            word = words.match(text, start)
+            if word is not None and (is_prefix or stem(word[0].lower()) == common):
+                yield word.span()
+                break
+        start = lowered.find(begin, start + len(begin))
 
 
 def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
+from akosha_assets.lake.serving.demands import demanded, meeting
 from akosha_assets.lake.serving.neighbours import nearest
 from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.ranking import Ranking, fused
@@ -131,6 +132,8 @@ class Searcher:
         semantic = _Ranked() if question.mode == "keyword" else self._semantic(snapshot, question, depth)
         keyword = _Ranked() if question.mode == "semantic" else _keyword(snapshot, question, depth)
         if question.mode == "hybrid":
+            if demands := demanded(question.text or ""):
+                semantic.ranking = meeting(semantic.ranking, snapshot.places, demands, snapshot.terms)
             return semantic, keyword, fused(semantic.ranking, keyword.ranking, question.weights, self.fusion_constant)
         return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
 

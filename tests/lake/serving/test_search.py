@@ -143,6 +143,36 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
     replica.stop()
 
 
+@pytest.mark.parametrize(
+    ("signed", "left"),
+    [
+        ("", {"0", "1", "2", "3"}),
+        ("-eviction", {"0", "2", "3"}),
+        ("+lock", {"0", "3"}),
+        ("-locks", {"1", "2"}),
+        ('-"lock timeout"', {"1", "2", "3"}),
+        ('-"timeout lock"', {"0", "1", "2", "3"}),
+        ("-evict*", {"0", "2", "3"}),
+        ("+query_index", {"2"}),
+        ("-system:laptop-bob", {"0", "1", "2"}),
+        ("+tag:sql", {"0"}),
+        ("-!", {"0", "1", "2", "3"}),
+    ],
+)
+def test_demands_hold_for_what_was_found_by_meaning_too(lake: Lake, tmp_path: Path, signed: str, left: set[str]) -> None:
+    model = tiny_model.make(tmp_path / "model")
+    embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
+    said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
+    columns = [{"tags": ["sql"]}, {}, {}, {"system": "laptop-bob"}]
+    vectors = as_stored(embedder.embed(said))
+    rows = [memory(str(i), text, space=embedder.space, vector=vectors[i], **columns[i]) for i, text in enumerate(said)]
+    commit(lake, 1, *rows)
+    replica = Replica(lake)
+    replica.refresh()
+    assert set(ids(ask(replica, searcher=Searcher(embedder), text=f"postgres {signed}"))) == left
+    replica.stop()
+
+
 def test_the_same_words_are_embedded_once(replica: Replica, tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
@@ -358,5 +388,6 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     assert marked == ["Deadlocks", "deadlock", "DEADLOCK"]
     assert snippet("\u0130 deadlock", frozenset({"deadlock"}))["highlights"] == [[2, 10]]
     assert snippet(text, frozenset({"deadl*"}))["highlights"] == snippet(text, frozenset({"deadlock"}))["highlights"]
+    assert snippet("parseConfig of HTTPServers", frozenset({"config", "server"}))["highlights"] == [[5, 11], [19, 26]]
     assert snippet("Un café fermé", frozenset({"cafe"}))["highlights"] == [[3, 7]]
     assert snippet("DB接続エラーです", frozenset({"接続", "続エ", "エラ", "ラー"}))["highlights"] == [[2, 7]]

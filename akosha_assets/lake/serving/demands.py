@@ -1,0 +1,55 @@
+"""What the signs of a question demand of every result, held against rows that were ranked by meaning, which knows no words.
+
+In the keyword index the same demands are queries (`query_parser.py`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from akosha_assets.lake.serving.parts import Part, Terms
+from akosha_assets.lake.serving.query_parser import Token, tokenized
+from akosha_assets.lake.serving.ranking import Places, Ranking
+from akosha_assets.lake.serving.words import stem, words
+
+
+def demanded(text: str) -> list[Token]:
+    """The words and phrases of a question that must, or must not, be met."""
+    return [token for token in tokenized(text) if token.sign]
+
+
+def meeting(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Terms]) -> Ranking:
+    """The rows of `ranking` that meet all of `demands`."""
+    rows = zip(ranking.place.tolist(), ranking.row.tolist(), strict=True)
+    return ranking.picked(np.array([_meets(places[place][1], row, demands, terms) for place, row in rows], bool))
+
+
+def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Terms]) -> bool:
+    said: list[str] = []
+    for token in demands:
+        if token.field == "text":
+            found = words(token.text)
+            if not found:
+                continue
+            said = said or words(part.payload.value("text", row))
+            holds = _holds(said, found, token)
+        elif token.field == "tags":
+            holds = token.text in (part.payload.value("tags", row) or ())
+        else:
+            holds = bool(part.codes[token.field][row] == terms[token.field].code(token.text))
+        if holds != (token.sign == "+"):
+            return False
+    return True
+
+
+def _holds(said: list[str], found: list[str], token: Token) -> bool:
+    """Whether a text with the words `said` has those of a token, as the keyword index would say."""
+    if len(found) == 1 and not token.is_prefix and not token.is_phrase:
+        common = stem(found[0])
+        return any(stem(word) == common for word in said)
+    *first, last = found
+    for start in range(len(said) - len(first)):
+        at = start + len(first)
+        if said[start:at] == first and (said[at].startswith(last) if token.is_prefix else said[at] == last):
+            return True
+    return False
