@@ -63,6 +63,11 @@ class Ranking:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def contents(self) -> int:
+        """How many different texts its rows have."""
+        return len(np.unique(self.content))
+
     def picked(self, positions: np.ndarray) -> Self:
         """The rows at `positions`, or where such a mask holds."""
         scores = {name: values[positions] for name, values in self.scores.items()}

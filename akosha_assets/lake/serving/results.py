@@ -25,7 +25,7 @@ DUPLICATE_SHARE = 0.85
 # Hits whose scores differ by more than this share are never compared.
 SCORE_SHARE = 0.1
 # Other texts that are looked at once a page is full: a near-duplicate of what it shows may be among them.
-LOOKED_BEYOND = 10
+LOOKED_BEYOND = 3
 SNIPPET_CHARS = 240
 BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")

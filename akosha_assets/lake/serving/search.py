@@ -24,10 +24,11 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 RRF_CONSTANT = 20
 # Questions in words whose vectors are kept: the next page asks with the same words.
 EMBEDDED_KEPT = 1024
-# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for a hundred, so that either says the
-# same of near-duplicates.
-DEPTH = 200
-# Where near-duplicates leave a page half empty the rankings look so many times deeper, until they are this deep.
+# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for many, so that either says the same
+# of near-duplicates; and at least so much deeper than a page.
+DEPTH, BEYOND_PAGE = 120, 60
+# Where copies are most of what is found the rankings look so many times deeper once, and as often as a page is not full, until they
+# are this deep.
 DEEPER, DEPTH_MAX = 8, 20_000
 
 
@@ -98,12 +99,13 @@ class Searcher:
         question = question.checked()
         seen = question.seen()
         told = frozenset(seen.tolist())
-        depth = len(seen) + DEPTH
+        depth = first_depth = len(seen) + max(DEPTH, question.limit + BEYOND_PAGE)
         while True:
             semantic, keyword, ranking = self._ranked(snapshot, question, depth)
             groups, more = grouped(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
             is_cut = semantic.is_cut or keyword.is_cut
-            if len(groups) == question.limit or not is_cut:
+            is_crowded = depth == first_depth and question.collapse and 2 * ranking.contents < len(ranking)
+            if not is_cut or (len(groups) == question.limit and not is_crowded):
                 break
             if depth >= DEPTH_MAX:
                 for each in (semantic, keyword):
