@@ -1,7 +1,9 @@
 """Rows of the hot table for tests of serving: made from a few words each, committed to a real Delta table."""
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,3 +74,14 @@ def colder(lake: Lake, sequence: int, tier: str, *rows: dict[str, Any]) -> int:
     move = warm.Move(TierPolicy.of(lake.settings), NOW, "test")
     made = (warm if tier == "warm" else cold).form(batch, move)
     return lake.append(f"lifecycle/{tier}", pa.Table.from_batches([made]), Fence("test", sequence), {})
+
+
+def retimed(lake: Lake, address: str, version: int, at: datetime | None) -> None:
+    """The log tells that `version` was committed `at`, as a writer with such a clock would have it; None: it tells no time."""
+    entry = Path(lake.uri(address)) / f"_delta_log/{version:020d}.json"
+    first, *others = entry.read_text().splitlines()
+    told = json.loads(first)
+    del told["commitInfo"]["timestamp"]
+    if at is not None:
+        told["commitInfo"]["timestamp"] = int(at.timestamp() * 1000)
+    entry.write_text("\n".join([json.dumps(told, separators=(",", ":")), *others]) + "\n")

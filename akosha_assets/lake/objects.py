@@ -165,7 +165,10 @@ class ObjectStore:
 
     def _file_chunks(self, key: str) -> Iterator[bytes]:
         assert self.folder is not None
-        directory = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            directory = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError as error:
+            raise UploadRejected("file_missing", f"{key}: there is no folder {self.folder}") from error
         try:
             # One step at a time, so that no folder on the way may be a symbolic link either.
             for part in key.split("/")[:-1]:

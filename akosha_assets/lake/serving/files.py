@@ -19,6 +19,7 @@ from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.serving.commits import CommitTimes
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Follower:
         self._was_there = False
         self._is_remote = "://" in lake.uri(address)
         self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
+        self._times = CommitTimes(self._store)
 
     def poll(self) -> Listing | None:
         """The newest version, or None where it was told before or nothing was written to the table yet.
@@ -82,10 +84,8 @@ class Follower:
             tables.refresh(self._table)
         if self._table.version() == self._version:
             return None
-        entry = self._store.head(f"_delta_log/{self._table.version():020d}.json")
-        listing = Listing(
-            self._table.version(), None if entry is None else entry.modified_at, described_files(tables.data_files(self._table))
-        )
+        version = self._table.version()
+        listing = Listing(version, self._times.at(version), described_files(tables.data_files(self._table)))
         self._version = listing.version
         return listing
 

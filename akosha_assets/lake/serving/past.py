@@ -98,11 +98,11 @@ class Past:
             at = self._time(as_of, base)
             listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
             self._make_room(listings, base)
-            hot = self._view(base.tiers["hot"], listings["hot"], {})
+            hot = self._view(base.tiers["hot"], listings["hot"], at, {})
             above: dict[date, list[np.ndarray]] = defaultdict(list)
             for part in hot.parts:
                 above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
-            warm = self._view(base.tiers["warm"], listings["warm"], above)
+            warm = self._view(base.tiers["warm"], listings["warm"], at, above)
             cold = TierView("cold", "skipped", COLD)
             tiers = {"hot": hot, "warm": warm, "cold": cold}
             rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
@@ -118,14 +118,16 @@ class Past:
     def _time(self, as_of: int | datetime, base: Snapshot) -> datetime:
         newest = base.tiers["hot"].version
         if isinstance(as_of, datetime):
-            if as_of > datetime.now(UTC):
+            # A watermark that was shown may be asked for, though the writer's clock is ahead of this one.
+            shown = [view.watermark for view in base.tiers.values() if view.watermark is not None]
+            if as_of > max([datetime.now(UTC), *shown]):
                 raise InvalidRequest("as_of", f"{as_of.isoformat()} lies ahead; expected a time that has passed")
             return as_of
         if newest is None or not 0 <= as_of <= newest:
             raise InvalidRequest("as_of", f"the hot table has no version {as_of}; expected one up to {newest or 0}")
         at = self._versions["hot"].committed_at(as_of)
         if at is None:
-            raise self._versions["hot"].too_old(f"version {as_of} is no more in the log of lifecycle/hot", newest)
+            raise self._versions["hot"].too_old(f"the log of lifecycle/hot tells no more when version {as_of} was committed", newest)
         return at
 
     def _listing(self, tier: str, at: datetime, as_of: int | datetime, view: TierView) -> Listing | None:
@@ -140,7 +142,9 @@ class Past:
             raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
         return versions.listing(version)
 
-    def _view(self, view: TierView, listing: Listing | None, above: Mapping[date, list[np.ndarray]]) -> TierView:
+    def _view(self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]) -> TierView:
+        if view.version is None and view.state == "unavailable":
+            return view
         if listing is None:
             return TierView(view.name, "empty", f"the {view.name} table did not exist then")
         kept: dict[date, list[Load]] = defaultdict(list)
@@ -151,7 +155,10 @@ class Past:
         parts += [self._loaded(view.name, file).part for path, file in listing.files.items() if path not in view.loads]
         shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
         ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
-        return replace(view, state="ready", why=None, version=listing.version, watermark=listing.committed_at, parts=ordered)
+        # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and then.
+        may_lack = view.state == "unavailable" and listing.version == view.version and listing.committed_at != at
+        state, why = (view.state, view.why) if may_lack else ("ready", None)
+        return replace(view, state=state, why=why, version=listing.version, watermark=listing.committed_at, parts=ordered)
 
     def _loaded(self, tier: str, file: DataFile) -> _Left:
         key = tier, file.path

@@ -10,8 +10,9 @@ from urllib.parse import unquote
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.objects import Object, ObjectStore
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.serving.commits import CommitTimes
 from akosha_assets.lake.serving.files import Listing, described_files
 
 LISTINGS_KEPT = 16
@@ -24,13 +25,13 @@ class Versions:
     def __init__(self, lake: Lake, address: str):
         self.lake, self.address = lake, address
         self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
+        self._times = CommitTimes(self._store)
         self._listings: OrderedDict[int, Listing] = OrderedDict()
-        self._at: OrderedDict[datetime, int | None] = OrderedDict()
+        self._at: OrderedDict[datetime, int] = OrderedDict()
 
     def committed_at(self, version: int) -> datetime | None:
-        """When `version` was committed; None where the log has no entry of it."""
-        entry = self._entry(version)
-        return None if entry is None else entry.modified_at
+        """When `version` was committed; None where the log does not tell. Raises as `CommitTimes.at`."""
+        return self._times.at(version)
 
     def at(self, time: datetime, newest: int) -> int | None:
         """The version that the table had at `time`, which lies before now; None where it did not exist yet.
@@ -39,22 +40,24 @@ class Versions:
             InvalidRequest: the log does not reach back to `time`.
             StoreUnavailable: the log could not be read.
         """
-        if time in self._at and (known := self._at[time]) != newest:
-            return known
-        low, high = self.first_in_log(), newest
-        first = self.committed_at(low)
-        if first is None or first > time:
-            if low == 0:
+        if time in self._at:
+            return self._at[time]
+        last = self.committed_at(newest)
+        if last is None:
+            raise StoreUnavailable(self.lake.uri(self.address), f"its log does not tell when version {newest} was committed")
+        if last <= time:
+            return newest
+        first = self.first_in_log()
+        begun = self.committed_at(first)
+        if begun is None or begun > time:
+            if first == 0 and begun is not None:
                 return None
             raise self.too_old(f"{time.isoformat()} lies before what the log of {self.address} tells", newest)
-        while low < high:
-            middle = (low + high + 1) // 2
-            committed_at = self.committed_at(middle)
-            low, high = (middle, high) if committed_at is not None and committed_at <= time else (low, middle - 1)
-        self._at[time] = low
+        version = self._times.last_until(time, first, newest)
+        self._at[time] = version
         if len(self._at) > TIMES_KEPT:
             self._at.popitem(last=False)
-        return low
+        return version
 
     def listing(self, version: int) -> Listing:
         """The files of `version`.
@@ -102,6 +105,3 @@ class Versions:
             return self.is_whole(version, present)
         except InvalidRequest:
             return False
-
-    def _entry(self, version: int) -> Object | None:
-        return self._store.head(f"_delta_log/{version:020d}.json")

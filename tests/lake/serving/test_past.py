@@ -1,7 +1,9 @@
 """Questions to earlier versions: what was changed, moved and removed since, and how far back one may ask."""
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving import export
 from akosha_assets.lake.serving.memories import memory as read
 from akosha_assets.lake.serving.past import Past
@@ -18,7 +22,11 @@ from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
-from tests.hot_rows import NOW, colder, commit, memory, unit, upsert
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.backup import backup
+from akosha_assets.lake.upkeep.restore import restore
+from tests.bucket import bucket
+from tests.hot_rows import NOW, colder, commit, memory, retimed, unit, upsert
 
 AGED = timedelta(days=30)
 LATER = NOW + timedelta(hours=1)
@@ -73,11 +81,9 @@ def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past:
 def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Replica, past: Past) -> None:
     for number in range(5):
         commit(lake, number + 1, memory(str(number), f"memory {number}"))
-    replica.refresh()
     for version in range(6):
-        log = Path(lake.uri("lifecycle/hot")) / f"_delta_log/{version:020d}.json"
-        at = NOW.timestamp() - 600 + version * 60
-        os.utime(log, (at, at))
+        retimed(lake, "lifecycle/hot", version, NOW - timedelta(seconds=600 - version * 60))
+    replica.refresh()
     then = past.snapshot(NOW - timedelta(seconds=600 - 3 * 60 - 30))
     assert (then.tiers["hot"].version, then.tiers["hot"].rows) == (3, 3)
     assert then.tiers["hot"].watermark == NOW - timedelta(seconds=600 - 3 * 60)
@@ -137,10 +143,115 @@ def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica:
     for version in range(4):
         (Path(lake.uri("lifecycle/hot")) / f"_delta_log/{version:020d}.json").unlink()
     replica.refresh()
-    with pytest.raises(InvalidRequest, match="version 1 is no more in the log of lifecycle/hot; expected version 4"):
+    with pytest.raises(InvalidRequest, match="tells no more when version 1 was committed; expected version 4"):
         past.snapshot(1)
     with pytest.raises(InvalidRequest, match="expected version 4"):
         past.snapshot(NOW - timedelta(days=1))
+
+
+@contextmanager
+def served(lake: Lake) -> Iterator[tuple[Replica, Past]]:
+    replica = Replica(lake, today=NOW.date)
+    replica.refresh()
+    past = Past(replica, max_bytes=1 << 30)
+    yield replica, past
+    past.close()
+    replica.stop()
+
+
+def aged_and_changed(lake: Lake) -> tuple[int, int]:
+    """A day moved from hot to warm, then a memory changed; returns the hot version before the change and the newest."""
+    aged = memory("w", "deadlock that was moved", age=AGED)
+    commit(lake, 1, aged, memory("h", "deadlock in redis"))
+    moved_to_warm(lake, aged)
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    return table.version(), upsert(lake, 2, memory("h", "deadlock that was solved", snapshot_at=LATER))
+
+
+def assert_the_same_past(there: Lake, newest: int, marks: dict[str, datetime | None], *, before: int | None = None) -> None:
+    with served(there) as (replica, past):
+        assert {tier: view.watermark for tier, view in replica.snapshot.tiers.items()} == marks
+        hot = marks["hot"]
+        assert hot is not None
+        for as_of in (newest, hot):
+            then = past.snapshot(as_of)
+            assert found(then, "deadlock") == [
+                ("h", "hot", "deadlock that was solved"),
+                ("w", "warm", "deadlock that was moved"),
+            ]
+            assert then.tiers["hot"].version == newest
+            assert [then.tiers[tier].state for tier in ("hot", "warm")] == ["ready", "ready"]
+        if before is not None:
+            assert ("h", "hot", "deadlock in redis") in found(past.snapshot(before), "deadlock")
+
+
+def marks_of(lake: Lake) -> dict[str, datetime | None]:
+    with served(lake) as (replica, _):
+        return {tier: view.watermark for tier, view in replica.snapshot.tiers.items()}
+
+
+def test_a_copy_of_a_lake_has_the_times_of_the_first(lake: Lake, tmp_path: Path) -> None:
+    before, newest = aged_and_changed(lake)
+    # Warm is copied last, as a copy of everything does it, and every file is as new as the copy.
+    shutil.copytree(lake.settings.home / "lake", tmp_path / "copy" / "lake", copy_function=shutil.copyfile)
+    for path in (tmp_path / "copy" / "lake/lifecycle/warm").rglob("*.json"):
+        os.utime(path)
+    assert_the_same_past(Lake(LakeSettings(home=tmp_path / "copy")), newest, marks_of(lake), before=before)
+
+
+def test_a_restored_lake_has_the_times_of_the_first(tmp_path: Path) -> None:
+    settings = LakeSettings(home=tmp_path / "first", backup_url=str(tmp_path / "backup"))
+    lake = Lake(settings)
+    _, newest = aged_and_changed(lake)
+    ledger = Ledger.open(settings)
+    backup(lake, ledger, now=datetime.now(UTC))
+    ledger.close()
+    other = settings.model_copy(update={"home": tmp_path / "other"})
+    restore(other)
+    assert_the_same_past(Lake(other), newest, marks_of(lake))
+
+
+def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, newest = aged_and_changed(lake)
+    with bucket("lake", monkeypatch) as url:
+        store = ObjectStore(f"{url}/tables")
+        for path in sorted((lake.settings.home / "lake").rglob("*")):
+            if path.is_file():
+                store.put(str(path.relative_to(lake.settings.home / "lake")), path.read_bytes())
+        there = Lake(LakeSettings(home=tmp_path / "other", lake_url=f"{url}/tables"))
+        assert_the_same_past(there, newest, marks_of(lake), before=before)
+
+
+def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: Past) -> None:
+    version = commit(lake, 1, memory("a", "text"))
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    retimed(lake, "lifecycle/hot", version, ahead)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].watermark == ahead
+    assert past.snapshot(ahead).tiers["hot"].version == version
+    with pytest.raises(InvalidRequest, match="lies ahead"):
+        past.snapshot(ahead + timedelta(seconds=1))
+
+
+def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, replica: Replica, past: Past) -> None:
+    aged = memory("w", "certificate", age=AGED)
+    commit(lake, 1, aged)
+    moved_to_warm(lake, aged)
+    replica.refresh()
+    watermark = replica.snapshot.tiers["warm"].watermark
+    assert watermark is not None
+    warm = Path(lake.uri("lifecycle/warm"))
+    (warm / "_delta_log/00000000000000000002.json").write_text("{")
+    with pytest.raises(StoreUnavailable):
+        replica.refresh()
+    later = past.snapshot(datetime.now(UTC)).tiers["warm"]
+    assert (later.state, later.rows) == ("unavailable", 1)
+    assert "lifecycle/warm" in (later.why or "")
+    assert past.snapshot(watermark).tiers["warm"].state == "ready"
+    warm.rename(warm.with_name("elsewhere"))
+    with pytest.raises(StoreUnavailable):
+        Past(replica, max_bytes=0).snapshot(datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "lies ahead")])
