@@ -13,9 +13,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from akosha_assets.cli import services
+from akosha_assets.cli.answer import show
 from akosha_assets.cli.api import call
 from akosha_assets.cli.output import Exit, console, fail
-from akosha_assets.cli.search import show
 from akosha_assets.cli.services import Ports
 from akosha_assets.cli.supervisor import Supervisor
 from akosha_assets.cli.up import API_PORT, CODE_PORT, DAGSTER_PORT, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
@@ -154,13 +154,13 @@ def _search(supervisor: Supervisor, fleet: _Fleet, ports: Ports) -> None:
     """What was uploaded a moment ago is found over HTTP and shown."""
     newest = max(fleet.uploaded, key=lambda one: one.uploaded_at)
     words = " ".join(newest.samples[-1].split()[:QUESTION_WORDS])
-    url, found = f"http://{services.HOST}:{ports.api}", {}
+    url, found, question = f"http://{services.HOST}:{ports.api}", {}, {"query": words, "limit": 3}
 
     def answered() -> bool:
-        found.update(call("POST", url, "/api/v1/search", body={"query": words, "limit": 3}))
+        found.update(call("POST", url, "/api/v1/search", body=question))
         return any(one["arrived_at"] >= fleet.plan.now.isoformat() for one in found["results"])
 
     _until(supervisor, answered, within_seconds=SEARCHABLE_SECONDS, waiting_for=f"a search for {words!r} to find what was uploaded")
     if found:
         console.print(f"\n[bold]akosha search[/] {words!r}\n", highlight=False)
-        show(words, found)
+        show(question, found)

@@ -1,61 +1,62 @@
-"""`akosha search`: one question to the running API, over HTTP like everyone else's."""
+"""`akosha search`: one question to the running API, over HTTP like everyone else's. How it is shown is in `answer.py`."""
 
-from datetime import datetime
-from typing import Annotated, Any
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.panel import Panel
 
+from akosha_assets.cli.answer import show
 from akosha_assets.cli.api import DEFAULT_URL, call
-from akosha_assets.cli.output import Json, console, emit, foreign
+from akosha_assets.cli.output import Exit, Json, emit, fail
 
 Url = Annotated[str, typer.Option(envvar="AKOSHA_URL", help="Address of the API.")]
-TEXT_CHARACTERS = 400
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# Files that left the tables may have to be loaded.
+AS_OF_SECONDS = 60
+WHEN = "A day, a time (in UTC where it has no zone), or how long ago: 2026-11-01, 2026-11-01T08:00, 90m, 12h, 7d, 2w."
 
 
 def search(
     query: Annotated[str, typer.Argument(help="Words, or a question.")],
-    mode: Annotated[str, typer.Option(help="hybrid, semantic or keyword.")] = "hybrid",
-    limit: Annotated[int, typer.Option(min=1, max=100, help="Results at most.")] = 5,
-    system: Annotated[str, typer.Option(help="Only memories of this system.")] = "",
-    project: Annotated[str, typer.Option(help="Only memories of this project.")] = "",
+    mode: Annotated[
+        Literal["hybrid", "semantic", "keyword"], typer.Option(help="Rank by meaning and words, by meaning, or by words.")
+    ] = "hybrid",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Results at most.")] = 5,
+    system: Annotated[list[str] | None, typer.Option(help="Only memories of this system; of any of them where given again.")] = None,
+    project: Annotated[list[str] | None, typer.Option(help="Only memories of this project; of any of them where given again.")] = None,
     kind: Annotated[str, typer.Option(help="Only conversation or reflection.")] = "",
-    since: Annotated[str, typer.Option(help="Only what happened at this time (ISO 8601 with zone) or later.")] = "",
-    until: Annotated[str, typer.Option(help="Only what happened before this time.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="Only memories with this tag; with all of them where given again.")] = None,
+    since: Annotated[str, typer.Option(help=f"Only what happened then or later. {WHEN}")] = "",
+    until: Annotated[str, typer.Option(help="Only what happened before then; as --since.")] = "",
+    as_of: Annotated[str, typer.Option(help="The tables as they stood then, as --since, or at this version of the hot table.")] = "",
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
     """Ask the fleet's memory.
 
-    Exit status 0: it answered; 2: the question cannot be; 3: no API answers.
+    Exit status 0: it answered, even with nothing; 2: the question cannot be; 3: no API answers.
     """
-    given = {"system_id": system, "project": project, "kind": kind, "since": since, "until": until}
-    body = {"query": query, "mode": mode, "limit": limit} | {name: value for name, value in given.items() if value}
-    answer = call("POST", url, "/api/v1/search", body=body)
+    now = datetime.now(UTC)
+    given: dict[str, Any] = {"system_id": system, "project": project, "kind": kind, "tags": tag}
+    given |= {name: when(text, now=now, option=name) for name, text in (("since", since), ("until", until)) if text}
+    if as_of:
+        given["as_of"] = int(as_of) if as_of.isascii() and as_of.isdecimal() else when(as_of, now=now, option="as-of")
+    body = {"query": query, "mode": mode, "limit": limit} | {name: value for name, value in given.items() if value or name == "as_of"}
+    answer = call("POST", url, "/api/v1/search", body=body, timeout_seconds=AS_OF_SECONDS if as_of else 15)
     if as_json:
         emit(answer)
     else:
-        show(query, answer)
+        show(body, answer)
 
 
-def show(query: str, answer: dict[str, Any]) -> None:
-    """The answer is printed: a panel a memory, then how whole the answer is."""
-    results = answer["results"]
-    for rank, one in enumerate(results, start=1):
-        title = f"[bold]{rank}[/]  {foreign(one['system_id'])} · {foreign(one['project'] or 'no project')} · {one['kind']}"
-        when = datetime.fromisoformat(one["occurred_at"]).strftime("%Y-%m-%d %H:%M")
-        subtitle = f"{when} UTC · {one['tier']} · score {one['score']:.3f}"
-        console.print(
-            Panel(foreign(_short(one["text"])), title=title, subtitle=subtitle, title_align="left", subtitle_align="right"), highlight=False
-        )
-    if not results:
-        console.print(f"Nothing found for [bold]{foreign(query)}[/].", highlight=False)
-    tiers = " · ".join(f"{name} {tier['state']}" for name, tier in answer["tiers"].items())
-    missing = [f"{name}: {stage['why']}" for name, stage in answer.get("stages", {}).items() if stage["state"] == "unavailable"]
-    console.print(f"{len(results)} results · {tiers}", style="dim", highlight=False)
-    for line in missing:
-        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= TEXT_CHARACTERS else text[: TEXT_CHARACTERS - 1].rstrip() + "…"
+def when(text: str, *, now: datetime, option: str) -> str:
+    """The time that `text` means, ISO 8601 with zone; ends the command where it means none."""
+    try:
+        if ago := re.fullmatch(r"([0-9]+) *([mhdw])", text.strip()):
+            time = now.replace(microsecond=0) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        else:
+            time = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError) as error:
+        raise fail(f"--{option} {text!r} is no time. {WHEN}", Exit.USAGE) from error
+    return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).isoformat()
