@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from akosha_assets.cli.output import Json, console, emit, grid, lake_errors, size
+from akosha_assets.cli.output import Json, console, emit, lake_errors, pairs, size
 
 
 def backup(as_json: Json = False) -> None:
@@ -29,7 +29,9 @@ def backup(as_json: Json = False) -> None:
     if as_json:
         emit(asdict(made))
         return
-    console.print(grid(f"Backup {made.backup_id}", ("", ""), ((name.replace("_", " "), value) for name, value in asdict(made).items())))
+    told = {name.replace("_", " "): value for name, value in asdict(made).items() if name != "backup_id"}
+    told["bytes copied"] = size(made.bytes_copied)
+    console.print(pairs(f"Backup {made.backup_id}", told.items()))
 
 
 def restore(

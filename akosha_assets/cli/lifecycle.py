@@ -1,9 +1,8 @@
-"""`akosha age`, `explain`, `tiers` and `retention`: the lifecycle without Dagster.
+"""`akosha age`, `tiers` and `retention`: the lifecycle without Dagster.
 
 What moves and why is in `lake/lifecycle`; Dagster runs the same functions.
 """
 
-import json
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from time import monotonic
@@ -73,39 +72,6 @@ def age(
         console.print(grid("Moved", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in moved)))
     if stopped:
         raise typer.Exit(Exit.FAILED)
-
-
-def explain(memory: Annotated[str, typer.Argument(metavar="SYSTEM/KIND/ID", help="The memory to explain.")], as_json: Json = False) -> None:
-    """Show why a memory is where it is: tier, policy, bytes on disk, upload and run it came by, and when it moves next.
-
-    Exit status 0: shown; 1: no tier holds it; 2: the name is not SYSTEM/KIND/ID; 3: a store did not answer.
-    """
-    parts = memory.split("/", 2)
-    if len(parts) != 3 or not all(parts):
-        raise fail(f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada/conversation/0b7c", Exit.USAGE)
-    from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger import Ledger
-    from akosha_assets.lake.lifecycle.explain import explain
-    from akosha_assets.lake.lifecycle.policy import TierPolicy
-    from akosha_assets.lake.settings import LakeSettings
-
-    lake = Lake(LakeSettings())
-    with lake_errors():
-        ledger = Ledger.open(lake.settings)
-        try:
-            found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
-        finally:
-            ledger.close()
-    answer = asdict(found) | {"policy": json.loads(found.policy) if found.policy else None}
-    if as_json:
-        emit(answer)
-        return
-    shown = (
-        (name.replace("_", " "), "\n".join(value) if isinstance(value, list) else value)
-        for name, value in answer.items()
-        if name != "policy"
-    )
-    console.print(grid(memory, ("", ""), shown))
 
 
 @tiers.command()

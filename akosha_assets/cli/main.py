@@ -8,6 +8,7 @@ import typer
 from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model
 from akosha_assets.cli.alerts import alerts
 from akosha_assets.cli.demo import demo
+from akosha_assets.cli.explain import explain
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.metrics import metrics
 from akosha_assets.cli.search import search
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, demo, ingest, lifecycle.age, lifecycle.explain, backup.backup, backup.restore, ledger.redrive, search, status, uploads):
+for command in (up, demo, ingest, lifecycle.age, explain, backup.backup, backup.restore, ledger.redrive, search, status, uploads):
     app.command()(command)
 app.command()(alerts)
 app.command()(metrics)

@@ -63,7 +63,7 @@ def lake_errors() -> Iterator[None]:
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:
     """`rows` set out for a person; numbers to the right."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    table = Table(title=_title(title), title_justify="left", header_style="dim", box=None, pad_edge=False)
     held = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numbers = any(isinstance(row[index], int | float) for row in held)
@@ -71,6 +71,20 @@ def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> T
     for row in held:
         table.add_row(*(Text(visible(shown(value))) for value in row))
     return table
+
+
+def pairs(title: str, items: Iterable[tuple[str, Any]]) -> Table:
+    """One thing set out for a person: a line for each name and its value."""
+    table = Table(title=_title(title), title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in items:
+        table.add_row(name, Text(visible(shown(value))))
+    return table
+
+
+def _title(title: str) -> Text:
+    return Text(visible(title), "bold")
 
 
 def visible(text: str) -> str:

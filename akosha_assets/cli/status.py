@@ -52,19 +52,27 @@ def status(
         "tables": {
             one.address: {"rows": one.rows, "bytes": one.stored_bytes, "files": one.files, "version": one.version} for one in tables
         },
-        "api": {"url": url, "health": _health(url)},
+        "api": {"url": url, **_health(url)},
     }
     if as_json:
         emit(answer)
         return
-    console.print(f"[dim]home[/]  {settings.home}\n[dim]inbox[/] {settings.inbox()}\n[dim]lake[/]  {settings.lake()}\n", highlight=False)
-    console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
-    rows = ((one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0)
+    for name, place in (("home", str(settings.home)), ("inbox", settings.inbox()), ("lake", settings.lake())):
+        console.print(f"[dim]{name:<5}[/] {foreign(place)}", highlight=False, soft_wrap=True)
     console.print()
-    console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
+    console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
+    rows = [(one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0]
+    console.print()
+    if rows:
+        console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
+    else:
+        console.print("No table was written yet. `akosha up` takes in what lies in the inbox, or `akosha ingest --once` does it once.")
     if bare:
         console.print(f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False)
-    console.print(f"\n[dim]API[/]   {url}: {answer['api']['health'] or 'does not answer'}", highlight=False)
+    health = answer["api"]["health"] or "does not answer; start it with `akosha up`, or name another with --url"
+    console.print(f"\n[dim]API[/]   {foreign(url)}: {foreign(health)}", highlight=False, soft_wrap=True)
+    for reason in answer["api"]["reasons"]:
+        console.print(f"      {foreign(reason)}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _watch(seconds: float) -> None:
@@ -134,10 +142,16 @@ def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
     ]
 
 
-def _health(url: str) -> str | None:
+def _health(url: str) -> dict[str, Any]:
+    """What the API says of itself: `health`, None where none answers, and the `reasons` why it is no better."""
     import httpx
 
     try:
-        return httpx.get(f"{url.rstrip('/')}/health", timeout=2).json()["status"]
+        said = httpx.get(f"{url.rstrip('/')}/health", timeout=2).json()
     except (httpx.HTTPError, httpx.InvalidURL):
-        return None
+        return {"health": None, "reasons": []}
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or "status" not in said:
+        return {"health": "something else than Akosha answers there", "reasons": []}
+    return {"health": said["status"], "reasons": said.get("reasons", [])}

@@ -39,6 +39,25 @@ def test_days_are_listed_then_aged_then_explained(told):
     assert "is not SYSTEM/KIND/ID" in told("explain", "system-1", code=2)
 
 
+def test_what_explains_a_memory_is_set_out_for_a_person(told):
+    row = {"id": ["[/]$(touch gone)"], "system_id": ["system-\x1b9"]}
+    rows = hot_rows(TODAY, 1)
+    for name, value in row.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), [value])
+    store(Lake(LakeSettings()), rows, batch=2)
+    shown = CliRunner().invoke(app, ["explain", "system-\x1b9/reflection/[/]$(touch gone)"])
+    assert shown.exit_code == 0, shown.output
+    lines = [line.rstrip() for line in shown.stdout.splitlines()]
+    assert lines[0] == "system-\\x1b9/reflection/[/]$(touch gone)"
+    assert lines[1].split() == ["tier", "hot"]
+    assert f"to warm on {TODAY + timedelta(days=7)}" in lines[3]
+    assert not any(line.endswith("–") for line in lines)
+    assert lines[-1].startswith("file  ") and lines[-1].endswith(".parquet")
+    told("age", "--once")
+    moved = CliRunner().invoke(app, ["explain", "system-1/conversation/id-000001"]).stdout
+    assert "summary by" in moved and "UTC by cli-" in moved
+
+
 def test_a_policy_is_tried_on_paper(told):
     found = told("tiers", "simulate", "--hot-days", "3", "--cold-days", "9")
     assert [cost["rows"] for cost in found["then"]] == [0, 0, 20]

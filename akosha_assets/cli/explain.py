@@ -1,0 +1,75 @@
+"""`akosha explain`: why one memory lies where it does. What is told is found in `lake/lifecycle/explain.py`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, pairs, shown
+
+if TYPE_CHECKING:
+    from akosha_assets.lake.lifecycle.explain import Explanation
+
+
+def explain(
+    memory: Annotated[str, typer.Argument(metavar="SYSTEM/KIND/ID", help="The memory to explain; `akosha search` shows it as id.")],
+    as_json: Json = False,
+) -> None:
+    """Show why a memory is where it is: tier, policy, bytes on disk, upload and run it came by, and when it moves next.
+
+    Exit status 0: shown; 1: no tier holds it; 2: the name is not SYSTEM/KIND/ID; 3: a store did not answer.
+    """
+    parts = memory.split("/", 2)
+    if len(parts) != 3 or not all(parts):
+        raise fail(
+            f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
+        )
+    from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.lifecycle.explain import explain
+    from akosha_assets.lake.lifecycle.policy import TierPolicy
+    from akosha_assets.lake.settings import LakeSettings
+
+    lake = Lake(LakeSettings())
+    with lake_errors():
+        ledger = Ledger.open(lake.settings)
+        try:
+            found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
+        finally:
+            ledger.close()
+    if as_json:
+        emit(asdict(found) | {"policy": json.loads(found.policy) if found.policy else None})
+        return
+    console.print(pairs(memory, _told(found)))
+    # A path is there to be copied, so it is not broken.
+    for file in found.files:
+        console.print(f"[dim]file[/]  {foreign(file)}", highlight=False, soft_wrap=True)
+
+
+def _told(found: "Explanation") -> Iterator[tuple[str, Any]]:
+    """What there is to say, in the order of the questions that people ask."""
+    yield "tier", found.tier
+    yield "why", found.why
+    if found.moves_on is not None:
+        yield (
+            "then",
+            f"to {found.next_tier} on {found.moves_on}" if found.next_tier != "none" else f"may be deleted from {found.moves_on} on",
+        )
+    yield "happened", f"{shown(found.occurred_at)} UTC, known from {found.occurred_from}"
+    yield "vector", found.space if found.has_vector else "none yet"
+    if found.moved_at is not None:
+        yield "moved", f"{shown(found.moved_at)} UTC by {found.aged_by}"
+    if found.summary_method is not None:
+        yield "summary by", found.summary_method
+    if found.recall_at_10 is not None:
+        yield "recall at 10", found.recall_at_10
+    if found.also_in:
+        yield "also in", f"{', '.join(found.also_in)}, hidden there until the day is aged again"
+    yield "policy", found.policy_version
+    yield "arrived", f"{shown(found.arrived_at)} UTC in batch {found.batch_id}, run {found.ingest_run or 'no longer known'}"
+    yield "upload", f"{found.upload_id}, the snapshot of {shown(found.snapshot_at)} UTC"
+    yield "object", f"{found.object_key}, table {found.source_table}"
+    yield "table", f"{found.table}, version {found.table_version}"

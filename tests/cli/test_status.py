@@ -1,0 +1,69 @@
+"""`akosha status`: what it says where nothing is there yet, and of the API that it asks."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from akosha_assets.cli.main import app
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import serve as serve
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """A server that is not Akosha and answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def status(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["status", *arguments])
+    assert result.exit_code == 0, result.output
+    return " ".join(result.stdout.split())
+
+
+def test_an_empty_lake_is_told_with_what_fills_it(home: Path) -> None:
+    said = status("--url", NOBODY)
+    assert "No table was written yet" in said and "akosha ingest --once" in said
+    assert f"{NOBODY}: does not answer; start it with `akosha up`" in said
+    assert f"home {home}" in said
+
+
+def test_an_api_that_is_degraded_is_told_with_the_reasons(home: Path, serve: Callable[..., httpx.Client]) -> None:
+    url = str(serve(Lake(LakeSettings())).base_url)
+    said = status("--url", url)
+    assert ": degraded semantic search by words: " in said and "akosha model fetch" in said
+    answer = json.loads(status("--url", url, "--json"))
+    assert answer["api"]["health"] == "degraded" and len(answer["api"]["reasons"]) == 1
+
+
+def test_what_answers_and_is_not_akosha_is_told(home: Path, stranger: str) -> None:
+    assert "something else than Akosha answers there" in status("--url", stranger)
