@@ -25,7 +25,7 @@ class DirectRoute(APIRoute):
             try:
                 body = model.model_validate_json(await request.body())
             except ValidationError as error:
-                faults = error.errors(include_url=False, include_context=False)
+                faults = error.errors(include_url=False)
                 raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from error
             return await endpoint(body=body, request=request)
 

@@ -53,6 +53,8 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (LakeError, 500, "lake-error"),
 )
 UNEXPECTED = "internal-error"
+# These have other phrases in later versions of Python.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "try-again": "5"}
 
 
@@ -60,7 +62,7 @@ def document(request: Request, status: int, name: str, detail: str, fields: Sequ
     """A problem document. `fields` names each field at fault: field, message."""
     body: dict[str, Any] = {
         "type": f"urn:akosha:problem:{name}",
-        "title": HTTPStatus(status).phrase,
+        "title": TITLES.get(status, HTTPStatus(status).phrase),
         "status": status,
         "detail": detail,
         "instance": request.url.path,

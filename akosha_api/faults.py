@@ -10,6 +10,26 @@ from pydantic import AwareDatetime, BeforeValidator
 
 TIME_EXPECTED = "expected a time with its zone, for example 2026-11-01T08:00:00Z"
 FOUND_CHARS = 100
+# What a field may hold, by the name that pydantic has for the error.
+EXPECTED = {
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "date_type": "a date, for example 2026-11-01",
+    "dict_type": "a JSON object",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "a JSON object",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "{min_length} or more characters",
+    "string_type": "a string",
+    "too_long": "a list of at most {max_length}",
+    "too_short": "a list of {min_length} or more",
+}
 # Steps that pydantic adds for the types of which a field may have one; no field is named so.
 TYPES = {"str", "list[str]", "int", "constrained-int", "datetime", "function-before[_written(), datetime]"}
 
@@ -50,11 +70,9 @@ def _expected(error: Mapping[str, Any], fields: str) -> str:
         return "is missing"
     if kind.startswith(("datetime_", "timezone_")):
         return TIME_EXPECTED
-    return str(
-        text.removeprefix("Value error, ")
-        .replace("Input should be an object", "expected a JSON object")
-        .replace("Input should be", "expected")
-    )
+    if kind in EXPECTED:
+        return "expected " + EXPECTED[kind].format_map(error.get("ctx", {}))
+    return str(text.removeprefix("Value error, ").replace("Input should be", "expected"))
 
 
 def _found(error: Mapping[str, Any]) -> str:
@@ -62,6 +80,7 @@ def _found(error: Mapping[str, Any]) -> str:
     if error["type"] in ("json_invalid", "missing", "extra_forbidden", "model_attributes_type"):
         return ""
     if isinstance(value, list | dict):
-        return f"; found {'a list' if isinstance(value, list) else 'an object'}"
-    text = repr(value)
+        return f"; found {f'a list of {len(value)}' if isinstance(value, list) else 'an object'}"
+    # As JSON has it; a string in quotes that need no escape in the JSON of the problem.
+    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
     return f"; found {text if len(text) <= FOUND_CHARS else text[:FOUND_CHARS] + '…'}"

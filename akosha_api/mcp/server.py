@@ -113,7 +113,7 @@ async def _result(offer: _Offer, request: Request, arguments: dict[str, Any]) ->
     try:
         given = offer.arguments.model_validate(arguments)
     except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False, include_context=False)]
+        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
         told = faults.told(found, ", ".join(offer.arguments.model_fields))
         return _refused("invalid-request", "; ".join(f"{fault['field']}: {fault['message']}" for fault in told))
     try:

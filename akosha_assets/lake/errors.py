@@ -19,11 +19,20 @@
 The HTTP status of each is in `akosha_api/errors.py`.
 """
 
+import re
 from datetime import date
+
+# A library of Rust that failed within a task appends where in its machine code that was.
+BACKTRACE = re.compile(r"\s*(\n\s*(stack )?backtrace:?)?\s*\n\s*0: .*", re.DOTALL | re.IGNORECASE)
 
 
 class LakeError(Exception):
     """Base of every deliberate error."""
+
+
+def told(cause: str) -> str:
+    """What another library said went wrong, without its backtrace."""
+    return BACKTRACE.sub("", cause).strip().removesuffix(".")
 
 
 class TransientError(LakeError):
@@ -35,7 +44,7 @@ class StoreUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"object store {url} did not answer: {cause}. The work is kept and tried again.")
+        super().__init__(f"object store {url} did not answer: {told(cause)}. The work is kept and tried again.")
 
 
 class LeaseLost(TransientError):
@@ -51,7 +60,9 @@ class TableContended(TransientError):
 
     def __init__(self, table: str, attempts: int, cause: str):
         self.table = table
-        super().__init__(f"table {table} was changed under each of {attempts} commits (last: {cause}). The work is kept and tried again.")
+        super().__init__(
+            f"table {table} was changed under each of {attempts} commits (last: {told(cause)}). The work is kept and tried again."
+        )
 
 
 class WorkerUnavailable(TransientError):

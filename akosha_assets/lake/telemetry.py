@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -49,6 +50,22 @@ def bound(**names: Any) -> Iterator[None]:
         yield
     finally:
         _bound.reset(token)
+
+
+class Complaint:
+    """A warning about something that is tried again and again: logged when the cause is another, else once in `seconds`."""
+
+    def __init__(self, logger: logging.Logger, message: str, seconds: float = 60.0):
+        self.logger, self.message, self.seconds = logger, message, seconds
+        self._cause: str | None = None
+        self._at = 0.0
+
+    def about(self, cause: str) -> None:
+        """It failed again, for this cause."""
+        now = time.monotonic()
+        if cause != self._cause or now - self._at >= self.seconds:
+            self._cause, self._at = cause, now
+            self.logger.warning(self.message, extra={"cause": cause})
 
 
 class _Text(logging.Formatter):

@@ -27,6 +27,7 @@ from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.tail import Load, Tail
+from akosha_assets.lake.telemetry import Complaint
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Replica:
         self._hashing = connect()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
+        self._unfollowed = Complaint(logger, "the replica could not follow the tables")
         # Whether all rows that are served have their indexes and words.
         self.is_settled = False
         self._stopping = threading.Event()
@@ -153,10 +155,9 @@ class Replica:
         self._looked_at = time.monotonic()
 
     def _settle(self, views: dict[str, TierView]) -> bool:
-        settled = [tail.settle(self._go_on) for tail in self._tails.values()]
-        if any(settled):
+        if settled := True in [tail.settle(self._go_on) for tail in self._tails.values()]:
             self._publish(views)
-        return any(settled)
+        return settled
 
     def _index_words(self, views: dict[str, TierView]) -> None:
         """The keyword index holds the rows that are served and no others."""
@@ -195,7 +196,7 @@ class Replica:
             except _Stopping:
                 return
             except LakeError as error:
-                logger.warning("the replica could not follow the tables", extra={"cause": str(error)})
+                self._unfollowed.about(str(error))
             except Exception as error:  # the edge of the thread: what is served goes on, and says that it is old
                 logger.exception("the replica failed")
                 why = f"{type(error).__name__}: {error}"
@@ -263,8 +264,7 @@ class Replica:
 
     def _reopened(self) -> KeywordIndex:
         """What an earlier process left is taken over, as far as it is sound; returns the keyword index."""
-        state = store.read_state(self.folder)
-        folder = self.folder / "keywords"
+        state, folder = store.read_state(self.folder), self.folder / "keywords"
         if state is None or not store.is_sound(folder, state.keywords) or not state.keywords:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)

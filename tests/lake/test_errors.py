@@ -1,0 +1,25 @@
+"""What other libraries say becomes ours: their words, and nothing of their machine code."""
+
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable, TableContended
+from tests.hot_rows import commit, memory
+
+
+def test_a_damaged_log_is_told_without_a_backtrace(lake: Lake) -> None:
+    commit(lake, 1, memory("1", "one"))
+    log = max(Path(lake.uri("lifecycle/hot"), "_delta_log").glob("*.json"))
+    log.write_bytes(log.read_bytes()[:200])
+    with pytest.raises(StoreUnavailable) as refused:
+        lake.open("lifecycle/hot")
+    said = str(refused.value)
+    assert "did not answer: Kernel error: Json error" in said and said.endswith(". The work is kept and tried again.")
+    assert "unknown" not in said and "\n" not in said
+
+
+def test_a_cause_is_cut_where_its_backtrace_begins() -> None:
+    said = str(TableContended("t", 3, "conflict\n\nStack backtrace:\n   0: <unknown>\n   1: clone3\n"))
+    assert "(last: conflict)" in said
