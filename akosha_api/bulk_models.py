@@ -11,6 +11,9 @@ class ExportRequest(FilterFields):
     """Which memories, and in which form."""
 
     format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
+    partial: Annotated[bool, Field(strict=True, description="What can be had while a tier is not whole, which is refused otherwise.")] = (
+        False
+    )
 
 
 class SqlRequest(BaseModel):

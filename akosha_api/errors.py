@@ -18,6 +18,7 @@ from akosha_assets.lake.errors import (
     LedgerMismatch,
     NotFound,
     StoreUnavailable,
+    TierUnavailable,
     TransientError,
 )
 
@@ -46,6 +47,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (NotFound, 404, "not-found"),
     (EmbeddingUnavailable, 503, "embedding-unavailable"),
     (StoreUnavailable, 503, "store-unavailable"),
+    (TierUnavailable, 503, "tier-unavailable"),
     (TransientError, 503, "try-again"),
     (LedgerMismatch, 503, "ledger-mismatch"),
     (Overloaded, 503, "overloaded"),
@@ -55,7 +57,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 UNEXPECTED = "internal-error"
 # These have other phrases in later versions of Python.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
-RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "try-again": "5"}
+RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "tier-unavailable": "5", "try-again": "5"}
 
 
 def document(request: Request, status: int, name: str, detail: str, fields: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

@@ -224,9 +224,10 @@ class System(BaseModel):
 
 
 class SystemList(BaseModel):
-    """Systems in order of their ids."""
+    """Systems in order of their ids, and which tiers they were counted in."""
 
     systems: list[System]
+    tiers: Annotated[dict[str, TierState], Field(description="Systems and memories of a tier that is not whole may be missing.")]
     cursor: str | None
 
 

@@ -12,7 +12,9 @@ from typing import TypeVar
 from akosha_api.errors import Overloaded, TooSlow
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import TierUnavailable
 from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.serving.past import TIERS as PAST
 from akosha_assets.lake.serving.past import Past
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
@@ -84,9 +86,16 @@ class Serving:
             return self._ledger
 
     async def snapshot(self, as_of: int | datetime | None) -> Snapshot:
-        """What is served now, or the tables as they stood then. Raises as `Past.snapshot` and `Pool.run`."""
+        """What is served now, or the tables as they stood then.
+
+        Raises:
+            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `Past.snapshot` and `Pool.run`.
+        """
+        present = self.replica.snapshot
         if as_of is None:
-            return self.replica.snapshot
+            return present
+        if missing := {name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_whole}:
+            raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
         # Files that left may have to be loaded, which must not take the threads of other searches.
         return await self.past_pool.run(partial(self.past.snapshot, as_of))
 

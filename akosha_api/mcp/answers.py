@@ -3,12 +3,13 @@
 A field that holds its default is left out. Which memories were found and in which order is decided before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from akosha_api.models import System
 from akosha_assets.lake.serving.results import BYTES_PER_TOKEN
 from akosha_assets.lake.serving.search import Answer
 
@@ -73,6 +74,15 @@ class Found(AgentAnswer):
     stages: dict[str, Stage]
 
 
+class Systems(AgentAnswer):
+    """Systems in order of their ids, and how whole the list is."""
+
+    systems: list[System]
+    cursor: str | None
+    is_complete: Annotated[bool, Field(description="Every tier was counted whole.")]
+    tiers: dict[str, Tier]
+
+
 class WholeMemory(Told):
     """One memory with what its table holds beside it."""
 
@@ -127,6 +137,13 @@ def _hit(result: Mapping[str, Any]) -> Hit:
     others = [name for name in duplicates["systems"] if name != result["system_id"]]
     told = {"text": stretch, "is_cut": stretch != result["text"], "duplicates": duplicates["count"], "also_on": others[:ALSO_ON]}
     return Hit.model_validate({**result, **told, "score": float(f"{result['score']:.4g}")})
+
+
+def systems(page: Sequence[Mapping[str, Any]], cursor: str | None, tiers: Mapping[str, Mapping[str, Any]]) -> Systems:
+    """One page of systems, counted in `tiers`."""
+    counted = {name: _tier(tier) for name, tier in tiers.items()}
+    whole = all(tier.why is None for tier in counted.values())
+    return Systems(systems=[System.model_validate(each) for each in page], cursor=cursor, is_complete=whole, tiers=counted)
 
 
 def _tier(tier: Mapping[str, Any]) -> Tier:

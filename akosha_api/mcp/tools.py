@@ -13,11 +13,12 @@ from pydantic import BaseModel, Field
 
 from akosha_api import cursors
 from akosha_api.faults import Time
-from akosha_api.mcp.answers import Found, WholeMemory, found, whole
-from akosha_api.models import Like, OneOrMore, SearchRequest, System, SystemList
+from akosha_api.mcp.answers import Found, Systems, WholeMemory, found, systems, whole
+from akosha_api.models import Like, OneOrMore, SearchRequest
 from akosha_api.serving import Serving
 from akosha_assets.lake.serving import memories
 from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.results import described
 from akosha_assets.lake.serving.search import Answer
 
 SystemId = Annotated[str, Field(description="`system_id` of a result.")]
@@ -84,15 +85,15 @@ async def list_systems(
     request: Request,
     limit: Annotated[int, Field(ge=1, le=1000, description="Systems of one page at most.")] = 50,
     cursor: Annotated[str | None, Field(max_length=500, description="`cursor` of the page before; null there means the last.")] = None,
-) -> SystemList:
+) -> Systems:
     """Systems of the fleet that have memories here, in order of their ids, with how many and from when to when.
 
-    Shows which values the filter system_id of search_all_systems can have.
+    Shows which values the filter system_id of search_all_systems can have. With is_complete false, tiers say where systems may be missing.
     """
     serving: Serving = request.app.state.serving
     after, snapshot = cursors.decoded(cursor), await serving.snapshot(None)
     page, last = await serving.pool.run(partial(memories.systems, snapshot, limit, after))
-    return SystemList(systems=[System.model_validate(system) for system in page], cursor=cursors.encoded(last))
+    return systems(page, cursors.encoded(last), {name: described(tier) for name, tier in snapshot.tiers.items()})
 
 
 TOOLS: dict[str, Callable[..., Awaitable[BaseModel]]] = {

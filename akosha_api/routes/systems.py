@@ -6,8 +6,9 @@ from fastapi import APIRouter, Query
 
 from akosha_api import cursors
 from akosha_api.dependencies import ServingDep
-from akosha_api.models import System, SystemList
+from akosha_api.models import System, SystemList, TierState
 from akosha_assets.lake.serving.memories import systems
+from akosha_assets.lake.serving.results import described
 
 router = APIRouter(prefix="/api/v1", tags=["systems"])
 
@@ -19,6 +20,7 @@ async def list_systems(
     cursor: Annotated[str | None, Query(max_length=500, description="`cursor` of the page before.")] = None,
 ) -> SystemList:
     """Systems that have memories here, in order of their ids, with their counts and times."""
-    after = cursors.decoded(cursor)
-    found, last = await serving.pool.run(lambda: systems(serving.replica.snapshot, limit, after))
-    return SystemList(systems=[System.model_validate(system) for system in found], cursor=cursors.encoded(last))
+    after, snapshot = cursors.decoded(cursor), serving.replica.snapshot
+    found, last = await serving.pool.run(lambda: systems(snapshot, limit, after))
+    tiers = {name: TierState.model_validate(described(tier)) for name, tier in snapshot.tiers.items()}
+    return SystemList(systems=[System.model_validate(system) for system in found], tiers=tiers, cursor=cursors.encoded(last))

@@ -3,6 +3,7 @@
     LakeError
     ├── TransientError              try again later; nothing about the thing itself is wrong
     │   ├── StoreUnavailable        object store or table did not answer
+    │   ├── TierUnavailable         the answer needs a tier of which rows are missing here
     │   ├── LeaseLost               another run took the batch over; stop, write nothing
     │   ├── TableContended          commits kept conflicting until the retries were used up
     │   ├── WorkerUnavailable       no extraction worker could be started
@@ -20,6 +21,7 @@ The HTTP status of each is in `akosha_api/errors.py`.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import date
 
 # A library of Rust that failed within a task appends where in its machine code that was.
@@ -45,6 +47,15 @@ class StoreUnavailable(TransientError):
     def __init__(self, url: str, cause: str):
         self.url = url
         super().__init__(f"object store {url} did not answer: {told(cause)}. The work is kept and tried again.")
+
+
+class TierUnavailable(TransientError):
+    """`what` cannot be done without the tiers of `missing`, which says why each is not whole."""
+
+    def __init__(self, what: str, missing: Mapping[str, str]):
+        self.missing = dict(missing)
+        why = "; ".join(f"{tier} {told(reason)}" for tier, reason in missing.items())
+        super().__init__(f"{what}: {why}. Ask again once `tiers` in /health says that it is answered or empty.")
 
 
 class LeaseLost(TransientError):

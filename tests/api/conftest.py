@@ -15,10 +15,10 @@ from akosha_assets.lake.catalog import Lake
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., httpx.Client]]:
-    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready."""
+    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready, if one is to `wait`."""
     started: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
-    def start(lake: Lake, **settings: object) -> httpx.Client:
+    def start(lake: Lake, *, wait: bool = True, **settings: object) -> httpx.Client:
         app = create_app(lake.settings, ApiSettings(**{"poll_seconds": 0.05} | settings))  # type: ignore[arg-type]
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run)
@@ -27,7 +27,7 @@ def serve() -> Iterator[Callable[..., httpx.Client]]:
         port = server.servers[0].sockets[0].getsockname()[1]
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         started.append((server, thread, client))
-        until(lambda: client.get("/ready").status_code == 200)
+        until(lambda: not wait or client.get("/ready").status_code == 200)
         return client
 
     yield start

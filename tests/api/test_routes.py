@@ -91,8 +91,9 @@ def test_large_answers_are_compressed(client: httpx.Client) -> None:
 
 
 def test_a_filtered_set_is_exported_as_lines_and_as_parquet(client: httpx.Client) -> None:
-    lines = client.post("/api/v1/export", json={"system_id": "laptop-ada"}).text.splitlines()
-    rows = [json.loads(line) for line in lines]
+    exported = client.post("/api/v1/export", json={"system_id": "laptop-ada"})
+    assert "X-Akosha-Incomplete" not in exported.headers
+    rows = [json.loads(line) for line in exported.text.splitlines()]
     assert {(row["id"], row["text"], row["tier"]) for row in rows} == {("2", ROWS[1]["text"], "hot"), ("3", ROWS[2]["text"], "hot")}
     table = pq.read_table(io.BytesIO(client.post("/api/v1/export", json={"format": "parquet"}).content))
     assert {"r/1", "2", "3"} <= set(table["id"].to_pylist())
@@ -211,8 +212,9 @@ def test_the_tables_can_be_asked_as_of_an_earlier_version(lake: Lake, client: ht
     path = "/api/v1/memories/laptop-eve/conversation/5"
     for as_of in (version, at):
         assert client.get(path, params={"as_of": as_of}).json()["text"] == "a leaking goroutine"
-        exported = client.post("/api/v1/export", json={"system_id": "laptop-eve", "as_of": as_of}).text
-        assert "leaking" in exported and "fixed" not in exported
+        exported = client.post("/api/v1/export", json={"system_id": "laptop-eve", "as_of": as_of})
+        assert "leaking" in exported.text and "fixed" not in exported.text
+        assert exported.headers["X-Akosha-Incomplete"] == "cold=skipped"
     assert client.get(path).json()["text"] == "a goroutine that was fixed"
     assert_problem(client.post("/api/v1/search", json={"query": "a", "as_of": 10**9}), 422, "no version 1000000000")
     assert_problem(client.get(path, params={"as_of": "last week"}), 422, "as_of")

@@ -7,7 +7,7 @@ import numpy as np
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import NotFound
+from akosha_assets.lake.errors import NotFound, StoreUnavailable
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.results import at, result
 from akosha_assets.lake.serving.snapshot import Snapshot
@@ -30,6 +30,7 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
 
     Raises:
         NotFound: no tier has it.
+        TierUnavailable: it may be in a tier that is not served as its table is.
         StoreUnavailable: its table could not be read.
     """
     place = snapshot.find(identity)
@@ -41,7 +42,9 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
     where = f"event_day = {day} AND system_id = {name[0]} AND kind = {name[1]} AND id = {name[2]}"
     columns = [name for name in (*PROVENANCE, "attributes") if name in lake.spec(f"lifecycle/{tier}").schema.names]
     table = lake.open(f"lifecycle/{tier}", snapshot.tiers[tier].version if is_past else None)
-    stored = [] if table is None else tables.select(table, columns, lake.spec(f"lifecycle/{tier}").schema, where).to_pylist()
+    if table is None:
+        raise StoreUnavailable(lake.uri(f"lifecycle/{tier}"), "the log of the table, or of this version, is gone")
+    stored = tables.select(table, columns, lake.spec(f"lifecycle/{tier}").schema, where).to_pylist()
     # A row that was moved or rewritten this instant is answered with what the replica holds of it.
     rest = max(stored, key=lambda held: held["snapshot_at"]) if stored else {"upload_id": found["upload_id"]}
     space = next((space for space, held in part.vectors.items() if held.of_row(row) is not None), None)

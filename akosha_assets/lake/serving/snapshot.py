@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from akosha_assets.lake.errors import TierUnavailable
 from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.tail import Load
@@ -51,6 +52,20 @@ class TierView:
     def rows_without_vector(self) -> int:
         """Rows that wait for a vector."""
         return max(0, self.rows - self.rows_with_vector)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why its table may hold rows that are not among these; None where it does not."""
+        if self.state == "loading":
+            return f"is still being loaded{f' ({self.why})' if self.why else ''}"
+        if self.state == "unavailable":
+            return f"{'is stale' if self.is_whole else 'is unavailable'} ({self.why})"
+        return None
+
+    @property
+    def is_whole(self) -> bool:
+        """All rows of the version that it shows are here, and of a table that is there some version is shown."""
+        return self.state in ("ready", "empty", "skipped") or (self.state == "unavailable" and self.version is not None)
 
     @cached_property
     def days_on_disk(self) -> list[date]:
@@ -116,7 +131,11 @@ class Snapshot:
         return spans[:, 0], spans[:, 1]
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
-        """Tier, part and row of a memory, from the hottest tier that has it."""
+        """Tier, part and row of a memory, from the hottest tier that has it; None where no table has it.
+
+        Raises:
+            TierUnavailable: it was not found, and a tier may have it that is not served as its table is.
+        """
         hashed = self.hashed(identity)
         for name, tier in self.tiers.items():
             for part in reversed(tier.parts):
@@ -124,4 +143,7 @@ class Snapshot:
                     # In a past snapshot the form that came later is hidden in the same tier.
                     if (part.hidden is None or not part.hidden[row]) and part.payload.value("id", int(row)) == identity.id:
                         return name, part, int(row)
+        if doubts := {name: tier.doubt for name, tier in self.tiers.items() if tier.doubt is not None}:
+            named = f"{identity.system_id}/{identity.kind}/{identity.id}"
+            raise TierUnavailable(f"whether there is a memory {named!r} cannot be said now", doubts)
         return None

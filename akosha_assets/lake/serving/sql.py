@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 import akosha_assets
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.serving.files import LocalFiles
 
 logger = logging.getLogger(__name__)
@@ -44,26 +45,40 @@ class SqlAnswer:
     versions: dict[str, int | None]
 
 
-def run(lake: Lake, sql: str, limits: SqlLimits) -> SqlAnswer:
+def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = ()) -> SqlAnswer:
     """The answer of one SELECT over the views `hot`, `warm`, `cold` and `memories`.
+
+    `written` are tiers whose tables are known to be there: a table that is gone is not one that nothing was written to.
 
     Raises:
         InvalidRequest: it is no single SELECT, DuckDB refuses it, or it costs more than the limits.
-        StoreUnavailable: a table could not be read.
+        StoreUnavailable: a table that the query reads could not be read.
     """
     files: dict[str, list[str]] = {}
     folders: list[str] = []
     versions: dict[str, int | None] = {}
+    unreadable: dict[str, StoreUnavailable] = {}
     # Hot first: a row that moves is in the colder tier before it leaves the hotter one.
     for tier in TIERS:
-        handle = lake.open(f"lifecycle/{tier}")
         local = LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files")
-        listed = tables.data_files(handle).select(["path", "size_bytes"]).to_pylist() if handle is not None else []
-        files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in listed]
-        versions[tier] = None if handle is None else handle.version()
+        files[tier], versions[tier] = [], None
         folders.append(str(local.folder))
-    request = vars(limits) | {"sql": sql, "files": files, "folders": [folder for folder in folders if Path(folder).is_dir()]}
-    said = _asked(request, limits)
+        try:
+            handle = lake.open(f"lifecycle/{tier}")
+            if handle is None and tier in written:
+                raise StoreUnavailable(lake.uri(f"lifecycle/{tier}"), "the table was there before and has no log now")
+            listed = tables.data_files(handle).select(["path", "size_bytes"]).to_pylist() if handle is not None else []
+            files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in listed]
+        except StoreUnavailable as error:
+            # Of no matter to a query that does not read it.
+            unreadable[tier] = error
+            continue
+        versions[tier] = None if handle is None else handle.version()
+    here = [folder for folder in folders if Path(folder).is_dir()]
+    said = _asked(vars(limits) | {"sql": sql, "files": files, "folders": here, "unreadable": list(unreadable)}, limits)
+    if said[:1] == b"U":
+        tier, why = json.loads(said[1:])
+        raise unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), why)
     if said[:1] == b"E":
         raise InvalidRequest("query", json.loads(said[1:]))
     if said[:1] != b"A":

@@ -32,18 +32,23 @@ def main() -> None:
     files = sum(len(paths) for paths in request["files"].values())
     limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0, open_files=OPEN_FILES + OPENED_PER_FILE * files)
     limit_processor(request["seconds"])
+    unreadable = dict.fromkeys(request["unreadable"], "")
     try:
-        connection = _connection(request)
+        connection = _connection(request, unreadable)
         confine([Path(folder) for folder in request["folders"]])
         _answer(connection, request)
     except duckdb.Error as error:
-        _refuse(_said(error, request))
+        if (tier := _tier_at_fault(error, request, unreadable)) is not None:
+            _tell(b"U", [tier, unreadable.get(tier) or _said(error, request)])
+        else:
+            _refuse(_said(error, request))
     sys.stdout.buffer.flush()
     # Confined, the libraries cannot end their threads in order; nothing here needs them to.
     os._exit(0)
 
 
-def _connection(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
+def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    """DuckDB with its views, confined. A tier whose files turn out not to be readable is added to `unreadable`, with the reason."""
     connection = duckdb.connect(
         config={
             "threads": "1",
@@ -55,24 +60,57 @@ def _connection(request: dict[str, Any]) -> duckdb.DuckDBPyConnection:
     )
     connection.execute("SET TimeZone = 'UTC'")
     for tier, paths in request["files"].items():
-        schema = TABLES[f"lifecycle/{tier}"].schema
-        columns = ", ".join(f'"{name}"' for name in schema.names if name not in HIDDEN)
-        if paths:
-            listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-            source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
-        else:
-            source = f"({_nothing(connection, schema)})"
-        connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+        _view(connection, tier, [] if tier in unreadable else paths, request, unreadable)
     connection.execute(
         "CREATE VIEW memories AS SELECT 'hot' AS tier, * FROM hot "
         f"UNION ALL BY NAME SELECT 'warm' AS tier, * FROM warm WHERE {_hidden('warm', 'hot')} "
         f"UNION ALL BY NAME SELECT 'cold' AS tier, * FROM cold WHERE {_hidden('cold', 'hot')} AND {_hidden('cold', 'warm')}"
     )
+    for tier in request["files"]:
+        # A view of what is not there fails where a query reads it, and nowhere else.
+        if tier in unreadable:
+            connection.execute(f"DROP TABLE {_missing(tier)}")
     folders = ", ".join("'" + folder.replace("'", "''") + "/'" for folder in request["folders"])
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
+
+
+def _tier_at_fault(error: duckdb.Error, request: dict[str, Any], unreadable: dict[str, str]) -> str | None:
+    """The tier of which files cannot be read, which is no fault of the query; None where it is not that."""
+    said = str(error)
+    for tier, paths in request["files"].items():
+        if tier in unreadable and f"Table with name {_missing(tier)} does not exist" in said:
+            return str(tier)
+        # Read through the view: a path that the caller names is the caller's.
+        if any(path in said and path not in request["sql"] for path in paths):
+            return str(tier)
+    return None
+
+
+def _view(connection: duckdb.DuckDBPyConnection, tier: str, paths: list[str], request: dict[str, Any], unreadable: dict[str, str]) -> None:
+    schema = TABLES[f"lifecycle/{tier}"].schema
+    columns = ", ".join(f'"{name}"' for name in schema.names if name not in HIDDEN)
+    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
+    try:
+        if paths:
+            connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+            return
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        unreadable[tier] = _said(error, request)
+    source = f"({_nothing(connection, schema)})"
+    if tier in unreadable:
+        connection.execute(f"CREATE TABLE {_missing(tier)} AS FROM {source}")
+        source = _missing(tier)
+    connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+
+
+def _missing(tier: str) -> str:
+    return f"akosha_unreadable_{tier}"
 
 
 def _nothing(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
@@ -108,7 +146,12 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> N
 
 
 def _refuse(why: str) -> None:
-    sys.stdout.buffer.write(b"E" + json.dumps(why).encode())
+    _tell(b"E", why)
+
+
+def _tell(kind: bytes, what: object) -> None:
+    """E: the query is at fault, and why. U: a tier cannot be read, and why."""
+    sys.stdout.buffer.write(kind + json.dumps(what).encode())
 
 
 def _said(error: duckdb.Error, request: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """SQL of callers who are not trusted: what it may read, and everything it may not."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.serving.sql import SqlLimits, run
 from akosha_assets.lake.settings import LakeSettings
 from tests.hot_rows import colder, commit, memory
@@ -67,3 +68,48 @@ def test_what_it_may_not_is_refused(lake: Lake, sql: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         run(lake, sql, LIMITS)
     assert not Path("/tmp/akosha-stolen").exists()
+
+
+def written(home: Path) -> Lake:
+    """A lake with a row in hot and one in cold."""
+    made = Lake(LakeSettings(home=home))
+    commit(made, 1, memory("1", "one"))
+    colder(made, 1, "cold", memory("c", "cold", age=timedelta(days=200)))
+    return made
+
+
+def truncated(hot: Path) -> None:
+    log = max((hot / "_delta_log").glob("*.json"))
+    log.write_bytes(log.read_bytes()[:200])
+
+
+def without_log(hot: Path) -> None:
+    (hot / "_delta_log").rename(hot.parent / "gone")
+
+
+def without_files(hot: Path) -> None:
+    for file in hot.rglob("*.parquet"):
+        file.unlink()
+
+
+def damaged(hot: Path) -> None:
+    for file in hot.rglob("*.parquet"):
+        file.write_bytes(file.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("harm", [truncated, without_log, without_files, damaged])
+def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    made = written(tmp_path)
+    harm(tmp_path / "lake/lifecycle/hot")
+    for sql in ("SELECT count(*) AS n FROM hot", "SELECT id FROM memories", "SELECT 1 WHERE EXISTS (FROM hot)", "DESCRIBE hot"):
+        with pytest.raises(StoreUnavailable, match="lifecycle/hot did not answer"):
+            run(made, sql, LIMITS, written=("hot", "cold"))
+    assert run(made, "SELECT id FROM cold", LIMITS, written=("hot", "cold")).table.num_rows == 1
+    assert run(made, "SELECT id FROM warm", LIMITS, written=("hot", "cold")).table.num_rows == 0
+    assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
+
+
+def test_a_path_that_the_caller_names_is_the_callers(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    with pytest.raises(InvalidRequest, match="No files found"):
+        run(made, f"SELECT * FROM read_parquet('{tmp_path}/lake/lifecycle/hot/none.parquet')", LIMITS)

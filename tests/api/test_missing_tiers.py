@@ -1,0 +1,99 @@
+"""A table that cannot be read: every route says which rows it may lack, or refuses, and none tells a part as the whole."""
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
+from tests.api.test_mcp import answered, refused
+from tests.api.test_routes import assert_problem
+from tests.hot_rows import colder, commit, memory
+
+HOT = "/api/v1/memories/laptop-ada/conversation/h"
+COLD = "/api/v1/memories/laptop-bob/conversation/c"
+
+
+def made(home: Path) -> Lake:
+    lake = Lake(LakeSettings(home=home))
+    commit(lake, 1, memory("h", "hot words"))
+    colder(lake, 1, "cold", memory("c", "cold words", system="laptop-bob", age=timedelta(days=200)))
+    return lake
+
+
+@pytest.fixture(scope="module")
+def unloaded(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., httpx.Client]) -> httpx.Client:
+    """A service that never saw hot: the newest entry of its log is damaged."""
+    lake = made(tmp_path_factory.mktemp("akosha"))
+    log = max(Path(lake.uri("lifecycle/hot"), "_delta_log").glob("*.json"))
+    log.write_bytes(log.read_bytes()[:200])
+    client = serve(lake, wait=False)
+    until(lambda: tiers(client) == ("unavailable", "answered"))
+    return client
+
+
+@pytest.fixture(scope="module")
+def stale(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., httpx.Client]) -> httpx.Client:
+    """A service that served hot before the log of its table went away."""
+    lake = made(tmp_path_factory.mktemp("akosha"))
+    client = serve(lake)
+    until(lambda: tiers(client) == ("answered", "answered"))
+    shutil.move(Path(lake.uri("lifecycle/hot"), "_delta_log"), lake.settings.home)
+    until(lambda: tiers(client) == ("stale", "answered"))
+    return client
+
+
+def tiers(client: httpx.Client) -> tuple[str, str]:
+    found = client.get("/health").json()["tiers"]
+    return found["hot"]["state"], found["cold"]["state"]
+
+
+def test_a_memory_that_may_be_in_a_tier_that_was_never_loaded_is_not_told_to_be_missing(unloaded: httpx.Client) -> None:
+    assert_problem(unloaded.get(HOT), 503, "hot is unavailable (object store")
+    assert unloaded.get(HOT).json()["type"].endswith(":tier-unavailable")
+    assert unloaded.get(HOT).headers["Retry-After"] == "5"
+    like = {"like": {"system_id": "laptop-ada", "kind": "conversation", "id": "h"}}
+    assert_problem(unloaded.post("/api/v1/search", json=like), 503, "cannot be said now")
+    assert unloaded.get(COLD).json()["id"] == "c"
+    assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of a past time")
+
+
+def test_an_export_without_a_tier_is_refused_or_says_what_it_lacks(unloaded: httpx.Client) -> None:
+    assert_problem(unloaded.post("/api/v1/export", json={}), 503, 'which "partial": true accepts: hot is unavailable')
+    for form in ("jsonl", "parquet"):
+        partial = unloaded.post("/api/v1/export", json={"partial": True, "format": form})
+        assert (partial.status_code, partial.headers["X-Akosha-Incomplete"]) == (200, "hot=unavailable")
+
+
+def test_systems_are_listed_with_the_tiers_they_were_counted_in(unloaded: httpx.Client) -> None:
+    listed = unloaded.get("/api/v1/systems").json()
+    assert [system["system_id"] for system in listed["systems"]] == ["laptop-bob"]
+    assert (listed["tiers"]["hot"]["state"], listed["tiers"]["cold"]["state"]) == ("unavailable", "answered")
+    assert "lifecycle/hot did not answer" in listed["tiers"]["hot"]["why"]
+
+
+def test_agents_are_told_the_same(unloaded: httpx.Client) -> None:
+    said = refused(unloaded, "read_memory", system_id="laptop-ada", kind="conversation", id="h")
+    assert said.startswith("tier-unavailable: ") and "hot is unavailable" in said and "Ask again" in said
+    listed = answered(unloaded, "list_systems")
+    assert (listed["is_complete"], listed["tiers"]["hot"]["state"]) == (False, "unavailable")
+
+
+def test_sql_refuses_only_what_reads_the_tier(unloaded: httpx.Client) -> None:
+    assert_problem(unloaded.post("/api/v1/sql", json={"query": "SELECT * FROM memories"}), 503, "lifecycle/hot did not answer")
+    answer = unloaded.post("/api/v1/sql", json={"query": "SELECT id FROM cold"}).json()
+    assert (answer["rows"], answer["versions"]["hot"]) == ([{"id": "c"}], None)
+
+
+def test_a_stale_tier_is_exported_as_it_was_and_said(stale: httpx.Client) -> None:
+    exported = stale.post("/api/v1/export", json={})
+    assert (len(exported.text.splitlines()), exported.headers["X-Akosha-Incomplete"]) == (2, "hot=stale")
+    assert_problem(stale.get("/api/v1/memories/laptop-ada/conversation/new"), 503, "hot is stale")
+    assert_problem(stale.get(HOT), 503, "is gone")
+    assert_problem(stale.get(HOT.replace("memories", "explain")), 503, "lifecycle/hot did not answer")
+    assert_problem(stale.post("/api/v1/sql", json={"query": "SELECT count(*) FROM memories"}), 503, "has no log now")
