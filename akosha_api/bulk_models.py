@@ -30,7 +30,7 @@ class SqlRequest(BaseModel):
 class SqlResponse(BaseModel):
     """Rows in their order, and the table version of each tier that they show."""
 
-    columns: list[dict[str, str]]
+    columns: Annotated[list[dict[str, str]], Field(description="`name` and SQL `type` of each.")]
     rows: list[dict[str, Any]]
     is_truncated: Annotated[bool, Field(description="There were more rows than `max_rows`.")]
     versions: dict[str, int | None]

@@ -1,7 +1,6 @@
 """`POST /api/v1/export` streams a filtered set; `POST /api/v1/sql` answers one SELECT in a confined process."""
 
-import base64
-from datetime import timedelta
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -47,14 +46,12 @@ async def run_sql(body: SqlRequest, request: Request) -> Response:
     written = {name for name, tier in serving.replica.snapshot.tiers.items() if tier.version is not None}
     answer = await serving.sql_pool.run(lambda: sql.run(serving.lake, body.query, limits, written=written))
     said = {
-        "columns": [{"name": field.name, "type": str(field.type)} for field in answer.table.schema],
-        "rows": answer.table.to_pylist(),
+        "columns": [{"name": name, "type": kind} for name, kind in zip(answer.table.schema.names, answer.types, strict=True)],
+        "rows": [{name: _told(value) for name, value in row.items()} for row in answer.table.to_pylist()],
         "is_truncated": answer.is_truncated,
         "versions": answer.versions,
     }
-    # A value may be of any type that SQL has.
-    encoded = orjson.dumps(said, default=_plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
-    return Response(encoded, media_type="application/json")
+    return Response(orjson.dumps(said), media_type="application/json")
 
 
 def _incomplete(snapshot: Snapshot) -> dict[str, str]:
@@ -63,10 +60,13 @@ def _incomplete(snapshot: Snapshot) -> dict[str, str]:
     return {"X-Akosha-Incomplete": told} if told else {}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    # A sum of integers is a decimal in DuckDB.
-    if isinstance(value, Decimal) and value == value.to_integral_value() and abs(value) < 1 << 63:
-        return int(value)
-    return value.total_seconds() if isinstance(value, timedelta) else str(value)
+def _told(value: Any) -> Any:
+    """A value of SQL as JSON has it: a DECIMAL with all its digits, and as text the numbers that JSON has not."""
+    if isinstance(value, Decimal):
+        return orjson.Fragment(format(value, "f"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _told(each) for name, each in value.items()}
+    # Of a map, pairs.
+    return [_told(each) for each in value] if isinstance(value, list | tuple) else value

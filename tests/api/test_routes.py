@@ -105,15 +105,59 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
     query = "SELECT kind, count(*) AS n FROM memories WHERE id IN ('r/1', '2', '3') GROUP BY kind ORDER BY kind"
     answer = client.post("/api/v1/sql", json={"query": query}).json()
     assert answer["rows"] == [{"kind": "conversation", "n": 2}, {"kind": "reflection", "n": 1}]
-    assert answer["columns"][0] == {"name": "kind", "type": "string"}
+    assert answer["columns"][0] == {"name": "kind", "type": "VARCHAR"}
     assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "Permission")
 
 
-def test_sql_answers_values_of_any_type(client: httpx.Client) -> None:
-    query = "SELECT sum(i) AS s, 0.5::DECIMAL(2, 1) AS d, '\\xFF'::BLOB AS b, INTERVAL 1 DAY AS i, MAP {1: 'a'} AS m, 'nan'::FLOAT AS n FROM range(3) t(i)"
-    (row,) = client.post("/api/v1/sql", json={"query": query}).json()["rows"]
-    assert row == {"s": 3, "d": "0.5", "b": "/w==", "i": row["i"], "m": [[1, "a"]], "n": None}
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("true", True),
+        ("18446744073709551615::UBIGINT", 18446744073709551615),
+        ("(SELECT sum(i) FROM range(3) t(i))", 3),
+        ("170141183460469231731687303715884105727::HUGEINT", 170141183460469231731687303715884105727),
+        ("340282366920938463463374607431768211455::UHUGEINT", "340282366920938463463374607431768211455"),
+        ("0.50::DECIMAL(3, 2)", 0.5),
+        ("1e-9::DECIMAL(38, 20)", 1e-9),
+        ("0.25::DOUBLE", 0.25),
+        ("'nan'::FLOAT", "nan"),
+        ("['-inf'::DOUBLE, 1]", ["-inf", 1.0]),
+        ("NULL", None),
+        ("'ü'", "ü"),
+        ("'{}'::JSON", "{}"),
+        ("timestamp_ns '2026-01-01 00:00:00.123456789'", "2026-01-01 00:00:00.123456789"),
+        ("timestamp '290000-01-01'", "290000-01-01 00:00:00"),
+        ("timestamptz '2026-01-01 00:00:00+02'", "2025-12-31 22:00:00+00"),
+        ("date 'infinity'", "infinity"),
+        ("date '0044-03-15 (BC)'", "0044-03-15 (BC)"),
+        ("timetz '01:02:03+02'", "01:02:03+02"),
+        ("interval '1 month'", "1 month"),
+        ("'0101'::BIT", "0101"),
+        ("'\\xFF'::BLOB", "\\xFF"),
+        ("'a'::ENUM('a', 'b')", "a"),
+        ("uuid '550e8400-e29b-41d4-a716-446655440000'", "550e8400-e29b-41d4-a716-446655440000"),
+        ("union_value(n := 2)", "2"),
+        ("MAP {1: date 'infinity'}", [[1, "infinity"]]),
+        ("[[1], [2, NULL], NULL]", [[1], [2, None], None]),
+        ("[interval '1 month']::INTERVAL[1]", ["1 month"]),
+        (
+            "{'a': NULL, 'b \"': [{'at': timestamp_ns '2026-01-01', 'n': 1.5}]}",
+            {"a": None, 'b "': [{"at": "2026-01-01 00:00:00", "n": 1.5}]},
+        ),
+    ],
+)
+def test_sql_tells_what_json_cannot_hold_as_text(client: httpx.Client, value: str, told: object) -> None:
+    answer = client.post("/api/v1/sql", json={"query": f"SELECT {value} AS v"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"] == [{"v": told}]
+
+
+def test_sql_tells_every_column_under_a_name_of_its_own(client: httpx.Client) -> None:
+    answer = client.post("/api/v1/sql", json={"query": "SELECT 1 AS a, date '2026-01-01' AS a, 3 AS a_1"}).json()
+    assert answer["rows"] == [{"a": 1, "a_1": "2026-01-01", "a_1_1": 3}]
+    assert answer["columns"][1] == {"name": "a_1", "type": "DATE"}
     assert client.post("/api/v1/sql", json={"query": "SELECT * FROM duckdb_settings()"}).status_code == 200
+    assert client.post("/api/v1/sql", json={"query": "SUMMARIZE hot"}).status_code == 200
 
 
 def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:

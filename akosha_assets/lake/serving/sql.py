@@ -38,9 +38,13 @@ class SqlLimits:
 
 @dataclass(frozen=True)
 class SqlAnswer:
-    """The rows, at most as many as the limit, and the version of each tier they show."""
+    """The rows, at most as many as the limit, the SQL type of each column, and the version of each tier they show.
+
+    What JSON cannot hold is text in `table`: of times and the like it has what DuckDB's CAST AS VARCHAR makes of them.
+    """
 
     table: pa.Table
+    types: list[str]
     is_truncated: bool
     versions: dict[str, int | None]
 
@@ -84,7 +88,8 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     if said[:1] != b"A":
         raise InvalidRequest("query", f"needed more than {limits.memory_bytes} bytes or {limits.seconds} s; select less")
     table = pa.ipc.open_stream(said[1:]).read_all()
-    return SqlAnswer(table.slice(0, limits.max_rows), len(table) > limits.max_rows, versions)
+    types = json.loads(table.schema.metadata[b"types"])
+    return SqlAnswer(table.slice(0, limits.max_rows), types, len(table) > limits.max_rows, versions)
 
 
 def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:

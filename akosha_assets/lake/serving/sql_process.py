@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from akosha_assets.lake.ingestion.sandbox import OPEN_FILES, confine, limit_processor, limit_resources
 from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.serving.sql_values import projection
 
 # Bytes that mean nothing in SQL, and what the source's rest columns hold.
 HIDDEN = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
@@ -131,7 +132,8 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> N
         _refuse(f"expected one SELECT statement; found {', '.join(kind.name for kind in kinds) or 'none'}")
         return
     limit = request["max_rows"]
-    reader = connection.sql(request["sql"]).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
+    relation = connection.sql(request["sql"])
+    reader = relation.project(projection(relation)).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
     batches, size = [], 0
     for batch in reader:
         batches.append(batch)
@@ -139,7 +141,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> N
         if size > request["max_bytes"]:
             _refuse(f"the result exceeds {request['max_bytes']} bytes; select less")
             return
-    table = pa.Table.from_batches(batches, reader.schema)
+    table = pa.Table.from_batches(batches, reader.schema.with_metadata({"types": json.dumps([str(kind) for kind in relation.types])}))
     sys.stdout.buffer.write(b"A")
     with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
         writer.write_table(table)
