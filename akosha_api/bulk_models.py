@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from akosha_api.models import FilterFields
 
@@ -11,9 +11,7 @@ class ExportRequest(FilterFields):
     """Which memories, and in which form."""
 
     format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
-    partial: Annotated[bool, Field(strict=True, description="What can be had while a tier is not whole, which is refused otherwise.")] = (
-        False
-    )
+    partial: Annotated[StrictBool, Field(description="What can be had while a tier is not whole, which is refused otherwise.")] = False
 
 
 class SqlRequest(BaseModel):
@@ -24,7 +22,7 @@ class SqlRequest(BaseModel):
     )
 
     query: Annotated[str, Field(min_length=1, max_length=20_000)]
-    max_rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    max_rows: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1000
 
 
 class SqlResponse(BaseModel):

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 from akosha_api.faults import Time
 from akosha_assets.lake.serving.parts import CODED
@@ -27,8 +27,8 @@ class Weights(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    semantic: float = WEIGHTS[0]
-    keyword: float = WEIGHTS[1]
+    semantic: StrictFloat = WEIGHTS[0]
+    keyword: StrictFloat = WEIGHTS[1]
 
 
 class FilterFields(BaseModel):
@@ -43,7 +43,7 @@ class FilterFields(BaseModel):
     category: OneOrMore | None = None
     source_type: OneOrMore | None = None
     tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
-    importance_min: Annotated[float | None, Field(ge=0, le=1)] = None
+    importance_min: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
     since: Annotated[Time | None, Field(description="Happened at this time or later.")] = None
     until: Annotated[Time | None, Field(description="Happened before this time.")] = None
 
@@ -76,18 +76,20 @@ class SearchRequest(FilterFields):
     )
 
     query: Annotated[str | None, Field(description='Words. In keyword ranking: "a phrase", prefix*, field:value, +must, -must_not.')] = None
-    vector: Annotated[list[float] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")] = None
+    vector: Annotated[list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")] = None
     like: Annotated[Like | None, Field(description="A stored memory to find similar ones of.")] = None
     mode: Annotated[Literal["hybrid", "semantic", "keyword"], Field(description="How to rank.")] = "hybrid"
     space: Annotated[str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")] = None
-    limit: Annotated[int, Field(ge=1, le=100, description="Results of one page.")] = 10
+    limit: Annotated[StrictInt, Field(ge=1, le=100, description="Results of one page.")] = 10
     cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
     weights: Weights = Weights()
-    collapse: Annotated[bool, Field(description="Fold near-duplicates into the best of them.")] = True
+    collapse: Annotated[StrictBool, Field(description="Fold near-duplicates into the best of them.")] = True
     facets: Annotated[
         list[str], Field(max_length=8, description="Fields to count values of, among all memories that pass the filters.")
     ] = []
-    budget_tokens: Annotated[int | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have together.")] = None
+    budget_tokens: Annotated[
+        StrictInt | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have together.")
+    ] = None
 
     def question(self) -> Question:
         """The question in the lake's words."""

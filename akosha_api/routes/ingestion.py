@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, status
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from akosha_api.dependencies import OperatorDep, ServingDep
 from akosha_assets.lake.errors import InvalidRequest
@@ -70,7 +70,7 @@ class Redrive(BaseModel):
     upload_id: str | None = None
     reason: str | None = None
     system_id: str | None = None
-    dry_run: Annotated[bool, Field(description="Only say which ones match.")] = True
+    dry_run: Annotated[StrictBool, Field(description="Only say which ones match.")] = True
 
 
 class RedriveAnswer(BaseModel):

@@ -192,6 +192,13 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
         ({"query": "a", "system_id": 5}, 422, "system_id: expected a string or expected a list; found 5"),
         ({"query": "a", "limit": "many"}, 422, "limit: expected a whole number; found 'many'"),
         ({"query": "a", "weights": {"semantic": 1e300}}, 422, "weights: expected numbers from 0 to 1000, not both 0; found 1e+300 and 0.6"),
+        ({"query": "a", "limit": True}, 422, "limit: expected a whole number; found true"),
+        ({"query": "a", "limit": "5"}, 422, "limit: expected a whole number; found '5'"),
+        ({"query": "a", "budget_tokens": 50.0}, 422, "budget_tokens: expected a whole number; found 50.0"),
+        ({"query": "a", "importance_min": True}, 422, "importance_min: expected a number; found true"),
+        ({"query": "a", "collapse": "yes"}, 422, "collapse: expected true or false; found 'yes'"),
+        ({"query": "a", "weights": {"semantic": "1"}}, 422, "weights.semantic: expected a number; found '1'"),
+        ({"vector": [1, False]}, 422, "vector.1: expected a number; found false"),
         ({"query": "a", "limit": None}, 422, "limit: expected a whole number; found null"),
         ({"query": "a", "system_id": []}, 422, "system_id: expected a string or expected a list of 1 or more; found a list of 0"),
         ({"query": "a", "tags": ["x"] * 21}, 422, "tags: expected a list of at most 20; found a list of 21"),
@@ -204,6 +211,16 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
 )
 def test_every_refusal_is_a_problem_that_says_what_was_expected(client: httpx.Client, body: Any, status: int, said: str) -> None:
     assert_problem(client.post("/api/v1/search", json=body), status, said)
+
+
+def test_a_value_of_another_type_is_refused_and_not_read_as_what_it_might_mean(client: httpx.Client) -> None:
+    assert client.post("/api/v1/search", json={"query": "a", "importance_min": 0, "weights": {"keyword": 1}}).status_code == 200
+    assert_problem(client.post("/api/v1/export", json={"partial": "yes"}), 422, "partial: expected true or false; found 'yes'")
+    assert_problem(
+        client.post("/api/v1/sql", json={"query": "SELECT 1", "max_rows": "1"}), 422, "max_rows: expected a whole number; found '1'"
+    )
+    redrive = client.post("/api/v1/uploads/redrive", json={"reason": "file_missing", "dry_run": "no"})
+    assert_problem(redrive, 422, "dry_run: expected true or false; found 'no'")
 
 
 def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
