@@ -5,12 +5,28 @@ holds the interpreter lock longer than a search.
 """
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(validated: Callable[[], Model]) -> Model:
+    """What `validated` returns.
+
+    Raises:
+        RequestValidationError: it does not fit the model.
+    """
+    try:
+        return validated()
+    except ValidationError as error:
+        faults = error.errors(include_url=False)
+        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from error
 
 
 class DirectRoute(APIRoute):
@@ -22,11 +38,7 @@ class DirectRoute(APIRoute):
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
 
         async def answer(request: Request) -> Response:
-            try:
-                body = model.model_validate_json(await request.body())
-            except ValidationError as error:
-                faults = error.errors(include_url=False)
-                raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from error
-            return await endpoint(body=body, request=request)
+            content = await request.body()
+            return await endpoint(body=checked(partial(model.model_validate_json, content)), request=request)
 
         return answer

@@ -37,13 +37,14 @@ class Overloaded(Exception):
 class TooSlow(Exception):
     """The answer took longer than a caller waits."""
 
-    def __init__(self, seconds: float):
-        super().__init__(f"no answer within {seconds:g} s; narrow the question with filters or a shorter time range")
+    def __init__(self, seconds: float, advice: str = "narrow the question with filters or a shorter time range"):
+        super().__init__(f"no answer within {seconds:g} s; {advice}")
 
 
 # The first class that fits decides, so a subclass stands before its base.
 STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidRequest, 422, "invalid-request"),
+    (RequestValidationError, 422, "invalid-request"),
     (NotFound, 404, "not-found"),
     (EmbeddingUnavailable, 503, "embedding-unavailable"),
     (StoreUnavailable, 503, "store-unavailable"),
@@ -78,6 +79,9 @@ def document(request: Request, status: int, name: str, detail: str, fields: Sequ
 def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
     """The name and the document of a problem for an error; one that is not in the table is logged with its traceback."""
     status, name = next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, UNEXPECTED))
+    if isinstance(error, RequestValidationError):
+        fields = faults.told(error.errors())
+        return name, document(request, status, name, "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5]), fields)
     if name == UNEXPECTED:
         logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
         return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
@@ -101,13 +105,6 @@ def _raised(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, body["status"], retry, MEDIA_TYPE)
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    fields = faults.told(error.errors())
-    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5])
-    return problem(request, 422, "invalid-request", detail, fields)
-
-
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status, headers = error.status_code, dict(error.headers or {})
@@ -125,5 +122,4 @@ def install(app: FastAPI) -> None:
     """Every error of `app` is answered with a problem document."""
     for kind in (*(kind for kind, _, _ in STATUS), Exception):
         app.add_exception_handler(kind, _raised)
-    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

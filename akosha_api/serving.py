@@ -31,13 +31,14 @@ class Pool:
         self._most, self._seconds = threads + queue, seconds
         self._under_way = 0
 
-    async def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns.
+    async def run(self, call: Callable[[], T], *, seconds: float | None = None) -> T:
+        """What `call` returns, within the seconds given, or those that any call may take.
 
         Raises:
             Overloaded: as many calls wait as may wait, or no thread was free in time: then it is never made.
             TooSlow: it did not return in time; its thread is free once it does.
         """
+        wait = self._seconds if seconds is None else seconds
         if self._under_way >= self._most:
             raise Overloaded(self._under_way)
         self._under_way += 1
@@ -45,9 +46,9 @@ class Pool:
         future = asyncio.wrap_future(submitted)
         future.add_done_callback(self._done)
         # The call goes on when the caller leaves; its thread is taken until then either way.
-        done, _ = await asyncio.wait((future,), timeout=self._seconds)
+        done, _ = await asyncio.wait((future,), timeout=wait)
         if not done:
-            raise Overloaded(self._under_way) if submitted.cancel() else TooSlow(self._seconds)
+            raise Overloaded(self._under_way) if submitted.cancel() else TooSlow(wait)
         return future.result()
 
     def _done(self, future: "asyncio.Future[T]") -> None:
@@ -85,7 +86,7 @@ class Serving:
         with self._opening:
             return self._ledger
 
-    async def snapshot(self, as_of: int | datetime | None) -> Snapshot:
+    async def snapshot(self, as_of: int | datetime | None, *, seconds: float | None = None) -> Snapshot:
         """What is served now, or the tables as they stood then.
 
         Raises:
@@ -97,7 +98,7 @@ class Serving:
         if missing := {name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_whole}:
             raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
         # Files that left may have to be loaded, which must not take the threads of other searches.
-        return await self.past_pool.run(partial(self.past.snapshot, as_of))
+        return await self.past_pool.run(partial(self.past.snapshot, as_of), seconds=seconds)
 
     def close(self) -> None:
         """Nothing of this is open any more."""

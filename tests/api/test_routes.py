@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -78,11 +79,41 @@ def test_a_memory_that_did_not_change_is_304(client: httpx.Client) -> None:
 
 
 def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Client) -> None:
-    searches = [{"query": "eviction", "mode": "keyword"}, {"vector": [1.0]}, {"query": "deadlock", "facets": ["kind"]}]
-    first, second, third = client.post("/api/v1/search/batch", json={"searches": searches}).json()["answers"]
+    searches = [
+        {"query": "eviction", "mode": "keyword"},
+        {"vector": [1.0]},
+        {"query": "deadlock", "facets": ["kind"]},
+        {"query": "x", "limit": 0, "colour": "red"},
+        "deadlock",
+        {"query": "a", "since": "yesterday"},
+        {"query": "eviction", "since": "2026-01-01T00:00:00Z", "weights": {"keyword": 1}},
+    ]
+    first, second, third, *rest = client.post("/api/v1/search/batch", json={"searches": searches}).json()["answers"]
     assert [result["id"] for result in first["results"]] == ["2"]
     assert (second["status"], second["errors"][0]["field"]) == (422, "vector")
     assert third["facets"] == {"kind": {"conversation": 2, "reflection": 1}}
+    assert [[fault["field"] for fault in answer["errors"]] for answer in rest[:3]] == [["limit", "colour"], ["body"], ["since"]]
+    assert rest[0]["detail"].startswith("limit: expected greater than or equal to 1; found 0; colour: is no field")
+    assert rest[1]["detail"] == "body: expected a JSON object; found 'deadlock'"
+    assert all(answer["type"].endswith(":invalid-request") for answer in rest[:3])
+    assert [result["id"] for result in rest[3]["results"]] == ["2"]
+    assert_problem(
+        client.post("/api/v1/search/batch", json={"searches": []}), 422, "searches: expected a list of 1 or more; found a list of 0"
+    )
+
+
+def test_a_batch_takes_no_longer_than_one_question_may(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    client = serve(lake, search_seconds=0.5)
+    # A tenth of a second each.
+    slow = {"query": " ".join(f"w{number}*" for number in range(300)), "mode": "keyword"}
+    began = time.monotonic()
+    first, *_, last = client.post(
+        "/api/v1/search/batch", json={"searches": [{"query": "eviction", "mode": "keyword"}, *[slow] * 31]}
+    ).json()["answers"]
+    assert time.monotonic() - began < 2
+    assert [result["id"] for result in first["results"]] == ["2"]
+    assert (last["type"], last["status"]) == ("urn:akosha:problem:too-slow", 504)
+    assert last["detail"] == "no answer within 0.5 s; all questions of a batch share them; ask this one again, among fewer"
 
 
 def test_large_answers_are_compressed(client: httpx.Client) -> None:
