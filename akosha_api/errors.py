@@ -113,6 +113,8 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     if detail == HTTPStatus(status).phrase:
         # The framework's own: it says no more than the title.
         allowed = headers.get("allow", headers.get("Allow"))
+        if allowed == "GET":
+            allowed = headers["Allow"] = "GET, HEAD"
         what = f"{request.method} is not answered; expected {allowed}" if allowed else "there is no such route"
         detail = f"{what}; /docs shows every route"
     return problem(request, status, name, detail, headers=headers)

@@ -1,4 +1,4 @@
-"""What every request passes first and last: an id, the bound of its body, the count of its answer.
+"""What every request passes first and last: an id, HEAD as GET, the bounds of its body, the count of its answer.
 
 One plain ASGI layer: each further one costs every search. What an answer says is not its business.
 """
@@ -31,13 +31,18 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _id(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status, method = 500, scope["method"]
+        if method == "HEAD":
+            # Answered wherever GET is, as GET is, without the body. Others go on to see the request as it came.
+            scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -46,7 +51,7 @@ class Gate:
         finally:
             watched: Watched = scope["app"].state.watched
             route = getattr(scope.get("route"), "path", "unknown")
-            watched.answered(route, scope["method"], status, time.perf_counter() - started)
+            watched.answered(route, method, status, time.perf_counter() - started)
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
         """The answer to a request whose body is not read: its length is unknown, or too much."""

@@ -276,6 +276,27 @@ def test_a_body_that_is_no_json_is_told_so(client: httpx.Client, route: str, bod
     assert [fault["field"] for fault in refused.json()["errors"]] == ["body"]
 
 
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/metrics", "/", "/api/v1/systems", "/api/v1/memories/laptop-ada/reflection/2", "/docs"]
+)
+def test_head_is_answered_as_get_without_the_body(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    assert head.headers.get("ETag") == get.headers.get("ETag")
+    assert "X-Request-Id" in head.headers
+
+
+def test_head_is_refused_where_get_is(client: httpx.Client) -> None:
+    assert (client.head("/nowhere").status_code, client.head("/api/v1/memories/a/b/c").status_code) == (404, 404)
+    refusal = client.head("/api/v1/search")
+    assert (refusal.status_code, refusal.headers["Allow"], refusal.content) == (405, "POST", b"")
+    assert client.head("/mcp").status_code == 405
+    refusal = client.post("/health")
+    assert_problem(refusal, 405, "POST is not answered; expected GET, HEAD")
+    assert refusal.headers["Allow"] == "GET, HEAD"
+
+
 def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
     assert client.get("/health", headers={"X-Request-Id": "abc"}).headers["X-Request-Id"] == "abc"
     assert client.get("/nowhere", headers={"X-Request-Id": "abc"}).json()["request_id"] == "abc"
