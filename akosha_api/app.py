@@ -80,7 +80,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
-    app.add_middleware(Gate, body_max_bytes=settings.body_max_bytes)
+    app.add_middleware(Gate, body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
     for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
     mcp.install(app)

@@ -3,6 +3,7 @@
 One plain ASGI layer: each further one costs every search. What an answer says is not its business.
 """
 
+import asyncio
 import random
 import time
 
@@ -14,13 +15,15 @@ from akosha_api import errors
 from akosha_api.metrics import Watched
 
 ID_MAX_CHARS = 128
+# What is counted, as web servers do, where the client left before its request was whole; nobody is answered.
+LEFT = 499
 
 
 class Gate:
-    """Wraps `app`; a body may have `body_max_bytes`."""
+    """Wraps `app`; a body may have `body_max_bytes` and take `body_seconds` to come."""
 
-    def __init__(self, app: ASGIApp, body_max_bytes: int):
-        self.app, self.body_max_bytes = app, body_max_bytes
+    def __init__(self, app: ASGIApp, body_max_bytes: int, body_seconds: float):
+        self.app, self.body_max_bytes, self.body_seconds = app, body_max_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,8 +49,20 @@ class Gate:
             await send(message)
 
         try:
-            refused = self._refused(scope, headers)
-            await (refused or self.app)(scope, receive, sending)
+            answer = self._refused(scope, headers) or self.app
+            if answer is self.app and headers.get(b"content-length", b"0") != b"0":
+                try:
+                    async with asyncio.timeout(self.body_seconds):
+                        body = await _body(receive)
+                    if body is None:
+                        status = LEFT
+                        return
+                    receive = _replayed(body, receive)
+                except TimeoutError:
+                    # What may yet come would be taken for the next request.
+                    detail = f"the body did not come within {self.body_seconds:g} s; expected as many bytes as Content-Length says"
+                    answer = errors.problem(Request(scope), 408, "request-timeout", detail, headers={"Connection": "close"})
+            await answer(scope, receive, sending)
         finally:
             watched: Watched = scope["app"].state.watched
             route = getattr(scope.get("route"), "path", "unknown")
@@ -63,6 +78,28 @@ class Gate:
             detail = f"the body has {said} bytes; expected at most {self.body_max_bytes}"
             return errors.problem(Request(scope), 413, "body-too-large", detail)
         return None
+
+
+async def _body(receive: Receive) -> Message | None:
+    """The whole body as one message; None where the client left."""
+    pieces = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
+
+
+def _replayed(message: Message, receive: Receive) -> Receive:
+    """Receives `message` and then what `receive` does."""
+    waiting = [message]
+
+    async def received() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return received
 
 
 def _id(given: str) -> str:

@@ -32,6 +32,7 @@ class ApiSettings(BaseSettings):
     sql_max_rows: Annotated[int, Field(ge=1, description="Rows one SQL query returns at most.")] = 10_000
     sql_processes: Annotated[int, Field(ge=1, description="SQL queries that run at the same time.")] = 1
     body_max_bytes: Annotated[int, Field(ge=1024, description="Bytes of one request body at most.")] = 1024 * 1024
+    body_seconds: Annotated[float, Field(gt=0, description="Seconds that the body of a request may take to come; it is 408 then.")] = 10.0
     stale_seconds: Annotated[float, Field(gt=0, description="Seconds without a look at the tables after which health is degraded.")] = 30.0
     drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5
     admin_token: Annotated[

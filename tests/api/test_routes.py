@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -193,6 +194,35 @@ def test_sql_tells_every_column_under_a_name_of_its_own(client: httpx.Client) ->
 
 def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:
     assert_problem(client.post("/api/v1/search", json={"query": "a" * 2_000_000}), 413, "expected at most")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    client = serve(lake, body_seconds=0.3)
+    port = client.base_url.port
+    assert port is not None
+    for path in ("/api/v1/search", "/api/v1/uploads/redrive", "/mcp"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as half:
+            half.sendall(f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{"query": '.encode())
+            # Until the service closes the connection.
+            answer = b"".join(iter(lambda: half.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"urn:akosha:problem:request-timeout" in answer
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        slow.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 22\r\n\r\n")
+        for piece in (b'{"query": ', b'"deadlock', b'" }'):
+            time.sleep(0.05)
+            slow.sendall(piece)
+        assert b'"r/1"' in b"".join(iter(lambda: slow.recv(65536), b""))
+
+
+def test_a_client_that_leaves_amid_its_body_is_no_error_of_the_service(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    port = client.base_url.port
+    assert port is not None
+    for path in ("/api/v1/search", "/mcp"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as left:
+            left.sendall(f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{"query": '.encode())
+    assert client.get("/health").status_code == 200
+    time.sleep(0.2)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
