@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {"model": Problem, "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status in (404, 422, 503)
+    for status in (404, 405, 408, 411, 413, 422, 500, 503, 504)
 }
 
 

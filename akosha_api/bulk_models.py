@@ -10,6 +10,16 @@ from akosha_api.models import FilterFields
 class ExportRequest(FilterFields):
     """Which memories, and in which form."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"system_id": "laptop-ada-00000", "since": "2026-11-01T00:00:00Z"},
+                {"project": ["scheduler", "pricing"], "format": "parquet"},
+            ]
+        },
+    )
+
     format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
     partial: Annotated[StrictBool, Field(description="What can be had while a tier is not whole, which is refused otherwise.")] = False
 

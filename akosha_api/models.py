@@ -4,10 +4,14 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
+from pydantic.config import JsonDict
 
 from akosha_api.faults import Time
 from akosha_assets.lake.serving.parts import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
+
+# A memory that is in the fleet of `make demo`, so that examples can be tried.
+OF_THE_DEMO: JsonDict = {"system_id": "laptop-ada-00000", "kind": "conversation", "id": "cba94d3c5a4d22ea"}
 
 OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
@@ -69,8 +73,8 @@ class SearchRequest(FilterFields):
         json_schema_extra={
             "examples": [
                 {"query": "ModuleNotFoundError when the worker starts", "limit": 5},
-                {"query": '"connection refused" project:billing', "mode": "keyword", "since": "2026-11-01T00:00:00Z"},
-                {"like": {"system_id": "laptop-ada", "kind": "reflection", "id": "r-1"}, "limit": 3},
+                {"query": '"key policies" project:scheduler', "mode": "keyword", "since": "2026-11-01T00:00:00Z"},
+                {"like": OF_THE_DEMO, "limit": 3},
             ]
         },
     )
@@ -204,7 +208,10 @@ class SearchResponse(BaseModel):
 class BatchRequest(BaseModel):
     """Several questions at once. Each is held against its own model when its turn comes, so that one at fault does not refuse the others."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"searches": [{"query": "certificate expired", "limit": 3}, {"like": OF_THE_DEMO, "limit": 3}]}]},
+    )
 
     searches: Annotated[list[SkipValidation[SearchRequest]], Field(min_length=1, max_length=32)]
 

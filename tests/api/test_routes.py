@@ -6,14 +6,16 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from akosha_api.models import SearchResponse
+from akosha_api.models import OF_THE_DEMO, SearchResponse
+from akosha_assets.fleet.systems import FleetPlan, history, system_id
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
@@ -334,9 +336,27 @@ def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
 
 def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
-    assert document["components"]["schemas"]["SearchRequest"]["examples"]
-    responses = document["paths"]["/api/v1/search"]["post"]["responses"]
-    assert "application/problem+json" in responses["422"]["content"]
+    for path in ("search", "search/batch", "export", "sql"):
+        asked = document["paths"][f"/api/v1/{path}"]["post"]
+        for status in (404, 405, 408, 411, 413, 422, 500, 503, 504):
+            assert "application/problem+json" in asked["responses"][str(status)]["content"]
+        name = asked["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for example in document["components"]["schemas"][name]["examples"]:
+            answer = client.post(f"/api/v1/{path}", json=example)
+            # The demo's fleet is not here.
+            assert answer.status_code == 200 or (answer.status_code == 404 and "like" in example), answer.text
+    schemas = document["components"]["schemas"]
+    assert schemas["BatchRequest"]["properties"]["searches"]["items"]["properties"] == schemas["SearchRequest"]["properties"]
+
+
+@pytest.mark.parametrize("now", [datetime(2026, 3, 1, 0, 5, tzinfo=UTC), datetime(2027, 8, 9, 23, 0, tzinfo=UTC)])
+def test_the_memory_of_the_examples_is_in_the_fleet_of_the_demo(now: datetime) -> None:
+    fleet = history(FleetPlan(systems=10, memories=300, days=7, now=now, fingerprints=False), 0)
+    assert OF_THE_DEMO["system_id"] == system_id(0)
+    rows = fleet[-1].tables["conversations_v2"]
+    assert OF_THE_DEMO["id"] in {row["id"] for row in rows}
+    assert OF_THE_DEMO["id"] in (Path(__file__).parents[2] / "docs/api.md").read_text()
+    assert any("key policies" in row["content"] for row in fleet[-1].tables["reflections_v2"])
 
 
 def test_a_new_commit_is_found_without_asking_for_it(client: httpx.Client, lake: Lake) -> None:
