@@ -59,7 +59,7 @@ class TierView:
         if self.state == "loading":
             return f"is still being loaded{f' ({self.why})' if self.why else ''}"
         if self.state == "unavailable":
-            return f"{'is stale' if self.is_whole else 'is unavailable'} ({self.why})"
+            return f"{'is stale' if self.is_whole else 'is unavailable'} ({(self.why or '').rstrip('.')})"
         return None
 
     @property
