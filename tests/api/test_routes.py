@@ -106,17 +106,15 @@ def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Cl
 
 
 def test_a_batch_takes_no_longer_than_one_question_may(serve: Callable[..., httpx.Client], lake: Lake) -> None:
-    client = serve(lake, search_seconds=0.5)
-    # A tenth of a second each.
-    slow = {"query": " ".join(f"w{number}*" for number in range(300)), "mode": "keyword"}
+    client = serve(lake, search_seconds=0.05)
+    # Ten milliseconds each.
+    slow = {"query": " ".join(f"word{number}x{number}" for number in range(700)), "mode": "keyword"}
     began = time.monotonic()
-    first, *_, last = client.post(
-        "/api/v1/search/batch", json={"searches": [{"query": "eviction", "mode": "keyword"}, *[slow] * 31]}
-    ).json()["answers"]
+    answers = client.post("/api/v1/search/batch", json={"searches": [slow] * 32}).json()["answers"]
     assert time.monotonic() - began < 2
-    assert [result["id"] for result in first["results"]] == ["2"]
-    assert (last["type"], last["status"]) == ("urn:akosha:problem:too-slow", 504)
-    assert last["detail"] == "no answer within 0.5 s; all questions of a batch share them; ask this one again, among fewer"
+    assert len(answers) == 32
+    assert (answers[-1]["type"], answers[-1]["status"]) == ("urn:akosha:problem:too-slow", 504)
+    assert answers[-1]["detail"] == "no answer within 0.05 s; all questions of a batch share them; ask this one again, among fewer"
 
 
 def test_large_answers_are_compressed(client: httpx.Client) -> None:
