@@ -86,7 +86,10 @@ class SearchRequest(FilterFields):
     space: Annotated[str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")] = None
     limit: Annotated[StrictInt, Field(ge=1, le=100, description="Results of one page.")] = 10
     cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
-    weights: Weights = Weights()
+    weights: Annotated[
+        Weights | None,
+        Field(description="How much each ranking counts in hybrid mode. Not given: words for more where the question names a thing."),
+    ] = None
     collapse: Annotated[StrictBool, Field(description="Fold near-duplicates into the best of them.")] = True
     facets: Annotated[
         list[str], Field(max_length=8, description="Fields to count values of, among all memories that pass the filters.")
@@ -106,7 +109,7 @@ class SearchRequest(FilterFields):
             limit=self.limit,
             cursor=self.cursor,
             filters=self.filters(),
-            weights=(self.weights.semantic, self.weights.keyword),
+            weights=None if self.weights is None else (self.weights.semantic, self.weights.keyword),
             collapse=self.collapse,
             facets=tuple(self.facets),
             budget_tokens=self.budget_tokens,

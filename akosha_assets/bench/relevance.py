@@ -14,7 +14,7 @@ from akosha_assets.fleet.topics import JudgedQuery, judged_queries, topic_of
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
-from akosha_assets.lake.serving.query import WEIGHTS, Question
+from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.settings import LakeSettings
@@ -120,7 +120,7 @@ def _scored(
     texts: list[str],
     relevant: dict[str, int],
     mode: str,
-    weights: tuple[float, float] = WEIGHTS,
+    weights: tuple[float, float] | None = None,
 ) -> dict[str, dict[str, float]]:
     figures: dict[str, list[tuple[float, float, float]]] = {"all": []}
     for query in judged:

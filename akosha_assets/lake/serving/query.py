@@ -19,8 +19,9 @@ MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100
 PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
-# How much the rankings by meaning and by words count in hybrid mode: chosen by `akosha bench relevance --sweep`.
-WEIGHTS = (1.0, 0.6)
+# How much the rankings by meaning and by words count in hybrid mode, for sentences and for questions that name a thing: chosen by
+# `akosha bench relevance --sweep`.
+WEIGHTS, NAMING_WEIGHTS = (1.0, 0.6), (0.6, 1.0)
 WEIGHT_MAX = 1000.0
 CURSOR_VERSION = b"1"
 SEEN_BYTES = 8
@@ -87,7 +88,8 @@ class Question:
     limit: int = 10
     cursor: str | None = None
     filters: Filters = Filters()
-    weights: tuple[float, float] = WEIGHTS
+    # How much meaning and words count; None: as the question suggests.
+    weights: tuple[float, float] | None = None
     collapse: bool = True
     facets: tuple[str, ...] = ()
     budget_tokens: int | None = None
@@ -115,7 +117,7 @@ class Question:
             raise InvalidRequest("vector", "is empty or all zeros and so points nowhere; expected a vector of some length")
         if self.mode == "keyword" and self.text is None:
             raise InvalidRequest("mode", f"keyword search needs query; found {given[0]}")
-        if not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights):
+        if self.weights is not None and (not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights)):
             found = " and ".join(f"{weight:g}" for weight in self.weights)
             raise InvalidRequest("weights", f"expected numbers from 0 to {WEIGHT_MAX:g}, not both 0; found {found}")
         for name in self.filters.equals:

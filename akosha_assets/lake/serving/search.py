@@ -15,10 +15,11 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.demands import demanded, meeting
 from akosha_assets.lake.serving.neighbours import nearest
-from akosha_assets.lake.serving.query import Question
+from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
 from akosha_assets.lake.serving.ranking import Ranking, fused
 from akosha_assets.lake.serving.results import described, facets, grouped, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.words import names_something
 
 # How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
 RRF_CONSTANT = 20
@@ -136,7 +137,8 @@ class Searcher:
         if question.mode == "hybrid":
             if demands := demanded(question.text or ""):
                 semantic.ranking = meeting(semantic.ranking, snapshot.places, demands, snapshot.terms)
-            return semantic, keyword, fused(semantic.ranking, keyword.ranking, question.weights, self.fusion_constant)
+            weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
+            return semantic, keyword, fused(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
         return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
 
     def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:

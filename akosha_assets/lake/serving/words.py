@@ -22,6 +22,8 @@ FIRST_UNSPACED_BYTE = 0xE0
 CHANGING = ("bl", "i", "e")
 # What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
 INNER = "([A-Z]?[a-z0-9]+)"
+# What no sentence has: foo_bar, src/foo, settings.py, std::sort, parseConfig, HTTPServer.
+NAME = re.compile(r"\w[_/\\:]+\w|\w\.[a-z]{2}|[a-z][A-Z]|[A-Z]{2}[a-z]")
 # What a byte of a text is in a name.
 OTHER, CAPITAL, SMALL, DIGIT = 0, 1, 2, 3
 CAPITALS = 26
@@ -83,6 +85,11 @@ def _pairs(run: re.Match[str]) -> str:
 def stem(word: str) -> str:
     """What `word` (one, in lower case) has in common with its other forms."""
     return next(iter(ANALYZERS["stems"].analyze(word)), word)
+
+
+def names_something(text: str) -> bool:
+    """Whether a question is one word, or has an identifier, a path or a phrase in it: then its very words are what matters."""
+    return len(text.split()) == 1 or '"' in text or NAME.search(text) is not None
 
 
 def beginning(common: str) -> str:

@@ -14,7 +14,7 @@ from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.payload import Payload
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.query_parser import COMMON_MIN_ROWS
-from akosha_assets.lake.serving.words import inner_words, named, stem, words
+from akosha_assets.lake.serving.words import inner_words, named, names_something, stem, words
 
 TEXTS = [
     "We renewed the certificate of the gateway",
@@ -169,3 +169,23 @@ def test_a_word_in_more_rows_than_are_left_is_asked_like_any(tmp_path: Path) -> 
 def test_a_question_with_very_many_beginnings_is_refused(searcher: KeywordSearcher) -> None:
     with pytest.raises(InvalidRequest, match="has 17 words that end in \\*; expected at most 16"):
         found(searcher, " ".join(f"a{number}*" for number in range(17)))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("deadlock", True),
+        ("why does foo_bar fail", True),
+        ("error in src/settings.py", True),
+        ("settings.py is missing", True),
+        ("parseConfig returns nothing", True),
+        ("a HTTPServer that hangs", True),
+        ('who said "connection refused"', True),
+        ("std::sort crashes", True),
+        ("the connection was refused. Nothing helped", False),
+        ("a well-known problem of 2 pods, e.g. of DNS", False),
+        ("It doesn't work at 12 o'clock: why", False),
+    ],
+)
+def test_a_question_that_names_a_thing_is_told_from_a_sentence(text: str, names: bool) -> None:
+    assert names_something(text) == names
