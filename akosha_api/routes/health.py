@@ -37,8 +37,8 @@ async def health(serving: ServingDep) -> dict[str, Any]:
 
 @router.get("/ready")
 async def ready(serving: ServingDep, response: Response) -> dict[str, Any]:
-    """200 once the tables were loaded for the first time, 503 before."""
-    waiting = [name for name, tier in serving.replica.snapshot.tiers.items() if tier.state == "loading"]
+    """200 once every table was loaded for the first time; 503 before, and while one never was."""
+    waiting = [name for name, tier in serving.replica.snapshot.tiers.items() if not tier.is_whole]
     if waiting:
         response.status_code = 503
         response.headers["Retry-After"] = "1"

@@ -103,7 +103,7 @@ class Past:
             for part in hot.parts:
                 above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
             warm = self._view(base.tiers["warm"], listings["warm"], at, above)
-            cold = TierView("cold", "skipped", COLD)
+            cold = TierView("cold", "skipped", COLD) if base.tiers["cold"].state != "empty" else base.tiers["cold"]
             tiers = {"hot": hot, "warm": warm, "cold": cold}
             rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
             missing = max(0, base.rows - base.keyword_rows)
