@@ -16,8 +16,8 @@ from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 LONGEST_TOKEN_BYTES = 200
 # A run of letters that are written without blanks: Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
-# In UTF-8 such letters begin with one of these bytes or one above, but the last.
-FIRST_UNSPACED_BYTE = 0xE0
+# In UTF-8 such letters begin with a byte between these, except the one that dashes and quotation marks begin with.
+FIRST_UNSPACED_BYTE, LAST_UNSPACED_BYTE, PUNCTUATION_BYTE = 0xE0, 0xEF, 0xE2
 # The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
 CHANGING = ("bl", "i", "e")
 # What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
@@ -71,9 +71,19 @@ def spaced(text: str) -> str:
 
 def spaced_texts(column: pa.StringArray) -> list[str]:
     """Each text as `spaced` gives it."""
-    data = np.frombuffer(column.buffers()[2] or b"", np.uint8)
     texts: list[str] = column.to_pylist()
-    return [spaced(text) for text in texts] if (data >= FIRST_UNSPACED_BYTE).any() else texts
+    data, offsets = _bytes(column)
+    at = np.flatnonzero(data >= FIRST_UNSPACED_BYTE)
+    at = at[(data[at] <= LAST_UNSPACED_BYTE) & (data[at] != PUNCTUATION_BYTE)]
+    for row in set((np.searchsorted(offsets, at, "right") - 1).tolist()):
+        texts[row] = spaced(texts[row])
+    return texts
+
+
+def _bytes(texts: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """The bytes of all texts, and where in them each begins and the last ends."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    return np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
 def _pairs(run: re.Match[str]) -> str:
@@ -105,9 +115,8 @@ def inner_words(name: str) -> set[str]:
 def named(texts: pa.StringArray) -> list[str | None]:
     """For each text the words inside the names in it that hold several, with blanks between; None where it has no such name."""
     found: list[str | None] = [None] * len(texts)
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
-    rows, begins, ends = _names(data, offsets - offsets[0])
+    data, offsets = _bytes(texts)
+    rows, begins, ends = _names(data, offsets)
     if not len(rows):
         return found
     lengths = ends - begins
