@@ -368,7 +368,7 @@ def test_the_tables_can_be_asked_as_of_an_earlier_version(lake: Lake, client: ht
     until(lambda: client.post("/api/v1/search", json={"query": "fixed"}).json()["results"])
     answer = client.post("/api/v1/search", json={"query": "goroutine", "as_of": version}).json()
     assert [result["text"] for result in answer["results"]] == ["a leaking goroutine"]
-    assert (answer["tiers"]["hot"]["version"], answer["tiers"]["cold"]["state"]) == (version, "skipped")
+    assert (answer["tiers"]["hot"]["version"], answer["tiers"]["cold"]["state"]) == (version, "empty")
     at = answer["tiers"]["hot"]["watermark"]
     path = "/api/v1/memories/laptop-eve/conversation/5"
     for as_of in (version, at):

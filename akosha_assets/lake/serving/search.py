@@ -14,10 +14,11 @@ import numpy as np
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.demands import demanded, meeting
+from akosha_assets.lake.serving.groups import grouped
 from akosha_assets.lake.serving.neighbours import nearest
 from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
 from akosha_assets.lake.serving.ranking import Ranking, fused
-from akosha_assets.lake.serving.results import described, facets, grouped, shown, within_budget
+from akosha_assets.lake.serving.results import described, facets, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.words import names_something
 

@@ -12,8 +12,8 @@ from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica import Replica
-from akosha_assets.lake.serving.results import snippet
 from akosha_assets.lake.serving.search import Answer, Searcher
+from akosha_assets.lake.serving.snippets import snippet
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit
