@@ -23,7 +23,7 @@ class ApiSettings(BaseSettings):
     search_seconds: Annotated[float, Field(gt=0, description="Seconds a caller waits for an answer before it is 504.")] = 10.0
     as_of_bytes: Annotated[
         int,
-        Field(ge=0, description="Disk that files which left the tables may take, for questions with as_of; the least used ones go first."),
+        Field(ge=0, description="Bytes that rows which left the tables may take, for questions with as_of; the least used ones go first."),
     ] = 512 * 1024**2
     sql_seconds: Annotated[int, Field(ge=1, le=600, description="Seconds of processor time one SQL query may take.")] = 10
     sql_memory_bytes: Annotated[

@@ -31,18 +31,24 @@ class TierColumns:
     vector: str
     scale: str
     form: str
+    # Columns of which some change whenever a row is written anew.
+    written: str
 
 
+WRITTEN = "snapshot_at, batch_id, space"
+AGED = f"{WRITTEN}, moved_at, aged_by, policy_version"
 TIERS = {
-    "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16"),
-    "warm": TierColumns("coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8"),
-    "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch"),
+    "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16", WRITTEN),
+    "warm": TierColumns("coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8", f"{AGED}, vector_scale"),
+    "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch", f"{AGED}, sketch_scale"),
 }
-QUERY = """
-SELECT file_row_number, hash(system_id, kind, id) AS identity, hash({text}) AS content, epoch_us(occurred_at) AS occurred_us,
+HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
+READ = "FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)"
+QUERY = f"""
+{HOW_WRITTEN}, hash(system_id, kind, id) AS identity, hash({{text}}) AS content, epoch_us(occurred_at) AS occurred_us,
        epoch_us(arrived_at) AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
-       {vector} AS vector, {scale} AS vector_scale, space, {text} AS text, {is_summary} AS is_summary, {plain}
-FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)
+       {{vector}} AS vector, {{scale}} AS vector_scale, space, {{text}} AS text, {{is_summary}} AS is_summary, {{plain}}
+{READ}
 """
 
 
@@ -102,6 +108,25 @@ class Loader:
         numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
         return replace(join([part for part, _ in pieces]), numbers=numbers)
 
+    def written(self, file: DataFile) -> np.ndarray:
+        """What the parts of `file` would have as `written`, row by row.
+
+        Raises:
+            StoreUnavailable: the file is gone or does not hold the rows that the log speaks of.
+        """
+        uri = self.files.lake.uri(self.files.address)
+        query = f"{HOW_WRITTEN.format(written=self.columns.written)} {READ} ORDER BY file_row_number"
+        try:
+            with self._connection.cursor() as cursor:
+                rows = cursor.sql(query, params={"paths": [str(self.files.path(file.path, file.size_bytes))]}).fetchnumpy()
+        except duckdb.Error as error:
+            self.files.discard(file.path)
+            raise StoreUnavailable(uri, str(error)) from error
+        if len(rows["written"]) != file.rows:
+            raise StoreUnavailable(uri, f"{file.path} holds {len(rows['written'])} rows; the log says {file.rows}")
+        written: np.ndarray = rows["written"]
+        return written
+
     def _piece(self, day: date, table: pa.Table) -> tuple[Part, np.ndarray]:
         form = self.columns.form
         scales = None if form == "float16" else table["vector_scale"].to_numpy()
@@ -113,6 +138,7 @@ class Loader:
             np.zeros(len(table), np.int64),
             table["identity"].to_numpy(),
             table["content"].to_numpy(),
+            table["written"].to_numpy(),
             {name: self.terms[name].encode(table[name].combine_chunks()) for name in CODED},
             table["occurred_us"].to_numpy(),
             table["arrived_us"].to_numpy(),

@@ -71,6 +71,8 @@ class Part:
     identity: np.ndarray
     # A hash of the text.
     content: np.ndarray
+    # A hash of what changes whenever a table's row is written anew: rows of one tier that agree in it are one and the same.
+    written: np.ndarray
     codes: dict[str, np.ndarray]
     occurred_us: np.ndarray
     arrived_us: np.ndarray
@@ -88,7 +90,8 @@ class Part:
     @property
     def nbytes(self) -> int:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
-        arrays = [self.numbers, self.identity, self.content, self.occurred_us, self.arrived_us, self.importance, *self.codes.values()]
+        arrays = [self.numbers, self.identity, self.content, self.written, *self.codes.values()]
+        arrays += [self.occurred_us, self.arrived_us, self.importance]
         vectors = sum(held.nbytes for held in self.vectors.values())
         return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
 
@@ -130,6 +133,7 @@ class Part:
             self.numbers[keep],
             self.identity[keep],
             self.content[keep],
+            self.written[keep],
             {name: codes[keep] for name, codes in self.codes.items()},
             self.occurred_us[keep],
             self.arrived_us[keep],
@@ -159,6 +163,7 @@ def join(parts: Sequence[Part]) -> Part:
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.identity for part in parts]),
         np.concatenate([part.content for part in parts]),
+        np.concatenate([part.written for part in parts]),
         {name: np.concatenate([part.codes[name] for part in parts]) for name in CODED},
         np.concatenate([part.occurred_us for part in parts]),
         np.concatenate([part.arrived_us for part in parts]),

@@ -1,13 +1,14 @@
-"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the files that left.
+"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the rows that left.
 
-What both versions hold is shared with the replica and costs nothing. Files that left are loaded once, lie on disk, and
-are forgotten when others need the room. Cold keeps no earlier versions worth asking, so it is left out and the answer says so.
+Rows that both versions hold are shared with the replica, also those of a file that was written again around them. Rows
+that left are loaded once, lie on disk, and are forgotten when others need the room. Cold keeps no earlier versions worth
+asking, so it is left out and the answer says so.
 """
 
 import logging
 import shutil
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from threading import Lock
@@ -31,18 +32,30 @@ logger = logging.getLogger(__name__)
 TIERS = ("hot", "warm")
 # Row numbers of files that left begin here, far above those that the replica gives.
 FIRST_NUMBER = 1 << 60
-# A file that left is a dozen open files and mappings; a table that changes every second leaves thousands of them.
+# Rows that left are a dozen open files and mappings for each file that they were in; a table that changes every second leaves thousands.
 MAX_FILES = 64
 COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
 
 
-@dataclass(frozen=True)
-class _Left:
-    """A file that left its table: its rows, or none, under their own numbers."""
+# Tier and path of a data file.
+_Key = tuple[str, str]
 
-    part: Part | None
+
+@dataclass
+class _Left:
+    """A file that left its table: what says of each of its rows how it was written, and those rows, under their own numbers, that
+    some version of the table did not have any more when they were asked for.
+    """
+
     load: Load
-    size_bytes: int
+    written: np.ndarray
+    held: np.ndarray
+    part: Part | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory and on disk."""
+        return self.written.nbytes + self.held.nbytes + (0 if self.part is None else self.part.nbytes)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class _BothWords:
 class Past:
     """Makes snapshots of earlier versions for `replica`.
 
-    Files that left may have `max_bytes` on disk, as the tables hold them, and be `max_files`, or as many as one snapshot needs.
+    Rows that left may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as one snapshot needs.
     """
 
     def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
@@ -77,7 +90,7 @@ class Past:
         self._loaders = {tier: Loader(tier, files[tier], replica.terms) for tier in TIERS}
         self._folder = replica.folder / "past"
         shutil.rmtree(self._folder, ignore_errors=True)
-        self._left: OrderedDict[tuple[str, str], _Left] = OrderedDict()
+        self._left: OrderedDict[_Key, _Left] = OrderedDict()
         self._words: KeywordIndex | None = None
         self._words_changed = False
         self._next_number = FIRST_NUMBER
@@ -97,17 +110,22 @@ class Past:
                     raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
             at = self._time(as_of, base)
             listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
-            self._make_room(listings, base)
-            hot = self._view(base.tiers["hot"], listings["hot"], at, {})
+            wanted = {
+                (tier, path)
+                for tier, listing in listings.items()
+                for path in (listing.files if listing else ())
+                if path not in base.tiers[tier].loads
+            }
+            hot = self._view(base.tiers["hot"], listings["hot"], at, wanted, {})
             above: dict[date, list[np.ndarray]] = defaultdict(list)
             for part in hot.parts:
                 above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
-            warm = self._view(base.tiers["warm"], listings["warm"], at, above)
+            warm = self._view(base.tiers["warm"], listings["warm"], at, wanted, above)
             cold = TierView("cold", "skipped", COLD) if base.tiers["cold"].state != "empty" else base.tiers["cold"]
             tiers = {"hot": hot, "warm": warm, "cold": cold}
             rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
             missing = max(0, base.rows - base.keyword_rows)
-            return Snapshot(tiers, self._keywords(base, listings), rows - missing, base.terms, base.hashed)
+            return Snapshot(tiers, self._keywords(base, tiers, wanted), rows - missing, base.terms, base.hashed)
 
     def close(self) -> None:
         """Nothing of this is open any more."""
@@ -142,7 +160,9 @@ class Past:
             raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
         return versions.listing(version)
 
-    def _view(self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]) -> TierView:
+    def _view(
+        self, view: TierView, listing: Listing | None, at: datetime, wanted: set[_Key], above: Mapping[date, list[np.ndarray]]
+    ) -> TierView:
         if view.version is None and view.state == "unavailable":
             return view
         if listing is None:
@@ -151,8 +171,15 @@ class Past:
         for path, load in view.loads.items():
             if path in listing.files:
                 kept[load.day].append(load)
-        parts = [_only(part, kept[part.day]) for part in view.parts]
-        parts += [self._loaded(view.name, file).part for path, file in listing.files.items() if path not in view.loads]
+        left: dict[date, list[DataFile]] = defaultdict(list)
+        for path, file in listing.files.items():
+            if path not in view.loads:
+                left[file.day].append(file)
+        written = {day: np.concatenate([self._met(view.name, file).written for file in files]) for day, files in left.items()}
+        parts = [_only(part, kept[part.day], written.get(part.day)) for part in view.parts]
+        for day, files in left.items():
+            today = np.concatenate([np.empty(0, np.uint64), *(part.written for part in view.parts if part.day == day)])
+            parts += [self._gone(view.name, file, today, wanted) for file in files]
         shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
         ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
         # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and then.
@@ -160,20 +187,36 @@ class Past:
         state, why = (view.state, view.why) if may_lack else ("ready", None)
         return replace(view, state=state, why=why, version=listing.version, watermark=listing.committed_at, parts=ordered)
 
-    def _loaded(self, tier: str, file: DataFile) -> _Left:
+    def _met(self, tier: str, file: DataFile) -> _Left:
+        """What is known of a file that left, at least how its rows were written."""
         key = tier, file.path
         if key not in self._left:
+            written = self._loaders[tier].written(file)
             load = Load(self._next_number, self._next_number + file.rows, file.day)
             self._next_number = load.stop
-            loader = self._loaders[tier]
-            part = loader.load(file.day, [file], [load.start])
-            if part is not None:
-                part = store.laid_down(part, self._folder / "parts" / tier, self.replica.layouts[tier])
-                self._index().add(part, load.start, load.stop)
-            loader.files.discard(file.path)
-            self._left[key] = _Left(part, load, file.size_bytes)
+            self._left[key] = _Left(load, written, np.zeros(file.rows, bool))
         self._left.move_to_end(key)
         return self._left[key]
+
+    def _gone(self, tier: str, file: DataFile, today: np.ndarray, wanted: set[_Key]) -> Part | None:
+        """The rows of a file that left which the table, whose rows were written as `today` says, has no more; None where it has all."""
+        left = self._met(tier, file)
+        gone = ~np.isin(left.written, today)
+        loader = self._loaders[tier]
+        if (gone & ~left.held).any():
+            whole = loader.load(file.day, [file], [left.load.start])
+            assert whole is not None
+            before, left.held = left.part, gone | left.held
+            left.part = store.laid_down(whole.kept(left.held), self._folder / "parts" / tier, self.replica.layouts[tier])
+            if before is not None:
+                self._forget(left.load, before)
+            self._index().add(left.part, left.load.start, left.load.stop)
+        loader.files.discard(file.path)
+        self._make_room(wanted)
+        if left.part is None or not gone.any():
+            return None
+        hidden = ~gone[left.held]
+        return replace(left.part, hidden=hidden if hidden.any() else None)
 
     def _index(self) -> KeywordIndex:
         """The words of files that left, about to be changed."""
@@ -182,55 +225,67 @@ class Past:
             self._words = KeywordIndex(self._folder / "keywords", self.replica.terms)
         return self._words
 
-    def _keywords(self, base: Snapshot, listings: Mapping[str, Listing | None]) -> _BothWords:
-        """The words of just those rows that the listings hold."""
-        files = {(tier, path) for tier, listing in listings.items() if listing is not None for path in listing.files}
-        since = [load.start for name, view in base.tiers.items() for path, load in view.loads.items() if (name, path) not in files]
+    def _keywords(self, base: Snapshot, then: Mapping[str, TierView], wanted: set[_Key]) -> _BothWords:
+        """The words of just those files of which rows are shown."""
         assert isinstance(base.keywords, KeywordSearcher)
+        shown = {name: _shown(view) for name, view in then.items()}
+        since = [load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load)]
         searchers = [replace(base.keywords, without=tuple(since))]
         if self._words is not None:
             if self._words_changed:
                 self._words.commit()
                 self._words_changed = False
-            others = tuple(left.load.start for key, left in self._left.items() if key not in files)
+            others = tuple(left.load.start for key, left in self._left.items() if key not in wanted)
             searchers.append(replace(self._words.searcher, without=others))
         return _BothWords(tuple(searchers))
 
-    def _make_room(self, listings: Mapping[str, Listing | None], base: Snapshot) -> None:
-        """What is loaded beside what will be loaded fits the disk that may be used."""
-        wanted = {
-            (tier, path): file.size_bytes
-            for tier, listing in listings.items()
-            if listing is not None
-            for path, file in listing.files.items()
-            if path not in base.tiers[tier].loads
-        }
-        if sum(wanted.values()) > self.max_bytes:
-            raise InvalidRequest(
-                "as_of",
-                f"{len(wanted)} files with {sum(wanted.values())} bytes left the tables since then; "
-                f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
-            )
-        held = sum(left.size_bytes for left in self._left.values())
-        coming = {key: size for key, size in wanted.items() if key not in self._left}
-        room = self.max_bytes - sum(coming.values())
-        for key in [key for key in self._left if key not in wanted]:
-            if held <= room and len(self._left) + len(coming) <= self.max_files:
+    def _make_room(self, wanted: set[_Key]) -> None:
+        """What is held of files that left fits the room that it may have."""
+        others = [key for key in self._left if key not in wanted]
+        held = sum(left.nbytes for left in self._left.values())
+        for key in others:
+            if held <= self.max_bytes and len(self._left) <= self.max_files:
                 return
             left = self._left.pop(key)
-            held -= left.size_bytes
-            if left.part is not None and left.part.folder is not None:
-                self._index().remove(left.load.start)
-                # Searches that hold the part go on with the mapped bytes.
-                shutil.rmtree(left.part.folder, ignore_errors=True)
+            held -= left.nbytes
+            if left.part is not None:
+                self._forget(left.load, left.part)
+        if held > self.max_bytes:
+            raise InvalidRequest(
+                "as_of",
+                f"the rows that left the tables since then have {held} bytes or more; "
+                f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
+            )
+
+    def _forget(self, load: Load, part: Part) -> None:
+        """The rows are in no index and no file any more. Searches that hold the part go on with the mapped bytes."""
+        self._index().remove(load.start)
+        if part.folder is not None:
+            shutil.rmtree(part.folder, ignore_errors=True)
 
 
-def _only(part: Part, loads: list[Load]) -> Part | None:
-    """The part with only the rows of `loads` shown; None where it has none of them."""
-    hidden = np.ones(len(part), bool)
+def _only(part: Part, loads: list[Load], written: np.ndarray | None) -> Part | None:
+    """The part with only the rows of `loads` and those that were written as `written` says; None where it has none of them."""
+    hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for load in loads:
         hidden[np.searchsorted(part.numbers, load.start) : np.searchsorted(part.numbers, load.stop)] = False
     return None if hidden.all() else replace(part, hidden=hidden if hidden.any() else None)
+
+
+def _shown(view: TierView) -> Callable[[Load], bool]:
+    """Whether some row of a load can be found."""
+    parts: dict[date, list[Part]] = defaultdict(list)
+    for part in view.parts:
+        parts[part.day].append(part)
+
+    def is_shown(load: Load) -> bool:
+        for part in parts[load.day]:
+            first, last = np.searchsorted(part.numbers, [load.start, load.stop]).tolist()
+            if first < last and (part.hidden is None or not part.hidden[first:last].all()):
+                return True
+        return False
+
+    return is_shown
 
 
 def _below(part: Part, hotter: list[np.ndarray]) -> Part:

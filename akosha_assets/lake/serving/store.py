@@ -32,12 +32,12 @@ from akosha_assets.lake.serving.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"8/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"9/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
 FILE_ROWS = 20_000
-ARRAYS = ("numbers", "identity", "content", "occurred_us", "arrived_us", "importance")
+ARRAYS = ("numbers", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
 
 
 @dataclass
@@ -160,9 +160,9 @@ def mapped(folder: Path, day: date) -> Part:
             scale,
             Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None,
         )
-    numbers, identity, content, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
+    numbers, identity, content, written, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
     codes = {name: array(f"code-{name}") for name in CODED}
-    return Part(day, numbers, identity, content, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+    return Part(day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
 
 
 def _mapped_array(path: Path) -> np.ndarray:

@@ -30,8 +30,7 @@ def part(seed: int = 0) -> Part:
     return Part(
         NOW.date(),
         np.arange(ROWS),
-        zeros.astype(np.uint64),
-        zeros.astype(np.uint64),
+        *[zeros.astype(np.uint64)] * 3,
         codes,
         zeros,
         zeros,

@@ -29,7 +29,8 @@ def part_of(texts: list[str]) -> Part:
     payload = Payload(pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))}))
     zeros = np.zeros(count, np.int64)
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
-    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, zeros, codes, zeros, zeros, np.full(count, np.nan, np.float32), payload)
+    importance = np.full(count, np.nan, np.float32)
+    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, zeros, zeros, codes, zeros, zeros, importance, payload)
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,38 @@ def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: R
     assert any(then.payload is part.payload for part in replica.snapshot.tiers["hot"].parts)
 
 
+def test_rows_that_were_not_changed_are_shared_though_their_file_left(lake: Lake, replica: Replica, past: Past) -> None:
+    first = commit(lake, 1, *(memory(name, f"deadlock {name}") for name in "abc"))
+    for sequence, name in enumerate("ab", 2):
+        upsert(lake, sequence, memory(name, f"solved {name}", snapshot_at=LATER))
+        replica.refresh()
+        then = past.snapshot(first)
+        assert found(then, "deadlock") == [(name, "hot", f"deadlock {name}") for name in "abc"]
+        assert found(then, "solved") == []
+        shared, own = then.tiers["hot"].parts
+        assert shared.payload is replica.snapshot.tiers["hot"].parts[0].payload
+        assert own.payload.select(["id"])["id"].to_pylist() == list("abc"[: sequence - 1])
+    # What is back in the table as it was is shared again.
+    DeltaTable(lake.uri("lifecycle/hot")).restore(first)
+    replica.refresh()
+    then = past.snapshot(first)
+    assert found(then, "deadlock") == found(replica.snapshot, "deadlock")
+    assert [part.folder for part in then.tiers["hot"].parts] == [None]
+
+
+def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica) -> None:
+    for sequence in range(1, 4):
+        before = commit(lake, sequence, memory(str(sequence), f"deadlock {sequence}"))
+    DeltaTable(lake.uri("lifecycle/hot")).optimize.compact()
+    replica.refresh()
+    past = Past(replica, max_bytes=100)
+    then = past.snapshot(before)
+    assert [len(part) for part in then.tiers["hot"].parts] == [len(part) for part in replica.snapshot.tiers["hot"].parts]
+    assert found(then, "deadlock") == [(str(number), "hot", f"deadlock {number}") for number in range(1, 4)]
+    assert [id for id, _, _ in found(past.snapshot(before - 1), "deadlock")] == ["1", "2"]
+    past.close()
+
+
 def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(lake: Lake, replica: Replica, past: Past) -> None:
     gone = commit(lake, 1, memory("a", "first form"))
     kept = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
@@ -262,19 +294,16 @@ def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: Past, as
         past.snapshot(as_of)
 
 
-@pytest.mark.parametrize("bound", ["bytes", "files"])
-def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica, bound: str) -> None:
-    versions = [commit(lake, 1, memory("a", "form 0"))]
-    versions += [
-        upsert(lake, number + 1, memory("a", f"form {number}", snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)
-    ]
+@pytest.mark.parametrize("bound", [{"max_bytes": 150_000}, {"max_bytes": 1 << 30, "max_files": 1}], ids=["bytes", "files"])
+def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica, bound: dict[str, int]) -> None:
+    texts = [f"form {number} {'and so on ' * 10_000}" for number in range(4)]
+    versions = [commit(lake, 1, memory("a", texts[0]))]
+    versions += [upsert(lake, number + 1, memory("a", texts[number], snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)]
     replica.refresh()
-    sizes = DeltaTable(lake.uri("lifecycle/hot"), version=2).get_add_actions()
-    (one,) = sizes["size_bytes"].to_pylist()
-    past = Past(replica, max_bytes=int(one * 1.5)) if bound == "bytes" else Past(replica, max_bytes=1 << 30, max_files=1)
+    past = Past(replica, **bound)
     for turn in (1, 2, 1):
-        assert found(past.snapshot(versions[turn]), "form") == [("a", "hot", f"form {turn}")]
+        assert found(past.snapshot(versions[turn]), "form") == [("a", "hot", texts[turn])]
         assert len(list((replica.folder / "past/parts/hot").iterdir())) == 1
     past.close()
     with pytest.raises(InvalidRequest, match="AKOSHA_API_AS_OF_BYTES"):
-        Past(replica, max_bytes=0).snapshot(versions[0])
+        Past(replica, max_bytes=1000).snapshot(versions[0])

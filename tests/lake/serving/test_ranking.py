@@ -12,7 +12,8 @@ from akosha_assets.lake.serving.ranking import Places, Ranking, fused
 def places(*identities: list[int]) -> Places:
     def part(hashes: list[int]) -> Part:
         none = np.zeros(len(hashes), np.int64)
-        return Part(date(2026, 11, 1), none, np.array(hashes, np.uint64), np.array(hashes, np.uint64), {}, none, none, none, pa.table({}))
+        hashed = np.array(hashes, np.uint64)
+        return Part(date(2026, 11, 1), none, hashed, hashed, hashed, {}, none, none, none, pa.table({}))
 
     return [(f"tier-{number}", part(hashes)) for number, hashes in enumerate(identities)]
 
