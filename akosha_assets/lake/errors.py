@@ -46,7 +46,7 @@ class StoreUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"object store {url} did not answer: {told(cause)}. The work is kept and tried again.")
+        super().__init__(f"object store {url} did not answer: {told(cause)}. Nothing is lost; try again.")
 
 
 class TierUnavailable(TransientError):

@@ -16,7 +16,7 @@ def test_a_damaged_log_is_told_without_a_backtrace(lake: Lake) -> None:
     with pytest.raises(StoreUnavailable) as refused:
         lake.open("lifecycle/hot")
     said = str(refused.value)
-    assert "did not answer: Kernel error: Json error" in said and said.endswith(". The work is kept and tried again.")
+    assert "did not answer: Kernel error: Json error" in said and said.endswith(". Nothing is lost; try again.")
     assert "unknown" not in said and "\n" not in said
 
 

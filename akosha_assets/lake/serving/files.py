@@ -57,7 +57,8 @@ class Follower:
         self._opened_version = 0
         self._opened_at = 0.0
         self._version = -1
-        self._was_there = False
+        # None until it was looked for.
+        self._was_there: bool | None = None
         self._is_remote = "://" in lake.uri(address)
         self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
         self._times = CommitTimes(self._store)
@@ -75,6 +76,8 @@ class Follower:
             self._table = self.lake.open(self.address)
             self._opened_at = time.monotonic()
             if self._table is None:
+                if self._was_there is None:
+                    self._was_there = self.lake.has_lost_log(self.address)
                 if self._was_there:
                     raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
                 return None

@@ -69,7 +69,7 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
         folders.append(str(local.folder))
         try:
             handle = lake.open(f"lifecycle/{tier}")
-            if handle is None and tier in written:
+            if handle is None and (tier in written or lake.has_lost_log(f"lifecycle/{tier}")):
                 raise StoreUnavailable(lake.uri(f"lifecycle/{tier}"), "the table was there before and has no log now")
             listed = tables.data_files(handle).select(["path", "size_bytes"]).to_pylist() if handle is not None else []
             files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in listed]

@@ -166,3 +166,16 @@ def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, r
     away.rename(table)
     replica.refresh()
     assert replica.snapshot.tiers["hot"].state == "ready"
+
+
+def test_a_table_that_lost_its_log_before_is_not_said_to_be_empty(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    log, away = Path(lake.uri("lifecycle/hot")) / "_delta_log", Path(lake.uri("lifecycle/away"))
+    log.rename(away)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="has no log now"):
+            replica.refresh()
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
+    away.rename(log)
+    replica.refresh()
+    assert texts(replica) == ["one"]
