@@ -1,6 +1,7 @@
 """Questions to earlier versions: what was changed, moved and removed since, and how far back one may ask."""
 
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving import export
 from akosha_assets.lake.serving.memories import memory as read
 from akosha_assets.lake.serving.past import Past
@@ -152,6 +154,36 @@ def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica
     assert [len(part) for part in then.tiers["hot"].parts] == [len(part) for part in replica.snapshot.tiers["hot"].parts]
     assert found(then, "deadlock") == [(str(number), "hot", f"deadlock {number}") for number in range(1, 4)]
     assert [id for id, _, _ in found(past.snapshot(before - 1), "deadlock")] == ["1", "2"]
+    past.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed: int) -> None:
+    chosen = random.Random(seed)
+    past = Past(replica, max_bytes=1 << 30, max_files=3)
+    texts_at: dict[int, dict[str, str]] = {}
+    for step in range(1, 15):
+        rows = {row["id"]: row for row in lake.select("lifecycle/hot", HOT.schema.names).to_pylist()}
+        act = chosen.choice(["add", "change", "change", "delete", "compact", "restore"]) if len(texts_at) > 1 else "add"
+        table = lake.open("lifecycle/hot")
+        if table is None or act == "add":
+            commit(lake, step, *(memory(f"{step}-{n}", f"deadlock {step}", age=timedelta(days=chosen.randrange(3))) for n in range(4)))
+        elif act == "change":
+            newer = {"text": f"deadlock {step}", "snapshot_at": NOW + timedelta(seconds=step)}
+            upsert(lake, step, *(rows[name] | newer for name in chosen.sample(sorted(rows), 2)))
+        elif act == "delete":
+            table.delete(f"id = '{chosen.choice(sorted(rows))}'")
+        elif act == "compact":
+            table.optimize.compact()
+        else:
+            table.restore(chosen.choice(sorted(texts_at)[:-1]))
+        version = DeltaTable(lake.uri("lifecycle/hot")).version()
+        texts_at[version] = {row["id"]: row["text"] for row in lake.select("lifecycle/hot", ["id", "text"]).to_pylist()}
+        replica.refresh()
+        for asked in chosen.sample(sorted(texts_at), min(3, len(texts_at))):
+            then = past.snapshot(asked)
+            assert {id: text for id, _, text in found(then, "deadlock", limit=100, collapse=False)} == texts_at[asked]
+            assert sum(batch.num_rows for batch in export.batches(then, Filters())) == len(texts_at[asked])
     past.close()
 
 
