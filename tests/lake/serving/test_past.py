@@ -164,7 +164,7 @@ def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed:
     texts_at: dict[int, dict[str, str]] = {}
     for step in range(1, 15):
         rows = {row["id"]: row for row in lake.select("lifecycle/hot", HOT.schema.names).to_pylist()}
-        act = chosen.choice(["add", "change", "change", "delete", "compact", "restore"]) if len(texts_at) > 1 else "add"
+        act = chosen.choice(["add", "change", "change", "delete", "compact", "restore"]) if rows and len(texts_at) > 1 else "add"
         table = lake.open("lifecycle/hot")
         if table is None or act == "add":
             commit(lake, step, *(memory(f"{step}-{n}", f"deadlock {step}", age=timedelta(days=chosen.randrange(3))) for n in range(4)))
