@@ -1,13 +1,10 @@
 """Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the rows that left.
 
-Rows that both versions hold are shared with the replica, also those of a file that was written again around them. Rows
-that left are loaded once, lie on disk, and are forgotten when others need the room. Cold keeps no earlier versions worth
-asking, so it is left out and the answer says so.
+Rows that both versions hold are shared with the replica, also those of a file that was written again around them; those
+that left are `departed.py`'s. Cold keeps no earlier versions worth asking, so it is left out and the answer says so.
 """
 
-import logging
-import shutil
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -16,10 +13,9 @@ from threading import Lock
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
-from akosha_assets.lake.serving import store
-from akosha_assets.lake.serving.files import DataFile, Listing, LocalFiles
-from akosha_assets.lake.serving.keywords import KeywordIndex, KeywordSearcher
-from akosha_assets.lake.serving.loading import Loader
+from akosha_assets.lake.serving.departed import MAX_FILES, Departed
+from akosha_assets.lake.serving.files import DataFile, Listing
+from akosha_assets.lake.serving.keywords import KeywordSearcher
 from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.replica import Replica
@@ -27,35 +23,8 @@ from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.tail import Load
 from akosha_assets.lake.serving.versions import Versions
 
-logger = logging.getLogger(__name__)
-
 TIERS = ("hot", "warm")
-# Row numbers of files that left begin here, far above those that the replica gives.
-FIRST_NUMBER = 1 << 60
-# Rows that left are a dozen open files and mappings for each file that they were in; a table that changes every second leaves thousands.
-MAX_FILES = 64
 COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
-
-
-# Tier and path of a data file.
-_Key = tuple[str, str]
-
-
-@dataclass
-class _Left:
-    """A file that left its table: what says of each of its rows how it was written, and those rows, under their own numbers, that
-    some version of the table did not have any more when they were asked for.
-    """
-
-    load: Load
-    written: np.ndarray
-    held: np.ndarray
-    part: Part | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory and on disk."""
-        return self.written.nbytes + self.held.nbytes + (0 if self.part is None else self.part.nbytes)
 
 
 @dataclass(frozen=True)
@@ -83,17 +52,11 @@ class Past:
     """
 
     def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
-        self.replica, self.max_bytes, self.max_files = replica, max_bytes, max_files
+        self.replica = replica
         lake = replica.lake
         self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
-        files = {tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in TIERS}
-        self._loaders = {tier: Loader(tier, files[tier], replica.terms) for tier in TIERS}
-        self._folder = replica.folder / "past"
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._left: OrderedDict[_Key, _Left] = OrderedDict()
-        self._words: KeywordIndex | None = None
-        self._words_changed = False
-        self._next_number = FIRST_NUMBER
+        layouts = {tier: replica.layouts[tier] for tier in TIERS}
+        self._departed = Departed(lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files)
         self._one_at_a_time = Lock()
 
     def snapshot(self, as_of: int | datetime) -> Snapshot:
@@ -110,28 +73,27 @@ class Past:
                     raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
             at = self._time(as_of, base)
             listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
-            wanted = {
+            self._departed.wanted = {
                 (tier, path)
                 for tier, listing in listings.items()
                 for path in (listing.files if listing else ())
                 if path not in base.tiers[tier].loads
             }
-            hot = self._view(base.tiers["hot"], listings["hot"], at, wanted, {})
+            hot = self._view(base.tiers["hot"], listings["hot"], at, {})
             above: dict[date, list[np.ndarray]] = defaultdict(list)
             for part in hot.parts:
                 above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
-            warm = self._view(base.tiers["warm"], listings["warm"], at, wanted, above)
+            warm = self._view(base.tiers["warm"], listings["warm"], at, above)
             cold = TierView("cold", "skipped", COLD) if base.tiers["cold"].state != "empty" else base.tiers["cold"]
             tiers = {"hot": hot, "warm": warm, "cold": cold}
             rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
             missing = max(0, base.rows - base.keyword_rows)
-            return Snapshot(tiers, self._keywords(base, tiers, wanted), rows - missing, base.terms, base.hashed)
+            return Snapshot(tiers, self._keywords(base, tiers), rows - missing, base.terms, base.hashed)
 
     def close(self) -> None:
         """Nothing of this is open any more."""
         with self._one_at_a_time:
-            if self._words is not None:
-                self._words.close()
+            self._departed.close()
 
     def _time(self, as_of: int | datetime, base: Snapshot) -> datetime:
         newest = base.tiers["hot"].version
@@ -160,9 +122,7 @@ class Past:
             raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
         return versions.listing(version)
 
-    def _view(
-        self, view: TierView, listing: Listing | None, at: datetime, wanted: set[_Key], above: Mapping[date, list[np.ndarray]]
-    ) -> TierView:
+    def _view(self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]) -> TierView:
         if view.version is None and view.state == "unavailable":
             return view
         if listing is None:
@@ -175,11 +135,11 @@ class Past:
         for path, file in listing.files.items():
             if path not in view.loads:
                 left[file.day].append(file)
-        written = {day: np.concatenate([self._met(view.name, file).written for file in files]) for day, files in left.items()}
+        written = {day: np.concatenate([self._departed.written(view.name, file) for file in files]) for day, files in left.items()}
         parts = [_only(part, kept[part.day], written.get(part.day)) for part in view.parts]
         for day, files in left.items():
             today = np.concatenate([np.empty(0, np.uint64), *(part.written for part in view.parts if part.day == day)])
-            parts += [self._gone(view.name, file, today, wanted) for file in files]
+            parts += [self._departed.gone(view.name, file, today) for file in files]
         shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
         ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
         # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and then.
@@ -187,81 +147,13 @@ class Past:
         state, why = (view.state, view.why) if may_lack else ("ready", None)
         return replace(view, state=state, why=why, version=listing.version, watermark=listing.committed_at, parts=ordered)
 
-    def _met(self, tier: str, file: DataFile) -> _Left:
-        """What is known of a file that left, at least how its rows were written."""
-        key = tier, file.path
-        if key not in self._left:
-            written = self._loaders[tier].written(file)
-            load = Load(self._next_number, self._next_number + file.rows, file.day)
-            self._next_number = load.stop
-            self._left[key] = _Left(load, written, np.zeros(file.rows, bool))
-        self._left.move_to_end(key)
-        return self._left[key]
-
-    def _gone(self, tier: str, file: DataFile, today: np.ndarray, wanted: set[_Key]) -> Part | None:
-        """The rows of a file that left which the table, whose rows were written as `today` says, has no more; None where it has all."""
-        left = self._met(tier, file)
-        gone = ~np.isin(left.written, today)
-        loader = self._loaders[tier]
-        if (gone & ~left.held).any():
-            whole = loader.load(file.day, [file], [left.load.start])
-            assert whole is not None
-            before, left.held = left.part, gone | left.held
-            left.part = store.laid_down(whole.kept(left.held), self._folder / "parts" / tier, self.replica.layouts[tier])
-            if before is not None:
-                self._forget(left.load, before)
-            self._index().add(left.part, left.load.start, left.load.stop)
-        loader.files.discard(file.path)
-        self._make_room(wanted)
-        if left.part is None or not gone.any():
-            return None
-        hidden = ~gone[left.held]
-        return replace(left.part, hidden=hidden if hidden.any() else None)
-
-    def _index(self) -> KeywordIndex:
-        """The words of files that left, about to be changed."""
-        self._words_changed = True
-        if self._words is None:
-            self._words = KeywordIndex(self._folder / "keywords", self.replica.terms)
-        return self._words
-
-    def _keywords(self, base: Snapshot, then: Mapping[str, TierView], wanted: set[_Key]) -> _BothWords:
+    def _keywords(self, base: Snapshot, then: Mapping[str, TierView]) -> _BothWords:
         """The words of just those files of which rows are shown."""
         assert isinstance(base.keywords, KeywordSearcher)
         shown = {name: _shown(view) for name, view in then.items()}
-        since = [load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load)]
-        searchers = [replace(base.keywords, without=tuple(since))]
-        if self._words is not None:
-            if self._words_changed:
-                self._words.commit()
-                self._words_changed = False
-            others = tuple(left.load.start for key, left in self._left.items() if key not in wanted)
-            searchers.append(replace(self._words.searcher, without=others))
-        return _BothWords(tuple(searchers))
-
-    def _make_room(self, wanted: set[_Key]) -> None:
-        """What is held of files that left fits the room that it may have."""
-        others = [key for key in self._left if key not in wanted]
-        held = sum(left.nbytes for left in self._left.values())
-        for key in others:
-            if held <= self.max_bytes and len(self._left) <= self.max_files:
-                return
-            left = self._left.pop(key)
-            held -= left.nbytes
-            if left.part is not None:
-                self._forget(left.load, left.part)
-        if held > self.max_bytes:
-            raise InvalidRequest(
-                "as_of",
-                f"the rows that left the tables since then have {held} bytes or more; "
-                f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
-            )
-
-    def _forget(self, load: Load, part: Part) -> None:
-        """The rows are in no index and no file any more. Searches that hold the part go on with the mapped bytes."""
-        self._index().remove(load.start)
-        if part.folder is not None:
-            shutil.rmtree(part.folder, ignore_errors=True)
+        since = tuple(load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load))
+        departed = self._departed.words
+        return _BothWords((replace(base.keywords, without=since), *([departed] if departed is not None else [])))
 
 
 def _only(part: Part, loads: list[Load], written: np.ndarray | None) -> Part | None:
