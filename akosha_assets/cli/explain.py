@@ -25,7 +25,7 @@ def explain(
     parts = memory.split("/", 2)
     if len(parts) != 3 or not all(parts):
         raise fail(
-            f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
+            f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada-00000/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
         )
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger import Ledger
