@@ -79,6 +79,7 @@ class Replica:
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
         self._unfollowed = Complaint(logger, "the replica could not follow the tables")
+        self._is_filling = True
         # Whether all rows that are served have their indexes and words.
         self.is_settled = False
         self._stopping = threading.Event()
@@ -122,6 +123,8 @@ class Replica:
         changed = False
         views = dict(self.snapshot.tiers)
         before = self.snapshot.rows
+        # Where nothing is served yet, what there is answers at once. Later, rows that were written anew must not be without words.
+        self._is_filling = before == 0
         for tier, tail in self._tails.items():
             try:
                 listing = tail.follower.poll()
@@ -137,8 +140,9 @@ class Replica:
                 tail.follower.forget()
                 views[tier] = replace(views[tier], state="unavailable", why=str(error))
         rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
-        # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
-        self._publish(views)
+        if self._is_filling:
+            # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
+            self._publish(views)
         self._index_words(views)
         if rows - before > LARGE_LOAD_ROWS:
             allocator.give_back()
@@ -182,11 +186,11 @@ class Replica:
             waiting += sum(load.stop - load.start for load in loads.values())
             if waiting > COMMIT_ROWS:
                 self._keywords.commit()
-                self._publish(views)
+                if self._is_filling:
+                    self._publish(views)
                 waiting = 0
         if waiting:
             self._keywords.commit()
-            self._publish(views)
         self._keywords.expect(0)
 
     def _run(self) -> None:
@@ -214,7 +218,7 @@ class Replica:
             loads |= numbered
             if part is not None:
                 parts[day] = (*parts.get(day, ()), part)
-            if views[tail.tier].version is None:
+            if self._is_filling:
                 # Vectors answer while the rest of the first load is under way.
                 tail.parts, tail.loads = dict(parts), dict(loads)
                 views[tail.tier] = replace(views[tail.tier], why=f"{len(loads)} of {len(listing.files)} files loaded")
@@ -232,8 +236,9 @@ class Replica:
             parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
             tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads)
             hotter.append(tail)
-        searcher = self._keywords.searcher
-        self.snapshot = Snapshot(tiers, searcher, searcher.searcher.num_docs, self.terms, self._hash)
+        known = [load for tail in self._tails.values() for path, load in tail.loads.items() if path in tail.numbered]
+        with_words = sum(load.stop - load.start for load in known)
+        self.snapshot = Snapshot(tiers, self._keywords.searcher, with_words, self.terms, self._hash)
 
     def _checkpoint(self) -> None:
         """The state on disk speaks of what is served, and nothing else lies in the folder."""

@@ -6,11 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import StoreUnavailable
-from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from tests.hot_rows import NOW, commit, memory, upsert
 
 
@@ -166,6 +168,29 @@ def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, r
     away.rename(table)
     replica.refresh()
     assert replica.snapshot.tiers["hot"].state == "ready"
+
+
+def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
+    lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(lake, 1, *(memory(str(number), f"deadlock {number}") for number in range(4)))
+    replica.refresh()
+    shown: list[Snapshot] = []
+    publish = replica._publish
+
+    def publishing(views: dict[str, TierView]) -> None:
+        publish(views)
+        shown.append(replica.snapshot)
+
+    monkeypatch.setattr(replica, "_publish", publishing)
+    table = DeltaTable(lake.uri("lifecycle/hot"))
+    table.delete("id = '0'")
+    table.optimize.compact()
+    replica.refresh()
+    assert shown
+    for snapshot in shown:
+        _, rows = snapshot.rows_of_numbers(snapshot.keywords.search("deadlock", Filters(), 10)[0])
+        assert (len(rows), snapshot.keyword_rows) == (3, 3)
 
 
 def test_a_table_that_lost_its_log_before_is_not_said_to_be_empty(lake: Lake, replica: Replica) -> None:
