@@ -34,15 +34,20 @@ class Group:
         return frozenset(self.text.split())
 
 
-def grouped(ranking: Ranking, places: Places, limit: int, told: frozenset[int], *, collapse: bool) -> tuple[list[Group], bool]:
+def grouped(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool) -> tuple[list[Group], bool]:
     """The first `limit` groups, best first, and whether there are more. A group has all copies of its texts that were ranked.
 
-    `told` holds of earlier pages the contents where near-duplicates are folded, else the identities.
+    `told` has the identities and the contents of what earlier pages showed, shape (results, 2). Neither a memory of these nor, where
+    near-duplicates are folded, one of its copies is in a group.
     """
     if not collapse:
-        hits = ranking.without(np.fromiter(told, np.uint64)).hits(places)
+        hits = ranking.without(told[:, 0]).hits(places)
         alone = [Group(hit, _text(hit)) for hit in islice(hits, limit + 1)]
         return alone[:limit], len(alone) > limit
+    is_told = np.isin(ranking.identity, told[:, 0]) | np.isin(ranking.content, told[:, 1])
+    # First, whatever their rank is by now: what is nearly the same folds into them.
+    ranking = ranking.picked(np.concatenate([np.flatnonzero(is_told), np.flatnonzero(~is_told)]))
+    last_told = int(is_told.sum())
     groups: list[Group] = []
     of_content: dict[int, Group] = {}
     looked, beyond = 0, 0
@@ -50,8 +55,8 @@ def grouped(ranking: Ranking, places: Places, limit: int, told: frozenset[int], 
         looked += 1
         group = of_content.get(hit.content)
         if group is None:
-            one = Group(hit, _text(hit), hit.content in told)
-            group = next((group for group in groups if _are_near(group, one)), None)
+            one = Group(hit, _text(hit), looked <= last_told)
+            group = None if one.is_told else next((group for group in groups if _are_near(group, one)), None)
             if group is None and not one.is_told and sum(not group.is_told for group in groups) == limit:
                 beyond += 1
                 if beyond == LOOKED_BEYOND:

@@ -23,8 +23,9 @@ TEXT_MAX_CHARS = 10_000
 # `akosha bench relevance --sweep`.
 WEIGHTS, NAMING_WEIGHTS = (1.0, 0.6), (0.6, 1.0)
 WEIGHT_MAX = 1000.0
-CURSOR_VERSION = b"1"
-SEEN_BYTES = 8
+CURSOR_VERSION = b"2"
+# An identity and a content.
+TOLD_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -131,27 +132,27 @@ class Question:
         rest = replace(self, vector=None, cursor=None, limit=1, budget_tokens=None, facets=())
         return hashlib.blake2b(vector + repr(rest).encode(), digest_size=8).digest()
 
-    def seen(self) -> np.ndarray:
-        """What earlier pages held: hashes of texts where near-duplicates are folded, else of identities.
+    def told(self) -> np.ndarray:
+        """The results of earlier pages: hashes of their identities and of their texts, shape (results, 2).
 
         Raises:
             InvalidRequest: the cursor is none of ours, or belongs to another question.
         """
         if self.cursor is None:
-            return np.empty(0, np.uint64)
+            return np.empty((0, 2), np.uint64)
         try:
             raw = base64.urlsafe_b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4))
         except ValueError as error:
             raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before") from error
-        if raw[:1] != CURSOR_VERSION or len(raw) < 9 or (len(raw) - 9) % SEEN_BYTES:
+        if raw[:1] != CURSOR_VERSION or len(raw) < 9 or (len(raw) - 9) % TOLD_BYTES:
             raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before")
         if raw[1:9] != self.digest():
             raise InvalidRequest("cursor", "belongs to another question; expected the same query, mode and filters as for the page before")
-        return np.frombuffer(raw[9:], "<u8").astype(np.uint64)
+        return np.frombuffer(raw[9:], "<u8").astype(np.uint64).reshape(-1, 2)
 
-    def cursor_after(self, seen: np.ndarray, page: Sequence[int]) -> str | None:
+    def cursor_after(self, told: np.ndarray, page: Sequence[tuple[int, int]]) -> str | None:
         """The cursor of the next page, or None where paging goes no further."""
-        everything = np.concatenate([seen, np.array(page, np.uint64)])
+        everything = np.concatenate([told, np.array(page, np.uint64).reshape(-1, 2)])
         if len(everything) >= PAGED_MAX:
             return None
         raw = CURSOR_VERSION + self.digest() + everything.astype("<u8").tobytes()

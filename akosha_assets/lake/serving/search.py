@@ -99,9 +99,8 @@ class Searcher:
     def _answer(self, snapshot: Snapshot, question: Question) -> Answer:
         started = time.perf_counter()
         question = question.checked()
-        seen = question.seen()
-        told = frozenset(seen.tolist())
-        depth = first_depth = len(seen) + max(DEPTH, question.limit + BEYOND_PAGE)
+        told = question.told()
+        depth = first_depth = len(told) + max(DEPTH, question.limit + BEYOND_PAGE)
         while True:
             semantic, keyword, ranking = self._ranked(snapshot, question, depth)
             groups, more = grouped(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
@@ -118,14 +117,13 @@ class Searcher:
         more = more or (is_cut and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
         results = within_budget([shown(group, snapshot.terms, stems) for group in groups], question.budget_tokens)
-        page = [hit for group in groups[: len(results)] for hit in (group.first, *group.others)]
-        now = dict.fromkeys(hit.content if question.collapse else hit.identity for hit in page)
+        page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
         more = more or len(results) < len(groups)
         return Answer(
             results,
             {name: described(tier) for name, tier in snapshot.tiers.items()},
             {"semantic": semantic.stage, "keyword": keyword.stage},
-            question.cursor_after(seen, list(now)) if more else None,
+            question.cursor_after(told, page) if more else None,
             facets(snapshot, question.filters, question.facets) if question.facets else {},
             _ms(started),
             question.mode,

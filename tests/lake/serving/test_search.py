@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
@@ -16,7 +17,7 @@ from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.serving.snippets import snippet
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
-from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit
+from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit, upsert
 
 ROWS = [
     memory("1", "Fixed ModuleNotFoundError in src/foo_bar/settings.py by installing the package", tags=["python", "import"]),
@@ -230,6 +231,45 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
 def test_what_cannot_be_asked_is_refused_with_what_was_expected(replica: Replica, question: dict[str, object], expected: str) -> None:
     with pytest.raises(InvalidRequest, match=expected):
         ask(replica, **question)
+
+
+@pytest.mark.parametrize("mode", ["keyword", "semantic"])
+@pytest.mark.parametrize("collapse", [True, False])
+def test_a_memory_that_changes_or_moves_between_two_pages_is_not_shown_again(lake: Lake, mode: str, collapse: bool) -> None:
+    replica = Replica(lake)
+    rows = [memory(f"p{number}", f"deadlock {name} {name}") for number, name in enumerate(["redis", "kafka", "nginx", "etcd", "consul"])]
+    commit(lake, 2, *rows)
+    replica.refresh()
+    asked = {"vector": tuple(unit("page").tolist())} if mode == "semantic" else {"text": "deadlock"}
+    first = ask(replica, limit=2, mode=mode, collapse=collapse, **asked)
+    changed, moved = (next(row for row in rows if row["id"] == id) for id in ids(first))
+    upsert(lake, 3, changed | {"text": "deadlock that was solved at last", "snapshot_at": NOW + timedelta(hours=1)})
+    colder(lake, 1, "warm", moved | {"text": "deadlock in a summary of its own"})
+    DeltaTable(lake.uri("lifecycle/hot")).delete(f"id = '{moved['id']}'")
+    replica.refresh()
+    rest = ask(replica, limit=10, mode=mode, collapse=collapse, cursor=first.cursor, **asked)
+    assert sorted(ids(first) + ids(rest)) == [f"p{number}" for number in range(5)]
+    replica.stop()
+
+
+@pytest.mark.parametrize("mode", ["keyword", "semantic"])
+def test_many_near_duplicates_do_not_end_the_paging(lake: Lake, mode: str) -> None:
+    replica = Replica(lake)
+    line = "the nightly build of the billing service failed with a timeout while it waited for the database run"
+    near = unit("page")
+    copies = [memory(f"copy{number:04d}", f"{line} {number}", vector=as_stored(near[None])[0]) for number in range(1100)]
+    others = [memory(f"other{number:02d}", f"timeout {number} of {unit(number)[0]}") for number in range(25)]
+    commit(lake, 2, *copies, *others)
+    replica.refresh()
+    asked = {"vector": tuple(near.tolist())} if mode == "semantic" else {"text": "timeout"}
+    shown, cursor = [], None
+    while not shown or cursor is not None:
+        answer = ask(replica, limit=10, mode=mode, cursor=cursor, **asked)
+        shown += ids(answer)
+        cursor = answer.cursor
+    assert sorted(id for id in shown if id.startswith("other")) == [f"other{number:02d}" for number in range(25)]
+    assert len([id for id in shown if id.startswith("copy")]) == 1
+    replica.stop()
 
 
 def test_a_cursor_of_another_question_is_refused(replica: Replica) -> None:
