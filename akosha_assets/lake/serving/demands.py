@@ -6,11 +6,12 @@ In the keyword index the same demands are queries (`query_parser.py`).
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query_parser import Token, tokenized
 from akosha_assets.lake.serving.ranking import Places, Ranking
-from akosha_assets.lake.serving.words import stem, words
+from akosha_assets.lake.serving.words import named, stem, words
 
 
 def demanded(text: str) -> list[Token]:
@@ -25,14 +26,14 @@ def meeting(ranking: Ranking, places: Places, demands: Sequence[Token], terms: d
 
 
 def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Terms]) -> bool:
-    said: list[str] = []
+    said: list[list[str]] = []
     for token in demands:
         if token.field == "text":
             found = words(token.text)
             if not found:
                 continue
-            said = said or words(part.payload.value("text", row))
-            holds = _holds(said, found, token)
+            said = said or _said(part.payload.value("text", row))
+            holds = any(_holds(each, found, token) for each in said)
         elif token.field == "tags":
             holds = token.text in (part.payload.value("tags", row) or ())
         else:
@@ -40,6 +41,12 @@ def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Term
         if holds != (token.sign == "+"):
             return False
     return True
+
+
+def _said(text: str) -> list[list[str]]:
+    """The words of a text, and the words inside its names."""
+    (inside,) = named(pa.array([text]))
+    return [words(text), words(inside or "")]
 
 
 def _holds(said: list[str], found: list[str], token: Token) -> bool:

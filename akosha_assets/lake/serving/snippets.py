@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from akosha_assets.lake.serving.words import INNER, UNSPACED, beginning, stem
+from akosha_assets.lake.serving.words import INNER, UNSPACED, beginning, spans, stem, words
 
 SNIPPET_CHARS = 240
 WORD = re.compile(r"[^\W_]+")
@@ -33,20 +33,38 @@ def _marks(text: str, stems: frozenset[str]) -> list[tuple[int, int]]:
     if text.isascii():
         lowered = text.lower()
         return sorted({span for each in stems for span in _spans(text, lowered, each)})
+    found: list[tuple[int, int]] = []
+    end = 0
+    for run in UNSPACED.finditer(text):
+        found += [*_word_marks(text, end, run.start(), stems), *_pair_marks(text, run, stems)]
+        end = run.end()
+    return [*found, *_word_marks(text, end, len(text), stems)]
+
+
+def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iterator[tuple[int, int]]:
+    """Where between `start` and `stop` words, or words inside names, stand that are meant."""
     prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
-    spans: list[tuple[int, int]] = []
-    for match in WORD.finditer(text):
-        if (run := UNSPACED.search(match[0])) is None:
-            word = match[0].lower()
-            if (common := stem(word)) in stems or (prefixes and (word.startswith(prefixes) or common.startswith(prefixes))):
-                spans.append(match.span())
-            continue
-        for start in range(match.start() + run.start(), match.end()):
-            if text[start : start + 2] in stems:
-                # Pairs overlap; a stretch of them is one mark.
-                begin = spans.pop()[0] if spans and spans[-1][1] > start else start
-                spans.append((begin, min(start + 2, match.end())))
-    return spans
+
+    def is_meant(first: int, last: int) -> bool:
+        return any(stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in words(text[first:last]))
+
+    for first, last in spans(text, start, stop):
+        if is_meant(first, last):
+            yield first, last
+        elif text[first:last].isascii() and not text[first + 1 : last].islower():
+            yield from (inner.span() for inner in INNER_WORD.finditer(text, first, last) if is_meant(*inner.span()))
+
+
+def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> list[tuple[int, int]]:
+    """Where in a run without blanks pairs of letters stand that are meant. Pairs overlap; a stretch of them is one mark."""
+    marks: list[tuple[int, int]] = []
+    for start in range(run.start(), run.end()):
+        pair = text[start : min(start + 2, run.end())]
+        # Letters of some scripts, as of Thai, are signs in between, at which words of the index end.
+        if pair in stems or (not pair.isalpha() and (said := words(pair)) and stems.issuperset(said)):
+            begin = marks.pop()[0] if marks and marks[-1][1] > start else start
+            marks.append((begin, start + len(pair)))
+    return marks
 
 
 def _spans(text: str, lowered: str, common: str) -> Iterator[tuple[int, int]]:
@@ -56,8 +74,8 @@ def _spans(text: str, lowered: str, common: str) -> Iterator[tuple[int, int]]:
     start = lowered.find(begin)
     while start >= 0:
         is_begun = not text[max(0, start - 1) : start].isalnum()
-        for words in (WORD, INNER_WORD) if is_begun else (INNER_WORD,) if text[start].isupper() else ():
-            word = words.match(text, start)
+        for pattern in (WORD, INNER_WORD) if is_begun else (INNER_WORD,) if text[start].isupper() else ():
+            word = pattern.match(text, start)
             if word is not None and (is_prefix or stem(word[0].lower()) == common):
                 yield word.span()
                 break

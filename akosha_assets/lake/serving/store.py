@@ -32,7 +32,7 @@ from akosha_assets.lake.serving.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"9/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"10/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.

@@ -5,6 +5,8 @@ that put no blanks between words fall into pairs of letters, so that any stretch
 """
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,7 +18,11 @@ from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 LONGEST_TOKEN_BYTES = 200
 # A run of letters that are written without blanks: Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
-# In UTF-8 such letters begin with a byte between these, except the one that dashes and quotation marks begin with.
+# Accents of Latin, Greek and Cyrillic letters, where they stand by themselves: file names of macOS have them so.
+ACCENTS = re.compile("[\u0300-\u036f]+")
+# In UTF-8 such accents, and letters of Greek and Cyrillic, begin with a byte between the first two, and letters without blanks with one
+# between the others, except the one that dashes and quotation marks begin with.
+FIRST_ACCENT_BYTE, LAST_ACCENT_BYTE = 0xCC, 0xD3
 FIRST_UNSPACED_BYTE, LAST_UNSPACED_BYTE, PUNCTUATION_BYTE = 0xE0, 0xEF, 0xE2
 # The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
 CHANGING = ("bl", "i", "e")
@@ -44,8 +50,8 @@ def _analyzer(tokenizer: Tokenizer, *filters: Filter) -> TextAnalyzer:
     builder = (
         TextAnalyzerBuilder(tokenizer)
         .filter(Filter.remove_long(LONGEST_TOKEN_BYTES))
-        .filter(Filter.lowercase())
         .filter(Filter.ascii_fold())
+        .filter(Filter.lowercase())
     )
     for each in filters:
         builder = builder.filter(each)
@@ -57,6 +63,7 @@ ANALYZERS = {
     "words": _analyzer(Tokenizer.simple()),
     "stems": _analyzer(Tokenizer.simple(), Filter.stemmer("english")),
 }
+AS_WRITTEN = TextAnalyzerBuilder(Tokenizer.simple()).build()
 
 
 def words(text: str) -> list[str]:
@@ -64,17 +71,38 @@ def words(text: str) -> list[str]:
     return list(ANALYZERS["words"].analyze(spaced(text)))
 
 
+def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Where between `start` and `stop` the words of `text` stand."""
+    begin = end = start
+    for word in AS_WRITTEN.analyze(text[start:stop]):
+        at = text.index(word, end)
+        if at > end:
+            if end > begin:
+                yield begin, end
+            begin = at
+        end = at + len(word)
+        # An accent that stands by itself ends no word.
+        if accents := ACCENTS.match(text, end, stop):
+            end = accents.end()
+    if end > begin:
+        yield begin, end
+
+
 def spaced(text: str) -> str:
-    """`text` with runs that have no blanks between words as their pairs of letters, each with the next."""
-    return text if text.isascii() else UNSPACED.sub(_pairs, text)
+    """`text` without accents, and with runs that have no blanks between words as their pairs of letters, each with the next."""
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFD", text)))
+    return UNSPACED.sub(_pairs, plain)
 
 
 def spaced_texts(column: pa.StringArray) -> list[str]:
     """Each text as `spaced` gives it."""
     texts: list[str] = column.to_pylist()
     data, offsets = _bytes(column)
-    at = np.flatnonzero(data >= FIRST_UNSPACED_BYTE)
-    at = at[(data[at] <= LAST_UNSPACED_BYTE) & (data[at] != PUNCTUATION_BYTE)]
+    at = np.flatnonzero(data >= FIRST_ACCENT_BYTE)
+    is_unspaced = (data[at] >= FIRST_UNSPACED_BYTE) & (data[at] <= LAST_UNSPACED_BYTE) & (data[at] != PUNCTUATION_BYTE)
+    at = at[(data[at] <= LAST_ACCENT_BYTE) | is_unspaced]
     for row in set((np.searchsorted(offsets, at, "right") - 1).tolist()):
         texts[row] = spaced(texts[row])
     return texts
@@ -108,8 +136,8 @@ def beginning(common: str) -> str:
 
 
 def inner_words(name: str) -> set[str]:
-    """The words inside a name such as parseConfig, in lower case."""
-    return set(words(re.sub(INNER, r" \1 ", name)))
+    """The words inside a name such as parseConfig, in lower case. Names are written in ASCII."""
+    return set(words(re.sub(INNER, r" \1 ", name))) if name.isascii() else set()
 
 
 def named(texts: pa.StringArray) -> list[str | None]:

@@ -15,6 +15,7 @@ from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.serving.snippets import snippet
+from akosha_assets.lake.serving.words import stem, words
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit, upsert
@@ -154,6 +155,8 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
         ('-"lock timeout"', {"1", "2", "3"}),
         ('-"timeout lock"', {"0", "1", "2", "3"}),
         ("-evict*", {"0", "2", "3"}),
+        ("-pool", {"0", "1", "3"}),
+        ('-"index pool"', {"0", "1", "2", "3"}),
         ("+query_index", {"2"}),
         ("-system:laptop-bob", {"0", "1", "2"}),
         ("+tag:sql", {"0"}),
@@ -163,7 +166,7 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
 def test_demands_hold_for_what_was_found_by_meaning_too(lake: Lake, tmp_path: Path, signed: str, left: set[str]) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
-    said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
+    said = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
     columns = [{"tags": ["sql"]}, {}, {}, {"system": "laptop-bob"}]
     vectors = as_stored(embedder.embed(said))
     rows = [memory(str(i), text, space=embedder.space, vector=vectors[i], **columns[i]) for i, text in enumerate(said)]
@@ -431,3 +434,23 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     assert snippet("parseConfig of HTTPServers", frozenset({"config", "server"}))["highlights"] == [[5, 11], [19, 26]]
     assert snippet("Un café fermé", frozenset({"cafe"}))["highlights"] == [[3, 7]]
     assert snippet("DB接続エラーです", frozenset({"接続", "続エ", "エラ", "ラー"}))["highlights"] == [[2, 7]]
+
+
+@pytest.mark.parametrize(
+    ("text", "asked", "marked"),
+    [
+        ("the step \u2014 parseConfig", "config", ["Config"]),
+        ("Un cafe\u0301 ferme\u0301", "cafe", ["cafe\u0301"]),
+        ("\u65e5\u672cabc", "abc", ["abc"]),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940", ["\u0939\u093f\u0928", "\u0926\u0940"]),
+        (
+            "\u0e01 \u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48 \u0e01",
+            "\u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48",
+            ["\u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48"],
+        ),
+    ],
+    ids=["name", "accents", "two scripts", "hindi", "thai"],
+)
+def test_what_was_looked_for_is_marked_in_any_script(text: str, asked: str, marked: list[str]) -> None:
+    found = snippet(text, frozenset(stem(word) for word in words(asked)))["highlights"]
+    assert [text[start:stop] for start, stop in found] == marked
