@@ -107,11 +107,11 @@ class InvalidRequest(LakeError):
 
 
 class NotFound(LakeError):
-    """There is no `what` named `name`."""
+    """There is no `what` named `name`, as far as was looked; `unasked` says where it was not."""
 
-    def __init__(self, what: str, name: str):
+    def __init__(self, what: str, name: str, unasked: str | None = None):
         self.what, self.name = what, name
-        super().__init__(f"no {what} {name!r}")
+        super().__init__(f"no {what} {name!r}{f' where was looked: {unasked}' if unasked else ''}")
 
 
 class RecallBelowPolicy(LakeError):

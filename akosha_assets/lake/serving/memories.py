@@ -7,7 +7,7 @@ import numpy as np
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import NotFound, StoreUnavailable
+from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.results import at, result
 from akosha_assets.lake.serving.snapshot import Snapshot
@@ -35,7 +35,7 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
     """
     place = snapshot.find(identity)
     if place is None:
-        raise NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}")
+        raise snapshot.missing(identity)
     tier, part, row = place
     found = result(tier, part, row, part.payload.value("text", row), snapshot.terms)
     day, *name = (_literal(value) for value in (part.day.isoformat(), identity.system_id, identity.kind, identity.id))

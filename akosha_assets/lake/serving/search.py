@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
+from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
 from akosha_assets.lake.serving.demands import demanded, meeting
 from akosha_assets.lake.serving.groups import grouped
 from akosha_assets.lake.serving.neighbours import nearest
@@ -180,12 +180,14 @@ class Searcher:
         if question.like is not None:
             place = snapshot.find(question.like)
             if place is None:
-                raise NotFound("memory", f"{question.like.system_id}/{question.like.kind}/{question.like.id}")
+                raise snapshot.missing(question.like)
             _, part, row = place
-            for space, held in part.vectors.items():
-                vector = held.asked_with(row)
-                if vector is not None and question.space in (None, space):
+            vectors = {space: vector for space, held in part.vectors.items() if (vector := held.asked_with(row)) is not None}
+            for space, vector in vectors.items():
+                if question.space in (None, space):
                     return vector, space, int(part.identity[row])
+            if vectors:
+                raise InvalidRequest("space", f"this memory has no vector of {question.space!r}; expected {', '.join(sorted(vectors))}")
             raise InvalidRequest("like", "this memory has no vector yet; expected one that is embedded, or ask with its words")
         if question.vector is not None:
             space = question.space or (self.embedder.space if self.embedder else next(iter(known), ""))

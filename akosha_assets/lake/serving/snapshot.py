@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from akosha_assets.lake.errors import TierUnavailable
+from akosha_assets.lake.errors import NotFound, TierUnavailable
 from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.tail import Load
@@ -129,6 +129,11 @@ class Snapshot:
         """The first and the last number of each part."""
         spans = np.array([part.span for _, part in self.places], np.int64).reshape(-1, 2)
         return spans[:, 0], spans[:, 1]
+
+    def missing(self, identity: Identity) -> NotFound:
+        """What is raised where `find` found nothing."""
+        unasked = next((tier.why for tier in self.tiers.values() if tier.state == "skipped"), None)
+        return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", unasked)
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
         """Tier, part and row of a memory, from the hottest tier that has it; None where no table has it.

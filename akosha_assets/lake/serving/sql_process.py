@@ -6,7 +6,9 @@ Reads one JSON request from stdin, writes an Arrow stream or a JSON error to std
 import json
 import os
 import sys
+import time
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import duckdb
@@ -24,6 +26,8 @@ BATCH_ROWS = 2048
 RESERVED_BYTES = 3 << 30
 # A query may name a view several times, and `memories` does.
 OPENED_PER_FILE = 8
+# How often is looked whether the query took more memory than DuckDB counts: strings of its own make are not among that.
+LOOK_SECONDS = 0.01
 
 
 def main() -> None:
@@ -33,16 +37,21 @@ def main() -> None:
     files = sum(len(paths) for paths in request["files"].values())
     limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0, open_files=OPEN_FILES + OPENED_PER_FILE * files)
     limit_processor(request["seconds"])
+    telling = Lock()
+    _watch_memory(request, telling)
     unreadable = dict.fromkeys(request["unreadable"], "")
     try:
         connection = _connection(request, unreadable)
         confine([Path(folder) for folder in request["folders"]])
-        _answer(connection, request)
+        answer = _answer(connection, request)
     except duckdb.Error as error:
         if (tier := _tier_at_fault(error, request, unreadable)) is not None:
-            _tell(b"U", [tier, unreadable.get(tier) or _said(error, request)])
+            answer = _told(b"U", [tier, unreadable.get(tier) or _said(error, request)])
         else:
-            _refuse(_said(error, request))
+            answer = _refusal(_said(error, request))
+    # Never given back: who watches tells nothing after this.
+    telling.acquire()
+    sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     # Confined, the libraries cannot end their threads in order; nothing here needs them to.
     os._exit(0)
@@ -126,11 +135,10 @@ def _hidden(tier: str, hotter: str) -> str:
     return f"NOT EXISTS (SELECT 1 FROM {hotter} AS h WHERE {tier}.{IDENTITY.format(tier)})"
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> None:
+def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> bytes | pa.Buffer:
     kinds = [statement.type for statement in duckdb.extract_statements(request["sql"])]
     if kinds != [duckdb.StatementType.SELECT]:
-        _refuse(f"expected one SELECT statement; found {', '.join(kind.name for kind in kinds) or 'none'}")
-        return
+        return _refusal(f"expected one SELECT statement; found {', '.join(kind.name for kind in kinds) or 'none'}")
     limit = request["max_rows"]
     relation = connection.sql(request["sql"])
     reader = relation.project(projection(relation)).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
@@ -139,21 +147,43 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> N
         batches.append(batch)
         size += batch.nbytes
         if size > request["max_bytes"]:
-            _refuse(f"the result exceeds {request['max_bytes']} bytes; select less")
-            return
+            return _refusal(f"the result exceeds {request['max_bytes']} bytes; select less")
     table = pa.Table.from_batches(batches, reader.schema.with_metadata({"types": json.dumps([str(kind) for kind in relation.types])}))
-    sys.stdout.buffer.write(b"A")
-    with pa.ipc.new_stream(sys.stdout.buffer, table.schema) as writer:
+    sink = pa.BufferOutputStream()
+    sink.write(b"A")
+    with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
+    return sink.getvalue()
 
 
-def _refuse(why: str) -> None:
-    _tell(b"E", why)
+def _watch_memory(request: dict[str, Any], telling: Lock) -> None:
+    """The process ends with a refusal once it holds more than the query may, where the system tells what it holds."""
+    if not Path("/proc/self/statm").exists():
+        return
+    held = os.open("/proc/self/statm", os.O_RDONLY)
+
+    def watch() -> None:
+        while int(os.pread(held, 100, 0).split()[1]) * os.sysconf("SC_PAGESIZE") <= request["memory_bytes"]:
+            time.sleep(LOOK_SECONDS)
+        with telling:
+            sys.stdout.buffer.write(_out_of_memory(request))
+            sys.stdout.buffer.flush()
+            os._exit(0)
+
+    Thread(target=watch, daemon=True).start()
 
 
-def _tell(kind: bytes, what: object) -> None:
+def _out_of_memory(request: dict[str, Any]) -> bytes:
+    return _refusal(f"needed more than {request['memory_bytes']} bytes; select less")
+
+
+def _refusal(why: str) -> bytes:
+    return _told(b"E", why)
+
+
+def _told(kind: bytes, what: object) -> bytes:
     """E: the query is at fault, and why. U: a tier cannot be read, and why."""
-    sys.stdout.buffer.write(kind + json.dumps(what).encode())
+    return kind + json.dumps(what).encode()
 
 
 def _said(error: duckdb.Error, request: dict[str, Any]) -> str:

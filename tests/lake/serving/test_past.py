@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.errors import InvalidRequest, NotFound, StoreUnavailable
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import HOT
@@ -115,6 +115,12 @@ def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Past
         "skipped",
         "as_of reaches back in hot and warm; cold is not asked as of a past time",
     )
+    identity = Identity("laptop-ada", "conversation", "c")
+    assert read(lake, replica.snapshot, identity)["text"] == "ancient deadlock"
+    with pytest.raises(NotFound, match="where was looked: .* cold is not asked"):
+        read(lake, then, identity, is_past=True)
+    with pytest.raises(NotFound, match="where was looked: .* cold is not asked"):
+        Searcher(None).search(then, Question(like=identity))
 
 
 def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: Replica, past: Past) -> None:

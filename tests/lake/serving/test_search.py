@@ -118,6 +118,8 @@ def test_like_finds_others_than_itself(replica: Replica) -> None:
         ask(replica, like=Identity("laptop-ada", "conversation", "99"))
     with pytest.raises(InvalidRequest, match="no vector"):
         ask(replica, like=Identity("laptop-bob", "conversation", "5"))
+    with pytest.raises(InvalidRequest, match="no vector of 'other'; expected test/space"):
+        ask(replica, like=Identity("laptop-ada", "conversation", "1"), space="other")
 
 
 def test_without_a_model_hybrid_says_that_meaning_is_missing_and_semantic_refuses(replica: Replica) -> None:

@@ -62,6 +62,7 @@ def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
         ("not sql", "syntax"),
         ("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", "5 s"),
         ("SELECT repeat('x', 3000000000)", "needed more than 1073741824 bytes"),
+        ("SELECT length(repeat('x', 1300000000))", "needed more than 1073741824 bytes;"),
     ],
 )
 def test_what_it_may_not_is_refused(lake: Lake, sql: str, said: str) -> None:
