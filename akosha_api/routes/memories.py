@@ -32,8 +32,10 @@ async def read_memory(
     identity = Identity(system_id, kind, id)
     snapshot = await serving.snapshot(as_of)
     found = await serving.pool.run(lambda: memory(serving.lake, snapshot, identity, is_past=as_of is not None))
-    etag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
-    if if_none_match is not None and not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+    # Weak, since what is sent may be compressed or not.
+    tag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
+    etag = f"W/{tag}"
+    if if_none_match is not None and not {tag, "*"}.isdisjoint(each.strip().removeprefix("W/") for each in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return found

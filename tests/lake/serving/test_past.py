@@ -117,9 +117,9 @@ def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Past
     )
     identity = Identity("laptop-ada", "conversation", "c")
     assert read(lake, replica.snapshot, identity)["text"] == "ancient deadlock"
-    with pytest.raises(NotFound, match="where was looked: .* cold is not asked"):
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
         read(lake, then, identity, is_past=True)
-    with pytest.raises(NotFound, match="where was looked: .* cold is not asked"):
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
         Searcher(None).search(then, Question(like=identity))
 
 
