@@ -15,6 +15,7 @@ from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
 from akosha_assets.lake.serving.payload import Payload
+from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.vectors import decoded
 
 BATCH_ROWS = 65_536
@@ -62,6 +63,19 @@ def connect() -> duckdb.DuckDBPyConnection:
             "autoload_known_extensions": False,
         }
     )
+
+
+class Hasher:
+    """Gives the identity hash of one memory, as the parts of `Loader` have it."""
+
+    def __init__(self) -> None:
+        self._connection = connect()
+
+    def __call__(self, identity: Identity) -> int:
+        with self._connection.cursor() as cursor:
+            row = cursor.execute("SELECT hash(?, ?, ?)", [identity.system_id, identity.kind, identity.id]).fetchone()
+        assert row is not None
+        return int(row[0])
 
 
 class Loader:

@@ -22,9 +22,8 @@ from akosha_assets.lake.serving import allocator, store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.keywords import LARGE_LOAD_ROWS, KeywordIndex
-from akosha_assets.lake.serving.loading import Loader, connect
+from akosha_assets.lake.serving.loading import Hasher, Loader
 from akosha_assets.lake.serving.parts import CODED, Terms, shadowed
-from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.tail import Load, Tail
 from akosha_assets.lake.telemetry import Complaint
@@ -75,7 +74,7 @@ class Replica:
         self._keyword_sums: dict[str, int] = {}
         self._part_sums: dict[str, dict[str, int]] = {}
         self._keywords = self._reopened()
-        self._hashing = connect()
+        self._hash = Hasher()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
         self._unfollowed = Complaint(logger, "the replica could not follow the tables")
@@ -236,8 +235,7 @@ class Replica:
             parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
             tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads)
             hotter.append(tail)
-        known = [load for tail in self._tails.values() for path, load in tail.loads.items() if path in tail.numbered]
-        with_words = sum(load.stop - load.start for load in known)
+        with_words = sum(tail.rows_with_words for tail in self._tails.values())
         self.snapshot = Snapshot(tiers, self._keywords.searcher, with_words, self.terms, self._hash)
 
     def _checkpoint(self) -> None:
@@ -297,9 +295,3 @@ class Replica:
 
     def _first_hot_day(self) -> date:
         return self.today() - timedelta(days=self.lake.settings.hot_days)
-
-    def _hash(self, identity: Identity) -> int:
-        with self._hashing.cursor() as cursor:
-            row = cursor.execute("SELECT hash(?, ?, ?)", [identity.system_id, identity.kind, identity.id]).fetchone()
-        assert row is not None
-        return int(row[0])

@@ -53,6 +53,11 @@ class Tail:
     numbered: dict[str, Load] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
 
+    @property
+    def rows_with_words(self) -> int:
+        """Rows that are served and in the keyword index."""
+        return sum(load.stop - load.start for path, load in self.loads.items() if path in self.numbered)
+
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""
         self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.numbers[0])))
