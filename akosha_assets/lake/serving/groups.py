@@ -44,10 +44,12 @@ def grouped(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, c
         hits = ranking.without(told[:, 0]).hits(places)
         alone = [Group(hit, _text(hit)) for hit in islice(hits, limit + 1)]
         return alone[:limit], len(alone) > limit
-    is_told = np.isin(ranking.identity, told[:, 0]) | np.isin(ranking.content, told[:, 1])
-    # First, whatever their rank is by now: what is nearly the same folds into them.
-    ranking = ranking.picked(np.concatenate([np.flatnonzero(is_told), np.flatnonzero(~is_told)]))
-    last_told = int(is_told.sum())
+    last_told = 0
+    if len(told):
+        is_told = np.isin(ranking.identity, told[:, 0]) | np.isin(ranking.content, told[:, 1])
+        # First, whatever their rank is by now: what is nearly the same folds into them.
+        ranking = ranking.picked(np.argsort(~is_told, kind="stable"))
+        last_told = int(is_told.sum())
     groups: list[Group] = []
     of_content: dict[int, Group] = {}
     looked, beyond = 0, 0
