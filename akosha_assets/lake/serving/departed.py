@@ -94,8 +94,7 @@ class Departed:
         self._make_room()
         if left.part is None or not gone.any():
             return None
-        hidden = ~gone[left.held]
-        return replace(left.part, hidden=hidden if hidden.any() else None)
+        return left.part.hiding(~gone[left.held])
 
     @property
     def words(self) -> KeywordSearcher | None:

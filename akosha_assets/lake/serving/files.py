@@ -7,6 +7,8 @@ Data files never change under a path, so a copy of a remote one is good for as l
 import logging
 import os
 import time
+from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -46,6 +48,14 @@ class Listing:
     version: int
     committed_at: datetime | None
     files: dict[str, DataFile]
+
+    def beside(self, known: Container[str]) -> dict[date, list[DataFile]]:
+        """The files whose paths are not among `known`, by day."""
+        found = defaultdict(list)
+        for path, file in self.files.items():
+            if path not in known:
+                found[file.day].append(file)
+        return found
 
 
 class Follower:

@@ -126,6 +126,10 @@ class Part:
             found = self.numbers[rows] == numbers
         return rows, found if self.hidden is None else found & ~self.hidden[rows]
 
+    def hiding(self, hidden: np.ndarray) -> Self:
+        """The part with just those rows hidden for which the mask holds."""
+        return replace(self, hidden=hidden if hidden.any() else None)
+
     def kept(self, keep: np.ndarray) -> Self:
         """The rows for which the mask holds."""
         return type(self)(
@@ -196,4 +200,4 @@ def shadowed(parts: tuple[Part, ...], hotter: tuple[Part, ...]) -> tuple[Part, .
         return tuple(part if part.hidden is None else replace(part, hidden=None) for part in parts)
     known = np.concatenate([part.identity for part in hotter])
     masks = [np.isin(part.identity, known) for part in parts]
-    return tuple(replace(part, hidden=mask if mask.any() else None) for part, mask in zip(parts, masks, strict=True))
+    return tuple(part.hiding(mask) for part, mask in zip(parts, masks, strict=True))

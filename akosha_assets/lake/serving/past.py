@@ -14,7 +14,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.serving.departed import MAX_FILES, Departed
-from akosha_assets.lake.serving.files import DataFile, Listing
+from akosha_assets.lake.serving.files import Listing
 from akosha_assets.lake.serving.keywords import KeywordSearcher
 from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.query import Filters
@@ -74,10 +74,11 @@ class Past:
             at = self._time(as_of, base)
             listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
             self._departed.wanted = {
-                (tier, path)
+                (tier, file.path)
                 for tier, listing in listings.items()
-                for path in (listing.files if listing else ())
-                if path not in base.tiers[tier].loads
+                if listing is not None
+                for files in listing.beside(base.tiers[tier].loads).values()
+                for file in files
             }
             hot = self._view(base.tiers["hot"], listings["hot"], at, {})
             above: dict[date, list[np.ndarray]] = defaultdict(list)
@@ -131,10 +132,7 @@ class Past:
         for path, load in view.loads.items():
             if path in listing.files:
                 kept[load.day].append(load)
-        left: dict[date, list[DataFile]] = defaultdict(list)
-        for path, file in listing.files.items():
-            if path not in view.loads:
-                left[file.day].append(file)
+        left = listing.beside(view.loads)
         written = {day: np.concatenate([self._departed.written(view.name, file) for file in files]) for day, files in left.items()}
         parts = [_only(part, kept[part.day], written.get(part.day)) for part in view.parts]
         for day, files in left.items():
@@ -161,7 +159,7 @@ def _only(part: Part, loads: list[Load], written: np.ndarray | None) -> Part | N
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for load in loads:
         hidden[np.searchsorted(part.numbers, load.start) : np.searchsorted(part.numbers, load.stop)] = False
-    return None if hidden.all() else replace(part, hidden=hidden if hidden.any() else None)
+    return None if hidden.all() else part.hiding(hidden)
 
 
 def _shown(view: TierView) -> Callable[[Load], bool]:
@@ -185,5 +183,4 @@ def _below(part: Part, hotter: list[np.ndarray]) -> Part:
     if not hotter:
         return part
     hidden = np.isin(part.identity, np.concatenate(hotter))
-    hidden = hidden if part.hidden is None else hidden | part.hidden
-    return replace(part, hidden=hidden if hidden.any() else None)
+    return part.hiding(hidden if part.hidden is None else hidden | part.hidden)

@@ -211,7 +211,7 @@ class Replica:
     def _follow(self, tail: Tail, listing: Listing, views: dict[str, TierView]) -> None:
         parts = tail.without([path for path in tail.loads if path not in listing.files])
         loads = {path: load for path, load in tail.loads.items() if path in listing.files}
-        added = tail.is_new(listing)
+        added = listing.beside(tail.loads)
         for day, part, numbered, next_number in tail.load(added, self._next_number, self._go_on):
             self._next_number = next_number
             loads |= numbered

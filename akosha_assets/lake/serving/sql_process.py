@@ -166,15 +166,15 @@ def _watch_memory(request: dict[str, Any], telling: Lock) -> None:
         while int(os.pread(held, 100, 0).split()[1]) * os.sysconf("SC_PAGESIZE") <= request["memory_bytes"]:
             time.sleep(LOOK_SECONDS)
         with telling:
-            sys.stdout.buffer.write(_out_of_memory(request))
+            sys.stdout.buffer.write(_refusal(_out_of_memory(request)))
             sys.stdout.buffer.flush()
             os._exit(0)
 
     Thread(target=watch, daemon=True).start()
 
 
-def _out_of_memory(request: dict[str, Any]) -> bytes:
-    return _refusal(f"needed more than {request['memory_bytes']} bytes; select less")
+def _out_of_memory(request: dict[str, Any]) -> str:
+    return f"needed more than {request['memory_bytes']} bytes; select less"
 
 
 def _refusal(why: str) -> bytes:
@@ -189,7 +189,7 @@ def _told(kind: bytes, what: object) -> bytes:
 def _said(error: duckdb.Error, request: dict[str, Any]) -> str:
     """What DuckDB found and what it proposes, without the excerpt of the query."""
     if isinstance(error, duckdb.OutOfMemoryException):
-        return f"needed more than {request['memory_bytes']} bytes; select less"
+        return _out_of_memory(request)
     return " ".join(line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from akosha_assets.lake.serving import store
-from akosha_assets.lake.serving.files import DataFile, Follower, Listing
+from akosha_assets.lake.serving.files import DataFile, Follower
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.loading import Loader
 from akosha_assets.lake.serving.neighbours import threads
@@ -166,14 +166,6 @@ class Tail:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""
         newer = sum(part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None)
         return day >= self.first_in_memory() and newer + sum(part.nbytes for part in parts) <= self.memory_bytes
-
-    def is_new(self, listing: Listing) -> dict[date, list[DataFile]]:
-        """The files of `listing` whose rows are not served yet, by day."""
-        added = defaultdict(list)
-        for path, file in listing.files.items():
-            if path not in self.loads:
-                added[file.day].append(file)
-        return added
 
 
 def _same(some: tuple[Part, ...], others: tuple[Part, ...]) -> bool:
