@@ -19,9 +19,11 @@ from akosha_api.routes import alerts, bulk, explain, health, ingestion, memories
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
 from akosha_api.watcher import Watcher
+from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.request_guard import RequestGuard, Routes, parse_hosts, parse_origins
 from akosha_assets.lake.serving.past import Past
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {"model": Problem, "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status in (404, 405, 408, 411, 413, 422, 500, 503, 504)
+    for status in (403, 404, 405, 408, 411, 413, 415, 421, 422, 500, 503, 504)
 }
 
 
@@ -54,6 +56,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         model = searcher(lake_settings)
         app.state.serving = Serving(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
+        app.state.operator_token = settings.admin_token.get_secret_value() or operator_token.read_or_create(lake_settings.home)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, served, settings)
         prober = Prober(served, app.state.watched, settings)
@@ -80,11 +83,22 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
-    app.add_middleware(Gate, body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
+    app.add_middleware(Gate, guard=guard(settings), body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
     for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
         app.include_router(module.router)
     mcp.install(app)
     return app
+
+
+def guard(settings: ApiSettings) -> RequestGuard:
+    """What refuses requests that pages of other sites cause, with the settings' hosts and origins."""
+    return RequestGuard(
+        listens_on=settings.host,
+        hosts=parse_hosts(settings.allowed_hosts),
+        origins=parse_origins(settings.allowed_origins),
+        routes=Routes(probes={"/health", "/ready", "/metrics"}, pages={"/", "/docs"}),
+        settings=("AKOSHA_API_ALLOWED_HOSTS", "AKOSHA_API_ALLOWED_ORIGINS"),
+    )
 
 
 def searcher(settings: LakeSettings) -> Searcher:

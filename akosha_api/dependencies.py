@@ -3,40 +3,13 @@
 They are coroutines because FastAPI hands every other function to a thread, which costs more than the function.
 """
 
-import hmac
-import ipaddress
-import re
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request, status
 
 from akosha_api.metrics import Watched
 from akosha_api.serving import Serving
-
-PORT = re.compile(r":\d+$")
-
-
-def is_of_another_site(request: Request) -> bool:
-    """A browser sent it for a page of another site, or of a name that its owner made point here (DNS rebinding).
-
-    Where the service listens on loopback only, it is asked by no other names than this machine's own.
-    """
-    headers = request.headers
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
-    host, origin = headers.get("host", ""), headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        return True
-    return bool(host) and _is_loopback(request.app.state.serving.settings.host) and not _is_loopback(PORT.sub("", host).strip("[]"))
-
-
-def _is_loopback(name: str) -> bool:
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+from akosha_assets.lake import operator_token
 
 
 async def _serving(request: Request) -> Serving:
@@ -50,22 +23,18 @@ async def _watched(request: Request) -> Watched:
 
 
 async def _operator(request: Request) -> None:
-    """The caller may change things: it is on this machine, or it holds the admin token.
+    """The caller may change things: it holds the operator token.
 
-    What a proxy forwards comes from elsewhere, whatever address the proxy itself has.
+    Where it calls from proves nothing: a proxy on this machine calls from loopback for the whole network.
     """
-    serving: Serving = request.app.state.serving
-    token = serving.settings.admin_token.get_secret_value()
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    if token and hmac.compare_digest(given.encode(), token.encode()):
-        return
-    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
-    # A page that somebody opens in a browser of this machine must not do it behind their back.
-    if request.client and not forwarded and not is_of_another_site(request) and ipaddress.ip_address(request.client.host).is_loopback:
-        return
-    raise HTTPException(
-        status.HTTP_403_FORBIDDEN, "only callers on this machine, or with AKOSHA_API_ADMIN_TOKEN as bearer token, may do this"
-    )
+    token: str = request.app.state.operator_token
+    given = operator_token.bearer(request.headers.get("authorization", ""))
+    if not operator_token.matches(given, token):
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN,
+            f"found {'another token' if given else 'no token'}; expected Authorization: Bearer with the operator token, which is "
+            f"AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
+        )
 
 
 ServingDep = Annotated[Serving, Depends(_serving)]

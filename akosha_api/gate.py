@@ -1,4 +1,4 @@
-"""What every request passes first and last: an id, HEAD as GET, the bounds of its body, the count of its answer.
+"""What every request passes first and last: an id, who may ask, HEAD as GET, the bounds of its body, the headers and count of its answer.
 
 One plain ASGI layer: each further one costs every search. What an answer says is not its business.
 """
@@ -13,17 +13,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from akosha_api import errors
 from akosha_api.metrics import Watched
+from akosha_assets.lake.request_guard import RequestGuard
 
 ID_MAX_CHARS = 128
 # What is counted, as web servers do, where the client left before its request was whole; nobody is answered.
 LEFT = 499
+# No other site may read, show or frame an answer, and none is taken for another type than it says. Pages bring a policy of their own.
+SECURITY_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 
 
 class Gate:
-    """Wraps `app`; a body may have `body_max_bytes` and take `body_seconds` to come."""
+    """Wraps `app`; what `guard` refuses does not reach it, and a body may have `body_max_bytes` and take `body_seconds` to come."""
 
-    def __init__(self, app: ASGIApp, body_max_bytes: int, body_seconds: float):
-        self.app, self.body_max_bytes, self.body_seconds = app, body_max_bytes, body_seconds
+    def __init__(self, app: ASGIApp, guard: RequestGuard, body_max_bytes: int, body_seconds: float):
+        self.app, self.guard, self.body_max_bytes, self.body_seconds = app, guard, body_max_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -43,7 +52,9 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                answered = MutableHeaders(scope=message)
+                answered["X-Request-Id"] = request_id
+                answered.raw.extend(SECURITY_HEADERS if "content-security-policy" in answered else [*SECURITY_HEADERS, NO_CONTENT_POLICY])
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -69,7 +80,11 @@ class Gate:
             watched.answered(route, method, status, time.perf_counter() - started)
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> ASGIApp | None:
-        """The answer to a request whose body is not read: its length is unknown, or too much."""
+        """The answer to a request whose body is not read: the guard refuses it, its length is unknown, or too much."""
+        has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        refusal = self.guard.refuse(scope["method"], scope["path"], scope["headers"], has_body=has_body)
+        if refusal is not None:
+            return errors.problem(Request(scope), refusal.status, refusal.name, refusal.detail)
         if b"transfer-encoding" in headers:
             detail = "expected a Content-Length; found a body of unknown length"
             return errors.problem(Request(scope), 411, "length-required", detail)

@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from akosha_assets.lake.request_guard import parse_hosts, parse_origins
 
 
 class ApiSettings(BaseSettings):
@@ -13,6 +15,18 @@ class ApiSettings(BaseSettings):
 
     host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")] = 8682
+    allowed_hosts: Annotated[
+        str,
+        Field(
+            description="Names that callers may ask by (`Host`), separated by commas; `*.NAME` is every name below it. Loopback names and AKOSHA_API_HOST always are; `/health`, `/ready` and `/metrics` answer any address."
+        ),
+    ] = ""
+    allowed_origins: Annotated[
+        str,
+        Field(
+            description="Origins that the service's own pages have behind a proxy that changes `Host`, separated by commas, for example `https://akosha.example`."
+        ),
+    ] = ""
     poll_seconds: Annotated[float, Field(gt=0, le=60, description="Seconds between two looks for new commits.")] = 0.5
     memory_bytes: Annotated[
         int,
@@ -37,7 +51,7 @@ class ApiSettings(BaseSettings):
     drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5
     admin_token: Annotated[
         SecretStr,
-        Field(description="Bearer token that lets callers from elsewhere change things. Empty: only callers on this machine may."),
+        Field(description="Bearer token of operators, who may change things. Empty: that in `AKOSHA_HOME/operator-token`, made at start."),
     ] = SecretStr("")
     supervisor: Annotated[int, Field(ge=0, description="Process that a shutdown is passed on to; `akosha up` sets it. 0: none.")] = 0
     alert_seconds: Annotated[
@@ -50,3 +64,15 @@ class ApiSettings(BaseSettings):
             description="Seconds between two measurements of the recall of what is served; each scans every vector, in its own time. 0: never.",
         ),
     ] = 600.0
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, text: str) -> str:
+        parse_hosts(text)
+        return text
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, text: str) -> str:
+        parse_origins(text)
+        return text

@@ -1,4 +1,4 @@
-"""`POST /mcp`: who may ask, and the server behind it, which is made when the first agent asks.
+"""`POST /mcp`: the server behind it, which is made when the first agent asks.
 
 The SDK takes 0.4 s of processor time and 23 MiB to import. A start does not wait for that, and a service that no agent asks never
 pays it. Which messages there are is in `server.py`.
@@ -8,12 +8,8 @@ import asyncio
 import gc
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-
-from akosha_api.dependencies import is_of_another_site
 
 PATH = "/mcp"
 
@@ -24,9 +20,6 @@ class _Agents:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one message."""
-        request = Request(scope)
-        if is_of_another_site(request):
-            raise HTTPException(403, _refusal(request))
         if self._server is None:
             self._server = await asyncio.to_thread(_made)
         await self._server(scope, receive, send)
@@ -51,11 +44,3 @@ def _made() -> ASGIApp:
     # As at the start of the service: what was imported stays, and need not be looked through for garbage.
     gc.freeze()
     return application()
-
-
-def _refusal(request: Request) -> str:
-    found = ", ".join(f"{name} {request.headers[name]!r}" for name in ("host", "origin", "sec-fetch-site") if name in request.headers)
-    return (
-        f"a page of another site may not ask; found {found}; expected no browser, and a Host that is localhost or a loopback address "
-        "while AKOSHA_API_HOST is one"
-    )

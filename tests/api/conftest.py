@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ import uvicorn
 
 from akosha_api.app import create_app
 from akosha_api.settings import ApiSettings
+from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 
 
@@ -44,3 +46,8 @@ def until(condition: Callable[[], object]) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("waited in vain")
+
+
+def as_operator(home: Path) -> dict[str, str]:
+    """Headers that prove an operator of the service over `home`, which has started."""
+    return {"Authorization": f"Bearer {operator_token.read(home)}"}

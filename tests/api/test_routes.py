@@ -18,7 +18,7 @@ from akosha_api.models import OF_THE_DEMO, SearchResponse
 from akosha_assets.fleet.systems import FleetPlan, history, system_id
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
-from tests.api.conftest import until
+from tests.api.conftest import as_operator, until
 from tests.hot_rows import NOW, commit, memory, unit, upsert
 
 ROWS = [
@@ -37,7 +37,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.fixture(scope="module")
 def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
-    return serve(lake)
+    started = serve(lake)
+    started.headers.update(as_operator(lake.settings.home))
+    return started
 
 
 def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> None:
@@ -202,12 +204,16 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.
     assert port is not None
     for path in ("/api/v1/search", "/api/v1/uploads/redrive", "/mcp"):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as half:
-            half.sendall(f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{"query": '.encode())
+            half.sendall(
+                f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"query": '.encode()
+            )
             # Until the service closes the connection.
             answer = b"".join(iter(lambda: half.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 408 ") and b"urn:akosha:problem:request-timeout" in answer
     with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
-        slow.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 22\r\n\r\n")
+        slow.sendall(
+            b"POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n"
+        )
         for piece in (b'{"query": ', b'"deadlock', b'" }'):
             time.sleep(0.05)
             slow.sendall(piece)
@@ -219,7 +225,9 @@ def test_a_client_that_leaves_amid_its_body_is_no_error_of_the_service(client: h
     assert port is not None
     for path in ("/api/v1/search", "/mcp"):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as left:
-            left.sendall(f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{"query": '.encode())
+            left.sendall(
+                f'POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"query": '.encode()
+            )
     assert client.get("/health").status_code == 200
     time.sleep(0.2)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

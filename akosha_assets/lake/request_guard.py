@@ -1,0 +1,173 @@
+"""Which requests a web page of another site could have caused: decided from `Host`, `Origin`, `Sec-Fetch-…` and `Content-Type`.
+
+Used in front of the API and of Dagster's webserver. Knows no web framework: it reads the raw headers of an ASGI scope.
+"""
+
+import ipaddress
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+SHOWN_CHARS = 100
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is refused. `name` ends the type of the problem document, `detail` says what was found and expected."""
+
+    status: int
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Paths with a rule of their own.
+
+    `probes` may be asked by any IP address as Host, or none: orchestrators and Prometheus ask a pod by its address, a page that
+    rebinds a name cannot send one, and what these paths answer holds nothing of a memory. `pages` may be opened from a link anywhere.
+    """
+
+    probes: Collection[str] = ()
+    pages: Collection[str] = ()
+
+
+class RequestGuard:
+    """Refuses what does not come from a program of its own or from a page of the service itself."""
+
+    def __init__(self, *, listens_on: str, hosts: Iterable[str], origins: Iterable[str], routes: Routes, settings: tuple[str, str]):
+        """`hosts` are names or addresses that the service is asked by beside loopback and `listens_on`; `*.NAME` is any below NAME.
+
+        `settings` names where hosts and origins are set, for messages.
+        """
+        self.hosts = frozenset(name.lower().strip("[]") for name in (*hosts, listens_on) if not _is_unspecified(name.strip("[]")))
+        self.origins = frozenset(origin.lower() for origin in origins)
+        self.routes, self.settings = routes, settings
+        # The same few values come with every request; a caller that invents new ones cannot fill memory.
+        self._named = lru_cache(256)(self._is_named)
+
+    def refuse(self, method: str, path: str, headers: Headers, *, has_body: bool) -> Refusal | None:
+        """The reason to refuse a request, or None. `path` is the decoded path."""
+        host = _values(headers, b"host")
+        return (
+            self.refuse_host(path, host)
+            or self.refuse_origin(method, path, headers, host[0] if host else "")
+            or (refuse_content(headers) if has_body else None)
+        )
+
+    def refuse_host(self, path: str, host: Sequence[str]) -> Refusal | None:
+        """Refuses names that the service is not known by, which is what DNS rebinding sends."""
+        if len(host) == 1 and self._named(host[0].lower()):
+            return None
+        if path in self.routes.probes and (not host or (len(host) == 1 and _address(host[0]))):
+            return None
+        found = f"Host {_shown(host[0])}" if len(host) == 1 else f"{len(host)} Host headers"
+        allowed = ", ".join(["localhost", "a loopback address", *sorted(self.hosts - {"127.0.0.1", "localhost", "::1"})])
+        return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}; {self.settings[0]} adds names")
+
+    def refuse_origin(self, method: str, path: str, headers: Headers, host: str) -> Refusal | None:
+        """Refuses what a browser says that it sends for a page of another origin."""
+        for origin in _values(headers, b"origin"):
+            if origin.partition("://")[2].lower() != host.lower() and origin.lower() not in self.origins:
+                detail = f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and port; {self.settings[1]} adds origins"
+                return Refusal(403, "cross-origin", detail)
+        for site in _values(headers, b"sec-fetch-site"):
+            if site.lower() in ("none", "same-origin"):
+                continue
+            if method in ("GET", "HEAD") and path in self.routes.pages and is_navigation(headers):
+                continue
+            detail = f"found Sec-Fetch-Site {_shown(site)}; expected same-origin or none: pages of other sites may not ask"
+            return Refusal(403, "cross-site", detail)
+        return None
+
+    def _is_named(self, host: str) -> bool:
+        parts = HOST.fullmatch(host)
+        if parts is None:
+            return False
+        name = parts["name"].strip("[]")
+        return is_loopback(name) or name in self.hosts or any(one[:2] == "*." and name.endswith(one[1:]) for one in self.hosts)
+
+
+def refuse_content(headers: Headers) -> Refusal | None:
+    """Refuses a body that is not declared as JSON: a page may send other types anywhere without asking first."""
+    kinds = _values(headers, b"content-type")
+    if kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds):
+        return None
+    found = ", ".join(f"Content-Type {_shown(kind)}" for kind in kinds) or "no Content-Type"
+    return Refusal(415, "unsupported-media-type", f"found a body with {found}; expected Content-Type: application/json")
+
+
+def is_navigation(headers: Headers) -> bool:
+    """Whether a browser opens a page of its own window with this request; a frame does not count."""
+    return _values(headers, b"sec-fetch-mode") == ["navigate"] and _values(headers, b"sec-fetch-dest") == ["document"]
+
+
+def is_loopback(name: str) -> bool:
+    """Whether `name` is this machine for itself; an address is without brackets."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """The hosts of a comma-separated setting.
+
+    Raises:
+        ValueError: one is not a name or an address.
+    """
+    hosts = tuple(one.strip().lower() for one in text.split(",") if one.strip())
+    for host in hosts:
+        parts = HOST.fullmatch(host.removeprefix("*."))
+        if not _is_ip(host) and (parts is None or parts["port"] is not None):
+            raise ValueError(f"found {host!r}; expected a name or an address without a port, or *.NAME for every name below it")
+    return hosts
+
+
+def parse_origins(text: str) -> tuple[str, ...]:
+    """The origins of a comma-separated setting.
+
+    Raises:
+        ValueError: one is not an origin.
+    """
+    origins = tuple(one.strip().lower() for one in text.split(",") if one.strip())
+    for origin in origins:
+        if ORIGIN.fullmatch(origin) is None:
+            raise ValueError(f"found {origin!r}; expected an origin as browsers send it, for example https://akosha.example")
+    return origins
+
+
+def _values(headers: Headers, name: bytes) -> list[str]:
+    return [value.decode("latin-1").strip() for key, value in headers if key == name]
+
+
+def _address(host: str) -> bool:
+    parts = HOST.fullmatch(host.lower())
+    name = parts["name"].strip("[]") if parts else ""
+    return _is_ip(name) and not _is_unspecified(name)
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_unspecified(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_unspecified
+    except ValueError:
+        return name == ""
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= SHOWN_CHARS else value[:SHOWN_CHARS] + "…")
