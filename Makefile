@@ -2,8 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+# Tests without a service, a browser or child processes.
+FAST_TESTS := tests/docs/test_reference.py tests/lake/serving tests/lake/test_settings.py
 
-.PHONY: help setup demo up test lint fix docs lock clean
+.PHONY: help setup demo up test check coverage lint fix docs lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -25,8 +27,15 @@ demo: setup  ## simulated fleet, ingestion, a search, the Dagster UI and the API
 up: setup  ## the same services without the simulated fleet
 	$(BIN)/akosha up
 
-test: setup lint  ## linters, import contracts, all tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: setup  ## linters, import contracts, all tests; a lint error does not hide a failing test
+	@status=0; $(MAKE) --no-print-directory lint || status=$$?; \
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile || status=$$?; exit $$status
+
+check: lint  ## linters, types, contracts and the fast tests, in under a minute
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/test_house.py $(FAST_TESTS)
+
+coverage: setup  ## all tests with the share of lines and branches that they run, in build/coverage
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: setup
 	$(BIN)/ruff check .

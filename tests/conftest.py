@@ -1,6 +1,7 @@
 """Fixtures most tests need: a lake of their own, its settings, and the real uploads where they lie beside the checkout."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,19 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
 ROOT = Path(__file__).parents[1]
+# Read before a test removes the settings: what is needed is installed, so a skipped test is a failure.
+NO_SKIPS = os.environ.get("AKOSHA_TEST_NO_SKIPS") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With `AKOSHA_TEST_NO_SKIPS=1` a skip fails, except of tests marked slow and of those that use data beside the checkout."""
+    report = yield
+    is_optional = item.get_closest_marker("slow") or "shared" in getattr(item, "fixturenames", ())
+    if NO_SKIPS and report.skipped and not is_optional:
+        report.outcome = "failed"
+        report.longrepr = f"AKOSHA_TEST_NO_SKIPS=1, and the test was skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.factories import make_upload
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("AKOSHA_SLOW_TESTS"), reason="takes three minutes; set AKOSHA_SLOW_TESTS=1"),
     pytest.mark.timeout(600),
 ]
