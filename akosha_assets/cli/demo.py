@@ -18,7 +18,7 @@ from akosha_assets.cli.api import call
 from akosha_assets.cli.output import Exit, console, fail
 from akosha_assets.cli.services import Ports
 from akosha_assets.cli.supervisor import Supervisor
-from akosha_assets.cli.up import API_PORT, CODE_PORT, DAGSTER_PORT, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
+from akosha_assets.cli.up import API_PORT, CODE_PORT, DAGSTER_PORT, ApiHost, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
 from akosha_assets.lake.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def demo(
     api_port: ApiPort = API_PORT,
     dagster_port: DagsterPort = DAGSTER_PORT,
     code_port: CodePort = CODE_PORT,
+    api_host: ApiHost = services.HOST,
     leave: Annotated[bool, typer.Option("--exit", help="Stop everything after the search instead of waiting for Ctrl-C.")] = False,
 ) -> None:
     """Start everything, let a simulated fleet upload, watch the sensor take it in, and search for what came.
@@ -45,7 +46,7 @@ def demo(
     """
     from akosha_assets.fleet.systems import FleetPlan
 
-    ports = Ports(api_port, dagster_port, code_port)
+    ports = Ports(api_port, dagster_port, code_port, api_host)
     plan = FleetPlan(systems=systems, memories=memories, days=days, now=datetime.now(UTC))
     with services_up(ports, dagster=True) as (supervisor, bring_up):
         fleet = _Fleet(plan)
@@ -154,7 +155,7 @@ def _search(supervisor: Supervisor, fleet: _Fleet, ports: Ports) -> None:
     """What was uploaded a moment ago is found over HTTP and shown."""
     newest = max(fleet.uploaded, key=lambda one: one.uploaded_at)
     words = " ".join(newest.samples[-1].split()[:QUESTION_WORDS])
-    url, found, question = f"http://{services.HOST}:{ports.api}", {}, {"query": words, "limit": 3}
+    url, found, question = services.api_url(ports), {}, {"query": words, "limit": 3}
 
     def answered() -> bool:
         found.update(call("POST", url, "/api/v1/search", body=question))

@@ -3,16 +3,22 @@
 How they are started, watched and stopped is in `supervisor.py`.
 """
 
+import ipaddress
 import os
+import secrets
 import socket
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from urllib.parse import urlencode
 
 import httpx
 
 import akosha_assets
 from akosha_assets.cli.supervisor import Service, Unavailable
+from akosha_assets.lake import operator_token
+from akosha_assets.lake.settings import LakeSettings
 
 HOST = "127.0.0.1"
 LOCATION = "akosha"
@@ -24,11 +30,12 @@ query { instance { daemonHealth { allDaemonStatuses { daemonType required health
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the services listen, all on the loopback interface."""
+    """Where the services listen, on the loopback interface but for the API, whose host may be set."""
 
     api: int
     dagster: int
     code: int
+    api_host: str = HOST
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -37,9 +44,34 @@ def environment(home: Path) -> dict[str, str]:
     return {"AKOSHA_HOME": str(home), "DAGSTER_HOME": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
-def dagster_url(ports: Ports) -> str:
+def api_url(ports: Ports) -> str:
+    """Where the API is asked from this machine: its own address, or loopback where it listens on every address."""
+    try:
+        address = ipaddress.ip_address(ports.api_host)
+    except ValueError:
+        return f"http://{ports.api_host}:{ports.api}"
+    if address.is_unspecified:
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://{address if address.version == 4 else f'[{address}]'}:{ports.api}"
+
+
+@cache
+def dagster_token(settings: LakeSettings) -> str:
+    """What callers of our Dagster prove themselves by; one that only these services know where no other can be kept."""
+    return settings.dagster_token.get_secret_value() or operator_token.read_or_create(settings.home) or secrets.token_urlsafe(32)
+
+
+def dagster_address(ports: Ports, settings: LakeSettings) -> str:
+    """Where a person opens Dagster's UI; the token in it is asked for once."""
+    return f"http://{HOST}:{ports.dagster}/asset-groups?{urlencode({'token': dagster_token(settings)})}"
+
+
+def asks_dagster(ports: Ports, token: str) -> dict[str, str]:
     """Where Dagster is asked for its queue and told to start runs; where it does not answer, metrics and alerts say so."""
-    return os.environ.get("AKOSHA_DAGSTER_URL", f"http://{HOST}:{ports.dagster}")
+    if "AKOSHA_DAGSTER_URL" in os.environ:
+        # Another Dagster, which learns no token of ours.
+        return {}
+    return {"AKOSHA_DAGSTER_URL": f"http://{HOST}:{ports.dagster}", "AKOSHA_DAGSTER_TOKEN": token}
 
 
 def project_folder() -> Path:
@@ -65,21 +97,22 @@ def write_workspace(home: Path, ports: Ports) -> Path:
     return path
 
 
-def api(home: Path, ports: Ports) -> Service:
+def api(home: Path, ports: Ports, token: str) -> Service:
     """The HTTP service; it needs none of the others."""
     return Service(
         name="api",
         command=[sys.executable, "-m", "akosha_api"],
-        answers=lambda: _ok(f"http://{HOST}:{ports.api}/health"),
+        answers=lambda: _ok(f"{api_url(ports)}/health"),
+        host=ports.api_host,
         port=ports.api,
         option="--api-port",
         environment=environment(home)
         | {
-            "AKOSHA_API_HOST": HOST,
+            "AKOSHA_API_HOST": ports.api_host,
             "AKOSHA_API_PORT": str(ports.api),
             "AKOSHA_API_SUPERVISOR": str(os.getpid()),
-            "AKOSHA_DAGSTER_URL": dagster_url(ports),
-        },
+        }
+        | asks_dagster(ports, token),
     )
 
 
@@ -93,7 +126,7 @@ def instance(home: Path) -> Service:
     )
 
 
-def code_server(home: Path, ports: Ports, *, drain_seconds: int) -> Service:
+def code_server(home: Path, ports: Ports, token: str, *, drain_seconds: int) -> Service:
     """The process that loads our definitions, ticks sensors and starts a process for every run."""
     return Service(
         name="code-server",
@@ -105,48 +138,48 @@ def code_server(home: Path, ports: Ports, *, drain_seconds: int) -> Service:
         answers=lambda: _listens(ports.code),
         port=ports.code,
         option="--code-port",
-        environment=environment(home) | {"AKOSHA_DAGSTER_URL": dagster_url(ports)},
+        environment=environment(home) | asks_dagster(ports, token),
         # Run processes are its children: an ingest run finishes its batch or hands it back in this time.
         grace_seconds=drain_seconds,
     )
 
 
-def webserver(home: Path, ports: Ports, workspace: Path) -> Service:
-    """Dagster's UI. It answers once it has loaded the code location."""
+def webserver(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
+    """Dagster's UI, behind our guard. It answers once it has loaded the code location."""
     return Service(
         name="webserver",
-        command=[*_dagster("dagster_webserver"), "-w", str(workspace), "-h", HOST, "-p", str(ports.dagster)],
-        answers=lambda: location_loaded(ports.dagster),
+        command=[*_dagster("akosha_assets.dagster_webserver"), "-w", str(workspace), "--host", HOST, "-p", str(ports.dagster)],
+        answers=lambda: location_loaded(ports.dagster, token),
         port=ports.dagster,
         option="--dagster-port",
-        environment=environment(home),
+        environment=environment(home) | {"AKOSHA_DAGSTER_TOKEN": token},
     )
 
 
-def daemon(home: Path, ports: Ports, workspace: Path) -> Service:
+def daemon(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
     """Runs sensors, schedules, the queue and freshness. It answers once its sensor loop has reported itself."""
     return Service(
         name="daemon",
         command=[*_dagster("dagster._daemon"), "run", "-w", str(workspace)],
-        answers=lambda: daemon_healthy(ports.dagster),
+        answers=lambda: daemon_healthy(ports.dagster, token),
         environment=environment(home),
     )
 
 
-def daemon_healthy(port: int) -> bool:
+def daemon_healthy(port: int, token: str) -> bool:
     """Whether every daemon that the instance requires reports itself."""
-    answer = _graphql(port)
+    answer = _graphql(port, token)
     statuses = answer["instance"]["daemonHealth"]["allDaemonStatuses"] if answer else []
     return bool(statuses) and all(one["healthy"] for one in statuses if one["required"])
 
 
-def location_loaded(port: int) -> bool:
+def location_loaded(port: int, token: str) -> bool:
     """Whether the UI shows our definitions.
 
     Raises:
         Unavailable: they cannot be loaded.
     """
-    answer = _graphql(port)
+    answer = _graphql(port, token)
     for entry in answer["workspaceOrError"].get("locationEntries", []) if answer else []:
         if entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation":
             return True
@@ -157,9 +190,11 @@ def _dagster(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def _graphql(port: int) -> dict | None:
+def _graphql(port: int, token: str) -> dict | None:
     try:
-        answer = httpx.post(f"http://{HOST}:{port}/graphql", json={"query": HEALTHY}, timeout=5)
+        answer = httpx.post(
+            f"http://{HOST}:{port}/graphql", json={"query": HEALTHY}, headers={"Authorization": f"Bearer {token}"}, timeout=5
+        )
         return answer.raise_for_status().json()["data"]
     except httpx.HTTPError:
         return None

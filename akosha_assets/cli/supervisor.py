@@ -40,6 +40,7 @@ class Service:
     name: str
     command: list[str]
     answers: Callable[[], bool]
+    host: str = "127.0.0.1"
     port: int | None = None
     option: str = ""
     environment: dict[str, str] = field(default_factory=dict)
@@ -206,20 +207,20 @@ class Supervisor:
         self._lifeline.stdin.flush()
 
 
-def require_free(service: Service, host: str = "127.0.0.1") -> None:
+def require_free(service: Service) -> None:
     """Nobody listens where `service` wants to.
 
     Raises:
         Unavailable: somebody does.
     """
     assert service.port is not None
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, service.port))
+            probe.bind((service.host, service.port))
         except OSError as error:
             raise Unavailable(
-                f"port {service.port}, which {service.name} needs, cannot be used: {error.strerror}. "
+                f"port {service.port} of {service.host}, which {service.name} needs, cannot be used: {error.strerror}. "
                 f"End what listens there or choose another port with {service.option}."
             ) from error
 

@@ -14,9 +14,11 @@ from akosha_assets.cli import services
 from akosha_assets.cli.output import Exit, console, fail
 from akosha_assets.cli.services import Ports
 from akosha_assets.cli.supervisor import ServiceFailed, Supervisor, Unavailable, require_free
+from akosha_assets.lake.request_guard import is_loopback
 from akosha_assets.lake.settings import LakeSettings
 
 ApiPort = Annotated[int, typer.Option(envvar="AKOSHA_API_PORT", min=1, max=65535, help="Port of the API.")]
+ApiHost = Annotated[str, typer.Option(envvar="AKOSHA_API_HOST", help="Address that the API listens on.")]
 DagsterPort = Annotated[int, typer.Option(envvar="AKOSHA_DAGSTER_PORT", min=1, max=65535, help="Port of the Dagster UI.")]
 CodePort = Annotated[
     int, typer.Option(envvar="AKOSHA_CODE_PORT", min=1, max=65535, help="Port of the code server, which only Dagster talks to.")
@@ -30,10 +32,11 @@ def up(
     api_port: ApiPort = API_PORT,
     dagster_port: DagsterPort = DAGSTER_PORT,
     code_port: CodePort = CODE_PORT,
+    api_host: ApiHost = services.HOST,
     no_dagster: Annotated[bool, typer.Option("--no-dagster", help="Start the API alone.")] = False,
 ) -> None:
     """Start Dagster and the API, and keep them running until Ctrl-C or SIGTERM."""
-    ports = Ports(api_port, dagster_port, code_port)
+    ports = Ports(api_port, dagster_port, code_port, api_host)
     with services_up(ports, dagster=not no_dagster) as (supervisor, bring_up):
         bring_up(None)
         if not supervisor.stopping:
@@ -55,10 +58,11 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
     supervisor.catch_signals()
 
     def bring_up(meanwhile: Callable[[], object] | None) -> None:
-        api = services.api(home, ports)
-        code = services.code_server(home, ports, drain_seconds=settings.drain_seconds)
+        token = services.dagster_token(settings)
+        api = services.api(home, ports, token)
+        code = services.code_server(home, ports, token, drain_seconds=settings.drain_seconds)
         workspace = services.write_workspace(home, ports)
-        web, daemon = services.webserver(home, ports, workspace), services.daemon(home, ports, workspace)
+        web, daemon = services.webserver(home, ports, workspace, token), services.daemon(home, ports, workspace, token)
         for service in (api, code, web) if dagster else (api,):
             require_free(service)
         supervisor.start(api)
@@ -98,9 +102,12 @@ def addresses(ports: Ports, *, dagster: bool) -> None:
     """The addresses are printed."""
     console.print()
     if dagster:
-        console.print(f"  [bold]Dagster UI[/]   http://{services.HOST}:{ports.dagster}/asset-groups", highlight=False)
-    console.print(f"  [bold]API[/]          http://{services.HOST}:{ports.api}/docs", highlight=False)
-    console.print(f"  [bold]MCP[/]          http://{services.HOST}:{ports.api}/mcp", highlight=False)
+        # Whole on one line, so that a terminal opens all of it.
+        console.print(f"  [bold]Dagster UI[/]   {services.dagster_address(ports, LakeSettings())}", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]API[/]          {services.api_url(ports)}/docs", highlight=False)
+    console.print(f"  [bold]MCP[/]          {services.api_url(ports)}/mcp", highlight=False)
+    if not is_loopback(ports.api_host):
+        console.print(f"  The API listens on {ports.api_host}: whoever reaches it may read every memory.", highlight=False, style="yellow")
     console.print("  Ctrl-C drains and stops everything.\n", highlight=False, style="dim")
 
 

@@ -43,7 +43,7 @@ class RequestGuard:
     def __init__(self, *, listens_on: str, hosts: Iterable[str], origins: Iterable[str], routes: Routes, settings: tuple[str, str]):
         """`hosts` are names or addresses that the service is asked by beside loopback and `listens_on`; `*.NAME` is any below NAME.
 
-        `settings` names where hosts and origins are set, for messages.
+        `settings` names where hosts and origins are set, for messages; empty where they are not.
         """
         self.hosts = frozenset(name.lower().strip("[]") for name in (*hosts, listens_on) if not _is_unspecified(name.strip("[]")))
         self.origins = frozenset(origin.lower() for origin in origins)
@@ -68,13 +68,13 @@ class RequestGuard:
             return None
         found = f"Host {_shown(host[0])}" if len(host) == 1 else f"{len(host)} Host headers"
         allowed = ", ".join(["localhost", "a loopback address", *sorted(self.hosts - {"127.0.0.1", "localhost", "::1"})])
-        return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}; {self.settings[0]} adds names")
+        return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}{self._adds(0, 'names')}")
 
     def refuse_origin(self, method: str, path: str, headers: Headers, host: str) -> Refusal | None:
         """Refuses what a browser says that it sends for a page of another origin."""
         for origin in _values(headers, b"origin"):
             if origin.partition("://")[2].lower() != host.lower() and origin.lower() not in self.origins:
-                detail = f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and port; {self.settings[1]} adds origins"
+                detail = f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and port{self._adds(1, 'origins')}"
                 return Refusal(403, "cross-origin", detail)
         for site in _values(headers, b"sec-fetch-site"):
             if site.lower() in ("none", "same-origin"):
@@ -84,6 +84,9 @@ class RequestGuard:
             detail = f"found Sec-Fetch-Site {_shown(site)}; expected same-origin or none: pages of other sites may not ask"
             return Refusal(403, "cross-site", detail)
         return None
+
+    def _adds(self, setting: int, what: str) -> str:
+        return f"; {self.settings[setting]} adds {what}" if self.settings[setting] else ""
 
     def _is_named(self, host: str) -> bool:
         parts = HOST.fullmatch(host)

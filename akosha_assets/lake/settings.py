@@ -116,6 +116,12 @@ class LakeSettings(BaseSettings):
         str,
         Field(description="Address of Dagster's webserver: asked for its queue, told to start runs. Empty: none runs, and metrics say so."),
     ] = ""
+    dagster_token: Annotated[
+        SecretStr,
+        Field(
+            description="Bearer token sent to AKOSHA_DAGSTER_URL. `akosha up` sets it, and asks for it before the Dagster UI. Empty: none."
+        ),
+    ] = SecretStr("")
 
     sweep_seconds: Annotated[
         int, Field(ge=1, description="Seconds between two listings of the whole inbox while AKOSHA_INGESTION_QUEUE reports uploads.")

@@ -109,5 +109,5 @@ def test_everything_ends_when_the_supervisor_is_killed_and_the_home_is_free_agai
 def test_a_taken_port_is_named_with_who_needs_it_and_the_way_around() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(Unavailable, match=f"port {port}, which api needs(.|\n)*--api-port"):
+        with pytest.raises(Unavailable, match=f"port {port} of 127.0.0.1, which api needs(.|\n)*--api-port"):
             require_free(Service("api", [], answers=lambda: True, port=port, option="--api-port"))

@@ -47,7 +47,8 @@ def test_the_demo_finds_what_was_uploaded_and_stops_everything_it_started(tmp_pa
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs}"
     assert re.search(r"ingested .*3/3", done.stdout)
     assert re.search(r"[1-3] results? · hot answered", done.stdout)
-    assert f"http://127.0.0.1:{dagster}" in done.stdout and f"http://127.0.0.1:{api}" in done.stdout
+    token = (home / "operator-token").read_text().strip()
+    assert f"http://127.0.0.1:{dagster}/asset-groups?token={token}" in done.stdout and f"http://127.0.0.1:{api}" in done.stdout
     assert started_for(home) == []
     with sqlite3.connect(f"file:{home}/dagster/history/runs.db?mode=ro", uri=True) as runs:
         assert runs.execute("SELECT DISTINCT pipeline_name, status FROM runs").fetchall() == [("ingest", "SUCCESS")]

@@ -92,7 +92,7 @@ def look(ledger: Ledger, *, now: datetime) -> list[str]:
     if url := ledger.settings.dagster_url:
         unanswered = ""
         try:
-            found += of_dagster(orchestration.read(url, now=now))
+            found += of_dagster(orchestration.read(url, token=ledger.settings.dagster_token.get_secret_value(), now=now))
             scopes += DAGSTER_SCOPES
         except OrchestratorUnavailable as error:
             unanswered = str(error)

@@ -185,7 +185,8 @@ class IngestionCollector(Collector):
         if not self.lake.settings.dagster_url:
             return
         try:
-            state = orchestration.read(self.lake.settings.dagster_url, now=datetime.now(UTC))
+            settings = self.lake.settings
+            state = orchestration.read(settings.dagster_url, token=settings.dagster_token.get_secret_value(), now=datetime.now(UTC))
         except OrchestratorUnavailable:
             yield "akosha_dagster_up", (), 0
             return

@@ -75,13 +75,13 @@ class Orchestration:
     freshness: dict[str, str] = field(default_factory=dict)
 
 
-def read(url: str, *, now: datetime) -> Orchestration:
-    """Dagster's state at `now`.
+def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
+    """Dagster's state at `now`; `token` is sent as bearer token, unless it is empty.
 
     Raises:
         OrchestratorUnavailable: it does not answer at `url`.
     """
-    data = _ask(url, STATE, {"failedAfter": (now - FAILURES_WITHIN).timestamp()})
+    data = _ask(url, token, STATE, {"failedAfter": (now - FAILURES_WITHIN).timestamp()})
     seconds = now.timestamp()
     queued = data["queued"].get("results", [])
     failed: dict[str, int] = {}
@@ -107,7 +107,7 @@ def read(url: str, *, now: datetime) -> Orchestration:
     )
 
 
-def launch(url: str, job: str, *, asked_by: str) -> str:
+def launch(url: str, job: str, *, token: str = "", asked_by: str) -> str:
     """A run of `job` is queued; returns its id.
 
     Raises:
@@ -116,7 +116,7 @@ def launch(url: str, job: str, *, asked_by: str) -> str:
     selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
     tags = [{"key": "akosha/asked_by", "value": asked_by}]
     params = {"selector": selector, "runConfigData": {}, "mode": "default", "executionMetadata": {"tags": tags}}
-    answer = _ask(url, LAUNCH, {"params": params})["launchRun"]
+    answer = _ask(url, token, LAUNCH, {"params": params})["launchRun"]
     if answer["__typename"] != "LaunchRunSuccess":
         raise OrchestratorUnavailable(url, f"{answer['__typename']}: {answer.get('message', '')}")
     return str(answer["run"]["runId"])
@@ -143,9 +143,11 @@ def _lags(sensors: list[dict[str, Any]], seconds: float) -> dict[str, float]:
     return lags
 
 
-def _ask(url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _ask(url: str, token: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    question = {"query": query, "variables": variables}
     try:
-        answer = httpx.post(f"{url.rstrip('/')}/graphql", json={"query": query, "variables": variables}, timeout=TIMEOUT_SECONDS)
+        answer = httpx.post(f"{url.rstrip('/')}/graphql", json=question, headers=headers, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OrchestratorUnavailable(url, f"{type(error).__name__}: {error}") from error

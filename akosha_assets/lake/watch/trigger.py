@@ -74,12 +74,12 @@ class Trigger:
                     self._child.wait()
 
     def _by_dagster(self, asked_by: str) -> Started:
-        url = self.settings.dagster_url
-        state = orchestration.read(url, now=datetime.now(UTC))
+        url, token = self.settings.dagster_url, self.settings.dagster_token.get_secret_value()
+        state = orchestration.read(url, token=token, now=datetime.now(UTC))
         for run in state.active:
             if run["jobName"] == JOB:
                 return Started("dagster", run["runId"], True, f"a run of `{JOB}` is under way")
-        return Started("dagster", orchestration.launch(url, JOB, asked_by=asked_by), False, f"Dagster answers at {url}")
+        return Started("dagster", orchestration.launch(url, JOB, token=token, asked_by=asked_by), False, f"Dagster answers at {url}")
 
     def _by_process(self, why: str) -> Started:
         folder = self.settings.home / "logs"

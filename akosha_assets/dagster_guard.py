@@ -1,0 +1,165 @@
+"""What stands before Dagster's webserver, which knows neither callers nor sites: a token, and the rules of `lake/request_guard.py`.
+
+The webserver runs whatever reaches it, a mutation by GET included, and its runs execute code. Here a caller proves itself by the
+token, as a bearer or once in the address; a browser keeps a cookie for the session then.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from akosha_assets.lake import operator_token
+from akosha_assets.lake.request_guard import Headers, Refusal, RequestGuard, Routes, is_navigation, refuse_content
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+GRAPHQL = "/graphql"
+READS = ("GET", "HEAD")
+SECURITY_HEADERS = [
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+# Reached by a link of another site, the browser holds the cookie back once: the link of this page is of this site.
+LOGIN = """<!doctype html><meta charset="utf-8"><title>Akosha: Dagster</title>
+<h1>Dagster asks for a token</h1>
+<p>Open the address that <code>akosha up</code> or <code>akosha demo</code> printed; it ends in <code>?token=…</code>. The token is the content of
+<code>AKOSHA_HOME/operator-token</code>, or <code>AKOSHA_DAGSTER_TOKEN</code> where that is set.</p>
+<p>If you did that in this browser already: <a href="">continue</a>.</p>
+"""
+
+
+class DagsterGuard:
+    """Wraps `app`, which is asked only by who holds `token`, on `port` of `host`."""
+
+    def __init__(self, app: App, *, token: str, host: str, port: int):
+        self.app, self.token = app, token
+        self.guard = RequestGuard(listens_on=host, hosts=(), origins=(), routes=Routes(), settings=("", ""))
+        # Cookies are for all ports of a host, so the name has the port. Other services there see the value, which is not the token.
+        self.cookie = f"akosha_dagster_{port}"
+        self.session = hmac.new(token.encode(), b"dagster session", hashlib.sha256).hexdigest()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request, or connect one web socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers: Headers = scope["headers"]
+        refusal = self._refusal(scope, headers)
+        given = self._given(scope)
+        if refusal is None and given is not None and operator_token.matches(given, self.token):
+            await self._sign_in(scope, send)
+            return
+        if refusal is None and not self._is_known(scope, headers):
+            refusal = Refusal(
+                401, "token-missing", "expected the operator token, as Authorization: Bearer or once as ?token= in the address"
+            )
+        if refusal is None:
+            await self.app(scope, receive, send if scope["type"] == "websocket" else _secured(send))
+        elif scope["type"] == "websocket":
+            # The server answers the handshake with 403.
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal.name})
+        else:
+            await self._refuse(scope, send, refusal, as_page=is_navigation(headers))
+
+    def _refusal(self, scope: Message, headers: Headers) -> Refusal | None:
+        method, path = scope.get("method", "GET"), scope["path"]
+        hosts = [value.decode("latin-1").strip() for name, value in headers if name == b"host"]
+        if refusal := self.guard.refuse_host(path, hosts):
+            return refusal
+        is_page = method == "GET" and scope["type"] == "http" and is_navigation(headers)
+        if not is_page and (refusal := self.guard.refuse_origin(method, path, headers, hosts[0])):
+            return refusal
+        if scope["type"] == "websocket":
+            return None
+        lengths = [value for name, value in headers if name in (b"content-length", b"transfer-encoding")]
+        is_graphql = path.rstrip("/") == GRAPHQL
+        if method not in READS and (is_graphql or any(length != b"0" for length in lengths)):
+            return refuse_content(headers)
+        # Dagster reads a query of GET or of the address as it does a body, mutations too.
+        if is_graphql and ((method in READS and not is_page) or _query(scope, "query") is not None):
+            return Refusal(405, "method-not-allowed", "found a query by GET or in the address; expected POST with a JSON body")
+        return None
+
+    def _is_known(self, scope: Message, headers: Headers) -> bool:
+        for name, value in headers:
+            if name == b"authorization" and operator_token.matches(operator_token.bearer(value.decode("latin-1")), self.token):
+                return True
+        if scope["type"] == "websocket" and not any(name == b"origin" for name, _ in headers):
+            # Browsers always send it; others have no use for a cookie.
+            return False
+        return any(name == b"cookie" and self._holds_session(value.decode("latin-1")) for name, value in headers)
+
+    def _holds_session(self, cookies: str) -> bool:
+        try:
+            morsel = SimpleCookie(cookies).get(self.cookie)
+        except CookieError:
+            return False
+        return morsel is not None and operator_token.matches(morsel.value, self.session)
+
+    def _given(self, scope: Message) -> str | None:
+        return _query(scope, "token") if scope["type"] == "http" and scope["method"] == "GET" else None
+
+    async def _sign_in(self, scope: Message, send: Send) -> None:
+        left = urlencode([(name, value) for name, value in _pairs(scope) if name != "token"])
+        # Two slashes would lead to another host.
+        path = "/" + scope["raw_path"].decode("latin-1").lstrip("/\\")
+        cookie = f"{self.cookie}={self.session}; Path=/; HttpOnly; SameSite=Strict"
+        headers = [
+            (b"location", (path + ("?" + left if left else "")).encode()),
+            (b"set-cookie", cookie.encode()),
+            (b"content-length", b"0"),
+        ]
+        await _answer(send, 303, headers, b"")
+
+    async def _refuse(self, scope: Message, send: Send, refusal: Refusal, *, as_page: bool) -> None:
+        if as_page and refusal.status == HTTPStatus.UNAUTHORIZED:
+            kind, body = b"text/html; charset=utf-8", LOGIN.encode()
+        else:
+            problem = {
+                "type": f"urn:akosha:problem:{refusal.name}",
+                "title": HTTPStatus(refusal.status).phrase,
+                "status": refusal.status,
+                "detail": refusal.detail,
+                "instance": scope["path"],
+            }
+            kind, body = b"application/problem+json", json.dumps(problem).encode()
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        headers.append((b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'"))
+        await _answer(send, refusal.status, headers, b"" if scope["method"] == "HEAD" else body)
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *SECURITY_HEADERS]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _secured(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            named = {name.lower() for name, _ in message.get("headers", [])} - {b"content-security-policy"}
+            # Of two policies, both hold.
+            added = [header for header in SECURITY_HEADERS if header[0] not in named]
+            message = {**message, "headers": [*message.get("headers", []), *added]}
+        await send(message)
+
+    return sending
+
+
+def _pairs(scope: Message) -> list[tuple[str, str]]:
+    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=None)
+
+
+def _query(scope: Message, wanted: str) -> str | None:
+    return next((value for name, value in _pairs(scope) if name == wanted), None)

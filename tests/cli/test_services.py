@@ -1,0 +1,43 @@
+"""What `akosha up` starts listens where the settings say, and Dagster's token goes to no other Dagster."""
+
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.cli import services
+from akosha_assets.cli.services import Ports
+from akosha_assets.lake import operator_token
+from akosha_assets.lake.settings import LakeSettings
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:1"),
+        ("0.0.0.0", "http://127.0.0.1:1"),
+        ("::", "http://[::1]:1"),
+        ("10.0.0.5", "http://10.0.0.5:1"),
+        ("fd00::5", "http://[fd00::5]:1"),
+        ("akosha.example", "http://akosha.example:1"),
+    ],
+)
+def test_the_api_listens_where_it_is_told_and_is_asked_there(tmp_path: Path, host: str, asked: str) -> None:
+    ports = Ports(1, 2, 3, host)
+    service = services.api(tmp_path, ports, "t")
+    assert (service.environment["AKOSHA_API_HOST"], service.host, services.api_url(ports)) == (host, host, asked)
+
+
+def test_the_token_of_our_dagster_is_that_of_the_home(settings: LakeSettings, tmp_path: Path) -> None:
+    ports = Ports(1, 2, 3)
+    token = services.dagster_token(settings)
+    assert token == operator_token.read(settings.home)
+    assert services.dagster_address(ports, settings) == f"http://127.0.0.1:2/asset-groups?token={token}"
+    for service in (services.api(tmp_path, ports, token), services.code_server(tmp_path, ports, token, drain_seconds=1)):
+        assert service.environment["AKOSHA_DAGSTER_TOKEN"] == token
+        assert token not in service.command
+
+
+def test_another_dagster_learns_no_token_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AKOSHA_DAGSTER_URL", "https://dagster.example")
+    assert "AKOSHA_DAGSTER_TOKEN" not in services.api(tmp_path, Ports(1, 2, 3), "ours").environment
+    assert services.webserver(tmp_path, Ports(1, 2, 3), tmp_path, "ours").environment["AKOSHA_DAGSTER_TOKEN"] == "ours"
