@@ -4,6 +4,7 @@ Only what reads the tables is imported at first: they are read while the rest is
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -50,16 +51,15 @@ def main() -> None:
 def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: "Replica") -> None:
     import uvicorn
 
+    from akosha_api import bounded_http
     from akosha_api.app import create_app
 
-    uvicorn.run(
-        create_app(lake_settings, settings, replica=replica),
-        host=settings.host,
-        port=settings.port,
-        timeout_graceful_shutdown=settings.drain_seconds,
-        access_log=False,
-        log_config=None,
-    )
+    server = uvicorn.Server(bounded_http.config(create_app(lake_settings, settings, replica=replica), settings))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        # It could not listen; the log says why.
+        sys.exit(3)
 
 
 if __name__ == "__main__":

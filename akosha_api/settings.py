@@ -47,6 +47,13 @@ class ApiSettings(BaseSettings):
     sql_processes: Annotated[int, Field(ge=1, description="SQL queries that run at the same time.")] = 1
     body_max_bytes: Annotated[int, Field(ge=1024, description="Bytes of one request body at most.")] = 1024 * 1024
     body_seconds: Annotated[float, Field(gt=0, description="Seconds that the body of a request may take to come; it is 408 then.")] = 10.0
+    head_seconds: Annotated[
+        float, Field(gt=0, description="Seconds that the head of a request may take to come; its connection is closed then.")
+    ] = 10.0
+    send_seconds: Annotated[
+        float, Field(gt=0, description="Seconds that a caller may read nothing of its answer; its connection is closed then.")
+    ] = 60.0
+    connections: Annotated[int, Field(ge=1, description="Connections open at the same time; one more is answered 503 and closed.")] = 512
     stale_seconds: Annotated[float, Field(gt=0, description="Seconds without a look at the tables after which health is degraded.")] = 30.0
     drain_seconds: Annotated[int, Field(ge=1, description="Seconds that SIGTERM leaves for requests under way.")] = 5
     admin_token: Annotated[

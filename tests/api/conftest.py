@@ -9,6 +9,7 @@ import httpx
 import pytest
 import uvicorn
 
+from akosha_api import bounded_http
 from akosha_api.app import create_app
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
@@ -21,8 +22,8 @@ def serve() -> Iterator[Callable[..., httpx.Client]]:
     started: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
     def start(lake: Lake, *, wait: bool = True, **settings: object) -> httpx.Client:
-        app = create_app(lake.settings, ApiSettings(**{"poll_seconds": 0.05} | settings))  # type: ignore[arg-type]
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=5))
+        given = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
+        server = uvicorn.Server(bounded_http.config(create_app(lake.settings, given), given))
         thread = threading.Thread(target=server.run)
         thread.start()
         until(lambda: server.started)

@@ -1,0 +1,129 @@
+"""HTTP connections that cannot be held for nothing: uvicorn's protocol with bounds on heads, on idle peers and on their number.
+
+uvicorn waits for the rest of a request's head for ever, and for a peer that reads nothing. The body is bounded in `gate.py`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from akosha_api.settings import ApiSettings
+
+HEAD_MAX_BYTES = 64 * 1024
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """A connection that is closed when a head does not come whole, an answer is not read, or too many are open."""
+
+    head_seconds: float
+    send_seconds: float
+    most: int
+
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The peer has `head_seconds` for its first head."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._close_with(503, f"{self.most} connections are open; expected no more (AKOSHA_API_CONNECTIONS)", b"retry-after: 1\r\n")
+        else:
+            self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Whatever came, a head is awaited unless a request is being answered."""
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or self._is_answering():
+            return
+        if self._head_bytes > HEAD_MAX_BYTES:
+            self._close_with(431, f"expected a request head of at most {HEAD_MAX_BYTES} bytes")
+        elif self._head_timer is None:
+            self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._stop_head_timer()
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """What belongs to a body is not counted as a head; one that nobody reads any more ends with the time for the next head."""
+        self._head_bytes = 0
+        super().on_body(body)
+
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than it is answered."""
+        super().pause_writing()
+        self._send_timer = self._send_timer or self.loop.call_later(self.send_seconds, self._abort)
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No timer is left."""
+        self._stop_head_timer()
+        self._stop_send_timer()
+        super().connection_lost(exc)
+
+    def _is_answering(self) -> bool:
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_seconds, self._head_missing)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _head_missing(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if self._is_answering():
+            # The head of a pipelined request may come late: its answer is not due yet.
+            self._expect_head()
+        elif self._head_bytes:
+            self._close_with(408, f"the head of the request did not come within {self.head_seconds:g} s")
+        else:
+            self.transport.close()
+
+    def _close_with(self, status: int, detail: str, headers: bytes = b"") -> None:
+        text = detail.encode()
+        size = b"content-length: " + str(len(text)).encode()
+        self.transport.write(
+            STATUS_LINE[status] + headers + size + b"\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n" + text
+        )
+        self.transport.close()
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+
+def config(app: Callable[..., Any], settings: ApiSettings) -> uvicorn.Config:
+    """How uvicorn serves `app`, bounded by `settings`. Web sockets are not spoken."""
+    bounds = {"head_seconds": settings.head_seconds, "send_seconds": settings.send_seconds, "most": settings.connections}
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=type("Bounded", (BoundedHttp,), bounds),
+        ws="none",
+        timeout_graceful_shutdown=settings.drain_seconds,
+        access_log=False,
+        log_config=None,
+    )
