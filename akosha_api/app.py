@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
     status: {"model": Problem, "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status in (403, 404, 405, 408, 411, 413, 415, 421, 422, 500, 503, 504)
+    for status in (403, 404, 405, 408, 409, 411, 413, 415, 421, 422, 500, 503, 504)
 }
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from akosha_api import faults
 from akosha_assets.lake.errors import (
+    AmbiguousUpload,
     EmbeddingUnavailable,
     InvalidRequest,
     LakeError,
@@ -46,6 +47,7 @@ STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (InvalidRequest, 422, "invalid-request"),
     (RequestValidationError, 422, "invalid-request"),
     (NotFound, 404, "not-found"),
+    (AmbiguousUpload, 409, "ambiguous-upload"),
     (EmbeddingUnavailable, 503, "embedding-unavailable"),
     (StoreUnavailable, 503, "store-unavailable"),
     (TierUnavailable, 503, "tier-unavailable"),
@@ -88,7 +90,10 @@ def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
     if status >= 500:
         logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})
     fields = [{"field": error.field, "message": str(error)}] if isinstance(error, InvalidRequest) else []
-    return name, document(request, status, name, str(error), fields)
+    body = document(request, status, name, str(error), fields)
+    if isinstance(error, AmbiguousUpload):
+        body |= {"system_id": list(error.found), "state": list(error.found.values())}
+    return name, body
 
 
 def problem(

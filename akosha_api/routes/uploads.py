@@ -36,9 +36,13 @@ async def list_uploads(
 
 
 @router.get("/uploads/{upload_id}")
-async def read_upload(upload_id: str, serving: ServingDep) -> Upload:
-    """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts."""
-    return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id)))
+async def read_upload(
+    upload_id: str,
+    serving: ServingDep,
+    system_id: Annotated[str | None, Query(description="Whose upload; needed where several systems have one of that id.")] = None,
+) -> Upload:
+    """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts. 409 where several systems have one."""
+    return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id, system_id=system_id)))
 
 
 def _receipt(serving: Serving, row: Any) -> Upload:

@@ -114,6 +114,14 @@ class NotFound(LakeError):
         super().__init__(f"no {what} {name!r}{f' where was looked: {unasked}' if unasked else ''}")
 
 
+class AmbiguousUpload(LakeError):
+    """Several systems have an upload named `upload_id`; `found` has the id of each system and the state of its upload, by system id."""
+
+    def __init__(self, upload_id: str, found: dict[str, str]):
+        self.upload_id, self.found = upload_id, found
+        super().__init__(f"{len(found)} systems have an upload {upload_id!r}; expected system_id to say whose is asked for")
+
+
 class RecallBelowPolicy(LakeError):
     """The probes of `day`, asked of its `tier` form, find too few of what they find in the old form."""
 

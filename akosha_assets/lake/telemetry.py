@@ -27,6 +27,8 @@ _bound: ContextVar[dict[str, Any]] = ContextVar("bound", default={})  # noqa: B0
 _wanted_trace: ContextVar[int] = ContextVar("wanted_trace", default=0)
 
 PLAIN = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"))
+# All that is not printable, and letters that are.
+UNPRINTABLE = re.compile(r"[^ -~]")
 SECRETS = (
     (re.compile(r"://[^/@\s'\"]*:[^/@\s'\"]*@"), "://***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
@@ -68,10 +70,25 @@ class Complaint:
             self.logger.warning(self.message, extra={"cause": cause})
 
 
+def printable(text: str) -> str:
+    """`text` on one line: what begins a line, moves a cursor or turns the reading direction stands as an escape such as `\\n`."""
+    return text if text.isprintable() else UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else found[0].encode("unicode_escape").decode()
+
+
 class _Text(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
+    """One line, and those of a traceback below it, which are indented: what was logged cannot pass for a line of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        record.message = printable(record.message)
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
-        return masked(super().format(record) + (f" [{fields}]" if fields else ""))
+        return super().formatMessage(record) + (f" [{printable(fields)}]" if fields else "")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked("\n    ".join(printable(line) for line in super().format(record).split("\n")))
 
 
 class _Json(logging.Formatter):
@@ -85,7 +102,12 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return masked(json.dumps(line, default=str, ensure_ascii=False))
+        # JSON escapes what ASCII has of controls; others, as U+2028, end lines too.
+        return UNPRINTABLE.sub(_escaped_in_json, masked(json.dumps(line, default=str, ensure_ascii=False)))
+
+
+def _escaped_in_json(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def configure_logging(form: str, level: int = logging.INFO) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from akosha_assets.lake.errors import REASONS, InvalidRequest, NotFound
+from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, NotFound
 from akosha_assets.lake.ingestion import ledger_schema
 from akosha_assets.lake.ingestion.ledger_schema import counters, insert_for, meta, systems, uploads
 from akosha_assets.lake.settings import LakeSettings
@@ -25,6 +25,7 @@ from akosha_assets.lake.settings import LakeSettings
 STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
 HEAD = "0002"
 LOOKUP_ROWS = 500
+RECEIPTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +181,24 @@ class Ledger:
             rows = list(connection.execute(query).all())
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
-    def receipt(self, upload_id: str) -> Row[Any]:
-        """The newest revision of an upload.
+    def receipt(self, upload_id: str, *, system_id: str | None = None) -> Row[Any]:
+        """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be ambiguous.
 
         Raises:
-            NotFound: no upload of that id was seen.
+            NotFound: no upload of that id was seen, or not of that system.
+            AmbiguousUpload: several systems have one of that id, and `system_id` is not given.
         """
-        query = sa.select(uploads).where(uploads.c.upload_id == upload_id).order_by(uploads.c.id.desc()).limit(1)
+        newest = sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
+        if system_id is not None:
+            newest = newest.where(uploads.c.system_id == system_id)
+        query = sa.select(uploads).where(uploads.c.id.in_(newest)).order_by(uploads.c.system_id).limit(RECEIPTS_AT_ONCE)
         with self.read() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            raise NotFound("upload", upload_id)
-        return row
+            rows = connection.execute(query).all()
+        if not rows:
+            raise NotFound("upload", upload_id if system_id is None else f"{system_id}/{upload_id}")
+        if len(rows) > 1:
+            raise AmbiguousUpload(upload_id, {row.system_id: row.state for row in rows})
+        return rows[0]
 
     def redrive(self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool) -> list[str]:
         """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them.

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from akosha_assets.lake.errors import InvalidRequest, LeaseLost, NotFound
+from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, LeaseLost, NotFound
 from akosha_assets.lake.ingestion import backlog, claims
 from akosha_assets.lake.ingestion.claims import Outcome, SystemState
 from akosha_assets.lake.ingestion.ledger import Found, Ledger
@@ -198,6 +198,19 @@ def test_an_unknown_state_and_an_unknown_upload_are_said(ledger: Ledger) -> None
         ledger.uploads(state="lost")
     with pytest.raises(NotFound, match="no upload 'x'"):
         ledger.receipt("x")
+
+
+def test_an_id_that_several_systems_have_is_nobodys_until_the_system_is_said(ledger: Ledger) -> None:
+    victim, mallory = (Found(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW) for name in ("victim", "mallory"))
+    ledger.add([victim], found_by="listing", now=NOW)
+    assert ledger.receipt("u").system_id == "victim"
+    ledger.add([mallory], found_by="listing", now=NOW)
+    with pytest.raises(AmbiguousUpload, match="2 systems have an upload 'u'; expected system_id") as refused:
+        ledger.receipt("u")
+    assert refused.value.found == {"mallory": "waiting", "victim": "waiting"}
+    assert ledger.receipt("u", system_id="victim").system_id == "victim"
+    with pytest.raises(NotFound, match="no upload 'other/u'"):
+        ledger.receipt("u", system_id="other")
 
 
 def test_the_backlog_counts_what_waits_and_for_how_long(ledger: Ledger) -> None:
