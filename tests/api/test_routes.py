@@ -140,7 +140,7 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
     answer = client.post("/api/v1/sql", json={"query": query}).json()
     assert answer["rows"] == [{"kind": "conversation", "n": 2}, {"kind": "reflection", "n": 1}]
     assert answer["columns"][0] == {"name": "kind", "type": "VARCHAR"}
-    assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "Permission")
+    assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "table function read_text")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_sql_tells_every_column_under_a_name_of_its_own(client: httpx.Client) ->
     answer = client.post("/api/v1/sql", json={"query": "SELECT 1 AS a, date '2026-01-01' AS a, 3 AS a_1"}).json()
     assert answer["rows"] == [{"a": 1, "a_1": "2026-01-01", "a_1_1": 3}]
     assert answer["columns"][1] == {"name": "a_1", "type": "DATE"}
-    assert client.post("/api/v1/sql", json={"query": "SELECT * FROM duckdb_settings()"}).status_code == 200
+    assert client.post("/api/v1/sql", json={"query": "SHOW TABLES"}).status_code == 200
     assert client.post("/api/v1/sql", json={"query": "SUMMARIZE hot"}).status_code == 200
 
 

@@ -158,11 +158,10 @@ class ExtractionPool:
     def _receive(self, worker: Worker) -> Iterator[Outcome]:
         message = worker.receive()
         if not worker.level:
-            if worker.ready(message) == "limits" and not self._warned:
+            missing = {"landlock", "network", "calls"}.difference(worker.ready(message).split("+"))
+            if missing and not self._warned:
                 self._warned = True
-                logger.warning(
-                    "this kernel has no Landlock: extraction workers are held by resource limits and DuckDB's own switches alone"
-                )
+                logger.warning("this kernel lacks walls of the sandbox", extra={"missing": sorted(missing)})
         elif not message:
             yield from self._died(worker)
         elif not worker.queue:

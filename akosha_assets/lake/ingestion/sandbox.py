@@ -1,7 +1,7 @@
 """What a process gives up before it touches uploaded bytes: memory, time, files, network; and a DuckDB that cannot reach out.
 
-Three independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), and DuckDB's
-own switches. Applied inside the worker after everything it needs is imported. Nothing here reads uploads.
+Four independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a filter of system
+calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own switches. Applied inside the worker after everything it needs is imported. Nothing here reads uploads.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from akosha_assets.lake.ingestion.selects import literal
+from akosha_assets.lake.ingestion.system_calls import deny_system_calls, has_filter
 
 OPEN_FILES = 64
 
@@ -25,7 +26,8 @@ _NO_NEW_PRIVILEGES = 38
 # Rights by the Landlock version that knows them, as bits: execute … make_sym, refer, truncate, ioctl_dev.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
-_WORK = (1 << 1) | _READ_FILE | _READ_FOLDER | (1 << 5) | (1 << 8) | (1 << 14)  # write, read, list, remove, create, truncate
+_READ = _READ_FILE | _READ_FOLDER
+_WORK = (1 << 1) | _READ | (1 << 5) | (1 << 8) | (1 << 14)  # write, read, list, remove, create, truncate
 _NETWORK_RIGHTS = 3
 _SCOPES = 3
 _NETWORK_FROM, _SCOPE_FROM = 4, 6
@@ -40,11 +42,10 @@ def landlock_version() -> int:
 
 
 def sandbox_level() -> str:
-    """How tight the workers of this machine are: `landlock+network`, `landlock` or `limits`."""
+    """The walls of this machine beside resource limits: `landlock`, `network` and `calls`, joined by `+`; `limits` where there are none."""
     version = landlock_version()
-    if version >= _NETWORK_FROM:
-        return "landlock+network"
-    return "landlock" if version else "limits"
+    walls = {"landlock": version > 0, "network": version >= _NETWORK_FROM, "calls": has_filter()}
+    return "+".join(name for name, stands in walls.items() if stands) or "limits"
 
 
 def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int = OPEN_FILES) -> None:
@@ -75,14 +76,19 @@ def limit_processor(seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds + 1, hard))
 
 
-def confine(folders: list[Path]) -> str:
-    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on. Returns the level reached.
+def confine(folders: list[Path], *, read_only: bool = False) -> str:
+    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on; with `read_only`, nothing can be
+    opened for writing, changed, moved or removed either. Processes, sockets and signals to others are refused. Returns the level reached.
 
-    Raises: OSError where the kernel has Landlock and refuses it.
+    Raises: OSError where the kernel has one of these walls and refuses it.
     """
-    version = landlock_version()
-    if not version:
-        return "limits"
+    if version := landlock_version():
+        _restrict_files(folders, version, _READ if read_only else _WORK)
+    deny_system_calls(read_only=read_only)
+    return sandbox_level()
+
+
+def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     files = _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]
     network = _NETWORK_RIGHTS if version >= _NETWORK_FROM else 0
@@ -91,14 +97,13 @@ def confine(folders: list[Path]) -> str:
     ruleset = _checked(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "create a ruleset")
     try:
         for folder in folders:
-            _allow(libc, ruleset, folder, _WORK & files)
-        _allow(libc, ruleset, Path("/sys/fs/cgroup"), _READ_FILE | _READ_FOLDER)
+            _allow(libc, ruleset, folder, rights & files)
+        _allow(libc, ruleset, Path("/sys/fs/cgroup"), _READ)
         _allow(libc, ruleset, Path("/proc/self/cgroup"), _READ_FILE)
         _checked(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "give up new privileges")
         _checked(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "restrict this process")
     finally:
         os.close(ruleset)
-    return sandbox_level()
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:

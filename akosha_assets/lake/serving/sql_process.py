@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from akosha_assets.lake.ingestion.sandbox import OPEN_FILES, confine, limit_processor, limit_resources
 from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.serving.sql_statement import refused_in
 from akosha_assets.lake.serving.sql_values import projection
 
 # Bytes that mean nothing in SQL, and what the source's rest columns hold.
@@ -42,7 +43,7 @@ def main() -> None:
     unreadable = dict.fromkeys(request["unreadable"], "")
     try:
         connection = _connection(request, unreadable)
-        confine([Path(folder) for folder in request["folders"]])
+        confine([Path(folder) for folder in request["folders"]], read_only=True)
         answer = _answer(connection, request)
     except duckdb.Error as error:
         if (tier := _tier_at_fault(error, request, unreadable)) is not None:
@@ -66,6 +67,8 @@ def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.D
             "temp_directory": "",
             "autoload_known_extensions": "false",
             "autoinstall_known_extensions": "false",
+            # A name that is no view must not be looked up among the variables of this program.
+            "python_enable_replacements": "false",
         }
     )
     connection.execute("SET TimeZone = 'UTC'")
@@ -136,9 +139,8 @@ def _hidden(tier: str, hotter: str) -> str:
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> bytes | pa.Buffer:
-    kinds = [statement.type for statement in duckdb.extract_statements(request["sql"])]
-    if kinds != [duckdb.StatementType.SELECT]:
-        return _refusal(f"expected one SELECT statement; found {', '.join(kind.name for kind in kinds) or 'none'}")
+    if (found := refused_in(connection, request["sql"], {*request["files"], "memories"})) is not None:
+        return _refusal(found)
     limit = request["max_rows"]
     relation = connection.sql(request["sql"])
     reader = relation.project(projection(relation)).limit(limit + 1).to_arrow_reader(BATCH_ROWS)

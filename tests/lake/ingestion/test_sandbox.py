@@ -11,6 +11,7 @@ import pytest
 
 from akosha_assets.lake.ingestion.sandbox import hardened_connection, landlock_version
 from akosha_assets.lake.ingestion.scratch import PREFIX, Scratch, spool
+from akosha_assets.lake.ingestion.system_calls import has_filter
 
 TRIED = """
 import json, os, socket, sys
@@ -47,7 +48,7 @@ def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) 
         ran = subprocess.run([sys.executable, "-c", TRIED, str(tmp_path), str(port)], capture_output=True, text=True, check=True)
 
     assert json.loads(ran.stdout) == {
-        "level": "landlock+network",
+        "level": "landlock+network+calls",
         "read elsewhere": "PermissionError",
         "list elsewhere": "PermissionError",
         "write elsewhere": "PermissionError",
@@ -95,3 +96,64 @@ def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_
     newcomer.remove()
     living.remove()
     assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
+CALLED = """
+import ctypes, json, os, socket, sys, threading
+from pathlib import Path
+from akosha_assets.lake.ingestion import sandbox
+work, is_read_only, has_landlock = Path(sys.argv[1]), sys.argv[2] == "read-only", sys.argv[3] == "landlock"
+(work / "kept").write_text("kept")
+if not has_landlock:
+    sandbox.landlock_version = lambda: 0
+sandbox.confine([work], read_only=is_read_only)
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(action):
+    try:
+        return "refused" if action() == -1 else "done"
+    except OSError:
+        return "refused"
+def threaded():
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+print(json.dumps({name: tried(action) for name, action in {
+    "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    "unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "fork": os.fork,
+    "clone3": lambda: libc.syscall(435, None, 0),
+    "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
+    "io_uring": lambda: libc.syscall(425, 1, None),
+    "signal to the parent": lambda: os.kill(os.getppid(), 0),
+    "thread": threaded,
+    "read": lambda: (work / "kept").read_text(),
+    "write": lambda: (work / "new").write_text("x"),
+    "append": lambda: (work / "kept").open("a"),
+    "truncate": lambda: os.truncate(work / "kept", 0),
+    "rename": lambda: os.rename(work / "kept", work / "moved"),
+    "unlink": lambda: os.unlink(work / "kept"),
+    "mkdir": lambda: os.mkdir(work / "folder"),
+    "chmod": lambda: os.chmod(work, 0o700),
+}.items()}))
+"""
+REFUSED = ("udp", "unix socket", "netlink", "fork", "clone3", "exec", "io_uring", "signal to the parent")
+
+
+@pytest.mark.skipif(not has_filter(), reason="no system call filter for this machine")
+@pytest.mark.parametrize("landlock", ["landlock", "no landlock"])
+def test_a_read_only_process_changes_nothing_with_and_without_landlock(tmp_path: Path, landlock: str) -> None:
+    command = [sys.executable, "-c", CALLED, str(tmp_path), "read-only", landlock]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert {name for name, outcome in found.items() if outcome == "done"} == {"thread", "read"}
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "kept"
+
+
+@pytest.mark.skipif(not has_filter(), reason="no system call filter for this machine")
+def test_a_worker_writes_in_its_folder_and_has_no_processes_or_sockets(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CALLED, str(tmp_path), "writing", "no landlock"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert {name for name, outcome in found.items() if outcome == "refused"}.issuperset(REFUSED)
+    assert found["write"] == found["thread"] == "done"

@@ -50,12 +50,12 @@ def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
         ("COPY (SELECT 1) TO '/tmp/akosha-stolen'", "one SELECT"),
         ("ATTACH '/tmp/akosha.db'", "one SELECT"),
         ("SET enable_external_access = true", "one SELECT"),
-        ("SELECT * FROM read_text('/etc/passwd')", "Permission"),
+        ("SELECT * FROM read_text('/etc/passwd')", "table function read_text"),
         ("SELECT * FROM read_csv('http://127.0.0.1:1/x')", "."),
-        ("SELECT * FROM glob('/etc/*')", "Permission"),
+        ("SELECT * FROM glob('/etc/*')", "table function glob"),
         ("SELECT nonsense FROM hot", "nonsense"),
         ("SELECT projct FROM hot", 'Candidate bindings: .*"project"'),
-        ("SELECT * FROM hott", 'Did you mean "hot"'),
+        ("SELECT * FROM hott", 'did you mean "hot"'),
         ("DELETE FROM hot; SELECT 1", "found DELETE, SELECT"),
         ("EXPLAIN SELECT 1", "found EXPLAIN"),
         (" ", "found none"),
@@ -110,7 +110,30 @@ def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, 
     assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
 
 
-def test_a_path_that_the_caller_names_is_the_callers(tmp_path: Path) -> None:
+HOSTILE = (
+    "WITH x AS (COPY (SELECT 1) TO '{hot}/new.csv' (USE_TMP_FILE false)) FROM x",
+    "WITH x AS (COPY (SELECT 1 WHERE false) TO '{part}' (FORMAT csv, HEADER false)) FROM x",
+    "WITH x AS (COPY (SELECT 1 a, 2 b) TO '{hot}' (FORMAT parquet, PARTITION_BY (a), OVERWRITE true)) FROM x",
+    "WITH x AS (COPY (SELECT 1 a) TO '{hot}/_delta_log' (FORMAT csv, PER_THREAD_OUTPUT true, OVERWRITE true)) FROM x",
+    "FROM hot WHERE EXISTS (FROM (WITH x AS (COPY hot TO '{part}') FROM x))",
+    "SELECT (WITH x AS (INSERT INTO hot SELECT * FROM hot RETURNING id) SELECT id FROM x)",
+    "WITH x AS (DELETE FROM hot RETURNING *) FROM x",
+    "ATTACH '{hot}/x.duckdb'; SELECT 1",
+    "EXPORT DATABASE '{hot}'",
+    "FROM read_parquet('{part}')",
+    "FROM '{part}'",
+    """WITH "{part}" AS (SELECT 1) SELECT * FROM hot, (FROM '{part}')""",
+    "SELECT getenv('HOME')",
+    "SELECT write_log('x')",
+    "FROM query('COPY hot TO ''{part}'' ')",
+)
+
+
+def test_no_statement_changes_a_byte_of_the_lake(tmp_path: Path) -> None:
     made = written(tmp_path)
-    with pytest.raises(InvalidRequest, match="No files found"):
-        run(made, f"SELECT * FROM read_parquet('{tmp_path}/lake/lifecycle/hot/none.parquet')", LIMITS)
+    part = next((tmp_path / "lake/lifecycle/hot").rglob("*.parquet"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for statement in HOSTILE:
+        with pytest.raises(InvalidRequest, match="query: "):
+            run(made, statement.format(hot=tmp_path / "lake/lifecycle/hot", part=part), LIMITS)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
