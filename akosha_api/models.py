@@ -143,7 +143,9 @@ class Memory(BaseModel):
 class FullMemory(Memory):
     """One stored memory with all the table holds of it."""
 
-    attributes: Annotated[dict[str, Any] | None, Field(description="Minor columns of the source.")] = None
+    attributes: Annotated[
+        dict[str, Any] | None, Field(description="Minor columns of the source; `_json` has them as text where they nest too deeply.")
+    ] = None
     provenance: Annotated[dict[str, Any], Field(description="The upload, object and snapshot that its present form came from.")]
     has_vector: bool
     space: str | None

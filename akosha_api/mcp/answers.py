@@ -92,7 +92,9 @@ class WholeMemory(Told):
     source_type: str | None = None
     session_id: str | None = None
     importance: float | None = None
-    attributes: Annotated[dict[str, Any] | None, Field(description="Minor columns of the source.")] = None
+    attributes: Annotated[
+        dict[str, Any] | None, Field(description="Minor columns of the source; `_json` has them as text where they nest too deeply.")
+    ] = None
     provenance: Annotated[dict[str, Any], Field(description="The source table, upload and snapshot that it came from.")]
 
 

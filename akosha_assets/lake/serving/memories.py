@@ -12,6 +12,7 @@ from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.results import at, result
 from akosha_assets.lake.serving.snapshot import Snapshot
 
+ATTRIBUTES_MAX_DEPTH = 64
 PROVENANCE = (
     "content_hash",
     "source_table",
@@ -48,9 +49,39 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
     # A row that was moved or rewritten this instant is answered with what the replica holds of it.
     rest = max(stored, key=lambda held: held["snapshot_at"]) if stored else {"upload_id": found["upload_id"]}
     space = next((space for space, held in part.vectors.items() if held.of_row(row) is not None), None)
-    attributes = json.loads(rest["attributes"]) if rest.get("attributes") else None
+    attributes = decode_attributes(rest["attributes"]) if rest.get("attributes") else None
     provenance = {column: rest[column] for column in PROVENANCE if column in rest}
     return found | {"attributes": attributes, "provenance": provenance, "has_vector": space is not None, "space": space}
+
+
+def decode_attributes(text: str) -> dict[str, Any]:
+    """The attributes of a row; as `{"_json": text}` where no answer could carry them: nested too deeply, or not valid JSON and Unicode."""
+    whole = {"_json": text}
+    try:
+        decoded = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return whole
+    if not isinstance(decoded, dict):
+        return whole
+    level: list[Any] = [decoded]
+    for _ in range(ATTRIBUTES_MAX_DEPTH):
+        keys = [key for value in level if isinstance(value, dict) for key in value]
+        level = [inner for value in level for inner in (value.values() if isinstance(value, dict) else value)]
+        if not all(_is_unicode(one) for one in (*keys, *level) if isinstance(one, str)):
+            return whole
+        level = [value for value in level if isinstance(value, dict | list)]
+        if not level:
+            return decoded
+    return whole
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no escape of the JSON stands for half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def systems(snapshot: Snapshot, limit: int, after: str | None) -> tuple[list[dict[str, Any]], str | None]:
