@@ -15,7 +15,7 @@ from akosha_api.mcp import route as mcp
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
 from akosha_api.prober import Prober
-from akosha_api.routes import alerts, bulk, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
+from akosha_api.routes import alerts, bulk, docs, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
 from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
 from akosha_api.watcher import Watcher
@@ -80,11 +80,13 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         version="1",
         lifespan=lifespan,
         responses=PROBLEMS,
+        docs_url=None,
+        redoc_url=None,
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
     app.add_middleware(Gate, guard=guard(settings), body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
-    for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page):
+    for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page, docs):
         app.include_router(module.router)
     mcp.install(app)
     return app

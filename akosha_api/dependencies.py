@@ -5,11 +5,15 @@ They are coroutines because FastAPI hands every other function to a thread, whic
 
 from typing import Annotated
 
-from fastapi import Depends, HTTPException, Request, status
+from fastapi import Depends, HTTPException, Request, Security, status
+from fastapi.security import HTTPBearer
 
 from akosha_api.metrics import Watched
 from akosha_api.serving import Serving
 from akosha_assets.lake import operator_token
+
+# What /docs shows; the token itself is checked below.
+BEARER = HTTPBearer(auto_error=False, scheme_name="operator token", description="The content of AKOSHA_HOME/operator-token.")
 
 
 async def _serving(request: Request) -> Serving:
@@ -22,7 +26,7 @@ async def _watched(request: Request) -> Watched:
     return watched
 
 
-async def _operator(request: Request) -> None:
+async def _operator(request: Request, _shown: Annotated[object, Security(BEARER)]) -> None:
     """The caller may change things: it holds the operator token.
 
     Where it calls from proves nothing: a proxy on this machine calls from loopback for the whole network.

@@ -64,3 +64,27 @@ def test_an_operator_sees_the_fleet_and_searches_it(browser: Any, serve: Callabl
     assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {f"127.0.0.1:{client.base_url.port}"}
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/status.png", full_page=True)
+
+
+def test_the_routes_are_shown_without_network_or_scripts_from_elsewhere(
+    browser: Any, serve: Callable[..., httpx.Client], lake: Lake
+) -> None:
+    client = serve(lake, wait=False)
+    page = browser.new_page()
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(f"{client.base_url}/docs".replace("//docs", "/docs"))
+    page.set_default_timeout(20_000)
+    page.locator("[data-path='/api/v1/search/batch']").wait_for()
+    health = page.locator(".opblock").filter(has=page.locator("[data-path='/health']"))
+    health.locator(".opblock-summary-control").click()
+    health.get_by_role("button", name="Try it out").click()
+    health.get_by_role("button", name="Execute").click()
+    health.locator(".live-responses-table .response-col_status", has_text="200").first.wait_for()
+    assert wrong == []
+    assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {f"127.0.0.1:{client.base_url.port}"}
+    for path in ("/redoc", "/docs/oauth2-redirect", "/docs/index.html"):
+        assert client.get(path).status_code == 404
