@@ -24,6 +24,7 @@ from akosha_assets.bench import runs
 from akosha_assets.bench.buckets import buckets
 from akosha_assets.fleet.systems import FleetPlan
 from akosha_assets.fleet.upload import upload_fleet
+from akosha_assets.lake import operator_token
 from akosha_assets.lake.settings import LakeSettings
 
 START_SECONDS = 180
@@ -72,10 +73,10 @@ def _measured(uploads: int, memories: int, distinct: int, singles: int, environm
 
 def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str]) -> list[float]:
     """Seconds from each upload's manifest until the API serves its rows."""
-    api, dagster, code = _free_ports(3)
+    api, dagster = _free_ports(2)
     waits = []
     inbox_url = environment.get("AKOSHA_INBOX_URL", settings.inbox())
-    with _services(settings, api, dagster, code, environment):
+    with _services(settings, api, dagster, environment):
         for number in range(singles):
             plan = FleetPlan(systems=1, memories=20, seed=number, now=datetime.now(UTC))
             (sent,) = upload_fleet(inbox_url, plan)
@@ -91,15 +92,16 @@ def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str
 
 
 @contextmanager
-def _services(settings: LakeSettings, api: int, dagster: int, code: int, changed: dict[str, str]) -> Iterator[None]:
-    ports = ["--api-port", str(api), "--dagster-port", str(dagster), "--code-port", str(code)]
+def _services(settings: LakeSettings, api: int, dagster: int, changed: dict[str, str]) -> Iterator[None]:
+    ports = ["--api-port", str(api), "--dagster-port", str(dagster)]
     command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", "up", *ports]
     environment = runs.environment(settings.home) | changed
     with (settings.home / "up.out").open("wb") as said:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
         try:
             _answered(f"http://127.0.0.1:{api}/ready", lambda _: True, START_SECONDS)
-            _answered(f"http://127.0.0.1:{dagster}/server_info", lambda _: True, START_SECONDS)
+            token = operator_token.read(settings.home)
+            _answered(f"http://127.0.0.1:{dagster}/server_info", lambda _: True, START_SECONDS, token)
             # The daemon's first ticks come after the web server answers.
             time.sleep(15)
             yield
@@ -108,12 +110,13 @@ def _services(settings: LakeSettings, api: int, dagster: int, code: int, changed
             process.wait(timeout=120)
 
 
-def _answered(url: str, is_enough: Any, seconds: float) -> dict[str, Any]:
+def _answered(url: str, is_enough: Any, seconds: float, token: str = "") -> dict[str, Any]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     deadline = time.monotonic() + seconds
     answer: dict[str, Any] = {}
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
+            with urllib.request.urlopen(request, timeout=5) as response:
                 answer = json.load(response)
             if is_enough(answer):
                 return answer

@@ -18,7 +18,7 @@ from akosha_assets.cli.api import call
 from akosha_assets.cli.output import Exit, console, fail
 from akosha_assets.cli.services import Ports
 from akosha_assets.cli.supervisor import Supervisor
-from akosha_assets.cli.up import API_PORT, CODE_PORT, DAGSTER_PORT, ApiHost, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
+from akosha_assets.cli.up import API_PORT, DAGSTER_PORT, ApiHost, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
 from akosha_assets.lake.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def demo(
     days: Annotated[int, typer.Option(min=1, help="Days the memories fall on, today included.")] = 7,
     api_port: ApiPort = API_PORT,
     dagster_port: DagsterPort = DAGSTER_PORT,
-    code_port: CodePort = CODE_PORT,
+    code_port: CodePort = None,
     api_host: ApiHost = services.HOST,
     leave: Annotated[bool, typer.Option("--exit", help="Stop everything after the search instead of waiting for Ctrl-C.")] = False,
 ) -> None:

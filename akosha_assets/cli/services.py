@@ -3,11 +3,15 @@
 How they are started, watched and stopped is in `supervisor.py`.
 """
 
+import atexit
 import ipaddress
+import json
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +26,8 @@ from akosha_assets.lake.settings import LakeSettings
 
 HOST = "127.0.0.1"
 LOCATION = "akosha"
+# Of the 108 that Linux has room for, and 104 elsewhere.
+SOCKET_MAX_BYTES = 100
 HEALTHY = """
 query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
         workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }
@@ -34,7 +40,8 @@ class Ports:
 
     api: int
     dagster: int
-    code: int
+    # None: the code server listens on a UNIX socket that this account alone can open.
+    code: int | None
     api_host: str = HOST
 
 
@@ -93,8 +100,25 @@ def write_workspace(home: Path, ports: Ports) -> Path:
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "workspace.yaml"
-    path.write_text(f"load_from:\n  - grpc_server: {{host: {HOST}, port: {ports.code}, location_name: {LOCATION}}}\n")
+    where = {"socket": str(code_socket(home))} if ports.code is None else {"host": HOST, "port": ports.code}
+    # JSON is YAML, and quotes what a folder may be called.
+    path.write_text(json.dumps({"load_from": [{"grpc_server": where | {"location_name": LOCATION}}]}) + "\n")
     return path
+
+
+@cache
+def code_socket(home: Path) -> Path:
+    """Where the code server listens: it runs what it is asked to, so only this account may reach it.
+
+    Below `home`, unless that is too long an address for a socket: then in a temporary folder that goes with this process.
+    """
+    folder = home / "dagster" / "sockets"
+    if len(os.fsencode(folder)) + len("/code") > SOCKET_MAX_BYTES:
+        folder = Path(tempfile.mkdtemp(prefix="akosha-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    return folder / "code"
 
 
 def api(home: Path, ports: Ports, token: str) -> Service:
@@ -132,10 +156,11 @@ def code_server(home: Path, ports: Ports, token: str, *, drain_seconds: int) -> 
         name="code-server",
         command=[
             *_dagster("dagster"),
-            *("code-server", "start", "-m", "akosha_assets.definitions", "-h", HOST, "-p", str(ports.code)),
+            *("code-server", "start", "-m", "akosha_assets.definitions"),
+            *(("--socket", str(code_socket(home))) if ports.code is None else ("-h", HOST, "-p", str(ports.code))),
             *("--location-name", LOCATION),
         ],
-        answers=lambda: _listens(ports.code),
+        answers=lambda: _listens(code_socket(home) if ports.code is None else ports.code),
         port=ports.code,
         option="--code-port",
         environment=environment(home) | asks_dagster(ports, token),
@@ -207,7 +232,7 @@ def _ok(url: str) -> bool:
         return False
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
+def _listens(where: int | Path) -> bool:
+    with socket.socket(socket.AF_UNIX if isinstance(where, Path) else socket.AF_INET) as probe:
         probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex(str(where) if isinstance(where, Path) else (HOST, where)) == 0

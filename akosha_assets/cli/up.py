@@ -21,9 +21,12 @@ ApiPort = Annotated[int, typer.Option(envvar="AKOSHA_API_PORT", min=1, max=65535
 ApiHost = Annotated[str, typer.Option(envvar="AKOSHA_API_HOST", help="Address that the API listens on.")]
 DagsterPort = Annotated[int, typer.Option(envvar="AKOSHA_DAGSTER_PORT", min=1, max=65535, help="Port of the Dagster UI.")]
 CodePort = Annotated[
-    int, typer.Option(envvar="AKOSHA_CODE_PORT", min=1, max=65535, help="Port of the code server, which only Dagster talks to.")
+    int | None,
+    typer.Option(
+        envvar="AKOSHA_CODE_PORT", min=1, max=65535, help="Port of the code server, open to every account here; a UNIX socket is not."
+    ),
 ]
-API_PORT, DAGSTER_PORT, CODE_PORT = 8682, 3000, 4266
+API_PORT, DAGSTER_PORT = 8682, 3000
 STOP_ORDER = ("daemon", "code-server", "webserver", "api")
 START_SECONDS = 180
 
@@ -31,7 +34,7 @@ START_SECONDS = 180
 def up(
     api_port: ApiPort = API_PORT,
     dagster_port: DagsterPort = DAGSTER_PORT,
-    code_port: CodePort = CODE_PORT,
+    code_port: CodePort = None,
     api_host: ApiHost = services.HOST,
     no_dagster: Annotated[bool, typer.Option("--no-dagster", help="Start the API alone.")] = False,
 ) -> None:
@@ -64,7 +67,8 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
         workspace = services.write_workspace(home, ports)
         web, daemon = services.webserver(home, ports, workspace, token), services.daemon(home, ports, workspace, token)
         for service in (api, code, web) if dagster else (api,):
-            require_free(service)
+            if service.port is not None:
+                require_free(service)
         supervisor.start(api)
         if dagster:
             supervisor.start(services.instance(home))

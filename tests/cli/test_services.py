@@ -1,5 +1,7 @@
 """What `akosha up` starts listens where the settings say, and Dagster's token goes to no other Dagster."""
 
+import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,22 @@ def test_another_dagster_learns_no_token_of_ours(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AKOSHA_DAGSTER_URL", "https://dagster.example")
     assert "AKOSHA_DAGSTER_TOKEN" not in services.api(tmp_path, Ports(1, 2, 3), "ours").environment
     assert services.webserver(tmp_path, Ports(1, 2, 3), tmp_path, "ours").environment["AKOSHA_DAGSTER_TOKEN"] == "ours"
+
+
+@pytest.mark.parametrize("folder", ["home", "h" * 200])
+def test_only_this_account_reaches_the_code_server(tmp_path: Path, folder: str) -> None:
+    home, ports = tmp_path / folder, Ports(1, 2, None)
+    where = services.code_socket(home)
+    assert len(str(where)) <= 105 and stat.S_IMODE(where.parent.stat().st_mode) == 0o700
+    assert services.code_socket(home) == where
+    service = services.code_server(home, ports, "t", drain_seconds=1)
+    assert service.command[-4:-2] == ["--socket", str(where)] and service.port is None
+    (loaded,) = json.loads(services.write_workspace(home, ports).read_text())["load_from"]
+    assert loaded == {"grpc_server": {"socket": str(where), "location_name": "akosha"}}
+
+
+def test_a_port_for_the_code_server_may_be_asked_for(tmp_path: Path) -> None:
+    service = services.code_server(tmp_path, Ports(1, 2, 3), "t", drain_seconds=1)
+    assert service.port == 3 and "--socket" not in service.command
+    (loaded,) = json.loads(services.write_workspace(tmp_path, Ports(1, 2, 3)).read_text())["load_from"]
+    assert loaded["grpc_server"] == {"host": "127.0.0.1", "port": 3, "location_name": "akosha"}

@@ -18,6 +18,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.api.conftest import as_operator
 from tests.factories import make_upload
 
 pytestmark = [
@@ -53,7 +54,9 @@ class Up:
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=120)
 
     def checks(self) -> dict[str, Any]:
-        nodes = httpx.post(f"{self.dagster}/graphql", json={"query": CHECKS}, timeout=20).json()["data"]["assetChecksOrError"]
+        nodes = httpx.post(f"{self.dagster}/graphql", json={"query": CHECKS}, headers=as_operator(self.home), timeout=20).json()["data"][
+            "assetChecksOrError"
+        ]
         node = next(one for one in nodes if one["assetKey"]["path"] == ["ingestion", "backlog"])
         return {one["name"]: one["executionForLatestMaterialization"] for one in node["assetChecksOrError"]["checks"]}
 
@@ -66,12 +69,11 @@ def free_port() -> int:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
-    api, dagster, code = free_port(), free_port(), free_port()
+    api, dagster = free_port(), free_port()
     environment = os.environ | {
         "AKOSHA_HOME": str(tmp_path),
         "AKOSHA_API_PORT": str(api),
         "AKOSHA_DAGSTER_PORT": str(dagster),
-        "AKOSHA_CODE_PORT": str(code),
         "AKOSHA_BACKLOG_AGE_SECONDS": "5",
         "AKOSHA_BACKLOG_WARN_SECONDS": "60",
         "AKOSHA_BACKLOG_FAIL_SECONDS": "70",

@@ -35,9 +35,9 @@ def started_for(home: Path) -> list[str]:
 
 @pytest.mark.timeout(400)
 def test_the_demo_finds_what_was_uploaded_and_stops_everything_it_started(tmp_path: Path) -> None:
-    api, dagster, code = free_ports(3)
+    api, dagster = free_ports(2)
     home = tmp_path / "home"
-    ports = ["--api-port", str(api), "--dagster-port", str(dagster), "--code-port", str(code)]
+    ports = ["--api-port", str(api), "--dagster-port", str(dagster)]
     command = [str(Path(sys.executable).with_name("akosha")), "demo", "--exit", "--systems", "3", "--memories", "40", *ports]
     environment = {**os.environ, "AKOSHA_HOME": str(home), "COLUMNS": "120"}
 
