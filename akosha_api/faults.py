@@ -6,7 +6,7 @@ Turns what pydantic reports into `field` and `message`. Which errors there are a
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 TIME_EXPECTED = "expected a time with its zone, for example 2026-11-01T08:00:00Z"
 FOUND_CHARS = 100
@@ -41,6 +41,14 @@ def _written(value: Any) -> Any:
     return value
 
 
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("expected text without NUL characters")
+    return text
+
+
+# What a caller names: PostgreSQL can neither hold nor compare a NUL.
+Name = Annotated[str, AfterValidator(_without_nul)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, status
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from akosha_api.dependencies import OperatorDep, ServingDep
+from akosha_api.faults import Name
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.ingestion import backlog, events
 from akosha_assets.lake.watch.trigger import Trigger, retry_now
@@ -67,9 +68,9 @@ class Redrive(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    upload_id: str | None = None
-    reason: str | None = None
-    system_id: str | None = None
+    upload_id: Name | None = None
+    reason: Name | None = None
+    system_id: Name | None = None
     dry_run: Annotated[StrictBool, Field(description="Only say which ones match.")] = True
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query
 
 from akosha_api import cursors
 from akosha_api.dependencies import ServingDep
+from akosha_api.faults import Name
 from akosha_api.models import Upload, UploadList
 from akosha_api.serving import Serving
 from akosha_assets.lake.errors import InvalidRequest
@@ -17,9 +18,9 @@ router = APIRouter(prefix="/api/v1", tags=["uploads"])
 @router.get("/uploads")
 async def list_uploads(
     serving: ServingDep,
-    state: Annotated[str | None, Query(description="arriving, waiting, claimed, ingested, quarantined or incomplete.")] = None,
-    system_id: Annotated[str | None, Query()] = None,
-    reason: Annotated[str | None, Query(description="Reason code of a quarantine.")] = None,
+    state: Annotated[Name | None, Query(description="arriving, waiting, claimed, ingested, quarantined or incomplete.")] = None,
+    system_id: Annotated[Name | None, Query()] = None,
+    reason: Annotated[Name | None, Query(description="Reason code of a quarantine.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(max_length=500, description="`cursor` of the page before.")] = None,
 ) -> UploadList:
@@ -37,9 +38,9 @@ async def list_uploads(
 
 @router.get("/uploads/{upload_id}")
 async def read_upload(
-    upload_id: str,
+    upload_id: Name,
     serving: ServingDep,
-    system_id: Annotated[str | None, Query(description="Whose upload; needed where several systems have one of that id.")] = None,
+    system_id: Annotated[Name | None, Query(description="Whose upload; needed where several systems have one of that id.")] = None,
 ) -> Upload:
     """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts. 409 where several systems have one."""
     return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id, system_id=system_id)))

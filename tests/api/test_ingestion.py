@@ -86,6 +86,27 @@ def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Cl
     assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 1
 
 
+def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    client = serve(lake)
+    client.headers.update(as_operator(lake.settings.home))
+    answers = [client.get("/api/v1/uploads/a%00b"), client.get("/api/v1/uploads/a", params={"system_id": "\0"})]
+    answers += [client.get("/api/v1/uploads", params={name: "a\0b"}) for name in ("system_id", "state", "reason")]
+    answers += [client.post("/api/v1/uploads/redrive", json={name: "a\0b"}) for name in ("upload_id", "system_id", "reason")]
+    for answer in answers:
+        assert answer.status_code == 422
+        assert "expected text without NUL characters; found 'a\\x00b'" in answer.json()["detail"] or answer is answers[1]
+
+
+def test_an_ambiguous_receipt_names_whose_there_are(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+    for name in ("victim", "mallory"):
+        ledger.add([Found(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)], found_by="listing", now=NOW)
+    client = serve(lake)
+    refused = client.get("/api/v1/uploads/u")
+    assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
+    assert refused.json()["system_id"] == ["mallory", "victim"]
+    assert client.get("/api/v1/uploads/u", params={"system_id": "victim"}).json()["system_id"] == "victim"
+
+
 def test_shutdown_ends_the_process(tmp_path: Path) -> None:
     environment = os.environ | {"AKOSHA_HOME": str(tmp_path), "AKOSHA_API_PORT": "0"}
     with (tmp_path / "log").open("wb") as log:

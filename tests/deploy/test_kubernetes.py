@@ -1,6 +1,10 @@
 """The manifests fit the schemas of Kubernetes, use metrics that exist, and leave time for a drain."""
 
+import os
 import re
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +71,29 @@ def test_a_pod_lives_long_enough_to_drain() -> None:
     pause = int(re.findall(r"sleep (\d+)", api["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
     assert api["terminationGracePeriodSeconds"] > pause + ApiSettings().drain_seconds
     assert by_kind["ScaledJob"]["jobTargetRef"]["template"]["spec"]["terminationGracePeriodSeconds"] > LakeSettings().drain_seconds
+
+
+def test_the_pause_before_the_end_of_a_pod_starts_its_drain(tmp_path: Path) -> None:
+    deployment = next(one for one in manifests() if one["kind"] == "Deployment")
+    command = deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
+    given: list[str] = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            given.append(f"{self.path} {self.headers['Authorization']}")
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    (tmp_path / "operator-token").write_text("of-the-home\n")
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        program = command.replace("sleep 5", "true").replace("8682", str(server.server_port)).replace("/var/lib/akosha", str(tmp_path))
+        for token in ({}, {"AKOSHA_API_ADMIN_TOKEN": "of-the-settings"}):
+            subprocess.run(["sh", "-c", program], env={**os.environ, **token}, check=True, timeout=60)
+        server.shutdown()
+        thread.join()
+    assert given == [f"/api/v1/shutdown Bearer {token}" for token in ("of-the-home", "of-the-settings")]
