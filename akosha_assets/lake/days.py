@@ -17,6 +17,7 @@ from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuild
 from deltalake.exceptions import CommitFailedError
 
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
+from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.schemas import TableSpec, bare
 
 # These never repeat; a dictionary of them is built only to be thrown away.
@@ -102,7 +103,7 @@ def replace(
         try:
             write_deltalake(
                 table,
-                pa.RecordBatchReader.from_batches(plain, (pa.RecordBatch.from_arrays(batch.columns, schema=plain) for batch in source)),
+                pa.RecordBatchReader.from_batches(plain, (_sound(batch, plain) for batch in source)),
                 mode="overwrite",
                 predicate=where,
                 target_file_size=file_bytes,
@@ -119,6 +120,11 @@ def replace(
     else:
         _handed(batches, write)
     return table.version()
+
+
+def _sound(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows as a table may hold them: those that an earlier version wrote may break a rule of today."""
+    return repair(pa.RecordBatch.from_arrays(batch.columns, schema=schema))[0]
 
 
 def _writer(spec: TableSpec) -> WriterProperties:

@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, W
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
+from akosha_assets.lake.row_rules import repair_table
 from akosha_assets.lake.schemas import TableSpec
 
 logger = logging.getLogger(__name__)
@@ -118,8 +119,17 @@ def commit(
     raise TableContended(uri, COMMIT_ATTEMPTS, cause)
 
 
+def checked(uri: str, rows: pa.Table) -> pa.Table:
+    """The rows as a table may hold them. What had to be repaired is logged: extraction should have done it."""
+    repaired, counts = repair_table(rows)
+    if counts:
+        logger.warning("rows were repaired as they were written", extra={"table": uri, **counts})
+    return repaired
+
+
 def append(uri: str, rows: pa.Table, fence: Fence, storage_options: dict[str, str], metadata: dict[str, str]) -> int:
     """`rows` are in the table once; returns the version that holds them. No rows: only the fence is recorded."""
+    rows = checked(uri, rows)
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=WRITER)
@@ -142,6 +152,7 @@ def upsert(
     that no other file is read. A row that stands there from the same or a newer snapshot is left alone. A form that comes
     without a vector keeps the one that was made of the same text.
     """
+    rows = checked(uri, rows)
     updates = {name: f's."{name}"' for name in rows.schema.names}
     if {"vector", "space", "text"} <= set(updates):
         for name in ("vector", "space"):
@@ -169,7 +180,11 @@ def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> in
     """
     try:
         write_deltalake(
-            table, rows, mode="overwrite", commit_properties=CommitProperties(custom_metadata=metadata), writer_properties=WRITER
+            table,
+            checked(table.table_uri, rows),
+            mode="overwrite",
+            commit_properties=CommitProperties(custom_metadata=metadata),
+            writer_properties=WRITER,
         )
     except CommitFailedError as error:
         raise TableContended(table.table_uri, 1, str(error)) from error

@@ -16,6 +16,7 @@ from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.fingerprints import HASHES, Fingerprints
 from akosha_assets.lake.ingestion.json_texts import objects
 from akosha_assets.lake.ingestion.selects import Field, Role
+from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, bare, extracted
 
 VECTOR_NUMBERS = 384
@@ -142,7 +143,10 @@ def to_rows(
             arrays.append(pa.repeat(pa.scalar(constants[name], kind), rows))
         else:
             arrays.append(nulls(rows, kind))
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind])
+    made, broken = repair(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind]))
+    for code, places in broken.items():
+        flaw(code, places)
+    return made
 
 
 _NULLS: dict[pa.DataType, pa.Array] = {}

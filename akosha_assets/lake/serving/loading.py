@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.serving.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
 from akosha_assets.lake.serving.payload import Payload
@@ -78,6 +79,13 @@ class Hasher:
         return int(row[0])
 
 
+def _with_sound_tags(batch: pa.RecordBatch) -> pa.Table:
+    """The rows; tags that an earlier version wrote may break a rule of today."""
+    place = batch.schema.get_field_index("tags")
+    tags = repair(batch.select([place]))[0].column(0)
+    return pa.Table.from_batches([batch.set_column(place, batch.schema.field(place), tags)])
+
+
 class Loader:
     """Reads files of one tier's table into parts. `terms` and `lengths_bytes` are shared by all tables of a replica."""
 
@@ -105,7 +113,7 @@ class Loader:
         connection = connect() if is_large else self._connection.cursor()
         try:
             relation = connection.sql(self._query, params={"paths": paths})
-            pieces = [self._piece(day, pa.Table.from_batches([batch])) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
+            pieces = [self._piece(day, _with_sound_tags(batch)) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
         except duckdb.Error as error:
             # A fetched copy that is damaged would fail again; the next try fetches it anew.
             for file in files:

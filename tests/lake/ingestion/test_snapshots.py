@@ -292,4 +292,4 @@ def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: Snapsho
 
     (row,) = rows(read(reader, path), "graph/entities")
 
-    assert (row["name"], row["observations"], row["properties"]) == ("DuckDB", ["fast", None, "small"], '{"v": 2}')
+    assert (row["name"], row["observations"], row["properties"]) == ("DuckDB", ["fast", "small"], '{"v": 2}')

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
@@ -54,6 +56,18 @@ def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Repli
     replica.refresh()
     assert texts(replica) == ["new words", "other"]
     assert replica.snapshot.keyword_rows == 2
+
+
+def test_nulls_among_tags_that_an_earlier_version_wrote_stop_nobody(lake: Lake, replica: Replica) -> None:
+    table = lake.create("lifecycle/hot")
+    rows = pa.Table.from_pylist([memory("odd", "marmot one", tags=["sql", None]), memory("plain", "marmot two")], HOT.schema)
+    write_deltalake(table, rows, mode="append")
+    replica.refresh()
+    commit(lake, 2, memory("later", "marmot three"))
+    replica.refresh()
+    assert replica.snapshot.keyword_rows == 3
+    (part, *_) = (part for part in replica.snapshot.tiers["hot"].parts if part.has_tag("sql").any())
+    assert part.payload.value("tags", int(part.has_tag("sql").argmax())) == ["sql"]
 
 
 def test_a_deleted_day_is_gone_and_the_others_stay(lake: Lake, replica: Replica) -> None:
