@@ -56,7 +56,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         model = searcher(lake_settings)
         app.state.serving = Serving(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
         app.state.watched = Watched(app.state.serving)
-        app.state.operator_token = settings.admin_token.get_secret_value() or operator_token.read_or_create(lake_settings.home)
+        app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(lake_settings.home)
         app.state.trigger = Trigger(lake_settings)
         watcher = Watcher(app.state.serving.ledger, served, settings)
         prober = Prober(served, app.state.watched, settings)

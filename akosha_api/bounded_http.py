@@ -40,11 +40,15 @@ class BoundedHttp(HttpToolsProtocol):
         """Whatever came, a head is awaited unless a request is being answered."""
         self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or self._is_answering():
+        if self.transport.is_closing():
             return
         if self._head_bytes > HEAD_MAX_BYTES:
-            self._close_with(431, f"expected a request head of at most {HEAD_MAX_BYTES} bytes")
-        elif self._head_timer is None:
+            if self._is_answering():
+                # The head of a request that waits behind another: a refusal here would land in the other's answer.
+                self.transport.abort()
+            else:
+                self._close_with(431, f"expected a request head of at most {HEAD_MAX_BYTES} bytes")
+        elif self._head_timer is None and not self._is_answering():
             self._expect_head()
 
     def on_headers_complete(self) -> None:

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -86,6 +86,14 @@ def test_a_head_without_end_is_refused(client: httpx.Client) -> None:
     with connected(client) as one:
         one.sendall(HEAD + b"X-A: " + b"a" * 20_000 + b"\r\nConnection: close\r\n\r\n")
         assert rest(one).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_without_end_behind_another_request_is_cut(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+    client = serve(lake, wait=False, head_seconds=60)
+    with connected(client) as one, suppress(ConnectionError):
+        one.sendall((HEAD + b"\r\n") * 50 + HEAD + b"X-A: " + b"a" * 500_000)
+        # A time-out would end the test: the connection is closed long before the time for a head is over.
+        rest(one)
 
 
 def test_a_large_body_is_no_head(client: httpx.Client) -> None:
