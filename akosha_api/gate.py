@@ -7,7 +7,6 @@ import asyncio
 import random
 import time
 
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,7 +24,8 @@ SECURITY_HEADERS = [
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-NO_CONTENT_POLICY = (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+POLICY = b"content-security-policy"
+NOTHING = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 class Gate:
@@ -52,9 +52,9 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answered = MutableHeaders(scope=message)
-                answered["X-Request-Id"] = request_id
-                answered.raw.extend(SECURITY_HEADERS if "content-security-policy" in answered else [*SECURITY_HEADERS, NO_CONTENT_POLICY])
+                given: list[tuple[bytes, bytes]] = message["headers"]
+                policy = [] if any(name == POLICY for name, _ in given) else [(POLICY, NOTHING)]
+                message = {**message, "headers": [*given, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS, *policy]}
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)

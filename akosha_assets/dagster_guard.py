@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from akosha_assets.lake import operator_token
-from akosha_assets.lake.request_guard import Headers, Refusal, RequestGuard, Routes, is_navigation, refuse_content
+from akosha_assets.lake.request_guard import Headers, Refusal, RequestGuard, Routes, collect, is_navigation, refuse_content
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -71,22 +71,22 @@ class DagsterGuard:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": refusal.name})
         else:
-            await self._refuse(scope, send, refusal, as_page=is_navigation(headers))
+            await self._refuse(scope, send, refusal, as_page=is_navigation(collect(headers)))
 
     def _refusal(self, scope: Message, headers: Headers) -> Refusal | None:
         method, path = scope.get("method", "GET"), scope["path"]
-        hosts = [value.decode("latin-1").strip() for name, value in headers if name == b"host"]
-        if refusal := self.guard.refuse_host(path, hosts):
+        found = collect(headers)
+        if refusal := self.guard.refuse_host(path, found):
             return refusal
-        is_page = method == "GET" and scope["type"] == "http" and is_navigation(headers)
-        if not is_page and (refusal := self.guard.refuse_origin(method, path, headers, hosts[0])):
+        is_page = method == "GET" and scope["type"] == "http" and is_navigation(found)
+        if not is_page and (refusal := self.guard.refuse_origin(method, path, found)):
             return refusal
         if scope["type"] == "websocket":
             return None
         lengths = [value for name, value in headers if name in (b"content-length", b"transfer-encoding")]
         is_graphql = path.rstrip("/") == GRAPHQL
         if method not in READS and (is_graphql or any(length != b"0" for length in lengths)):
-            return refuse_content(headers)
+            return refuse_content(found)
         # Dagster reads a query of GET or of the address as it does a body, mutations too.
         if is_graphql and ((method in READS and not is_page) or _query(scope, "query") is not None):
             return Refusal(405, "method-not-allowed", "found a query by GET or in the address; expected POST with a JSON body")

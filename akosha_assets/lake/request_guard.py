@@ -5,11 +5,14 @@ Used in front of the API and of Dagster's webserver. Knows no web framework: it 
 
 import ipaddress
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Iterable[tuple[bytes, bytes]]
+# What decides, by name, from `collect`.
+Deciding = dict[bytes, list[str]]
+DECIDING = frozenset((b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"content-type"))
 
 HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
@@ -53,15 +56,12 @@ class RequestGuard:
 
     def refuse(self, method: str, path: str, headers: Headers, *, has_body: bool) -> Refusal | None:
         """The reason to refuse a request, or None. `path` is the decoded path."""
-        host = _values(headers, b"host")
-        return (
-            self.refuse_host(path, host)
-            or self.refuse_origin(method, path, headers, host[0] if host else "")
-            or (refuse_content(headers) if has_body else None)
-        )
+        found = collect(headers)
+        return self.refuse_host(path, found) or self.refuse_origin(method, path, found) or (refuse_content(found) if has_body else None)
 
-    def refuse_host(self, path: str, host: Sequence[str]) -> Refusal | None:
+    def refuse_host(self, path: str, headers: Deciding) -> Refusal | None:
         """Refuses names that the service is not known by, which is what DNS rebinding sends."""
+        host = headers.get(b"host", [])
         if len(host) == 1 and self._named(host[0].lower()):
             return None
         if path in self.routes.probes and (not host or (len(host) == 1 and _address(host[0]))):
@@ -70,13 +70,14 @@ class RequestGuard:
         allowed = ", ".join(["localhost", "a loopback address", *sorted(self.hosts - {"127.0.0.1", "localhost", "::1"})])
         return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}{self._adds(0, 'names')}")
 
-    def refuse_origin(self, method: str, path: str, headers: Headers, host: str) -> Refusal | None:
+    def refuse_origin(self, method: str, path: str, headers: Deciding) -> Refusal | None:
         """Refuses what a browser says that it sends for a page of another origin."""
-        for origin in _values(headers, b"origin"):
+        host = headers.get(b"host", [""])[0]
+        for origin in headers.get(b"origin", ()):
             if origin.partition("://")[2].lower() != host.lower() and origin.lower() not in self.origins:
                 detail = f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and port{self._adds(1, 'origins')}"
                 return Refusal(403, "cross-origin", detail)
-        for site in _values(headers, b"sec-fetch-site"):
+        for site in headers.get(b"sec-fetch-site", ()):
             if site.lower() in ("none", "same-origin"):
                 continue
             if method in ("GET", "HEAD") and path in self.routes.pages and is_navigation(headers):
@@ -96,18 +97,18 @@ class RequestGuard:
         return is_loopback(name) or name in self.hosts or any(one[:2] == "*." and name.endswith(one[1:]) for one in self.hosts)
 
 
-def refuse_content(headers: Headers) -> Refusal | None:
+def refuse_content(headers: Deciding) -> Refusal | None:
     """Refuses a body that is not declared as JSON: a page may send other types anywhere without asking first."""
-    kinds = _values(headers, b"content-type")
-    if kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds):
+    kinds = headers.get(b"content-type", [])
+    if kinds == ["application/json"] or (kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds)):
         return None
     found = ", ".join(f"Content-Type {_shown(kind)}" for kind in kinds) or "no Content-Type"
     return Refusal(415, "unsupported-media-type", f"found a body with {found}; expected Content-Type: application/json")
 
 
-def is_navigation(headers: Headers) -> bool:
+def is_navigation(headers: Deciding) -> bool:
     """Whether a browser opens a page of its own window with this request; a frame does not count."""
-    return _values(headers, b"sec-fetch-mode") == ["navigate"] and _values(headers, b"sec-fetch-dest") == ["document"]
+    return headers.get(b"sec-fetch-mode") == ["navigate"] and headers.get(b"sec-fetch-dest") == ["document"]
 
 
 def is_loopback(name: str) -> bool:
@@ -147,8 +148,13 @@ def parse_origins(text: str) -> tuple[str, ...]:
     return origins
 
 
-def _values(headers: Headers, name: bytes) -> list[str]:
-    return [value.decode("latin-1").strip() for key, value in headers if key == name]
+def collect(headers: Headers) -> Deciding:
+    """The values of those raw headers that decide, by name; a header that came twice has two."""
+    found: Deciding = {}
+    for name, value in headers:
+        if name in DECIDING:
+            found.setdefault(name, []).append(value.decode("latin-1").strip())
+    return found
 
 
 def _address(host: str) -> bool:
