@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from fastapi import Request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from akosha_api.serving import Serving
@@ -26,6 +26,7 @@ METRICS = {
         Declared("akosha_search_stage_seconds", "Time one ranking of a search took, by stage.", ("stage",)),
         Declared("akosha_search_tier_seconds", "Time of searches that a tier answered, by tier.", ("tier",)),
         Declared("akosha_search_incomplete_total", "Searches that a tier did not answer whole, by tier and state.", ("tier", "state")),
+        Declared("akosha_search_snippet_failures_total", "Results shown without marks because their snippet could not be made."),
         Declared(
             "akosha_search_recall_ratio",
             "recall@10 of stored vectors asked as questions, as last measured; absent while there are too few.",
@@ -134,6 +135,8 @@ class _ReplicaCollector(Collector):
                 families[f"akosha_replica_{metric}"].add_metric([name], float(value))
         families["akosha_replica_lag_seconds"].add_metric([], replica.silent_seconds())
         yield from families.values()
+        failures = METRICS["akosha_search_snippet_failures_total"]
+        yield CounterMetricFamily(failures.name, failures.says, value=self.serving.searcher.snippet_failures)
         model = METRICS["akosha_embedder_up"]
         yield GaugeMetricFamily(model.name, model.says, value=float(self.serving.searcher.embedder is not None))
 

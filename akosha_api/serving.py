@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from akosha_assets.lake.serving.past import Past
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 
 T = TypeVar("T")
 
@@ -36,20 +38,23 @@ class Pool:
 
         Raises:
             Overloaded: as many calls wait as may wait, or no thread was free in time: then it is never made.
-            TooSlow: it did not return in time; its thread is free once it does.
+            TooSlow: it did not return in time; its thread ends it at its next look at the clock.
         """
         wait = self._seconds if seconds is None else seconds
         if self._under_way >= self._most:
             raise Overloaded(self._under_way)
         self._under_way += 1
-        submitted = self._executor.submit(call)
+        submitted = self._executor.submit(_limited, call, wait, time.monotonic())
         future = asyncio.wrap_future(submitted)
         future.add_done_callback(self._done)
         # The call goes on when the caller leaves; its thread is taken until then either way.
         done, _ = await asyncio.wait((future,), timeout=wait)
         if not done:
             raise Overloaded(self._under_way) if submitted.cancel() else TooSlow(wait)
-        return future.result()
+        try:
+            return future.result()
+        except TimeLimitExceeded as error:
+            raise TooSlow(error.seconds) from error
 
     def _done(self, future: "asyncio.Future[T]") -> None:
         self._under_way -= 1
@@ -60,6 +65,11 @@ class Pool:
     def close(self) -> None:
         """No call waits any more."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _limited(call: Callable[[], T], seconds: float, started_at: float) -> T:
+    with time_limit(seconds, started_at=started_at):
+        return call()
 
 
 @dataclass(frozen=True)

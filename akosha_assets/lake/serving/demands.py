@@ -11,6 +11,7 @@ import pyarrow as pa
 from akosha_assets.lake.serving.parts import Part, Terms
 from akosha_assets.lake.serving.query_parser import Token, tokenized
 from akosha_assets.lake.serving.ranking import Places, Ranking
+from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.words import named, stem, words
 
 
@@ -26,6 +27,7 @@ def meeting(ranking: Ranking, places: Places, demands: Sequence[Token], terms: d
 
 
 def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Terms]) -> bool:
+    check_time_limit()
     said: list[list[str]] = []
     for token in demands:
         if token.field == "text":

@@ -10,9 +10,12 @@ from itertools import islice
 import numpy as np
 
 from akosha_assets.lake.serving.ranking import Hit, Places, Ranking
+from akosha_assets.lake.serving.time_limit import check_time_limit
 
 # Two texts are near-duplicates when they share this much of the words of both together.
 DUPLICATE_SHARE = 0.85
+# Of longer texts the beginning is compared, where they are nearly as long.
+COMPARED_CHARS = 1 << 16
 # Hits whose scores differ by more than this share are never compared.
 SCORE_SHARE = 0.1
 # Other texts that are looked at once a page is full: a near-duplicate of what it shows may be among them.
@@ -30,8 +33,8 @@ class Group:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The words of the text."""
-        return frozenset(self.text.split())
+        """The words of the text, or of the beginning of a long one."""
+        return frozenset(self.text[:COMPARED_CHARS].split())
 
 
 def grouped(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool) -> tuple[list[Group], bool]:
@@ -54,6 +57,7 @@ def grouped(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, c
     of_content: dict[int, Group] = {}
     looked, beyond = 0, 0
     for hit in ranking.hits(places):
+        check_time_limit()
         looked += 1
         group = of_content.get(hit.content)
         if group is None:
@@ -87,6 +91,9 @@ def _are_near(group: Group, one: Group) -> bool:
     for name, score in group.first.scores.items():
         if name in scores and abs(score - scores[name]) > SCORE_SHARE * abs(score):
             return False
+    shorter, longer = sorted((len(group.text), len(one.text)))
+    if longer > COMPARED_CHARS and shorter < DUPLICATE_SHARE * longer:
+        return False
     smaller, larger = sorted((len(group.words), len(one.words)))
     if not smaller or smaller < DUPLICATE_SHARE * larger:
         return False

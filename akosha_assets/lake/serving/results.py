@@ -3,6 +3,7 @@
 What was found and in which order is decided before; nothing here ranks.
 """
 
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,22 +14,36 @@ from akosha_assets.lake.serving.groups import Group
 from akosha_assets.lake.serving.parts import CODED, Part, Terms
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.snippets import snippet
+from akosha_assets.lake.serving.snippets import plain_snippet, snippet
+from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
+
+logger = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
 FACET_VALUES = 20
 
 
-def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str]) -> dict[str, Any]:
-    """The result that stands for a group."""
+def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str], failures: list[str]) -> dict[str, Any]:
+    """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks, and `failures`
+    gets the reason.
+    """
+    check_time_limit()
     hit = group.first
+    try:
+        cut = snippet(group.text, stems)
+    except TimeLimitExceeded:
+        raise
+    except Exception as error:  # the edge of what one memory may cost: its snippet, not the answer
+        failures.append(f"{type(error).__name__}: {error}")
+        logger.exception("a result is shown without marks", extra={"id": hit.part.payload.value("id", hit.row)})
+        cut = plain_snippet(group.text)
     systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
     return result(hit.tier, hit.part, hit.row, group.text, terms) | {
         "score": hit.score,
         "scores": hit.scores,
         "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
-        "snippet": snippet(group.text, stems),
+        "snippet": cut,
         "is_cut": False,
     }
 
@@ -87,6 +102,7 @@ def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dic
     totals = {name: np.zeros(len(snapshot.terms[name].names) + 1, np.int64) for name in wanted if name in CODED}
     for tier in snapshot.tiers.values():
         for part in tier.parts:
+            check_time_limit()
             mask = filters.mask(part, snapshot.terms)
             passing = len(part) if mask is None else int(mask.sum())
             for name, value in (("event_day", part.day.isoformat()), ("tier", tier.name)):

@@ -20,6 +20,7 @@ from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
 from akosha_assets.lake.serving.ranking import Ranking, fused
 from akosha_assets.lake.serving.results import described, facets, shown, within_budget
 from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.words import names_something
 
 # How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
@@ -78,6 +79,8 @@ class Searcher:
         self.fusion_constant = fusion_constant
         self._counting = threading.Lock()
         self._under_way = 0
+        # Results, since the start, that were shown without marks.
+        self.snippet_failures = 0
         self._embedded = lru_cache(EMBEDDED_KEPT)(self._embed)
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
@@ -102,6 +105,7 @@ class Searcher:
         told = question.told()
         depth = first_depth = len(told) + max(DEPTH, question.limit + BEYOND_PAGE)
         while True:
+            check_time_limit()
             semantic, keyword, ranking = self._ranked(snapshot, question, depth)
             groups, more = grouped(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
             is_cut = semantic.is_cut or keyword.is_cut
@@ -116,7 +120,10 @@ class Searcher:
             depth = min(DEEPER * depth, DEPTH_MAX)
         more = more or (is_cut and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
-        results = within_budget([shown(group, snapshot.terms, stems) for group in groups], question.budget_tokens)
+        failures: list[str] = []
+        results = within_budget([shown(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens)
+        with self._counting:
+            self.snippet_failures += len(failures)
         page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
         more = more or len(results) < len(groups)
         return Answer(

@@ -73,17 +73,19 @@ def words(text: str) -> list[str]:
 
 def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Where between `start` and `stop` the words of `text` stand."""
-    begin = end = start
+    begin = end = at = start
     for word in AS_WRITTEN.analyze(text[start:stop]):
-        at = text.index(word, end)
-        if at > end:
+        # From behind the word before, not behind its accents: some of them (the iota below a Greek letter) are words of their own.
+        first = text.index(word, at)
+        at = first + len(word)
+        if first > end:
             if end > begin:
                 yield begin, end
-            begin = at
-        end = at + len(word)
-        # An accent that stands by itself ends no word.
-        if accents := ACCENTS.match(text, end, stop):
-            end = accents.end()
+            begin = first
+        if at > end:
+            # An accent that stands by itself ends no word.
+            accents = ACCENTS.match(text, at, stop)
+            end = accents.end() if accents else at
     if end > begin:
         yield begin, end
 

@@ -15,6 +15,7 @@ from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica import Replica
 from akosha_assets.lake.serving.search import Answer, Searcher
 from akosha_assets.lake.serving.snippets import snippet
+from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.serving.words import stem, words
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
@@ -397,6 +398,22 @@ def test_the_least_importance_is_met_by_words_as_by_meaning(replica: Replica, le
     filters = Filters(importance_min=least)
     assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
+
+
+def test_a_result_whose_snippet_fails_is_shown_without_marks(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("substring not found")
+
+    monkeypatch.setattr("akosha_assets.lake.serving.results.snippet", fail)
+    searcher = Searcher(None)
+    answer = searcher.search(replica.snapshot, Question(text="deadlock", mode="keyword"))
+    assert answer.results and all(result["snippet"]["highlights"] == [] for result in answer.results)
+    assert searcher.snippet_failures == len(answer.results)
+
+
+def test_a_search_ends_at_its_time_limit(replica: Replica) -> None:
+    with pytest.raises(TimeLimitExceeded), time_limit(0.0):
+        Searcher(None).search(replica.snapshot, Question(text="deadlock", mode="keyword"))
 
 
 def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
