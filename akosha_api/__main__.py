@@ -51,10 +51,10 @@ def main() -> None:
 def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: "Replica") -> None:
     import uvicorn
 
-    from akosha_api import bounded_http
     from akosha_api.app import create_app
+    from akosha_api.server import config
 
-    server = uvicorn.Server(bounded_http.config(create_app(lake_settings, settings, replica=replica), settings))
+    server = uvicorn.Server(config(create_app(lake_settings, settings, replica=replica), settings))
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

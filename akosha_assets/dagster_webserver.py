@@ -17,12 +17,14 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 from starlette.applications import Starlette
 
+from akosha_assets.bounded_http import bounded
 from akosha_assets.dagster_guard import DagsterGuard
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.settings import LakeSettings
 
 # As Dagster's command has them by default.
 LIVE_POLL_MS = 2000
+HEAD_SECONDS, SEND_SECONDS, CONNECTIONS = 10.0, 60.0, 256
 STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, POOL_OVERFLOW = 15_000, 3600, 20
 
 
@@ -35,6 +37,12 @@ def create_app(context: WorkspaceProcessContext, *, token: str, host: str, port:
 
     app = create_app_from_workspace_process_context(context, "", LIVE_POLL_MS, lifespan=lifespan)
     return DagsterGuard(app, token=token, host=host, port=port)
+
+
+def config(app: DagsterGuard, *, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves it."""
+    http = bounded(head_seconds=HEAD_SECONDS, send_seconds=SEND_SECONDS, most=CONNECTIONS)
+    return uvicorn.Config(app, host=host, port=port, http=http, log_level="warning")
 
 
 def main() -> None:
@@ -54,7 +62,7 @@ def main() -> None:
         target = WorkspaceFileTarget([given.workspace])
         with WorkspaceProcessContext(instance, version=__version__, read_only=False, workspace_load_target=target) as context:
             app = create_app(context, token=token, host=given.host, port=given.port)
-            uvicorn.run(app, host=given.host, port=given.port, log_level="warning")
+            uvicorn.Server(config(app, host=given.host, port=given.port)).run()
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from dagster import DagsterInstance
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 
+from akosha_assets import dagster_webserver
 from akosha_assets.dagster_guard import DagsterGuard
-from akosha_assets.dagster_webserver import create_app
+from akosha_assets.dagster_webserver import config, create_app
 from tests.api.conftest import until
 
 TOKEN = "the-token-of-this-test"
@@ -30,17 +33,23 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterInstan
         yield made
 
 
-@pytest.fixture(scope="module")
-def url(instance: DagsterInstance) -> Iterator[str]:
+@contextmanager
+def serving(instance: DagsterInstance) -> Iterator[str]:
     with WorkspaceProcessContext(instance, workspace_load_target=EmptyWorkspaceTarget(), version="1") as context:
         app = create_app(context, token=TOKEN, host="127.0.0.1", port=0)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))  # type: ignore[arg-type]
+        server = uvicorn.Server(config(app, host="127.0.0.1", port=0))
         thread = threading.Thread(target=server.run)
         thread.start()
         until(lambda: server.started)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def url(instance: DagsterInstance) -> Iterator[str]:
+    with serving(instance) as address:
+        yield address
 
 
 @pytest.fixture
@@ -161,6 +170,24 @@ def test_a_web_socket_needs_the_token_and_the_same_origin(url: str, session: htt
     assert not asyncio.run(accepted(Host="evil.example", Origin="http://evil.example", Cookie=cookie))
 
 
+def test_a_web_socket_outlives_the_time_for_a_head_and_half_a_head_does_not(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from websockets.sync.client import connect
+
+    monkeypatch.setattr(dagster_webserver, "HEAD_SECONDS", 0.3)
+    with serving(instance) as short:
+        port = int(short.rpartition(":")[2])
+        asked: dict[str, Any] = {"subprotocols": ["graphql-ws"], "additional_headers": BEARER}
+        with connect(f"ws://127.0.0.1:{port}/graphql", **asked) as held:
+            for _ in range(3):
+                held.send('{"type": "connection_init"}')
+                assert "connection_ack" in str(held.recv(timeout=10))
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as half:
+                    half.sendall(b"GET / HTTP/1.1\r\n")
+                    assert half.recv(65536).startswith(b"HTTP/1.1 408 ")
+
+
 def test_an_empty_token_opens_nothing() -> None:
     async def ask() -> int:
         sent: list[Any] = []
@@ -215,8 +242,6 @@ def test_the_ui_works_in_a_browser_after_the_printed_address_was_opened(url: str
 
 
 def test_the_webserver_refuses_to_start_without_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from akosha_assets import dagster_webserver
-
     (tmp_path / "home").write_text("a file")
     monkeypatch.setenv("AKOSHA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("sys.argv", ["dagster_webserver", "-w", "none.yaml"])

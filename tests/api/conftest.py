@@ -9,8 +9,8 @@ import httpx
 import pytest
 import uvicorn
 
-from akosha_api import bounded_http
 from akosha_api.app import create_app
+from akosha_api.server import config
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
@@ -23,7 +23,7 @@ def serve() -> Iterator[Callable[..., httpx.Client]]:
 
     def start(lake: Lake, *, wait: bool = True, **settings: object) -> httpx.Client:
         given = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
-        server = uvicorn.Server(bounded_http.config(create_app(lake.settings, given), given))
+        server = uvicorn.Server(config(create_app(lake.settings, given), given))
         thread = threading.Thread(target=server.run)
         thread.start()
         until(lambda: server.started)

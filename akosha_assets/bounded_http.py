@@ -1,16 +1,13 @@
 """HTTP connections that cannot be held for nothing: uvicorn's protocol with bounds on heads, on idle peers and on their number.
 
-uvicorn waits for the rest of a request's head for ever, and for a peer that reads nothing. The body is bounded in `gate.py`.
+uvicorn waits for the rest of a request's head for ever, and for a peer that reads nothing. What is
+served bounds the body.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from akosha_api.settings import ApiSettings
 
 HEAD_MAX_BYTES = 64 * 1024
 
@@ -32,7 +29,7 @@ class BoundedHttp(HttpToolsProtocol):
         """The peer has `head_seconds` for its first head."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            self._close_with(503, f"{self.most} connections are open; expected no more (AKOSHA_API_CONNECTIONS)", b"retry-after: 1\r\n")
+            self._close_with(503, f"{self.most} connections are open; expected no more", b"retry-after: 1\r\n")
         else:
             self._expect_head()
 
@@ -40,7 +37,8 @@ class BoundedHttp(HttpToolsProtocol):
         """Whatever came, a head is awaited unless a request is being answered."""
         self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            # Closed, or a web socket now, which has a protocol of its own.
             return
         if self._head_bytes > HEAD_MAX_BYTES:
             if self._is_answering():
@@ -118,16 +116,6 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.abort()
 
 
-def config(app: Callable[..., Any], settings: ApiSettings) -> uvicorn.Config:
-    """How uvicorn serves `app`, bounded by `settings`. Web sockets are not spoken."""
-    bounds = {"head_seconds": settings.head_seconds, "send_seconds": settings.send_seconds, "most": settings.connections}
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=type("Bounded", (BoundedHttp,), bounds),
-        ws="none",
-        timeout_graceful_shutdown=settings.drain_seconds,
-        access_log=False,
-        log_config=None,
-    )
+def bounded(*, head_seconds: float, send_seconds: float, most: int) -> type[BoundedHttp]:
+    """The protocol with these bounds, as uvicorn's setting `http` takes it."""
+    return type("Bounded", (BoundedHttp,), {"head_seconds": head_seconds, "send_seconds": send_seconds, "most": most})
