@@ -104,7 +104,8 @@ def problem(
     return JSONResponse(document(request, status, name, detail, errors), status, retry | (headers or {}), MEDIA_TYPE)
 
 
-def _raised(request: Request, error: Exception) -> JSONResponse:
+def raised(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a request that met `error`."""
     name, body = of(request, error)
     retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
     return JSONResponse(body, body["status"], retry, MEDIA_TYPE)
@@ -128,5 +129,5 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 def install(app: FastAPI) -> None:
     """Every error of `app` is answered with a problem document."""
     for kind in (*(kind for kind, _, _ in STATUS), Exception):
-        app.add_exception_handler(kind, _raised)
+        app.add_exception_handler(kind, raised)
     app.add_exception_handler(HTTPException, _http)

@@ -43,15 +43,15 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _id(headers.get(b"x-request-id", b"").decode("latin-1"))
         scope.setdefault("state", {})["request_id"] = request_id
-        status, method = 500, scope["method"]
+        status, method, has_begun = 500, scope["method"], False
         if method == "HEAD":
             # Answered wherever GET is, as GET is, without the body. Others go on to see the request as it came.
             scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, has_begun = message["status"], True
                 given: list[tuple[bytes, bytes]] = message["headers"]
                 policy = [] if any(name == POLICY for name, _ in given) else [(POLICY, NOTHING)]
                 message = {**message, "headers": [*given, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS, *policy]}
@@ -74,6 +74,11 @@ class Gate:
                     detail = f"the body did not come within {self.body_seconds:g} s; expected as many bytes as Content-Length says"
                     answer = errors.problem(Request(scope), 408, "request-timeout", detail, headers={"Connection": "close"})
             await answer(scope, receive, sending)
+        except Exception as error:
+            if has_begun:
+                raise
+            # Here and not further out, so that this answer too has its id and its headers.
+            await errors.raised(Request(scope), error)(scope, receive, sending)
         finally:
             watched: Watched = scope["app"].state.watched
             route = getattr(scope.get("route"), "path", "unknown")

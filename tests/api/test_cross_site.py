@@ -133,6 +133,19 @@ def test_every_answer_keeps_browsers_from_using_it_elsewhere(client: httpx.Clien
         assert found == ("nosniff", "no-referrer", "same-origin"), path
 
 
+def test_an_unexpected_error_is_answered_as_every_other(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("<script>")
+
+    monkeypatch.setattr("akosha_api.routes.alerts.alerts.listed", broken)
+    answer = client.get("/api/v1/alerts", headers={"X-Request-Id": "mine"})
+    assert refused(answer, 500) and answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
+    assert (answer.headers["x-content-type-options"], "script" in answer.text) == ("nosniff", False)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["request met an unexpected error"]
+
+
 def test_web_sockets_are_not_answered(client: httpx.Client) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
