@@ -17,6 +17,15 @@ from akosha_assets.lake.ingestion.selects import literal
 from akosha_assets.lake.ingestion.system_calls import deny_system_calls, has_filter
 
 OPEN_FILES = 64
+ALLOCATOR_THREAD = "jemalloc_bg_thd"
+# What every confined DuckDB is started with. Without `async_threads` it starts eight threads that read and write files, whatever `threads` says.
+CONFINED_DUCKDB = {
+    "threads": "1",
+    "async_threads": "0",
+    "temp_directory": "",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+}
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_ABI_VERSION = 1
@@ -82,10 +91,19 @@ def confine(folders: list[Path], *, read_only: bool = False) -> str:
 
     Raises: OSError where the kernel has one of these walls and refuses it.
     """
+    if others := _other_threads():
+        raise RuntimeError(f"{others} threads that run already would keep their rights; confine a process before it connects to DuckDB")
     if version := landlock_version():
         _restrict_files(folders, version, _READ if read_only else _WORK)
     deny_system_calls(read_only=read_only)
     return sandbox_level()
+
+
+def _other_threads() -> int:
+    """Threads beside this one. That of the allocator, which runs nothing but its own code, is not counted."""
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()] if tasks.is_dir() else []
+    return max(0, sum(name != ALLOCATOR_THREAD for name in names) - 1)
 
 
 def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
@@ -128,13 +146,7 @@ def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.Duc
     """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any more."""
     connection = duckdb.connect(
         ":memory:",
-        config={
-            "threads": "1",
-            "memory_limit": f"{memory_bytes // 1024**2}MiB",
-            "temp_directory": "",
-            "autoload_known_extensions": "false",
-            "autoinstall_known_extensions": "false",
-        },
+        config={"memory_limit": f"{memory_bytes // 1024**2}MiB", **CONFINED_DUCKDB},
     )
     # Every query is one scan of one table: planning costs more than any optimizer but this saves.
     optimizers = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall() if name != "unused_columns"]

@@ -12,7 +12,8 @@ import platform
 import struct
 import sys
 
-_NO_NEW_PRIVILEGES, _SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+_NO_NEW_PRIVILEGES = 38
+_SECCOMP, _SET_FILTER, _ALL_THREADS, _IS_AVAILABLE = (317, 277), 1, 1, 2
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Offsets in struct seccomp_data: number, architecture, and the low half of an argument.
 _NUMBER, _ARCHITECTURE, _ARGUMENT = 0, 4, 16
@@ -78,21 +79,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
-}
-# What changes files or their attributes; `open` and `openat` are judged by their flags.
-_WRITES: dict[str, tuple[int | None, int | None]] = {
-    "creat": (85, None),
-    "truncate": (76, 45),
-    "ftruncate": (77, 46),
-    "fallocate": (285, 47),
-    "rename": (82, None),
-    "renameat": (264, 38),
-    "renameat2": (316, 276),
-    "unlink": (87, None),
-    "unlinkat": (263, 35),
-    "mkdir": (83, None),
-    "mkdirat": (258, 34),
-    "rmdir": (84, None),
+    # Names, owners, modes and times of files, which Landlock does not hold, or not outside its folders.
     "link": (86, None),
     "linkat": (265, 37),
     "symlink": (88, None),
@@ -117,20 +104,43 @@ _WRITES: dict[str, tuple[int | None, int | None]] = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
+# What changes files; `open` and `openat` are judged by their flags.
+_WRITES: dict[str, tuple[int | None, int | None]] = {
+    "creat": (85, None),
+    "truncate": (76, 45),
+    "ftruncate": (77, 46),
+    "fallocate": (285, 47),
+    "rename": (82, None),
+    "renameat": (264, 38),
+    "renameat2": (316, 276),
+    "unlink": (87, None),
+    "unlinkat": (263, 35),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
+    "rmdir": (84, None),
 }
 # Their flags lie in memory, where a filter cannot look: "not there" makes the C library use the older call.
 _ABSENT: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435), "openat2": (437, 437)}
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_CLONE, _TGKILL, _OPEN, _OPENAT = (56, 220), (234, 131), (2, None), (257, 56)
+_CLONE, _TGKILL, _PRLIMIT, _OPEN, _OPENAT = (56, 220), (234, 131), (302, 261), (2, None), (257, 56)
 
 
 def has_filter() -> bool:
-    """Whether this machine can have a filter: Linux on x86-64 or aarch64."""
-    return sys.platform == "linux" and platform.machine() in _MACHINES
+    """Whether this machine can have a filter: Linux on x86-64 or aarch64, with a kernel that knows how to refuse calls."""
+    if sys.platform != "linux" or platform.machine() not in _MACHINES:
+        return False
+    column = _MACHINES[platform.machine()][1]
+    action = ctypes.c_uint32(_ERRNO)
+    return bool(ctypes.CDLL(None).syscall(_SECCOMP[column], ctypes.c_uint(_IS_AVAILABLE), ctypes.c_uint(0), ctypes.byref(action)) == 0)
 
 
 def deny_system_calls(*, read_only: bool) -> bool:
-    """This process and its threads cannot start processes, open sockets, signal or inspect others, or use io_uring any more.
+    """This process and its threads cannot start processes, open sockets, signal or inspect others, use io_uring, or change
+    names, owners, modes and times of files any more. Threads that run already are held too.
 
     With `read_only` they cannot open a file for writing or change, move or remove one either. Refused calls fail with EPERM.
     Returns False, with nothing changed, where `has_filter` is False.
@@ -140,14 +150,17 @@ def deny_system_calls(*, read_only: bool) -> bool:
     """
     if not has_filter():
         return False
-    program = _program(*_MACHINES[platform.machine()], process=os.getpid(), read_only=read_only)
+    architecture, column = _MACHINES[platform.machine()]
+    program = _program(architecture, column, process=os.getpid(), read_only=read_only)
     code = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    for arguments in ((_NO_NEW_PRIVILEGES, 1, 0, 0, 0), (_SET_SECCOMP, _MODE_FILTER, filter_, 0, 0)):
-        if libc.prctl(*arguments) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, f"the kernel refused the system call filter: {os.strerror(number)}")
+    refused = libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.syscall(
+        _SECCOMP[column], ctypes.c_uint(_SET_FILTER), ctypes.c_uint(_ALL_THREADS), filter_
+    )
+    if refused:
+        number = ctypes.get_errno()
+        raise OSError(number, f"the kernel refused the system call filter: {os.strerror(number)}")
     return True
 
 
@@ -171,6 +184,8 @@ def _program(architecture: int, column: int, *, process: int, read_only: bool) -
     steps += _judge_argument(_CLONE[column], 0, _step(_ANY_BIT, _CLONE_THREAD, 1, 0), refused)
     # abort() and raise() signal the process itself.
     steps += _judge_argument(_TGKILL[column], 0, _step(_EQUAL, process, 1, 0), refused)
+    # Limits of its own, which it calls by 0.
+    steps += _judge_argument(_PRLIMIT[column], 0, _step(_EQUAL, 0, 1, 0), refused)
     if read_only:
         steps += _judge_argument(_OPEN[column], 1, _step(_ANY_BIT, _WRITING, 0, 1), refused)
         steps += _judge_argument(_OPENAT[column], 2, _step(_ANY_BIT, _WRITING, 0, 1), refused)

@@ -44,12 +44,14 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
     pa.set_io_thread_count(1)
     folders = [Path(folder) for folder in start["folders"]]
     limits = Limits(**start["limits"])
-    reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
-    _warm_up(folders[0], reader)
+    with hardened_connection(folders, memory_bytes=limits.memory_bytes // 2) as connection:
+        _warm_up(folders[0], SnapshotReader(connection, limits, start["parser_version"]))
     # What is there now stays: the collector need not look at it again for every upload.
     gc.freeze()
     limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     level = confine(folders)
+    # After it: the threads of an earlier connection would keep their rights.
+    reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
     channel.send(json.dumps({"ready": level}).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, FILES_MAX)

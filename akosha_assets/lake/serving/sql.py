@@ -99,7 +99,7 @@ def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
         done = subprocess.run(
             [sys.executable, "-I", "-c", boot],
             input=json.dumps(request).encode(),
-            env={"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
+            env={"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
             cwd="/",
             capture_output=True,
             # Starting the process and its libraries is not the caller's time.

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from akosha_assets.lake.ingestion.sandbox import OPEN_FILES, confine, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.sandbox import CONFINED_DUCKDB, OPEN_FILES, confine, limit_processor, limit_resources
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.serving.sql_statement import refused_in
 from akosha_assets.lake.serving.sql_values import projection
@@ -29,6 +29,9 @@ RESERVED_BYTES = 3 << 30
 OPENED_PER_FILE = 8
 # How often is looked whether the query took more memory than DuckDB counts: strings of its own make are not among that.
 LOOK_SECONDS = 0.01
+# A parse tree of DuckDB is four levels of JSON deep for each of its own, of which it allows 1,000.
+TREE_LEVELS = 10_000
+UNCONFINED = "this machine has neither Landlock nor seccomp, which keep a query from writing; run the service on Linux 5.13 or later"
 
 
 def main() -> None:
@@ -39,12 +42,16 @@ def main() -> None:
     limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0, open_files=OPEN_FILES + OPENED_PER_FILE * files)
     limit_processor(request["seconds"])
     telling = Lock()
-    _watch_memory(request, telling)
+    held = os.open("/proc/self/statm", os.O_RDONLY) if Path("/proc/self/statm").exists() else None
+    # Before the first connection and the first thread: what runs already would keep its rights.
+    level = confine([Path(folder) for folder in request["folders"]], read_only=True)
+    if held is not None:
+        _watch_memory(held, request, telling)
+    sys.setrecursionlimit(TREE_LEVELS)
     unreadable = dict.fromkeys(request["unreadable"], "")
     try:
         connection = _connection(request, unreadable)
-        confine([Path(folder) for folder in request["folders"]], read_only=True)
-        answer = _answer(connection, request)
+        answer = _answer(connection, request) if level != "limits" else _refusal(UNCONFINED)
     except duckdb.Error as error:
         if (tier := _tier_at_fault(error, request, unreadable)) is not None:
             answer = _told(b"U", [tier, unreadable.get(tier) or _said(error, request)])
@@ -62,11 +69,8 @@ def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.D
     """DuckDB with its views, confined. A tier whose files turn out not to be readable is added to `unreadable`, with the reason."""
     connection = duckdb.connect(
         config={
-            "threads": "1",
             "memory_limit": f"{request['memory_bytes'] // 2 // 1024**2}MiB",
-            "temp_directory": "",
-            "autoload_known_extensions": "false",
-            "autoinstall_known_extensions": "false",
+            **CONFINED_DUCKDB,
             # A name that is no view must not be looked up among the variables of this program.
             "python_enable_replacements": "false",
         }
@@ -158,11 +162,8 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> b
     return sink.getvalue()
 
 
-def _watch_memory(request: dict[str, Any], telling: Lock) -> None:
-    """The process ends with a refusal once it holds more than the query may, where the system tells what it holds."""
-    if not Path("/proc/self/statm").exists():
-        return
-    held = os.open("/proc/self/statm", os.O_RDONLY)
+def _watch_memory(held: int, request: dict[str, Any], telling: Lock) -> None:
+    """The process ends with a refusal once it holds more than the query may; `held` is an open `/proc/self/statm`."""
 
     def watch() -> None:
         while int(os.pread(held, 100, 0).split()[1]) * os.sysconf("SC_PAGESIZE") <= request["memory_bytes"]:

@@ -99,7 +99,7 @@ def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_
 
 
 CALLED = """
-import ctypes, json, os, socket, sys, threading
+import ctypes, json, os, resource, socket, sys, threading
 from pathlib import Path
 from akosha_assets.lake.ingestion import sandbox
 work, is_read_only, has_landlock = Path(sys.argv[1]), sys.argv[2] == "read-only", sys.argv[3] == "landlock"
@@ -126,6 +126,11 @@ print(json.dumps({name: tried(action) for name, action in {
     "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
     "io_uring": lambda: libc.syscall(425, 1, None),
     "signal to the parent": lambda: os.kill(os.getppid(), 0),
+    "limits of the parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE),
+    "own limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+    "times": lambda: os.utime(work / "kept"),
+    "symlink": lambda: os.symlink("kept", work / "link"),
+    "reopen": lambda: os.open(f"/proc/self/fd/{os.open(work / 'kept', os.O_RDONLY)}", os.O_RDWR),
     "thread": threaded,
     "read": lambda: (work / "kept").read_text(),
     "write": lambda: (work / "new").write_text("x"),
@@ -138,6 +143,7 @@ print(json.dumps({name: tried(action) for name, action in {
 }.items()}))
 """
 REFUSED = ("udp", "unix socket", "netlink", "fork", "clone3", "exec", "io_uring", "signal to the parent")
+REFUSED += ("limits of the parent", "times", "chmod", "symlink")
 
 
 @pytest.mark.skipif(not has_filter(), reason="no system call filter for this machine")
@@ -146,7 +152,7 @@ def test_a_read_only_process_changes_nothing_with_and_without_landlock(tmp_path:
     command = [sys.executable, "-c", CALLED, str(tmp_path), "read-only", landlock]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
-    assert {name for name, outcome in found.items() if outcome == "done"} == {"thread", "read"}
+    assert {name for name, outcome in found.items() if outcome == "done"} == {"thread", "read", "own limits"}
     assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "kept"
 
 
@@ -157,3 +163,14 @@ def test_a_worker_writes_in_its_folder_and_has_no_processes_or_sockets(tmp_path:
 
     assert {name for name, outcome in found.items() if outcome == "refused"}.issuperset(REFUSED)
     assert found["write"] == found["thread"] == "done"
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["import duckdb; opened = duckdb.connect()", "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"],
+)
+def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(start: str) -> None:
+    code = f"{start}\nimport os\nfrom akosha_assets.lake.ingestion.sandbox import confine\n"
+    code += "try:\n    confine([])\nexcept RuntimeError as error:\n    print(error, flush=True)\nos._exit(0)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "would keep their rights" in ran.stdout
