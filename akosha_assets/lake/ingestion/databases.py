@@ -115,6 +115,14 @@ class Databases:
                 self._list(opened)
             yield opened
 
+    def is_clean(self) -> bool:
+        """Whether no uploaded file is attached and queries still run, which an error of DuckDB may have ended for good."""
+        try:
+            left = self._connection.execute("SELECT count(*) FROM duckdb_databases() WHERE database_name LIKE 'uploaded_%'").fetchone()
+        except duckdb.Error:
+            return False
+        return left == (0,)
+
     def _parsed(self, sql: str) -> Any:
         """The statement, parsed once: files lie under the same few names for every upload."""
         if sql not in self._statements:

@@ -117,7 +117,9 @@ class ExtractionPool:
         try:
             while True:
                 wanted = bool(self._again) or not exhausted
-                worker = self._least_loaded(self._scratch) if wanted else None
+                # What a worker died on is read by one that has read nothing else.
+                is_fresh_wanted = bool(self._again) and self._again[0][1]
+                worker = (self._fresh if is_fresh_wanted else self._least_loaded)(self._scratch) if wanted else None
                 if worker is not None:
                     batch, died_before = self._again.popleft() if self._again else (next(source, ()), False)
                     if not batch:
@@ -138,10 +140,25 @@ class ExtractionPool:
         free = [worker for worker in self._workers if len(worker.queue) < QUEUED_PER_WORKER and worker.served < UPLOADS_PER_WORKER]
         best = min(free, key=lambda worker: len(worker.queue), default=None)
         if (best is None or best.queue) and len(self._workers) < self._processes:
-            best = Worker.start(scratch.worker_folders(), self._limits, PARSER_VERSION)
-            self._workers.append(best)
-            self._selector.register(best.channel, selectors.EVENT_READ, best)
+            best = self._start(scratch)
         return best
+
+    def _fresh(self, scratch: Scratch) -> Worker | None:
+        """A worker that has read nothing, in place of an idle one if need be; None when all are at work."""
+        idle = [worker for worker in self._workers if not worker.queue]
+        if unused := next((worker for worker in idle if not worker.served), None):
+            return unused
+        if len(self._workers) >= self._processes:
+            if not idle:
+                return None
+            self._stop(idle[0])
+        return self._start(scratch)
+
+    def _start(self, scratch: Scratch) -> Worker:
+        worker = Worker.start(scratch.worker_folders(), self._limits, PARSER_VERSION)
+        self._workers.append(worker)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        return worker
 
     def _collect(self, *, wait: bool) -> Iterator[Outcome]:
         busy = [worker for worker in self._workers if worker.queue]
@@ -153,7 +170,9 @@ class ExtractionPool:
                 raise WorkerUnavailable(f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}")
             sent = worker.queue.popleft()
             self._give_up(worker)
-            yield from self._blamed(sent, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"))
+            yield from self._blamed(
+                sent, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"), is_worker_suspect=worker.served > 0
+            )
 
     def _receive(self, worker: Worker) -> Iterator[Outcome]:
         message = worker.receive()
@@ -168,22 +187,29 @@ class ExtractionPool:
             self._give_up(worker)
         else:
             sent = worker.queue.popleft()
-            worker.since, worker.served = monotonic(), worker.served + len(sent.jobs)
+            worker.since = monotonic()
             outcome, healthy = read_answer(message, worker.folders, sent.result, [job.ref for job in sent.jobs])
-            if not healthy or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
+            used, worker.served = worker.served > 0, worker.served + len(sent.jobs)
+            if not healthy or worker.keeps_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
                 self._give_up(worker)
             if isinstance(outcome, list):
                 yield from zip(sent.jobs, outcome, strict=True)
             else:
-                yield from self._blamed(sent, outcome)
+                yield from self._blamed(sent, outcome, is_worker_suspect=used and not healthy)
 
-    def _blamed(self, sent: Sent, rejection: UploadRejected | None) -> Iterator[Outcome]:
-        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by itself."""
+    def _blamed(self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool) -> Iterator[Outcome]:
+        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by itself.
+
+        A worker that failed and had read others is suspect: what they left in it may be the cause. A fresh one decides.
+        """
         if len(sent.jobs) > 1 or rejection is None:
             logger.info(
                 "uploads that were read together are read one by one", extra={"uploads": len(sent.jobs), "cause": str(rejection or "")}
             )
             self._again.extend(((job,), False) for job in sent.jobs)
+        elif is_worker_suspect and not sent.died_before:
+            logger.info("an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)})
+            self._again.append((sent.jobs, True))
         else:
             yield sent.jobs[0], rejection
 
@@ -195,11 +221,11 @@ class ExtractionPool:
         if sent is None:
             return
         if code == -signal.SIGXCPU:
-            yield from self._blamed(sent, UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time"))
+            timeout = UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time")
+            yield from self._blamed(sent, timeout, is_worker_suspect=worker.served > 0)
         elif sent.died_before or len(sent.jobs) > 1:
-            yield from self._blamed(
-                sent, UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
-            )
+            crash = UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
+            yield from self._blamed(sent, crash, is_worker_suspect=False)
         else:
             # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.
             self._again.append((sent.jobs, True))

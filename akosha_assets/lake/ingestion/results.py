@@ -20,6 +20,7 @@ from akosha_assets.lake.schemas import TABLES, extracted
 
 RESULT_MAX_BYTES = 4 * 1024**3
 FLAWS_MAX = 100
+COUNT_MAX = 1 << 53
 
 _EXTRACTED = {"seen": SEEN_SCHEMA, **{address: extracted(spec) for address, spec in TABLES.items()}}
 _REQUIRED = {address: [place for place, field in enumerate(schema) if not field.nullable] for address, schema in _EXTRACTED.items()}
@@ -69,16 +70,45 @@ class Extraction:
 def read_answer(message: bytes, folders: list[Path], result: str, refs: list[int]) -> tuple[list[Extraction] | UploadRejected | None, bool]:
     """What `message` and the file `result` tell of the uploads `refs`, and whether the worker is fit for more. None: each is to be read by itself."""
     try:
-        answer = json.loads(message)
+        answer = _object(message)
         if "apart" in answer and len(refs) > 1:
             return None, True
         if "rejected" in answer:
             return _rejection(answer), answer["healthy"] is True
         path = folders[-1 if answer["on_disk"] is True else 0] / result
         return _extractions(answer, _content(path), refs), True
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError, pa.ArrowException) as error:
+    except Exception as error:
+        # Whoever took the worker over chooses what is in it: every way in which it can be wrong costs this upload and nothing else.
         logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
-        return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {str(error)[:500]}"), False
+        return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {_text(error, 500)}"), False
+
+
+def _object(message: bytes) -> dict[str, Any]:
+    answer = json.loads(message, parse_constant=_refused_number)
+    if not isinstance(answer, dict):
+        raise TypeError(f"an answer is a JSON object; found {type(answer).__name__}")
+    return answer
+
+
+def _refused_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _text(value: Any, most: int) -> str:
+    """What can be stored and logged everywhere: no halves of UTF-16 pairs and no NUL."""
+    return str(value)[:most].encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < COUNT_MAX:
+        raise ValueError(f"a count is a whole number from 0 to {COUNT_MAX}; found {str(value)[:80]}")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < COUNT_MAX:
+        raise ValueError(f"seconds are a number from 0 to {COUNT_MAX}; found {str(value)[:80]}")
+    return float(value)
 
 
 def _rejection(answer: dict[str, Any]) -> UploadRejected:
@@ -86,8 +116,8 @@ def _rejection(answer: dict[str, Any]) -> UploadRejected:
     if reason not in REASONS:
         raise ValueError(f"unknown reason {str(reason)[:80]!r}")
     if "trace" in answer:
-        logger.error("extraction failed in its worker", extra={"trace": str(answer["trace"])[:8000]})
-    return UploadRejected(reason, str(answer["message"])[:2000], str(answer["sample"])[:500])
+        logger.error("extraction failed in its worker", extra={"trace": _text(answer["trace"], 8000)})
+    return UploadRejected(reason, _text(answer["message"], 2000), _text(answer["sample"], 500))
 
 
 def _content(path: Path) -> bytes:
@@ -130,9 +160,9 @@ def _extractions(answer: dict[str, Any], content: bytes, refs: list[int]) -> lis
                 ref=ref,
                 seen=made.pop("seen", SEEN_SCHEMA.empty_table()),
                 rows=made,
-                rows_read=int(rows_read),
-                flaws={str(code)[:80]: int(count) for code, count in list(flaws.items())[:FLAWS_MAX]},
-                seconds={str(step)[:80]: float(seconds) / len(refs) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
+                rows_read=_count(rows_read),
+                flaws={_text(code, 80): _count(count) for code, count in list(flaws.items())[:FLAWS_MAX]},
+                seconds={_text(step, 80): _seconds(seconds) / len(refs) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
             )
         )
     return extractions

@@ -98,6 +98,10 @@ class SnapshotReader:
             together.read(opened)
         return together.result
 
+    def is_clean(self) -> bool:
+        """Whether nothing of an upload is left attached and queries still run."""
+        return self._databases.is_clean()
+
 
 class _Together:
     def __init__(

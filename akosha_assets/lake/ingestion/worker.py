@@ -81,12 +81,13 @@ def _answer(
         message = f"more than {limits.memory_bytes} bytes would have been needed: {error}"
         return {"rejected": "worker_memory", "message": message[:2000], "sample": "", "healthy": False}, False
     except (duckdb.Error, sqlite3.Error, pa.ArrowInvalid) as error:
+        healthy = not isinstance(error, duckdb.InternalException | duckdb.FatalException) and reader.is_clean()
         return {
             "rejected": "database_unreadable",
             "message": f"{type(error).__name__}: {error}"[:2000],
             "sample": "",
-            "healthy": False,
-        }, False
+            "healthy": healthy,
+        }, healthy
     except Exception as error:  # noqa: BLE001
         # The outermost edge of this process: the parent logs the traceback and starts another worker.
         message, trace = f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()[-8000:]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,8 @@ START_SECONDS = 60
 # Between the worker's own limit on processor time and our patience with its wall clock.
 GRACE_SECONDS = 5
 MESSAGE_BYTES = 64 * 1024
+# A worker that keeps more than this part of its memory between uploads is replaced.
+KEPT_SHARE = 4
 # What a worker writes to its standard error, for the log when it dies.
 SAID, SAID_BYTES = "stderr", 2000
 
@@ -65,6 +68,7 @@ class Worker:
     served: int = 0
     level: str = ""
     since: float = field(default_factory=monotonic)
+    idle_bytes: int = 0
 
     @staticmethod
     def start(folders: list[Path], limits: Limits, parser_version: int) -> "Worker":
@@ -134,8 +138,19 @@ class Worker:
             raise WorkerUnavailable(
                 f"an extraction worker did not start (exit code {code}); it said: {self.said() or 'nothing'}"
             ) from error
-        self.since = monotonic()
+        self.since, self.idle_bytes = monotonic(), self._address_space_bytes()
         return self.level
+
+    def keeps_memory(self) -> bool:
+        """Whether what it has read so far holds so much of its address space that the next upload would lack it."""
+        return self._address_space_bytes() - self.idle_bytes > self.limits.memory_bytes // KEPT_SHARE
+
+    def _address_space_bytes(self) -> int:
+        try:
+            return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        except (OSError, IndexError):
+            # It has ended, which its channel tells.
+            return 0
 
     def said(self) -> str:
         """The end of what it wrote to its standard error."""

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -90,7 +91,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtractionPool]:
         yield pool
 
 
-def test_a_worker_that_hangs_costs_only_the_upload_it_held(impatient: ExtractionPool, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_after_other_uploads_costs_none(
+    impatient: ExtractionPool, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extraction, "UPLOADS_TOGETHER", 1)
     list(impatient.extract([job(sound)]))
 
@@ -101,9 +104,54 @@ def test_a_worker_that_hangs_costs_only_the_upload_it_held(impatient: Extraction
 
     outcomes = {job.ref: outcome for job, outcome in impatient.extract(jobs())}
 
-    hung = outcomes[1]
+    assert isinstance(outcomes[1], Extraction) and isinstance(outcomes[2], Extraction)
+
+
+def test_an_upload_on_which_a_fresh_worker_hangs_is_blamed(impatient: ExtractionPool, sound: Path) -> None:
+    list(impatient.extract([job(sound)]))
+    (worker,) = impatient._workers
+    worker.served = 0
+    os.kill(worker.process.pid, signal.SIGSTOP)
+
+    ((_, hung),) = impatient.extract([job(sound, 1)])
+
     assert isinstance(hung, UploadRejected) and hung.reason == "worker_timeout"
-    assert isinstance(outcomes[2], Extraction)
+
+
+def test_what_others_left_in_a_worker_is_no_fault_of_the_next_upload(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExtractionPool(LakeSettings(workers=1)) as pool:
+        list(pool.extract([job(sound)]))
+        (worker,) = pool._workers
+        # No memory is left for anything, as if an upload had taken it and not given it back.
+        taken = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (taken, taken))
+        ((_, outcome),) = pool.extract([job(sound, 1)])
+        assert isinstance(outcome, Extraction)
+
+        monkeypatch.setattr(worker_process, "KEPT_SHARE", 1 << 60)
+        (worker,) = pool._workers
+        worker.idle_bytes -= 1
+        list(pool.extract([job(sound, 2)]))
+        assert worker not in pool._workers
+
+
+def test_files_that_are_no_databases_cost_no_worker(tmp_path: Path, sound: Path) -> None:
+    damaged = tmp_path / "damaged.duckdb"
+    content = sound.read_bytes()
+    damaged.write_bytes(content[:20_000] + b"\xff" * 4000 + content[24_000:])
+    short = tmp_path / "short.duckdb"
+    short.write_bytes(content[:9_000])
+    lite = tmp_path / "lite.sqlite"
+    lite.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4000)
+    with ExtractionPool(LakeSettings(workers=1)) as pool:
+        list(pool.extract([job(sound)]))
+        (worker,) = pool._workers
+        for place, path in enumerate((short, lite, short, damaged), 1):
+            ((_, outcome),) = pool.extract([job(path, place)])
+            assert isinstance(outcome, UploadRejected) and outcome.reason == "database_unreadable", (path, outcome)
+            ((_, outcome),) = pool.extract([job(sound, -place)])
+            assert isinstance(outcome, Extraction)
+        assert pool._workers == [worker]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
@@ -131,6 +179,7 @@ def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> Non
         assert all(isinstance(outcome, Extraction) for _, outcome in pool.extract(jobs()))
 
         died_before = pool._workers[0]
+        died_before.served = 0
         os.kill(died_before.process.pid, signal.SIGSTOP)
         pool._again.append(((job(sound, 3),), True))
         outcomes = pool.extract(iter([job(sound, 4)]))

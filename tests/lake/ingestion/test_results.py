@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.differences import SEEN_SCHEMA
@@ -99,3 +101,57 @@ def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"])
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, parts: object) -> None:
     assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)
+
+
+SOUND = {"parts": [["seen", len(bytes(SEEN.serialize())), [[1]]]], "on_disk": False, "counts": [[1, {}]], "seconds": {}}
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.sampled_from(["seen", HOT.address, "worker_memory"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "a", "rejected", ""]) | st.text(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(["parts", "on_disk", "counts", "seconds", "rejected", "message", "sample", "healthy", "trace", "apart"])
+
+
+def is_settled(message: bytes, folder: Path) -> bool:
+    """Whether an answer gives a result whose texts and numbers can be stored, or a reason for the upload."""
+    (folder / "result").write_bytes(bytes(SEEN.serialize()))
+    outcome, _ = read_answer(message, [folder], "result", [7])
+    if isinstance(outcome, UploadRejected):
+        return b"\0" not in (outcome.message + outcome.sample).encode()
+    assert outcome is not None
+    json.dumps([outcome[0].flaws, outcome[0].seconds, outcome[0].rows_read], allow_nan=False).encode()
+    return 0 <= outcome[0].rows_read < 1 << 53
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changed=st.dictionaries(KEYS, ANYTHING, max_size=4))
+def test_any_json_is_a_result_or_a_reason(tmp_path: Path, changed: dict[str, object]) -> None:
+    assert is_settled(json.dumps(SOUND | changed).encode(), tmp_path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.binary(max_size=300) | ANYTHING.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
+    assert is_settled(message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "counts", ["[[Infinity, {}]]", "[[NaN, {}]]", "[[1e999, {}]]", "[[-1, {}]]", "[[true, {}]]", '[[1, {"odd": Infinity}]]', "[[1, []]]"]
+)
+def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str) -> None:
+    message = json.dumps(SOUND).replace('"counts": [[1, {}]]', f'"counts": {counts}')
+    (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
+    outcome, healthy = read_answer(message.encode(), [tmp_path], "result", [7])
+    assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_crashed" and not healthy
+
+
+@pytest.mark.parametrize("message", [b"[" * 60_000, b'{"a":' * 10_000, b"9" * 5000, b"null", b"[]", b'"rejected"', b"\xff"])
+def test_an_answer_that_is_no_object_is_refused(tmp_path: Path, message: bytes) -> None:
+    assert is_settled(message, tmp_path)
