@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Attention costs the square of the longest text in a batch; short texts are embedded together.
 BATCH_ROWS = 64
+# A tokenizer takes many times the memory of its text, and a model reads at most 512 tokens, so the rest is cut off before.
+TEXT_MAX_CHARS = 16_384
 
 
 class Embedder:
@@ -62,9 +64,10 @@ class Embedder:
         return cls(model, name, dimensions)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`."""
+        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`; of a long text those of its beginning."""
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
+        texts = [text[:TEXT_MAX_CHARS] for text in texts]
         order = np.argsort([len(text) for text in texts], kind="stable")
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(order), BATCH_ROWS):

@@ -3,11 +3,14 @@
 Whoever may read the file may change things. Services make it when they start; commands and people read it.
 """
 
+import fcntl
 import hmac
 import logging
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NAME = "operator-token"
@@ -45,25 +48,35 @@ def read_or_create(home: Path) -> str:
     """
     if token := read(home):
         return token
-    target = path(home)
-    temporary = target.with_name(f"{NAME}.{secrets.token_hex(8)}")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            logger.warning("the operator token could have been read or written by others and is replaced", extra={"file": str(target)})
-            target.unlink()
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-        try:
-            # Of two processes that start together, both take the token of the first.
-            os.link(temporary, target)
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+        with _locked(home):
+            # Another process may have made it since.
+            return read(home) or _create(home)
     except OSError as error:
         logger.warning("the operator token cannot be stored; operator routes refuse everybody", extra={"cause": str(error)})
         return ""
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """No other process is in this block for the same folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _create(home: Path) -> str:
+    target = path(home)
+    temporary = target.with_name(f"{NAME}.{secrets.token_hex(8)}")
+    if os.path.lexists(target):
+        logger.warning("the operator token could have been read or written by others and is replaced", extra={"file": str(target)})
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+    temporary.replace(target)
     return read(home)
 
 

@@ -131,9 +131,18 @@ class LakeSettings(BaseSettings):
         Field(ge=0, description="Days an ingested upload stays in the inbox before upkeep may remove it; until then it can be replayed."),
     ] = 7
 
-    upload_max_bytes: Annotated[int, Field(ge=1, description="Compressed bytes of one uploaded file at most.")] = 256 * MIB
-    upload_max_raw_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded file after decompression at most.")] = 2048 * MIB
+    upload_max_bytes: Annotated[int, Field(ge=1, description="Compressed bytes of all files of one upload at most.")] = 256 * MIB
+    upload_max_raw_bytes: Annotated[int, Field(ge=1, description="Bytes of all files of one upload after decompression at most.")] = (
+        2048 * MIB
+    )
     upload_max_rows: Annotated[int, Field(ge=1, description="Rows of all read tables of one upload at most.")] = 2_000_000
+    upload_max_event_days: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Event days that the new rows of one upload may fall on, and those of one batch; each costs a file and 1 MB while it is written.",
+        ),
+    ] = 730
     upload_max_field_bytes: Annotated[int, Field(ge=1024, description="Bytes of one text field at most.")] = 8 * MIB
     upload_max_columns: Annotated[int, Field(ge=64, description="Columns of one uploaded table at most.")] = 512
     upload_seconds: Annotated[int, Field(ge=1, description="Seconds one upload may take in its extraction worker.")] = 60

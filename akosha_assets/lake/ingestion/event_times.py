@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 MISSING = np.iinfo(np.int64).min
-EARLIEST_US = 946_684_800 * SECOND_US  # 2000-01-01
+# No assistant of this kind wrote memories before; each day that is believed is a partition.
+EARLIEST_US = 1_577_836_800 * SECOND_US  # 2020-01-01
 
 QUARTER_US = 900 * SECOND_US
 PROOF_TOLERANCE_US = 120 * SECOND_US
@@ -50,7 +51,7 @@ def ulid_times(ids: pa.Array) -> np.ndarray:
 
 
 def plausible(times: np.ndarray, snapshot_us: int) -> np.ndarray:
-    """Whether each time lies between the year 2000 and a day after the snapshot."""
+    """Whether each time lies between the year 2020 and a day after the snapshot."""
     return (times >= EARLIEST_US) & (times <= snapshot_us + DAY_US)
 
 

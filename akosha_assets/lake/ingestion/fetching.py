@@ -71,10 +71,12 @@ def _fetch(settings: LakeSettings, store: ObjectStore, upload: Row[Any], known: 
     files = []
     try:
         names, etags = _names(store, upload, fetched)
+        left = settings.upload_max_bytes
         for position, name in enumerate(names):
             key = upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{name}"
             path = spool / f"{upload.id}-{position}"
-            digest = _download(store, key, path, settings.upload_max_bytes)
+            digest = _download(store, key, path, left)
+            left -= path.stat().st_size
             fetched.digests[name] = digest
             if known.get(name, {}).get("sha256") == digest:
                 fetched.skipped += 1

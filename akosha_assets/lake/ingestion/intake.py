@@ -15,7 +15,7 @@ from pathlib import Path
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, TransientError
+from akosha_assets.lake.errors import EmbeddingUnavailable, TransientError, UploadRejected
 from akosha_assets.lake.ingestion import claims, diff, table_rows, trail
 from akosha_assets.lake.ingestion.claims import Batch, Outcome
 from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
@@ -128,13 +128,14 @@ class Intake:
     def _extract(self, read: Read) -> None:
         fetched, outcomes, systems = read.fetched, read.outcomes, read.systems
         held_bytes = expected_bytes = 0
+        days: set[date] = set()
         deadline = time.monotonic() + self.settings.batch_seconds
 
         def jobs() -> Iterator[ExtractionJob]:
             nonlocal expected_bytes
             for one in fetch_all(self.settings, read.batch.uploads, systems.digests_of, self.spool):
                 self.on_step("fetched")
-                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES
+                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES or len(days) >= self.settings.upload_max_event_days
                 if self.stop() or time.monotonic() > deadline or full:
                     one.discard()
                     return
@@ -153,6 +154,14 @@ class Intake:
             fetched[job.ref].discard()
             expected_bytes -= ARROW_TO_COMPRESSED * fetched[job.ref].upload.bytes
             if isinstance(extraction, Extraction):
+                own = _event_days(extraction)
+                if len(own) > self.settings.upload_max_event_days:
+                    outcomes[job.ref] = _failed(_too_many_days(own, self.settings.upload_max_event_days))
+                    continue
+                if len(days | own) > self.settings.upload_max_event_days:
+                    # It waits for the next batch: each day is a file that is written at the same time as all others.
+                    continue
+                days |= own
                 read.extractions[job.ref] = extraction
                 held_bytes += sum(table.nbytes for table in (*extraction.rows.values(), extraction.seen))
             else:
@@ -187,6 +196,20 @@ class Intake:
             except EmbeddingUnavailable as error:
                 logger.info("rows are stored without vectors", extra={"cause": str(error)})
         return self._embedder
+
+
+def _event_days(extraction: Extraction) -> set[date]:
+    """The event days of the memories to store."""
+    rows = extraction.rows.get(HOT.address)
+    return set() if rows is None else set(rows["event_day"].unique().to_pylist())
+
+
+def _too_many_days(days: set[date], most: int) -> UploadRejected:
+    return UploadRejected(
+        "too_many_event_days",
+        f"the rows to store fall on {len(days):,} days from {min(days)} to {max(days)}; expected at most {most:,} "
+        "(AKOSHA_UPLOAD_MAX_EVENT_DAYS): raise it and redrive the upload if its times are right",
+    )
 
 
 def _failed(error: Exception) -> Outcome:

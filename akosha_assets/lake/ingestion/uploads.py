@@ -78,6 +78,10 @@ def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> d
     return min(taken, seen_at + CLOCK_SKEW)
 
 
+# As many as a worker takes with one request, and several times what any client sends.
+UPLOAD_MAX_FILES = 24
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The files an upload consists of, and what is odd about how it says so (counted, never fatal)."""
@@ -104,8 +108,11 @@ def parse_manifest(data: bytes, part: Part) -> Manifest:
     if part.layout == "memories-json":
         return Manifest(("memories.json",), {})
     listed = manifest.get("files")
-    if not isinstance(listed, list) or len(listed) > 100:
-        raise UploadRejected("manifest_invalid", f"{key} has no list `files` of at most 100 files", _sample(data))
+    if not isinstance(listed, list) or len(listed) > UPLOAD_MAX_FILES:
+        found = f"{len(listed)} files" if isinstance(listed, list) else "none"
+        raise UploadRejected(
+            "manifest_invalid", f"{key}: found {found}; expected a list `files` of at most {UPLOAD_MAX_FILES}", _sample(data)
+        )
     flaws: dict[str, int] = {}
     names = []
     for entry in listed:

@@ -108,18 +108,18 @@ def _extract(
             known = pa.ipc.open_stream(stream).read_all()
     uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]
     hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
-    if hints > IN_MEMORY_BYTES and len(request["uploads"]) > 1:
+    if hints > min(IN_MEMORY_BYTES, limits.max_raw_bytes) and len(request["uploads"]) > 1:
         raise ReadApart(f"{hints} bytes")
     folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
     uploads: list[Upload] = []
     unpacking: list[Path] = []
     try:
         for upload in request["uploads"]:
-            files = []
+            files, left = [], limits.max_raw_bytes
             for name, key, etag in upload["files"]:
                 path = folder / f"{len(unpacking)}.db"
                 unpacking.append(path)
-                unpack(next(given), name, path, max_bytes=limits.max_raw_bytes)
+                left -= unpack(next(given), name, path, max_bytes=left)
                 files.append(File(path, name, key, etag))
             own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
             uploads.append(Upload(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))

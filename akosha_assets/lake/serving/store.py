@@ -32,11 +32,16 @@ from akosha_assets.lake.serving.vectors import Vectors
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"10/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"11/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
 FILE_ROWS = 20_000
+# A smaller part is read and not mapped: a lake of many small days must not use up the mappings that a process may have
+# (`vm.max_map_count`), and a larger part has one for its arrays, one for its payload and one for each index.
+MAPPED_ROWS = 4096
+ALIGNMENT_BYTES = 64
+ARRAYS_FILE = "arrays.bin"
 ARRAYS = ("numbers", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
 
 
@@ -106,20 +111,17 @@ def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
     payload = part.payload.whole()
     with pa.OSFile(str(work / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, payload.schema) as writer:
         writer.write_table(payload, max_chunksize=BATCH_ROWS)
-    for name in ARRAYS:
-        np.save(work / f"{name}.npy", getattr(part, name))
-    for name in CODED:
-        np.save(work / f"code-{name}.npy", part.codes[name])
+    arrays = {name: getattr(part, name) for name in ARRAYS} | {f"code-{name}": part.codes[name] for name in CODED}
     spaces = []
     for number, (space, held) in enumerate(part.vectors.items()):
         held = held.indexed(space, layouts)
-        np.save(work / f"rows-{number}.npy", held.rows)
-        np.save(work / f"matrix-{number}.npy", held.matrix)
+        arrays |= {f"rows-{number}": held.rows, f"matrix-{number}": held.matrix}
         if held.scale is not None:
-            np.save(work / f"scale-{number}.npy", held.scale)
+            arrays[f"scale-{number}"] = held.scale
         if held.index is not None:
             held.index.alone().write(work / f"index-{number}.faiss")
         spaces.append([space, held.form])
+    _write_arrays(work / ARRAYS_FILE, arrays)
     (work / "spaces.json").write_text(json.dumps(spaces))
     shutil.rmtree(folder, ignore_errors=True)
     work.replace(folder)
@@ -142,37 +144,50 @@ def with_filed_payload(part: Part, parent: Path) -> Part:
 
 
 def mapped(folder: Path, day: date) -> Part:
-    """The part that `laid_down` wrote, of which only what is touched is read."""
-
-    def array(name: str) -> np.ndarray:
-        return _mapped_array(folder / f"{name}.npy")
-
-    with pa.memory_map(str(folder / "payload.arrow")) as source:
+    """The part that `laid_down` wrote. Of a large one only what is touched is read."""
+    arrays = _read_arrays(folder / ARRAYS_FILE)
+    with _opened(folder / "payload.arrow", is_mapped=len(arrays["numbers"]) >= MAPPED_ROWS) as source:
         payload = Payload(pa.ipc.open_file(source).read_all())
     vectors = {}
     for number, (space, form) in enumerate(json.loads((folder / "spaces.json").read_text())):
-        scale = array(f"scale-{number}") if (folder / f"scale-{number}.npy").exists() else None
         index = folder / f"index-{number}.faiss"
-        vectors[space] = Vectors(
-            array(f"rows-{number}"),
-            array(f"matrix-{number}"),
-            form,
-            scale,
-            Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None,
-        )
-    numbers, identity, content, written, occurred_us, arrived_us, importance = (array(name) for name in ARRAYS)
-    codes = {name: array(f"code-{name}") for name in CODED}
+        segment = Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None
+        vectors[space] = Vectors(arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment)
+    numbers, identity, content, written, occurred_us, arrived_us, importance = (arrays[name] for name in ARRAYS)
+    codes = {name: arrays[f"code-{name}"] for name in CODED}
     return Part(day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
 
 
-def _mapped_array(path: Path) -> np.ndarray:
-    """The array in an `.npy` file. `np.load` would hold a file descriptor for each, and a year of days has thousands."""
-    with pa.memory_map(str(path)) as source:
+def _opened(path: Path, *, is_mapped: bool) -> pa.NativeFile:
+    return pa.memory_map(str(path)) if is_mapped else pa.OSFile(str(path))
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """All arrays in one file: a line of JSON with the dtype, shape and place of each, then their bytes."""
+    places, offset = {}, 0
+    for name, array in arrays.items():
+        places[name] = (array.dtype.str, array.shape, offset)
+        offset += -(-array.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    header = json.dumps(places).encode()
+    header += b" " * (-(len(header) + 1) % ALIGNMENT_BYTES) + b"\n"
+    with path.open("wb") as file:
+        file.write(header)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
+            file.write(b"\0" * (-array.nbytes % ALIGNMENT_BYTES))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; views of one buffer, which is mapped where they are of a large part."""
+    with path.open("rb") as file:
+        header = file.readline()
+    places = json.loads(header)
+    with _opened(path, is_mapped=places["numbers"][1][0] >= MAPPED_ROWS) as source:
         held = source.read_buffer()
-    reader = pa.BufferReader(held)
-    np.lib.format.read_magic(reader)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(reader)
-    return np.frombuffer(held, dtype, count=math.prod(shape), offset=reader.tell()).reshape(shape)
+    return {
+        name: np.frombuffer(held, dtype, count=math.prod(shape), offset=len(header) + offset).reshape(shape)
+        for name, (dtype, shape, offset) in places.items()
+    }
 
 
 def own_folder(root: Path) -> tuple[Path, int]:

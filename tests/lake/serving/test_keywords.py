@@ -24,13 +24,13 @@ TEXTS = [
 ]
 
 
-def part_of(texts: list[str]) -> Part:
+def part_of(texts: list[str], *, first: int = 1) -> Part:
     count = len(texts)
     payload = Payload(pa.table({"text": texts, "tags": pa.nulls(count, pa.list_(pa.string()))}))
     zeros = np.zeros(count, np.int64)
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
     importance = np.full(count, np.nan, np.float32)
-    return Part(date(2026, 1, 1), np.arange(1, count + 1), zeros, zeros, zeros, codes, zeros, zeros, importance, payload)
+    return Part(date(2026, 1, 1), np.arange(first, first + count), zeros, zeros, zeros, codes, zeros, zeros, importance, payload)
 
 
 @pytest.fixture(scope="module")

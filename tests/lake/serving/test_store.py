@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from akosha_assets.lake.serving import store
+from akosha_assets.lake.serving.layouts import Layouts
 from akosha_assets.lake.serving.parts import join
 from akosha_assets.lake.serving.payload import FilePayload
 from tests.lake.serving.test_keywords import part_of
@@ -26,6 +27,20 @@ def test_the_payload_of_a_large_part_lies_in_a_file_without_a_name(tmp_path: Pat
 def test_the_payload_of_a_small_part_stays_in_memory(tmp_path: Path) -> None:
     part = part_of(["a", "b"])
     assert store.with_filed_payload(part, tmp_path) is part
+
+
+def maps_of_this_process(folder: Path) -> int:
+    return sum(str(folder) in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+
+def test_small_parts_take_no_mapping_and_large_ones_few(tmp_path: Path) -> None:
+    small = [store.laid_down(part_of(["a", "b"], first=1 + 2 * number), tmp_path, Layouts()) for number in range(20)]
+    assert maps_of_this_process(tmp_path) == 0
+    large = store.laid_down(part_of([f"text {number}" for number in range(store.MAPPED_ROWS)], first=100), tmp_path, Layouts())
+    assert 1 <= maps_of_this_process(tmp_path) <= 2
+    assert [part.payload.value("text", 1) for part in small] == ["b"] * 20
+    assert large.numbers.tolist() == list(range(100, 100 + store.MAPPED_ROWS))
+    assert not large.numbers.flags.writeable
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_the_next_process_goes_on_with_what_the_last_one_left(filled: Lake, repl
     again.stop()
 
 
-@pytest.mark.parametrize("name", ["matrix-0.npy", "payload.arrow", "store", "state.json"])
+@pytest.mark.parametrize("name", ["arrays.bin", "payload.arrow", "store", "state.json"])
 def test_a_damaged_cache_file_is_noticed_and_built_again(filled: Lake, replica: Replica, name: str) -> None:
     replica.stop()
     (damaged, *_) = sorted(path for path in replica.folder.rglob("*") if path.name == name or path.suffix == f".{name}")
