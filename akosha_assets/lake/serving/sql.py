@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import akosha_assets
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.ingestion.sandbox import sandbox_level
 from akosha_assets.lake.serving.files import LocalFiles
 
 logger = logging.getLogger(__name__)
@@ -92,7 +94,15 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     return SqlAnswer(table.slice(0, limits.max_rows), types, len(table) > limits.max_rows, versions)
 
 
+@cache
+def _log_missing_walls() -> None:
+    """Once a process: which walls of the sandbox this kernel lacks."""
+    if missing := {"landlock", "network", "calls"}.difference(sandbox_level().split("+")):
+        logger.warning("this kernel lacks walls of the sandbox that SQL runs in", extra={"missing": sorted(missing)})
+
+
 def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
+    _log_missing_walls()
     root = str(Path(akosha_assets.__file__).parents[1])
     boot = f"import sys; sys.path[:0] = {[root, *(entry for entry in sys.path if entry)]!r}; from {__package__}.sql_process import main; main()"
     try:

@@ -88,7 +88,8 @@ def _node_refusals(node: dict[str, Any], known: Collection[str]) -> Iterator[str
             yield f"the table function {function.get('function_name')}"
     if kind == "SHOW_REF" and node["query"] is None and node["table_name"] not in SHOWN:
         yield f"SHOW {node['table_name']}"
-    if node.get("class") == "FUNCTION" and str(node["function_name"]).casefold() in REFUSED_FUNCTIONS:
+    # Of window functions too.
+    if "function_name" in node and str(node["function_name"]).casefold() in REFUSED_FUNCTIONS:
         yield f"the function {node['function_name']}"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.serving import sql as sql_module
 from akosha_assets.lake.serving.sql import SqlLimits, run
 from akosha_assets.lake.settings import LakeSettings
 from tests.hot_rows import colder, commit, memory
@@ -137,3 +138,13 @@ def test_no_statement_changes_a_byte_of_the_lake(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="query: "):
             run(made, statement.format(hot=tmp_path / "lake/lifecycle/hot", part=part), LIMITS)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_kernel_without_a_wall_is_logged_once(lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(sql_module, "sandbox_level", lambda: "calls")
+    sql_module._log_missing_walls.cache_clear()
+    with caplog.at_level("WARNING", logger=sql_module.__name__):
+        for _ in range(2):
+            run(lake, "SELECT 1", LIMITS)
+    sql_module._log_missing_walls.cache_clear()
+    assert [vars(record)["missing"] for record in caplog.records] == [["landlock", "network"]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from akosha_assets.lake.serving.sql_statement import refused_in
+from akosha_assets.lake.serving.sql_statement import REFUSED_FUNCTIONS, refused_in
 
 VIEWS = ("hot", "memories")
 
@@ -50,6 +50,7 @@ FORBIDDEN = st.sampled_from(
         "SELECT GetEnv('HOME')",
         "SELECT current_setting('allowed_directories')",
         "SELECT write_log('x')",
+        "SELECT Write_Log('x') OVER ()",
         "SELECT nextval('s')",
         "FROM hot AT (VERSION => 1)",
     )
@@ -120,3 +121,13 @@ def test_the_refusal_names_what_was_found(connection: duckdb.DuckDBPyConnection,
 def test_a_query_nested_without_end_is_refused(connection: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.Error):
         refused_in(connection, "SELECT " + "(" * 5000 + "1" + ")" * 5000, VIEWS)
+
+
+# Functions that DuckDB marks as having side effects and that change nothing but the value they return.
+WITHOUT_EFFECT = {"random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "error", "stats", "vector_type"}
+WITHOUT_EFFECT |= {"current_connection_id", "current_query_id", "current_transaction_id"}
+
+
+def test_every_function_with_an_effect_is_refused(connection: duckdb.DuckDBPyConnection) -> None:
+    found = connection.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE has_side_effects").fetchall()
+    assert {name for (name,) in found} - WITHOUT_EFFECT - REFUSED_FUNCTIONS == set()
