@@ -33,6 +33,7 @@ METRICS = {
         ),
         Declared("akosha_replica_rows", "Memories that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_rows_without_vector", "Served memories without a vector, by tier.", ("tier",)),
+        Declared("akosha_replica_rows_set_aside", "Rows of data files that cannot be read and are left out, by tier.", ("tier",)),
         Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_lag_seconds", "Seconds since the tables were last looked at with success."),
         Declared("akosha_replica_ready", "1 while a tier is served as its table is, by tier.", ("tier",)),
@@ -129,6 +130,7 @@ class _ReplicaCollector(Collector):
             for metric, value in (
                 ("rows", tier.rows),
                 ("rows_without_vector", tier.rows_without_vector),
+                ("rows_set_aside", tier.rows_set_aside),
                 ("version", math.nan if tier.version is None else tier.version),
                 ("ready", tier.state in ("ready", "empty")),
             ):

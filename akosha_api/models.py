@@ -178,12 +178,18 @@ class Result(Memory):
 class TierState(BaseModel):
     """What one tier contributed."""
 
-    state: Annotated[str, Field(description="answered, partial (still loading), stale, empty, unavailable or skipped (not asked).")]
+    state: Annotated[
+        str,
+        Field(
+            description="answered, partial (still loading, or without rows that cannot be read), stale, empty, unavailable or skipped (not asked)."
+        ),
+    ]
     why: str | None
     version: Annotated[int | None, Field(description="Table version the answer shows.")]
     watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")]
     rows: int
     rows_with_vector: int
+    rows_set_aside: Annotated[int, Field(description="Rows of data files that cannot be read and are left out.")]
     days_on_disk: int
 
 

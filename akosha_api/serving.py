@@ -105,7 +105,7 @@ class Serving:
         present = self.replica.snapshot
         if as_of is None:
             return present
-        if missing := {name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_whole}:
+        if missing := {name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_loaded}:
             raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
         # Files that left may have to be loaded, which must not take the threads of other searches.
         return await self.past_pool.run(partial(self.past.snapshot, as_of), seconds=seconds)

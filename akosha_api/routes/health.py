@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 async def health(serving: ServingDep) -> dict[str, Any]:
     """`ok`, or `degraded` with the reasons; 200 either way, since the process answers."""
     snapshot = serving.replica.snapshot
-    reasons = [f"{name}: {tier.why}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable"]
+    reasons = [f"{name}: {tier.why}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable" or tier.rows_set_aside]
     model = serving.searcher.embedder
     by_meaning = 0 if model is None else snapshot.vectors.get((model.space, model.dimensions), 0)
     if model is None:
@@ -38,7 +38,7 @@ async def health(serving: ServingDep) -> dict[str, Any]:
 @router.get("/ready")
 async def ready(serving: ServingDep, response: Response) -> dict[str, Any]:
     """200 once every table was loaded for the first time; 503 before, and while one never was."""
-    waiting = [name for name, tier in serving.replica.snapshot.tiers.items() if not tier.is_whole]
+    waiting = [name for name, tier in serving.replica.snapshot.tiers.items() if not tier.is_loaded]
     if waiting:
         response.status_code = 503
         response.headers["Retry-After"] = "1"

@@ -49,6 +49,10 @@ class StoreUnavailable(TransientError):
         super().__init__(f"object store {url} did not answer: {told(cause)}. Nothing is lost; try again.")
 
 
+class DataFileUnreadable(StoreUnavailable):
+    """The store answers, and a data file of the table at `where` is gone, damaged or not what the log says."""
+
+
 class TierUnavailable(TransientError):
     """`what` cannot be done without the tiers of `missing`, which says why each is not whole."""
 

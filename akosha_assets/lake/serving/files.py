@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.commits import CommitTimes
 
@@ -138,6 +138,7 @@ class LocalFiles:
         """Where the bytes of `file`, of which the log says there are `size_bytes`, lie on this machine.
 
         Raises:
+            DataFileUnreadable: it is remote and not there.
             StoreUnavailable: it is remote and could not be fetched.
         """
         uri = self.lake.uri(self.address)
@@ -150,6 +151,8 @@ class LocalFiles:
             try:
                 ObjectStore(uri).fetch(unquote(file), part, max_bytes=FILE_MAX_BYTES)
             except UploadRejected as error:
+                if error.reason == "file_missing":
+                    raise DataFileUnreadable(uri, error.message) from error
                 raise StoreUnavailable(uri, error.message) from error
             part.replace(local)
         return local

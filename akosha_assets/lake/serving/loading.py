@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.serving.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.parts import CODED, Part, Terms, join
@@ -104,7 +104,8 @@ class Loader:
         Several threads may each load a day.
 
         Raises:
-            StoreUnavailable: a file is gone or does not hold the rows that the log speaks of.
+            DataFileUnreadable: a file is gone, damaged or does not hold the rows that the log speaks of.
+            StoreUnavailable: a file is remote, and the store did not answer.
         """
         uri = self.files.lake.uri(self.files.address)
         paths = [str(self.files.path(file.path, file.size_bytes)) for file in files]
@@ -118,13 +119,13 @@ class Loader:
             # A fetched copy that is damaged would fail again; the next try fetches it anew.
             for file in files:
                 self.files.discard(file.path)
-            raise StoreUnavailable(uri, str(error)) from error
+            raise DataFileUnreadable(uri, str(error)) from error
         finally:
             connection.close()
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
         order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
         if not np.array_equal(order, expected):
-            raise StoreUnavailable(uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}")
+            raise DataFileUnreadable(uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}")
         if not pieces:
             return None
         numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])

@@ -16,8 +16,10 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import LakeError
+from akosha_assets.lake.errors import LakeError, StoreUnavailable
 from akosha_assets.lake.serving import allocator, store
 from akosha_assets.lake.serving.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.indexes import KeptIndexes
@@ -126,18 +128,32 @@ class Replica:
         self._is_filling = before == 0
         for tier, tail in self._tails.items():
             try:
-                listing = tail.follower.poll()
+                listing = tail.poll()
                 if listing is not None:
                     self.is_settled = False
                     self._follow(tail, listing, views)
                     changed = True
-                    views[tier] = replace(views[tier], state="ready", why=None, version=listing.version, watermark=listing.committed_at)
+                    views[tier] = replace(
+                        views[tier],
+                        state="ready",
+                        why=tail.set_aside_reason,
+                        version=listing.version,
+                        watermark=listing.committed_at,
+                        rows_set_aside=tail.rows_set_aside,
+                    )
                 elif views[tier].version is None:
                     views[tier] = replace(views[tier], state="empty", why=f"nothing was written to the {tier} table yet")
             except LakeError as error:
                 failed = error
                 tail.follower.forget()
                 views[tier] = replace(views[tier], state="unavailable", why=str(error))
+            except _Stopping:
+                raise
+            except Exception as error:  # the edge of what one table may cost: that tier, not the others
+                logger.exception("a tier could not be followed", extra={"tier": tier})
+                failed = StoreUnavailable(self.lake.uri(f"lifecycle/{tier}"), f"{type(error).__name__}: {error}")
+                tail.follower.forget()
+                views[tier] = replace(views[tier], state="unavailable", why=str(failed))
         rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
         if self._is_filling:
             # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
@@ -169,6 +185,7 @@ class Replica:
         for tier, tail in self._tails.items():
             for path in [path for path in tail.numbered if path not in tail.loads]:
                 self._keywords.remove(tail.numbered.pop(path).start)
+                tail.without_words.discard(path)
                 tail.loader.files.discard(path)
                 waiting += 1
             for path, load in tail.loads.items():
@@ -177,10 +194,9 @@ class Replica:
         self._keywords.expect(sum(load.stop - load.start for loads in unknown.values() for load in loads.values()))
         for day, tier in sorted(unknown, reverse=True):
             loads = unknown[day, tier]
-            for load in loads.values():
+            for path, load in loads.items():
                 self._go_on()
-                for part in self._tails[tier].parts.get(day, ()):
-                    self._keywords.add(part, load.start, load.stop)
+                self._index_file(self._tails[tier], path, load)
             self._tails[tier].numbered |= loads
             waiting += sum(load.stop - load.start for load in loads.values())
             if waiting > COMMIT_ROWS:
@@ -191,6 +207,16 @@ class Replica:
         if waiting:
             self._keywords.commit()
         self._keywords.expect(0)
+
+    def _index_file(self, tail: Tail, path: str, load: Load) -> None:
+        """The rows of a file are in the keyword index with the next commit; where one cannot be, they are found by meaning alone."""
+        try:
+            for part in tail.parts.get(load.day, ()):
+                self._keywords.add(part, load.start, load.stop)
+        except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+            logger.exception("the words of a data file are left out", extra={"path": path, "cause": str(error)})
+            self._keywords.remove(load.start)
+            tail.without_words.add(path)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -211,8 +237,7 @@ class Replica:
     def _follow(self, tail: Tail, listing: Listing, views: dict[str, TierView]) -> None:
         parts = tail.without([path for path in tail.loads if path not in listing.files])
         loads = {path: load for path, load in tail.loads.items() if path in listing.files}
-        added = listing.beside(tail.loads)
-        for day, part, numbered, next_number in tail.load(added, self._next_number, self._go_on):
+        for day, part, numbered, next_number in tail.load(tail.missing(), self._next_number, self._go_on):
             self._next_number = next_number
             loads |= numbered
             if part is not None:

@@ -130,14 +130,17 @@ def described(tier: TierView) -> dict[str, Any]:
         "watermark": tier.watermark,
         "rows": tier.rows,
         "rows_with_vector": tier.rows_with_vector,
+        "rows_set_aside": tier.rows_set_aside,
         "days_on_disk": len(on_disk),
     }
 
 
 def _state(tier: TierView) -> str:
-    """answered, partial (still loading), stale (the table cannot be followed now), empty or unavailable."""
+    """answered, partial (still loading, or without rows that cannot be read), stale (the table cannot be followed now), empty or unavailable."""
     if tier.state == "unavailable" and tier.version is not None:
         return "stale"
+    if tier.state == "ready" and tier.rows_set_aside:
+        return "partial"
     return {"ready": "answered", "loading": "partial"}.get(tier.state, tier.state)
 
 

@@ -35,6 +35,8 @@ class TierView:
     watermark: datetime | None = None
     parts: tuple[Part, ...] = ()
     refused_vectors: int = 0
+    # Rows of files that cannot be read.
+    rows_set_aside: int = 0
     # The files whose rows are in `parts`, by path.
     loads: Mapping[str, Load] = field(default_factory=dict)
 
@@ -58,13 +60,20 @@ class TierView:
         """Why its table may hold rows that are not among these; None where it does not."""
         if self.state == "loading":
             return f"is still being loaded{f' ({self.why})' if self.why else ''}"
+        if self.state == "ready" and self.rows_set_aside:
+            return f"is not whole ({self.why})"
         if self.state == "unavailable":
-            return f"{'is stale' if self.is_whole else 'is unavailable'} ({(self.why or '').rstrip('.')})"
+            return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.why or '').rstrip('.')})"
         return None
 
     @property
     def is_whole(self) -> bool:
         """All rows of the version that it shows are here, and of a table that is there some version is shown."""
+        return self.is_loaded and not self.rows_set_aside
+
+    @property
+    def is_loaded(self) -> bool:
+        """It was loaded, perhaps without rows that cannot be read."""
         return self.state in ("ready", "empty", "skipped") or (self.state == "unavailable" and self.version is not None)
 
     @cached_property

@@ -3,6 +3,8 @@
 Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
 """
 
+import logging
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from akosha_assets.lake.errors import DataFileUnreadable
 from akosha_assets.lake.serving import store
-from akosha_assets.lake.serving.files import DataFile, Follower
+from akosha_assets.lake.serving.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.indexes import KeptIndexes
 from akosha_assets.lake.serving.loading import Loader
 from akosha_assets.lake.serving.neighbours import threads
@@ -22,6 +25,10 @@ from akosha_assets.lake.serving.parts import Part, join, tidied
 DISK_PARTS = 8
 # Days that are read while another is taken.
 AHEAD_DAYS = 1
+# Between two tries to read a file that could not be read.
+SET_ASIDE_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,21 @@ class Load:
         return at < len(part) and int(part.numbers[at]) < self.stop
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again (monotonic)."""
+
+    rows: int
+    reason: str
+    retry_at: float
+
+
 @dataclass
 class Tail:
-    """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index."""
+    """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index.
+
+    Files that cannot be read are in `set_aside` and tried again later; those of `without_words` could not be indexed.
+    """
 
     tier: str
     follower: Follower
@@ -52,11 +71,45 @@ class Tail:
     loads: dict[str, Load] = field(default_factory=dict)
     numbered: dict[str, Load] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
+    listing: Listing | None = None
+    set_aside: dict[str, SetAside] = field(default_factory=dict)
+    without_words: set[str] = field(default_factory=set)
 
     @property
     def rows_with_words(self) -> int:
         """Rows that are served and in the keyword index."""
-        return sum(load.stop - load.start for path, load in self.loads.items() if path in self.numbered)
+        paths = self.numbered.keys() - self.without_words
+        return sum(load.stop - load.start for path, load in self.loads.items() if path in paths)
+
+    @property
+    def rows_set_aside(self) -> int:
+        """Rows of files that cannot be read."""
+        return sum(one.rows for one in self.set_aside.values())
+
+    @property
+    def set_aside_reason(self) -> str | None:
+        """What is set aside and why; None where nothing is."""
+        if not self.set_aside:
+            return None
+        first = next(iter(self.set_aside.values()))
+        return f"{self.rows_set_aside} rows in {len(self.set_aside)} files cannot be read and are left out: {first.reason}"
+
+    def poll(self) -> Listing | None:
+        """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as `Follower.poll`."""
+        newest = self.follower.poll()
+        if newest is not None:
+            self.listing = newest
+            self.set_aside = {path: one for path, one in self.set_aside.items() if path in newest.files}
+            return newest
+        is_due = any(one.retry_at <= time.monotonic() for one in self.set_aside.values())
+        return self.listing if is_due else None
+
+    def missing(self) -> dict[date, list[DataFile]]:
+        """Files of the listing that are not served, by day, without those set aside that are not due."""
+        assert self.listing is not None
+        now = time.monotonic()
+        later = {path for path, one in self.set_aside.items() if one.retry_at > now}
+        return self.listing.beside({*self.loads, *later})
 
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""
@@ -100,7 +153,7 @@ class Tail:
                 go_on()
                 loads, next_number = self._numbered(day, added[day], next_number)
                 files = sorted(added[day], key=lambda file: loads[file.path].start)
-                loading = readers.submit(self.loader.load, day, files, [loads[file.path].start for file in files])
+                loading = readers.submit(self._read, day, files, loads)
                 under_way.append((day, loads, next_number, loading))
                 if len(under_way) > AHEAD_DAYS:
                     yield self._taken(*under_way.popleft())
@@ -112,9 +165,27 @@ class Tail:
     ) -> tuple[date, Part | None, dict[str, Load], int]:
         """What was read, on disk at once where it does not fit into memory."""
         part = loading.result()
+        loads = {path: load for path, load in loads.items() if path not in self.set_aside}
         if part is not None and not self._fits(day, part):
             part = self._laid_down(part)
         return day, part, loads, next_number
+
+    def _read(self, day: date, files: list[DataFile], loads: dict[str, Load]) -> Part | None:
+        """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are read without it."""
+        try:
+            part = self.loader.load(day, files, [loads[file.path].start for file in files])
+        except DataFileUnreadable as error:
+            if len(files) > 1:
+                parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
+                return join(parts) if parts else None
+            (file,) = files
+            if file.path not in self.set_aside:
+                logger.warning("a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)})
+            self.set_aside[file.path] = SetAside(file.rows, str(error), time.monotonic() + SET_ASIDE_SECONDS)
+            return None
+        for file in files:
+            self.set_aside.pop(file.path, None)
+        return part
 
     def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
         """The numbers of each file, those that it had before where it was known, and the next free number."""

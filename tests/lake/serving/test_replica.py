@@ -1,6 +1,7 @@
 """The replica follows real Delta tables: what comes, goes, changes and ages."""
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +11,13 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.errors import StoreUnavailable, TierUnavailable
 from akosha_assets.lake.schemas import HOT
+from akosha_assets.lake.serving.keywords import KeywordIndex
+from akosha_assets.lake.serving.parts import Part
 from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.replica import Replica
+from akosha_assets.lake.serving.results import described as describe_tier
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from tests.hot_rows import NOW, commit, memory, upsert
 
@@ -150,7 +154,7 @@ def test_two_replicas_of_one_home_use_folders_of_their_own(lake: Lake, replica: 
     other.stop()
 
 
-def test_when_the_table_goes_away_the_last_state_is_served_and_says_so(lake: Lake, replica: Replica) -> None:
+def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     commit(lake, 1, memory("a", "one"))
     replica.refresh()
     commit(lake, 2, memory("b", "two"))
@@ -159,14 +163,69 @@ def test_when_the_table_goes_away_the_last_state_is_served_and_says_so(lake: Lak
     newest = max(table.file_uris(), key=lambda uri: os.stat(uri).st_mtime_ns)
     moved = newest + ".away"
     os.rename(newest, moved)
-    with pytest.raises(StoreUnavailable):
-        replica.refresh()
+    replica.refresh()
     assert texts(replica) == ["one"]
-    assert replica.snapshot.tiers["hot"].state == "unavailable"
+    hot = replica.snapshot.tiers["hot"]
+    assert (hot.state, hot.is_whole, hot.is_loaded, hot.rows_set_aside) == ("ready", False, True, 1)
+    assert "1 rows in 1 files cannot be read" in (hot.why or "")
+    with pytest.raises(TierUnavailable, match="hot is not whole"):
+        replica.snapshot.find(Identity("laptop-ada", "conversation", "b"))
+    # Others that come meanwhile are served, and the file is tried again later.
+    commit(lake, 3, memory("c", "three"))
+    replica.refresh()
+    assert texts(replica) == ["one", "three"]
     os.rename(moved, newest)
     replica.refresh()
-    assert texts(replica) == ["one", "two"]
-    assert replica.snapshot.tiers["hot"].state == "ready"
+    assert texts(replica) == ["one", "three"]
+    monkeypatch.setattr("akosha_assets.lake.serving.tail.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100)
+    replica.refresh()
+    assert texts(replica) == ["one", "three", "two"]
+    assert (replica.snapshot.tiers["hot"].is_whole, replica.snapshot.tiers["hot"].why) == (True, None)
+    assert replica.snapshot.keyword_rows == 3
+
+
+def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Replica) -> None:
+    for number in range(4):
+        commit(lake, number + 1, memory(f"m{number}", f"text {number}"), memory(f"o{number}", f"old {number}", age=timedelta(days=1)))
+    for path in sorted((Path(lake.uri("lifecycle/hot")) / f"event_day={NOW.date()}").glob("*.parquet"))[:3]:
+        path.write_bytes(path.read_bytes()[:100])
+    replica.refresh()
+    hot = replica.snapshot.tiers["hot"]
+    assert (hot.rows, hot.rows_set_aside, replica.snapshot.keyword_rows) == (5, 3, 5)
+    assert describe_tier(hot)["state"] == "partial"
+    replica.refresh()
+    assert replica.is_settled
+
+
+def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, 1, memory("a", "one deadlock"))
+    replica.refresh()
+    add = KeywordIndex.add
+
+    def fail(self: KeywordIndex, part: Part, start: int, stop: int) -> None:
+        if "odd" in part.payload.whole()["text"].to_pylist():
+            raise TypeError("'None' is not an instance of 'str'")
+        add(self, part, start, stop)
+
+    monkeypatch.setattr(KeywordIndex, "add", fail)
+    commit(lake, 2, memory("b", "odd", age=timedelta(days=1)))
+    commit(lake, 3, memory("c", "another deadlock", age=timedelta(days=2)))
+    replica.refresh()
+    assert texts(replica) == ["another deadlock", "odd", "one deadlock"]
+    assert replica.snapshot.keyword_rows == 2
+    assert len(replica.snapshot.keywords.search("deadlock", Filters(), 10)[0]) == 2
+
+
+def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, 1, memory("a", "one"))
+
+    def fail() -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(replica._tails["hot"].follower, "poll", fail)
+    with pytest.raises(StoreUnavailable, match="KeyError"):
+        replica.refresh()
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
 
 
 def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, replica: Replica) -> None:
