@@ -8,11 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
 
 from akosha_api.background import Background
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
+from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import uploads
 from akosha_assets.lake.serving.replica import Replica
@@ -39,8 +39,8 @@ class Watcher(Background):
                 conditions.look_and_tell(self.ledger())
                 if telemetry.is_tracing():
                     self._trace_searchable()
-            except OperationalError as error:
-                logger.warning("the ledger did not answer, so nothing could be watched", extra={"cause": str(error.orig)})
+            except (LedgerUnavailable, LedgerDamaged) as error:
+                logger.warning("the ledger did not answer, so nothing could be watched", extra={"cause": str(error)})
             except Exception:  # the edge of the thread: the next round tries again
                 logger.exception("looking for trouble failed")
 

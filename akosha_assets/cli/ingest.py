@@ -69,6 +69,7 @@ def ingest(
     answer: dict[str, Any] = {
         "listed": swept.listed,
         "found": swept.added,
+        "skipped": swept.skipped,
         "batches": len(results),
         "uploads": dict(uploads),
         "rows": dict(rows),

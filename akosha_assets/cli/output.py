@@ -45,8 +45,6 @@ def fail(message: str, code: Exit) -> typer.Exit:
 @contextmanager
 def lake_errors() -> Iterator[None]:
     """Deliberate errors of the lake end the command with their message instead of a traceback."""
-    from sqlalchemy.exc import OperationalError
-
     from akosha_assets.lake.errors import InvalidRequest, LakeError, TransientError
 
     try:
@@ -57,8 +55,6 @@ def lake_errors() -> Iterator[None]:
         raise fail(str(error), Exit.UNAVAILABLE) from error
     except LakeError as error:
         raise fail(str(error), Exit.FAILED) from error
-    except OperationalError as error:
-        raise fail(f"the ledger did not answer: {error.orig}", Exit.UNAVAILABLE) from error
 
 
 def grid(title: str, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> Table:

@@ -3,6 +3,8 @@
     LakeError
     ├── TransientError              try again later; nothing about the thing itself is wrong
     │   ├── StoreUnavailable        object store or table did not answer
+    │   ├── LedgerUnavailable       the ledger's database did not answer, is locked or full
+    │   ├── LocalStorageFailed      this machine's own disk or memory file system failed or is full
     │   ├── TierUnavailable         the answer needs a tier of which rows are missing here
     │   ├── LeaseLost               another run took the batch over; stop, write nothing
     │   ├── TableContended          commits kept conflicting until the retries were used up
@@ -15,6 +17,7 @@
     ├── MoveUnverified              what was written is not what was read; nothing was removed
     ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
+    ├── LedgerDamaged               the ledger's file cannot be read as a ledger
     └── LedgerMismatch              the ledger does not belong to these tables
 
 The HTTP status of each is in `akosha_api/errors.py`.
@@ -26,6 +29,7 @@ from datetime import date
 
 # A library of Rust that failed within a task appends where in its machine code that was.
 BACKTRACE = re.compile(r"\s*(\n\s*(stack )?backtrace:?)?\s*\n\s*0: .*", re.DOTALL | re.IGNORECASE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class LakeError(Exception):
@@ -33,8 +37,8 @@ class LakeError(Exception):
 
 
 def told(cause: str) -> str:
-    """What another library said went wrong, without its backtrace."""
-    return BACKTRACE.sub("", cause).strip().removesuffix(".")
+    """What another library said went wrong, on one line, without its backtrace and its colours."""
+    return " ".join(COLOUR.sub("", BACKTRACE.sub("", cause)).split()).removesuffix(".")
 
 
 class TransientError(LakeError):
@@ -51,6 +55,21 @@ class StoreUnavailable(TransientError):
 
 class DataFileUnreadable(StoreUnavailable):
     """The store answers, and a data file of the table at `where` is gone, damaged or not what the log says."""
+
+
+class LedgerUnavailable(TransientError):
+    """The ledger at `url` (without its password) did not answer."""
+
+    def __init__(self, url: str, cause: str):
+        self.url = url
+        super().__init__(f"the ledger {url} did not answer: {told(cause)}. Nothing is lost; try again when it does.")
+
+
+class LocalStorageFailed(TransientError):
+    """A file operation of this machine failed for a reason outside of every upload: full, read-only, no permission, I/O error."""
+
+    def __init__(self, cause: str):
+        super().__init__(f"a file operation on this machine failed: {told(cause)}. Nothing is lost; free or repair the disk and try again.")
 
 
 class TierUnavailable(TransientError):
@@ -155,6 +174,17 @@ class BackupDamaged(LakeError):
 
 class EmbeddingUnavailable(LakeError):
     """Text cannot be turned into vectors on this machine; the message says what was tried and what would help."""
+
+
+class LedgerDamaged(LakeError):
+    """What lies at `url` cannot be read as a ledger."""
+
+    def __init__(self, url: str, cause: str):
+        self.url = url
+        super().__init__(
+            f"the ledger {url} is damaged: {told(cause)}. Move its file away together with those beside it that end in -wal and -shm, "
+            "then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
+        )
 
 
 class LedgerMismatch(LakeError):

@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
+from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair_table
 from akosha_assets.lake.schemas import TableSpec
@@ -22,6 +23,8 @@ from akosha_assets.lake.schemas import TableSpec
 logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 12
+# Writes that fail although the store works, before the rows are blamed.
+WRITE_ATTEMPTS = 3
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
@@ -39,7 +42,7 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
         return DeltaTable(uri, storage_options=storage_options)
     except TableNotFoundError:
         pass
-    except OSError as error:
+    except (OSError, DeltaError) as error:
         raise StoreUnavailable(uri, str(error)) from error
     try:
         return DeltaTable.create(
@@ -61,8 +64,9 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
         )
     except CommitFailedError:
         # Somebody else created it between our look and our commit.
-        return DeltaTable(uri, storage_options=storage_options)
-    except OSError as error:
+        return _open_existing(uri, storage_options)
+    except (OSError, DeltaError) as error:
+        # A new table holds no rows that could be at fault.
         raise StoreUnavailable(uri, str(error)) from error
 
 
@@ -75,6 +79,13 @@ def open_table(uri: str, storage_options: dict[str, str], version: int | None = 
     except (OSError, DeltaError) as error:
         if version is not None and "version" in str(error).lower():
             return None
+        raise StoreUnavailable(uri, str(error)) from error
+
+
+def _open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
+    try:
+        return DeltaTable(uri, storage_options=storage_options)
+    except (OSError, DeltaError) as error:
         raise StoreUnavailable(uri, str(error)) from error
 
 
@@ -92,17 +103,19 @@ def commit(
     Raises:
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
         TableContended: every attempt met a conflicting commit.
+        StoreUnavailable: the table cannot be read or written now, or has lost data files.
+        DeltaError: store and table work, and what is written is refused again and again.
     """
-    cause = ""
+    cause, refused = "", 0
     for attempt in range(COMMIT_ATTEMPTS):
+        table = _open_existing(uri, storage_options)
+        if fence is not None:
+            known = table.transaction_version(fence.writer)
+            if known is not None and known > fence.sequence:
+                raise LeaseLost(fence.sequence)
+            if known == fence.sequence:
+                return table.version()
         try:
-            table = DeltaTable(uri, storage_options=storage_options)
-            if fence is not None:
-                known = table.transaction_version(fence.writer)
-                if known is not None and known > fence.sequence:
-                    raise LeaseLost(fence.sequence)
-                if known == fence.sequence:
-                    return table.version()
             properties = CommitProperties(
                 custom_metadata=metadata,
                 max_commit_retries=50,
@@ -113,10 +126,25 @@ def commit(
         except CommitFailedError as error:
             cause = str(error)
             logger.info("commit met a concurrent change", extra={"table": uri, "attempt": attempt, "cause": cause})
-            time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
+            _pause(attempt)
+        except SchemaMismatchError:
+            raise
         except OSError as error:
             raise StoreUnavailable(uri, str(error)) from error
+        except DeltaError as error:
+            # The same error stands for a store that refuses and for rows that cannot be written.
+            if (failure := store_check.find_failure(table)) is not None:
+                raise StoreUnavailable(uri, f"{failure} ({error})") from error
+            refused += 1
+            if refused == WRITE_ATTEMPTS:
+                raise
+            logger.warning("a write failed and is tried again", extra={"table": uri, "attempt": attempt, "cause": str(error)})
+            _pause(attempt)
     raise TableContended(uri, COMMIT_ATTEMPTS, cause)
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
 
 
 def checked(uri: str, rows: pa.Table) -> pa.Table:
@@ -188,7 +216,7 @@ def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> in
         )
     except CommitFailedError as error:
         raise TableContended(table.table_uri, 1, str(error)) from error
-    except OSError as error:
+    except (OSError, DeltaError) as error:
         raise StoreUnavailable(table.table_uri, str(error)) from error
     return table.version()
 
@@ -227,7 +255,7 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     condition = f" WHERE {where}" if where else ""
     try:
         found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, DeltaError, pa.ArrowInvalid) as error:
         # What fails while rows stream in is told by Arrow, as if the rows were at fault.
         raise StoreUnavailable(table.table_uri, str(error)) from error
     return found.cast(wanted)

@@ -1,12 +1,15 @@
 """Object verbs: hostile keys do not stop a listing, symbolic links are never followed, sizes are bounded."""
 
 import os
+import socket
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
 import pytest
 
-from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from tests.bucket import bucket
 
@@ -66,3 +69,85 @@ def test_what_is_larger_than_allowed_is_not_read_to_its_end(tmp_path: Path) -> N
 def test_a_missing_object_is_named(tmp_path: Path) -> None:
     with pytest.raises(UploadRejected, match="does not lie in the inbox"):
         ObjectStore(tmp_path.as_uri()).read("nothing.json", max_bytes=10)
+
+
+def test_odd_entries_of_a_folder_cost_only_themselves(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path.as_uri())
+    sound = ["systems/aa/1", "systems/zz/1"]
+    for key in [*sound, "systems/mallory/past", "systems/mallory/future"]:
+        store.put(key, b"x")
+    mallory = tmp_path / "systems" / "mallory"
+    for name, seconds in (("past", -(10**11)), ("future", 10**12)):
+        os.utime(mallory / name, (seconds, seconds))
+    os.mkfifo(mallory / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(mallory / "socket"))
+    os.symlink(mallory, mallory / "loop")
+    Path(os.fsdecode(os.fsencode(mallory) + b"/\xff\xfe")).write_bytes(b"x")
+    for name in ("d", "n" * 200):
+        descriptor = os.open(mallory, os.O_RDONLY)
+        for _ in range(1100 if name == "d" else 25):
+            os.mkdir(name, dir_fd=descriptor)
+            below = os.open(name, os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        os.close(descriptor)
+    skipped: dict[str, str] = {}
+    listed = {item.key: item for item in store.list("systems", on_skipped=skipped.__setitem__)}
+    assert set(sound) < set(listed)
+    assert {key.rsplit("/")[-1] for key, item in listed.items() if item.etag == "not-regular"} == {"pipe", "socket", "loop"}
+    assert len(skipped) == 2
+    assert sorted(reason.split(" ")[1] for reason in skipped.values()) == ["is", "path"]
+    assert all(datetime(1970, 1, 1, tzinfo=UTC) <= item.modified_at < datetime(9999, 12, 31, 1, tzinfo=UTC) for item in listed.values())
+    subprocess.run(["rm", "-rf", str(mallory)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link", "through a file"])
+def test_what_is_no_plain_file_is_the_uploads_fault_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+    store = ObjectStore(tmp_path.as_uri())
+    path, key = tmp_path / "x", "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(path))
+    elif kind == "link":
+        os.symlink("/etc/hostname", path)
+    else:
+        path.write_bytes(b"x")
+        key = "x/y"
+    with pytest.raises(UploadRejected, match="file_not_regular"):
+        store.read(key, max_bytes=100)
+    with pytest.raises(UploadRejected, match="upload_id_invalid"):
+        store.read("x\0y", max_bytes=100)
+
+
+def test_nothing_is_seen_or_removed_through_a_symbolic_link(tmp_path: Path) -> None:
+    inbox, outside = tmp_path / "inbox", tmp_path / "outside"
+    (inbox / "systems").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    os.symlink(outside, inbox / "systems" / "x")
+    store = ObjectStore(inbox.as_uri())
+    for key in ("systems/x/precious", "../outside/precious", "systems/../../outside/precious"):
+        store.delete(key)
+        assert store.head(key) is None
+    assert list(store.list("systems/x")) == []
+    assert list(store.list("systems/../../outside")) == []
+    assert (outside / "precious").read_text() == "precious"
+    store.delete("systems/x")
+    assert (list((inbox / "systems").iterdir()), (outside / "precious").exists()) == ([], True)
+
+
+def test_a_folder_that_is_gone_or_not_mounted_is_the_stores_fault(tmp_path: Path) -> None:
+    gone = ObjectStore((tmp_path / "gone").as_uri())
+    with pytest.raises(StoreUnavailable):
+        gone.read("systems/x", max_bytes=10)
+    (tmp_path / "gone").mkdir()
+    with pytest.raises(StoreUnavailable, match="mounted"):
+        gone.check_folder("systems")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreUnavailable):
+        ObjectStore((tmp_path / "file").as_uri()).put("a", b"x")

@@ -12,16 +12,13 @@ from contextlib import contextmanager
 from datetime import date
 from types import TracebackType
 
-import duckdb
-import pyarrow as pa
-from deltalake.exceptions import DeltaError
-
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import LeaseLost, TransientError
-from akosha_assets.lake.ingestion import belonging, claims, scratch
+from akosha_assets.lake.errors import LakeError, LeaseLost, StoreUnavailable
+from akosha_assets.lake.ingestion import belonging, claims, outages, scratch
 from akosha_assets.lake.ingestion.claims import Batch
 from akosha_assets.lake.ingestion.extraction import ExtractionPool
+from akosha_assets.lake.ingestion.faults import find_outage
 from akosha_assets.lake.ingestion.intake import BatchResult, Intake, Read, now
 from akosha_assets.lake.ingestion.ledger import Ledger
 
@@ -47,10 +44,31 @@ def ingest(
 
     Raises:
         LedgerMismatch: the ledger does not belong to the tables.
-        TransientError: a store did not answer; the batch is given back.
+        TransientError: a store, the ledger or this machine's disk failed. What was under way waits again, no attempt counted.
     """
+    with outages.noted(ledger, "ingest"), _local_failures():
+        results, unread = _ingest(lake, ledger, run_id, stop, on_batch, on_step, arrival_day)
+    telemetry.flush()
+    if unread:
+        example = next(iter(unread.values()))
+        raise StoreUnavailable(ledger.settings.inbox(), f"{len(unread)} uploads could not be read and wait, one of them: {example}")
+    return results
+
+
+def _ingest(
+    lake: Lake,
+    ledger: Ledger,
+    run_id: str,
+    stop: Callable[[], bool],
+    on_batch: Callable[[BatchResult], None],
+    on_step: Callable[[str], None],
+    arrival_day: date | None,
+) -> tuple[list[BatchResult], dict[int, str]]:
+    """The batches that were stored, and why the inbox did not hand out some uploads, by their id in the ledger."""
     belonging.check(lake, ledger)
-    settings = ledger.settings
+    if outages.find(ledger, "ingest") is not None:
+        outages.release_waiting(ledger)
+    settings, unread = ledger.settings, _Unread(ledger.settings.inbox())
     with (
         ExtractionPool(settings) as pool,
         scratch.spool() as spool,
@@ -67,15 +85,61 @@ def ingest(
             on_step("claimed")
             lease, read = _Lease(ledger, batch), None
             try:
-                with telemetry.bound(run_id=run_id, batch_id=batch.id), _given_back_on_failure(ledger, batch):
+                with telemetry.bound(run_id=run_id, batch_id=batch.id), _given_back_on_failure(ledger, batch, storing.blame):
                     read = intake.read(batch)
             finally:
                 if read is None:
                     lease.end()
             if read is not None:
+                unread.add(read)
                 storing.begin(read, lease)
-    telemetry.flush()
-    return storing.results
+                unread.check()
+        storing.finish()
+    unread.check(is_end=True)
+    return storing.results, unread.causes
+
+
+class _Unread:
+    """The uploads of a run that the inbox at `url` did not hand out, and whether it hands out any."""
+
+    def __init__(self, url: str):
+        self.causes: dict[int, str] = {}
+        self._url, self._is_inbox_up, self._batches = url, True, 0
+
+    def add(self, read: Read) -> None:
+        """What `read` tells of the inbox is known."""
+        failed = {one.upload.id for one in read.unread}
+        self.causes = {ref: cause for ref, cause in self.causes.items() if ref not in read.fetched}
+        self.causes |= {one.upload.id: str(one.failure) for one in read.unread}
+        if set(read.fetched) - failed:
+            self._batches = 0
+        elif failed:
+            self._batches += 1
+        self._is_inbox_up = read.is_inbox_up
+
+    def check(self, *, is_end: bool = False) -> None:
+        """Goes on while another batch may fare better.
+
+        Raises:
+            StoreUnavailable: the inbox handed out nothing of two batches, or nothing any more at the end.
+        """
+        if self._batches >= 2 or (is_end and not self._is_inbox_up):
+            cause = next(reversed(self.causes.values()), "")
+            raise StoreUnavailable(self._url, f"{len(self.causes)} uploads could not be read and wait, the last one: {cause}")
+
+
+class _Blame:
+    """Tells uploads that cannot be stored from a fault of our own: while nothing at all could be stored, only one upload is blamed."""
+
+    def __init__(self) -> None:
+        self.has_stored = False
+        self._failed: set[int] = set()
+
+    def blames(self, batch: Batch) -> bool:
+        """Whether the failure of `batch` counts against its uploads. Of several nobody knows which one it was, so none is blamed yet."""
+        if len(batch.uploads) == 1:
+            self._failed.add(batch.uploads[0].id)
+        return self.has_stored or len(self._failed) <= 1
 
 
 class _Storing:
@@ -84,6 +148,7 @@ class _Storing:
     def __init__(self, intake: Intake, run_id: str, on_batch: Callable[[BatchResult], None]):
         self.results: list[BatchResult] = []
         self._intake, self._run_id, self._on_batch = intake, run_id, on_batch
+        self.blame = _Blame()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._under_way: Future[BatchResult | None] | None = None
 
@@ -100,7 +165,7 @@ class _Storing:
             self.finish()
         except BaseException:
             # This batch is sound, but its run ends.
-            claims.give_back(self._intake.ledger, read.batch, error="the run that held it failed", at_fault=False, now=now())
+            _give_back(self._intake.ledger, read.batch, error="the run that held it failed", at_fault=False)
             lease.end()
             raise
         self._under_way = self._thread.submit(self._store, read, lease)
@@ -117,33 +182,60 @@ class _Storing:
 
     def _store(self, read: Read, lease: "_Lease") -> BatchResult | None:
         try:
-            with telemetry.bound(run_id=self._run_id, batch_id=read.batch.id), _given_back_on_failure(self._intake.ledger, read.batch):
-                return self._intake.store(read)
+            with (
+                telemetry.bound(run_id=self._run_id, batch_id=read.batch.id),
+                _given_back_on_failure(self._intake.ledger, read.batch, self.blame),
+            ):
+                result = self._intake.store(read)
+                self.blame.has_stored = self.blame.has_stored or bool(read.extractions)
+                return result
             return None
         finally:
             lease.end()
 
 
 @contextmanager
-def _given_back_on_failure(ledger: Ledger, batch: Batch) -> Iterator[None]:
-    """Whatever goes wrong inside, the batch's uploads wait again. Goes on where only this batch failed, else raises."""
+def _local_failures() -> Iterator[None]:
+    """Failures of this machine's disk are raised as what they are."""
+    try:
+        yield
+    except Exception as error:
+        outage = find_outage(error)
+        if outage is None or outage is error:
+            raise
+        raise outage from error
+
+
+@contextmanager
+def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Iterator[None]:
+    """Whatever goes wrong inside, the batch's uploads wait again.
+
+    An outage ends the run and costs the uploads nothing. Everything else may be the fault of one of them: smaller and smaller
+    batches find out which one, while the run goes on. When a second one fails and nothing could be stored, the run ends.
+    """
     try:
         yield
     except LeaseLost:
         logger.warning("batch was taken over by another run")
-    except (pa.ArrowException, duckdb.Error, DeltaError) as error:
-        # Something in it cannot be stored. Smaller and smaller batches find out which upload it is.
+    except Exception as error:
+        cause, is_outage = f"{type(error).__name__}: {error}", find_outage(error) is not None
+        is_blamed = not is_outage and blame.blames(batch)
+        _give_back(ledger, batch, error=cause, at_fault=is_blamed, is_paused=is_blamed and not blame.has_stored)
+        if not is_blamed:
+            raise
         logger.exception("batch failed and is given back in smaller parts")
-        claims.give_back(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=True, now=now())
     except BaseException as error:
-        claims.give_back(
-            ledger,
-            batch,
-            error=f"{type(error).__name__}: {error}",
-            at_fault=not isinstance(error, TransientError | KeyboardInterrupt),
-            now=now(),
-        )
+        # The run is interrupted.
+        _give_back(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=False)
         raise
+
+
+def _give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False) -> None:
+    try:
+        claims.give_back(ledger, batch, error=error, at_fault=at_fault, is_paused=is_paused, now=now())
+    except LakeError as second:
+        # The ledger may be what is out: the batch is given back when its lease ends.
+        logger.warning("a batch could not be given back", extra={"cause": str(second), "batch": batch.id})
 
 
 class _Lease:
@@ -161,6 +253,9 @@ class _Lease:
                 claims.renew(self._ledger, self._batch, now=now())
             except LeaseLost:
                 return
+            except LakeError as error:
+                # The next renewal may reach the ledger in time.
+                logger.warning("a lease could not be renewed", extra={"batch": self._batch.id, "cause": str(error)})
 
     def end(self) -> None:
         """The lease is renewed no more."""

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from akosha_assets.lake.errors import LeaseLost
+from akosha_assets.lake.ingestion import outages
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.tables import Fence
@@ -38,9 +39,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one upload: `state` ingested, quarantined or waiting (to be tried again), with its counts."""
+    """What became of one upload: `state` ingested, quarantined or waiting (to be tried again), with its counts.
+
+    Waiting counts as an attempt unless `is_outage`: then the store failed, and nothing is known of the upload.
+    """
 
     state: str
+    is_outage: bool = field(default=False, kw_only=True)
     counts: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     message: str | None = None
@@ -167,13 +172,18 @@ def finish(
         connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
 
 
+def _pause(attempts: int) -> timedelta:
+    """Until an upload is tried again: 5 s, 20 s, 80 s, then 5 min."""
+    return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
+
+
 def _ended(upload: Row[Any], outcome: Outcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
-    attempts = upload.attempts + (outcome.state == "waiting")
+    attempts = upload.attempts + (outcome.state == "waiting" and not outcome.is_outage)
     state, reason, message = outcome.state, outcome.reason, outcome.message
     not_before = None
     if state == "waiting":
-        not_before = now + timedelta(seconds=min(5 * 4 ** (attempts - 1), 300))
-        if attempts >= ledger.settings.max_attempts:
+        not_before = now + _pause(attempts)
+        if attempts >= ledger.settings.max_attempts and not outcome.is_outage:
             state, reason, not_before = "quarantined", "attempts_exhausted", None
             message = f"{upload.prefix} failed {attempts} times, last: {outcome.message}"
     counts = dict(outcome.counts)
@@ -192,12 +202,19 @@ def _ended(upload: Row[Any], outcome: Outcome, ledger: Ledger, now: datetime) ->
     }
 
 
-def give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, now: datetime) -> None:
-    """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause."""
+def give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime) -> None:
+    """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause.
+
+    With `is_paused` an upload that was alone waits longer after each attempt.
+    """
     with ledger.write() as connection:
         row = connection.execute(sa.select(batches).where(batches.c.id == batch.id, batches.c.owner == batch.owner)).first()
         if row is not None and row.state in LIVE:
             _release(connection, ledger, row, error, at_fault=at_fault, now=now)
+            if at_fault and is_paused and row.uploads == 1:
+                ref = batch.uploads[0]
+                pause = {"not_before": now + _pause(ref.attempts + 1)}
+                connection.execute(sa.update(uploads).where(uploads.c.id == ref.id, uploads.c.state == "waiting").values(**pause))
 
 
 def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime) -> int:
@@ -233,7 +250,7 @@ def _release(connection: Connection, ledger: Ledger, batch: Row[Any], error: str
     connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
     held = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == "claimed")
     if not at_fault:
-        connection.execute(sa.update(uploads).where(held).values(state="waiting", batch_id=None, not_before=now + timedelta(seconds=5)))
+        connection.execute(sa.update(uploads).where(held).values(state="waiting", batch_id=None))
         return
     alone = batch.uploads == 1
     connection.execute(
@@ -255,9 +272,14 @@ def _hold(connection: Connection, batch: Batch, **values: Any) -> None:
 
 
 def anything_due(ledger: Ledger, *, now: datetime) -> bool:
-    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended."""
+    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause after an
+    outage is over."""
     due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
     free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
     expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)
+    outage = outages.find(ledger, "ingest")
+    # A clock that was set back must not keep ingestion waiting.
+    if outage is not None and outage.last_at <= now < outage.retry_at:
+        return False
     with ledger.read() as connection:
         return any(connection.execute(query.limit(1)).first() for query in (free.where(due, systems.c.batch_id.is_(None)), expired))

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
+from akosha_assets.lake.ingestion import outages
 from akosha_assets.lake.ingestion.ledger import Found, Ledger
 from akosha_assets.lake.ingestion.uploads import ROOT, Part, part_of, snapshot_time
-from akosha_assets.lake.objects import Object, ObjectStore
+from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
 
 # A stretch of the listing that is looked up and committed together.
 STRETCH_UPLOADS = 5000
 # Somebody may put any number of objects under one upload; beyond this a sweep does not wait for the end of them.
 PATIENCE_OBJECTS = 10_000
+# Entries that a sweep skipped and names in the log.
+SKIPPED_LOGGED = 10
 
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -25,11 +28,13 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did: objects listed, uploads that became known or complete, and whether it reached the end."""
+    """What one sweep did: objects listed, uploads that became known or complete, whether it reached the end, entries of a folder
+    that were skipped since they cannot be objects."""
 
     listed: int
     added: int
     finished: bool
+    skipped: int = 0
 
 
 @dataclass
@@ -71,6 +76,11 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
     Raises:
         StoreUnavailable: the inbox did not answer; what was found before is in the ledger.
     """
+    with outages.noted(ledger, "discovery"):
+        return _sweep(settings, ledger, now, whole)
+
+
+def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -> Sweep:
     deadline = float("inf") if whole else time.monotonic() + settings.tick_seconds
     start = "" if whole else unquote(ledger.remembered("sweep_after") or "", errors="surrogateescape")
     listed = added = 0
@@ -78,7 +88,8 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
     last = start
     stretch: list[Found] = []
     group: Gathering | None = None
-    for item in ObjectStore(settings.inbox()).list(ROOT, after=start):
+    skipped = _Skipped()
+    for item in ObjectStore(settings.inbox()).list(ROOT, after=start, on_skipped=skipped.add):
         listed += 1
         part = part_of(item.key)
         if group is not None and (part is None or part.prefix != group.part.prefix):
@@ -103,4 +114,19 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
     if not whole and (start or not finished):
         # Quoted, since the name of a file in a folder may be no Unicode.
         ledger.remember("sweep_after", "" if finished else quote(last, errors="surrogateescape"))
-    return Sweep(listed, added, finished)
+    if skipped.count:
+        ledger.count("inbox_entries_skipped", skipped.count)
+    return Sweep(listed, added, finished, skipped.count)
+
+
+class _Skipped:
+    """Entries of a folder that cannot be listed: all are counted, the first ones named in the log."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, key: str, reason: str) -> None:
+        """One more was skipped."""
+        self.count += 1
+        if self.count <= SKIPPED_LOGGED:
+            log_skipped(key, reason)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Row
 
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.ingestion.extraction import SourceFile
-from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, Part, parse_manifest
+from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, Part, parse_manifest
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
@@ -94,7 +94,13 @@ def _names(store: ObjectStore, upload: Row[Any], fetched: Fetched) -> tuple[tupl
     if upload.layout == "bare":
         return (BARE,), upload.revision
     part = Part(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)
-    manifest = parse_manifest(store.read(f"{upload.prefix}/{MANIFEST}", max_bytes=MANIFEST_BYTES), part)
+    try:
+        content = store.read(f"{upload.prefix}/{MANIFEST}", max_bytes=MANIFEST_BYTES)
+    except UploadRejected as error:
+        if error.reason == "file_missing":
+            store.check_folder(ROOT)
+        raise
+    manifest = parse_manifest(content, part)
     fetched.flaws.update(manifest.flaws)
     return manifest.files, ""
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import cast
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, TransientError, UploadRejected
+from akosha_assets.lake.errors import EmbeddingUnavailable, StoreUnavailable, TransientError, UploadRejected
 from akosha_assets.lake.ingestion import claims, diff, table_rows, trail
 from akosha_assets.lake.ingestion.claims import Batch, Outcome
 from akosha_assets.lake.ingestion.extraction import Extraction, ExtractionJob, ExtractionPool
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 BATCH_ARROW_BYTES = 64 * 1024 * 1024
 # What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
 ARROW_TO_COMPRESSED = 3
+# Uploads in a row that the inbox does not hand out before a batch stops asking.
+UNREAD_IN_A_ROW = 16
 
 
 @dataclass
@@ -57,6 +60,9 @@ class Read:
     extractions: dict[int, Extraction] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    # Uploads that the inbox did not hand out; `is_inbox_up` tells whether it handed out one after the last of them.
+    unread: list[Fetched] = field(default_factory=list)
+    is_inbox_up: bool = True
 
 
 class Intake:
@@ -141,6 +147,17 @@ class Intake:
                     return
                 upload = one.upload
                 fetched[upload.id] = one
+                if isinstance(one.failure, StoreUnavailable):
+                    read.unread.append(one)
+                    outcomes[upload.id] = Outcome("waiting", message=str(one.failure), is_outage=True)
+                    read.is_inbox_up = False
+                    if _fails_all(read):
+                        return
+                    continue
+                if not read.is_inbox_up:
+                    # The inbox hands out others: what it does not hand out counts as an attempt of the upload.
+                    read.is_inbox_up = True
+                    outcomes.update({other.upload.id: _failed(cast(StoreUnavailable, other.failure)) for other in read.unread})
                 if one.failure is not None:
                     outcomes[upload.id] = _failed(one.failure)
                 elif not one.files:
@@ -196,6 +213,12 @@ class Intake:
             except EmbeddingUnavailable as error:
                 logger.info("rows are stored without vectors", extra={"cause": str(error)})
         return self._embedder
+
+
+def _fails_all(read: Read) -> bool:
+    """Whether the inbox refused as many uploads in a row as are asked for at once."""
+    last = list(read.fetched.values())[-UNREAD_IN_A_ROW:]
+    return len(last) == UNREAD_IN_A_ROW and all(isinstance(one.failure, StoreUnavailable) for one in last)
 
 
 def _event_days(extraction: Extraction) -> set[date]:

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, NotFound
+from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, LedgerDamaged, LedgerUnavailable, NotFound
 from akosha_assets.lake.ingestion import ledger_schema
 from akosha_assets.lake.ingestion.ledger_schema import counters, insert_for, meta, systems, uploads
 from akosha_assets.lake.settings import LakeSettings
@@ -59,9 +59,18 @@ class Ledger:
 
     @classmethod
     def open(cls, settings: LakeSettings) -> "Ledger":
-        """The ledger of the settings exists and is migrated."""
+        """The ledger of the settings exists and is migrated.
+
+        Raises:
+            LedgerUnavailable: its database did not answer, is locked, read-only or full.
+            LedgerDamaged: what lies there is no ledger, or one of another version.
+        """
         if settings.ledger().startswith("sqlite:///"):
-            Path(settings.ledger().removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(settings.ledger().removeprefix("sqlite:///")).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerUnavailable(settings.ledger(), f"its folder cannot be made: {error}") from error
         ledger = cls(ledger_schema.engine(settings), settings)
         ledger._migrate()
         return ledger
@@ -79,6 +88,7 @@ class Ledger:
                 return
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -86,18 +96,26 @@ class Ledger:
         with self.write() as connection:
             # Two processes that open a new ledger together: the second waits here and finds it done.
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                url = self.engine.url.render_as_string(hide_password=True)
+                raise LedgerDamaged(url, f"{error}; expected a ledger of this version of Akosha or an older one") from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that only reads."""
-        with self.engine.begin() as connection:
+        with ledger_schema.typed_errors(self.engine), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that writes; one at a time in the whole ledger, so that a claim sees no half of another."""
-        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with (
+            ledger_schema.typed_errors(self.engine),
+            self.engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7266742)"))
             yield connection

@@ -3,12 +3,15 @@
 The schema here is what the migrations beside it arrive at; a test compares the two.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
+from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
 from akosha_assets.lake.settings import LakeSettings
 
 metadata = MetaData()
@@ -163,6 +166,30 @@ def engine(settings: LakeSettings) -> sa.Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return made
+
+
+@contextmanager
+def typed_errors(engine: sa.Engine) -> Iterator[None]:
+    """What goes wrong with the ledger's database inside is an error that says whose fault it is.
+
+    Raises:
+        LedgerUnavailable: it did not answer, is locked, read-only or full.
+        LedgerDamaged: the file is no database, or a damaged one.
+    """
+    url = engine.url.render_as_string(hide_password=True)
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        cause = str(error.orig).strip() or type(error.orig).__name__
+        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated:
+            if "no such table" in cause or "no such column" in cause:
+                raise LedgerDamaged(url, cause) from error
+            raise LedgerUnavailable(url, cause) from error
+        if type(error) is sa.exc.DatabaseError:
+            raise LedgerDamaged(url, cause) from error
+        raise
+    except sa.exc.TimeoutError as error:
+        raise LedgerUnavailable(url, str(error)) from error
 
 
 def insert_for(connection: sa.Connection) -> Any:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from akosha_assets.lake.errors import OrchestratorUnavailable
-from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion import backlog, outages
 from akosha_assets.lake.ingestion.backlog import Backlog
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger_schema import uploads
@@ -46,6 +46,16 @@ def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(recent.items(), key=lambda item: -item[1])[:5])
         detail = f"{total:,} uploads were quarantined within {BURST.seconds // 60} minutes: {reasons}"
         found.append(Condition("backlog/quarantine", WARNING, "Many uploads are quarantined", detail, "poisoned-uploads"))
+    return found
+
+
+def of_outages(ledger: Ledger) -> list[Condition]:
+    """A store or disk that interrupts discovery or ingestion; uploads wait meanwhile, and none is blamed."""
+    found = []
+    for outage in outages.find_all(ledger):
+        detail = f"{outage.step} failed {outage.failures} times since {outage.since:%Y-%m-%d %H:%M} UTC, the last time: {outage.message}"
+        runbook = "disk-full" if outage.kind == "LocalStorageFailed" else "object-storage-down"
+        found.append(Condition(f"outage/{outage.step}", CRITICAL, f"An outage interrupts {outage.step}", detail, runbook))
     return found
 
 
@@ -87,7 +97,8 @@ DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
 def look(ledger: Ledger, *, now: datetime) -> list[str]:
     """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
     found = of_backlog(ledger, backlog.measure(ledger, now=now))
-    scopes = ["backlog", "orchestrator"]
+    found += of_outages(ledger)
+    scopes = ["backlog", "outage", "orchestrator"]
     found += bootstrap.look(ledger, now=now)
     if url := ledger.settings.dagster_url:
         unanswered = ""

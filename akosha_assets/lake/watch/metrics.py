@@ -15,8 +15,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import LakeError, OrchestratorUnavailable
-from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.errors import LakeError, LedgerDamaged, LedgerUnavailable, OrchestratorUnavailable
+from akosha_assets.lake.ingestion import backlog, outages
 from akosha_assets.lake.ingestion.ledger import Ledger
 from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.lifecycle.aging import due
@@ -58,6 +58,11 @@ METRICS = {
         Declared("akosha_ingestion_live_batches", "Batches that hold a lease."),
         Declared("akosha_ingestion_expired_leases", "Batches whose lease ended and that nobody has taken over yet."),
         Declared("akosha_ingestion_counted", "What the ledger has counted since it was made, by name.", ("name",)),
+        Declared(
+            "akosha_ingestion_outage_seconds",
+            "Seconds since a store, the ledger or a disk interrupted discovery or ingest; 0 while none does.",
+            ("step",),
+        ),
         Declared("akosha_ledger_up", "1 while the ledger answers."),
         Declared("akosha_store_up", "1 while the tables can be read."),
         Declared("akosha_table_rows", "Rows of a table.", ("table",)),
@@ -120,15 +125,14 @@ class IngestionCollector(Collector):
         return samples
 
     def _of_ledger(self) -> Iterator[Sample]:
-        from sqlalchemy.exc import OperationalError
-
         try:
             ledger = self.ledger()
             measured = backlog.measure(ledger, now=datetime.now(UTC))
             counts = ledger.counts()
+            interrupted = {outage.step: outage for outage in outages.find_all(ledger)}
             firing, undelivered = alerts.counts(ledger)
             bootstrapped = bootstrap.since(ledger) is not None
-        except OperationalError:
+        except (LedgerUnavailable, LedgerDamaged):
             yield "akosha_ledger_up", (), 0
             return
         yield "akosha_ledger_up", (), 1
@@ -149,6 +153,9 @@ class IngestionCollector(Collector):
             ("expired_leases", measured.expired_leases),
         ):
             yield f"akosha_ingestion_{name}", (), value
+        for step in outages.STEPS:
+            seconds = (measured.measured_at - interrupted[step].since).total_seconds() if step in interrupted else 0.0
+            yield "akosha_ingestion_outage_seconds", (step,), max(0.0, seconds)
         for reason, count in (measured.quarantined_by_reason or {"none": 0}).items():
             yield "akosha_ingestion_quarantined_count", (reason,), count
         for name, count in counts.items():

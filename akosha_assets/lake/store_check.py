@@ -1,0 +1,52 @@
+"""Tells a store that fails from rows that cannot be written, after a write failed with an error that stands for both."""
+
+import shutil
+import uuid
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
+from akosha_assets.lake.objects import ObjectStore
+
+# A commit writes several files of a few MiB; a disk with less room than this is full.
+FREE_BYTES_MIN = 256 * 1024**2
+CHECK_BYTES = b"akosha write check"
+
+
+def find_failure(table: DeltaTable) -> str | None:
+    """What is wrong with the store under `table` or with its files; None where a small object can be written, read and removed
+    beside its log, the disk has room, and every data file of the handle's version is there."""
+    uri = table.table_uri
+    path = _local_path(uri)
+    store = ObjectStore(path.as_uri() if path is not None else uri)
+    key = f"_delta_log/_write_check_{uuid.uuid4().hex}"
+    try:
+        store.put(key, CHECK_BYTES)
+        found = store.read(key, max_bytes=len(CHECK_BYTES))
+        store.delete(key)
+    except (StoreUnavailable, UploadRejected, OSError) as error:
+        return f"a small object cannot be written and read back: {error}"
+    if found != CHECK_BYTES:
+        return "a small object reads back as something else than was written"
+    if path is not None and (free := shutil.disk_usage(path).free) < FREE_BYTES_MIN:
+        return f"the disk is full: {free:,} bytes are free, and a commit needs up to {FREE_BYTES_MIN:,}"
+    return _find_missing_file(table, store)
+
+
+def _find_missing_file(table: DeltaTable, store: ObjectStore) -> str | None:
+    expected = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+    try:
+        present = {item.key for item in store.list()}
+    except StoreUnavailable as error:
+        return f"its files cannot be listed: {error}"
+    missing = [path for path in expected if path not in present and unquote(path) not in present]
+    return f"{len(missing)} of {len(expected)} data files are gone, the first is {missing[0]}" if missing else None
+
+
+def _local_path(uri: str) -> Path | None:
+    if uri.startswith("file:"):
+        return Path(unquote(urlsplit(uri).path))
+    return Path(uri) if not urlsplit(uri).scheme else None
