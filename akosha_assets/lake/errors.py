@@ -117,8 +117,13 @@ class UploadRejected(LakeError):
     def __init__(self, reason: str, message: str, sample: str = ""):
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
-        self.reason, self.message, self.sample = reason, message, sample
-        super().__init__(f"{reason}: {message}")
+        # They quote what an upload holds, which may be half a UTF-16 pair or a NUL.
+        self.reason, self.message, self.sample = reason, _printable(message), _printable(sample)
+        super().__init__(f"{reason}: {self.message}")
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class InvalidRequest(LakeError):

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
+from akosha_assets.lake.ingestion.uploads import storable
 from akosha_assets.lake.settings import LakeSettings
 
 metadata = MetaData()
@@ -30,6 +31,16 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None else None
 
 
+class LedgerText(sa.types.TypeDecorator[str]):
+    """Text as every database holds it. PostgreSQL refuses NUL and halves of UTF-16 pairs, SQLite's driver the latter: they are escapes."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return storable(value) if value is not None else None
+
+
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
@@ -37,14 +48,14 @@ uploads = Table(
     "uploads",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
-    Column("system_id", Text, nullable=False),
-    Column("upload_id", Text, nullable=False),
-    Column("layout", Text, nullable=False),
-    Column("prefix", Text, nullable=False),
+    Column("system_id", LedgerText, nullable=False),
+    Column("upload_id", LedgerText, nullable=False),
+    Column("layout", LedgerText, nullable=False),
+    Column("prefix", LedgerText, nullable=False),
     # Entity tag of the object that completes the upload; empty while it is still arriving.
-    Column("revision", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("found_by", Text, nullable=False),
+    Column("revision", LedgerText, nullable=False),
+    Column("state", LedgerText, nullable=False),
+    Column("found_by", LedgerText, nullable=False),
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("snapshot_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
@@ -57,11 +68,11 @@ uploads = Table(
     Column("claimed_at", UtcDateTime),
     Column("ingested_at", UtcDateTime),
     Column("removed_at", UtcDateTime),
-    Column("run_id", Text),
+    Column("run_id", LedgerText),
     Column("hot_version", BigInteger),
-    Column("reason", Text),
-    Column("message", Text),
-    Column("sample", Text),
+    Column("reason", LedgerText),
+    Column("message", LedgerText),
+    Column("sample", LedgerText),
     Column("rows_read", BigInteger),
     Column("new_rows", BigInteger),
     Column("changed_rows", BigInteger),
@@ -84,15 +95,15 @@ batches = Table(
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("lane", Integer, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("run_id", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("owner", LedgerText, nullable=False),
+    Column("run_id", LedgerText, nullable=False),
+    Column("state", LedgerText, nullable=False),
     Column("lease_until", UtcDateTime, nullable=False),
     Column("claimed_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("uploads", Integer, nullable=False, default=0),
     Column("rows", BigInteger),
-    Column("error", Text),
+    Column("error", LedgerText),
     Index("batches_by_state", "state"),
     sqlite_autoincrement=True,
 )
@@ -100,7 +111,7 @@ batches = Table(
 systems = Table(
     "systems",
     metadata,
-    Column("system_id", Text, primary_key=True),
+    Column("system_id", LedgerText, primary_key=True),
     Column("first_seen_at", UtcDateTime, nullable=False),
     Column("last_upload_at", UtcDateTime),
     Column("last_snapshot_at", UtcDateTime),
@@ -115,23 +126,23 @@ systems = Table(
 known = Table(
     "known",
     metadata,
-    Column("system_id", Text, ForeignKey("systems.system_id", ondelete="CASCADE"), primary_key=True),
+    Column("system_id", LedgerText, ForeignKey("systems.system_id", ondelete="CASCADE"), primary_key=True),
     Column("rows", LargeBinary, nullable=False),
 )
 
-meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
-counters = Table("counters", metadata, Column("name", Text, primary_key=True), Column("value", BigInteger, nullable=False))
+meta = Table("meta", metadata, Column("key", LedgerText, primary_key=True), Column("value", LedgerText, nullable=False))
+counters = Table("counters", metadata, Column("name", LedgerText, primary_key=True), Column("value", BigInteger, nullable=False))
 
 # What operators are told, by what it is about: one row per trouble, whatever became of it.
 alerts = Table(
     "alerts",
     metadata,
-    Column("key", Text, primary_key=True),
-    Column("severity", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("title", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("runbook", Text, nullable=False),
+    Column("key", LedgerText, primary_key=True),
+    Column("severity", LedgerText, nullable=False),
+    Column("state", LedgerText, nullable=False),
+    Column("title", LedgerText, nullable=False),
+    Column("detail", LedgerText, nullable=False),
+    Column("runbook", LedgerText, nullable=False),
     Column("fired_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Column("resolved_at", UtcDateTime),
@@ -140,7 +151,7 @@ alerts = Table(
     Column("pending", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", UtcDateTime),
-    Column("error", Text),
+    Column("error", LedgerText),
     Index("alerts_by_state", "state"),
 )
 

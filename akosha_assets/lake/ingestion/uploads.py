@@ -59,12 +59,14 @@ def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str
         reason = "system_id_invalid"
     elif not NAME.fullmatch(upload_id):
         reason = "upload_id_invalid"
-    return Part(_storable(prefix or folder), _storable(system_id), _storable(upload_id), layout, name, completes, reason)
+    return Part(storable(prefix or folder), storable(system_id), storable(upload_id), layout, name, completes, reason)
 
 
-def _storable(key: str) -> str:
-    """`key` as a ledger can hold it: a file's name may be no Unicode, and a notification's may hold zeros."""
-    return key.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+def storable(text: str) -> str:
+    """`text` as every ledger can hold it: a file's name may be no Unicode, and a notification or a manifest may hold NUL."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> datetime:
@@ -133,4 +135,4 @@ SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[_-]?key|authorizatio
 
 def _sample(data: bytes) -> str:
     """The first bytes as text, with what looks like a secret masked."""
-    return SECRET.sub(r"\1\2***", data[:200].decode("utf-8", "backslashreplace"))
+    return SECRET.sub(r"\1\2***", storable(data[:200].decode("utf-8", "backslashreplace")))

@@ -1,0 +1,88 @@
+"""Whatever a manifest or a key holds: it is read or refused with a reason, and either ledger can hold what is said about it."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion import claims
+from akosha_assets.lake.ingestion.claims import Outcome
+from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.uploads import MANIFEST, Part, parse_manifest, part_of
+from akosha_assets.lake.settings import LakeSettings
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+# Halves of UTF-16 pairs and NUL included, which `text` leaves out or finds seldom.
+texts = st.text(st.characters(), max_size=20) | st.sampled_from(["\0", "a\0b", "\ud800", "\udfff\ud800", "\\u0000", "é\u0301", "x" * 300])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "files": values | st.lists(texts | st.fixed_dictionaries({"name": texts}), max_size=30),
+        "system_id": values,
+        "upload_id": values,
+        "timestamp": values,
+    },
+)
+manifests = st.binary(max_size=60) | (documents | values).map(lambda value: json.dumps(value).encode())
+
+
+@pytest.fixture
+def ledger(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    opened = Ledger.open(LakeSettings(home=tmp_path_factory.mktemp("home"), ledger_url=ledger_url))
+    yield opened
+    opened.close()
+
+
+def add(ledger: Ledger, part: Part, revision: str) -> Any:
+    found = Found(part.system_id, part.upload_id, part.layout, part.prefix, revision, 1, NOW, part.reason)
+    assert ledger.add([found], found_by="listing", now=NOW) == 1
+    return ledger.uploads(limit=1).uploads[0]
+
+
+# The fixture is shared by the examples on purpose: each adds an upload of its own.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(manifest=manifests)
+@example(manifest=b"no json \0 here")
+@example(manifest=b'{"files": ["\\u0000"]}')
+@example(manifest=b'{"files": ["\\ud800"]}')
+@example(manifest=b"\xff\xfe\0\0")
+@example(manifest=b"[" * 100_000)
+def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest: bytes) -> None:
+    revision = str(len(ledger.uploads(limit=1000).uploads))
+    upload = add(ledger, Part(f"systems/a/uploads/u{revision}", "a", f"u{revision}", "session-buddy", MANIFEST, True), revision)
+    batch = claims.claim(ledger, run_id="run", now=NOW)
+    assert batch is not None
+    try:
+        parse_manifest(manifest, Part(upload.prefix, "a", upload.upload_id, "session-buddy", MANIFEST, True))
+        outcome = Outcome("ingested")
+    except UploadRejected as error:
+        outcome = Outcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
+    claims.finish(ledger, batch, {upload.id: outcome}, {}, rows=0, now=NOW)
+    held = ledger.receipt(upload.upload_id)
+    assert (held.state, held.reason, held.message, held.sample) == (outcome.state, outcome.reason, outcome.message, outcome.sample)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(system=texts, upload=texts, error=texts)
+@example(system="a\0", upload="\ud800", error="\0\ud800")
+def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: str, error: str) -> None:
+    part = part_of(f"systems/{system}/uploads/{upload}/{MANIFEST}")
+    if part is not None:
+        ledger.add([Found(part.system_id, part.upload_id, part.layout, part.prefix, "1", 1, NOW, part.reason)], found_by="event", now=NOW)
+    ledger.add([Found("b", "b", "session-buddy", "systems/b/uploads/b", "1", 1, NOW)], found_by="event", now=NOW)
+    batch = claims.claim(ledger, run_id="run", now=NOW)
+    assert batch is not None
+    claims.give_back(ledger, batch, error=error, at_fault=False, now=NOW)
+    ledger.remember("what", error)
+    assert ledger.uploads(system_id=system, limit=1) is not None
