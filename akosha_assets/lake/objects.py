@@ -37,9 +37,7 @@ RETRY = {
 
 def log_skipped(key: str, reason: str) -> None:
     """An entry that cannot be listed is named in the log."""
-    logger.warning(
-        "an entry of a folder is skipped", extra={"key": key[:500].encode("utf-8", "backslashreplace").decode(), "reason": reason}
-    )
+    logger.warning("skipped %s: %s", ascii(key[:200]), reason)
 
 
 @dataclass(frozen=True)

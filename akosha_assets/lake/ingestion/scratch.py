@@ -4,12 +4,16 @@ An owner is alive as long as it holds the lock on the file beside its folder; th
 """
 
 import fcntl
+import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "akosha-extraction-"
 MEMORY = Path("/dev/shm")
@@ -77,17 +81,25 @@ def _own(root: Path) -> tuple[int, Path, Path]:
 
 
 def _remove_abandoned(root: Path) -> None:
+    """What dead owners of this account left is gone. Anything else of such a name is left alone: whoever shares the folder may make it."""
     for lock in root.glob(f"{PREFIX}*.lock"):
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except (FileNotFoundError, PermissionError):
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-            lock.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
+            _remove_if_abandoned(lock)
+        except OSError as error:
+            logger.warning("a lock beside extraction folders is left alone: %s", error)
+
+
+def _remove_if_abandoned(lock: Path) -> None:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    except BlockingIOError:
+        # Its owner lives.
+        return
+    finally:
+        os.close(descriptor)

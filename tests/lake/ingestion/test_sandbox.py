@@ -1,6 +1,7 @@
 """The walls around a worker, tried from inside a process that has put them up."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -174,3 +175,24 @@ def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(sta
     code += "try:\n    confine([])\nexcept RuntimeError as error:\n    print(error, flush=True)\nos._exit(0)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "would keep their rights" in ran.stdout
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link", "socket"])
+def test_what_is_named_like_a_lock_and_is_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("akosha_assets.lake.ingestion.scratch.MEMORY", tmp_path / "absent")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / f"{PREFIX}x").mkdir()
+    lock = tmp_path / f"{PREFIX}x.lock"
+    if kind == "folder":
+        lock.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    elif kind == "link":
+        lock.symlink_to(tmp_path / f"{PREFIX}x")
+    else:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(os.path.relpath(lock))
+    with spool() as folder:
+        assert folder.is_dir()
+    assert os.path.lexists(lock)
+    assert (tmp_path / f"{PREFIX}x").is_dir()
