@@ -16,7 +16,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
 if TYPE_CHECKING:
-    from akosha_assets.lake.serving.replica import Replica
+    from akosha_assets.lake.serving.replica.replica import Replica
 
 
 def main() -> None:
@@ -36,8 +36,8 @@ def main() -> None:
     # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the core from those
     # that index words.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from akosha_assets.lake.serving.allocator import hold_little
-    from akosha_assets.lake.serving.replica import Replica
+    from akosha_assets.lake.serving.replica.allocator import hold_little
+    from akosha_assets.lake.serving.replica.replica import Replica
 
     hold_little()
     replica = Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)

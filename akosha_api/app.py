@@ -10,23 +10,23 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
 from akosha_api import errors
-from akosha_api.gate import Gate
+from akosha_api.alert_loop import Watcher
+from akosha_api.app_state import Pool, Serving
 from akosha_api.mcp import route as mcp
 from akosha_api.metrics import Watched
 from akosha_api.models import Problem
-from akosha_api.prober import Prober
+from akosha_api.recall_monitor import Prober
+from akosha_api.request_middleware import Gate
 from akosha_api.routes import alerts, bulk, docs, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
-from akosha_api.serving import Pool, Serving
 from akosha_api.settings import ApiSettings
-from akosha_api.watcher import Watcher
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
 from akosha_assets.lake.request_guard import RequestGuard, Routes, parse_hosts, parse_origins
-from akosha_assets.lake.serving.past import Past
-from akosha_assets.lake.serving.replica import Replica
-from akosha_assets.lake.serving.search import Searcher
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search.searcher import Searcher
+from akosha_assets.lake.serving.time_travel.snapshots import Past
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.trigger import Trigger
 

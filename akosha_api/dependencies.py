@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request, Security, status
 from fastapi.security import HTTPBearer
 
+from akosha_api.app_state import Serving
 from akosha_api.metrics import Watched
-from akosha_api.serving import Serving
 from akosha_assets.lake import operator_token
 
 # What /docs shows; the token itself is checked below.

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Plat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from akosha_api.serving import Serving
+from akosha_api.app_state import Serving
 from akosha_assets.lake import telemetry
-from akosha_assets.lake.serving.search import Answer
+from akosha_assets.lake.serving.search.searcher import Answer
 from akosha_assets.lake.watch.metrics import Declared, IngestionCollector
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
 from pydantic.config import JsonDict
 
-from akosha_api.faults import Time
-from akosha_assets.lake.serving.parts import CODED
+from akosha_api.validation_errors import Time
+from akosha_assets.lake.serving.parts.part import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
 
 # A memory that is in the fleet of `make demo`, so that examples can be tried.

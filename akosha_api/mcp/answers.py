@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from akosha_api.models import System
-from akosha_assets.lake.serving.results import BYTES_PER_TOKEN
-from akosha_assets.lake.serving.search import Answer
+from akosha_assets.lake.serving.search.results import BYTES_PER_TOKEN
+from akosha_assets.lake.serving.search.searcher import Answer
 
 ALSO_ON = 10
 # Of the provenance, what tells an agent where to look further; REST has all of it.

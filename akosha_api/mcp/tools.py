@@ -12,14 +12,14 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from akosha_api import cursors
-from akosha_api.faults import Time
+from akosha_api.app_state import Serving
 from akosha_api.mcp.answers import Found, Systems, WholeMemory, found, systems, whole
 from akosha_api.models import Like, OneOrMore, SearchRequest
-from akosha_api.serving import Serving
-from akosha_assets.lake.serving import memories
+from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.query import Identity
-from akosha_assets.lake.serving.results import described
-from akosha_assets.lake.serving.search import Answer
+from akosha_assets.lake.serving.search import memories
+from akosha_assets.lake.serving.search.results import described
+from akosha_assets.lake.serving.search.searcher import Answer
 
 SystemId = Annotated[str, Field(description="`system_id` of a result.")]
 Kind = Annotated[str, Field(description="`kind` of a result: conversation or reflection.")]

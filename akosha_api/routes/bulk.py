@@ -8,13 +8,14 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
+from akosha_api.app_state import Serving
 from akosha_api.bulk_models import ExportRequest, SqlRequest, SqlResponse
-from akosha_api.direct import DirectRoute
-from akosha_api.serving import Serving
+from akosha_api.fast_route import DirectRoute
 from akosha_assets.lake.errors import TierUnavailable
-from akosha_assets.lake.serving import export, sql
-from akosha_assets.lake.serving.results import described
+from akosha_assets.lake.serving.search import export
+from akosha_assets.lake.serving.search.results import described
 from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.sql import runner
 
 router = APIRouter(prefix="/api/v1", tags=["bulk"], route_class=DirectRoute)
 
@@ -42,9 +43,9 @@ async def run_sql(body: SqlRequest, request: Request) -> Response:
     """One SELECT of DuckDB's SQL over the views `hot`, `warm`, `cold` and `memories` (all of them, each memory once)."""
     serving: Serving = request.app.state.serving
     settings = serving.settings
-    limits = sql.SqlLimits(settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows))
+    limits = runner.SqlLimits(settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows))
     written = {name for name, tier in serving.replica.snapshot.tiers.items() if tier.version is not None}
-    answer = await serving.sql_pool.run(lambda: sql.run(serving.lake, body.query, limits, written=written))
+    answer = await serving.sql_pool.run(lambda: runner.run(serving.lake, body.query, limits, written=written))
     said = {
         "columns": [{"name": name, "type": kind} for name, kind in zip(answer.table.schema.names, answer.types, strict=True)],
         "rows": [{name: _told(value) for name, value in row.items()} for row in answer.table.to_pylist()],

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from akosha_api.dependencies import ServingDep
-from akosha_assets.lake.serving.results import described
+from akosha_assets.lake.serving.search.results import described
 
 router = APIRouter(tags=["health"])
 

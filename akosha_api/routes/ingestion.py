@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query, Request, status
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from akosha_api.dependencies import OperatorDep, ServingDep
-from akosha_api.faults import Name
+from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.ingestion import backlog, events
+from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.inbox import notifications
 from akosha_assets.lake.watch.trigger import Trigger, retry_now
 
 router = APIRouter(prefix="/api/v1", tags=["ingestion"])
@@ -115,7 +116,7 @@ async def trigger(
 
     def start() -> dict[str, Any]:
         settings, ledger = serving.lake.settings, serving.ledger()
-        swept = events.discover(settings, ledger, now=datetime.now(UTC))
+        swept = notifications.discover(settings, ledger, now=datetime.now(UTC))
         if retry:
             retry_now(ledger)
         started = starter.start(asked_by="api")

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from akosha_api.dependencies import ServingDep
-from akosha_api.faults import Time
 from akosha_api.models import FullMemory
-from akosha_assets.lake.serving.memories import memory
+from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.query import Identity
+from akosha_assets.lake.serving.search.memories import memory
 
 # Digits alone are a version, and a version comes first.
 AsOf = Annotated[int, Field(ge=0)] | Time | None

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from akosha_api import errors
-from akosha_api.direct import DirectRoute, checked
+from akosha_api.app_state import Serving
 from akosha_api.errors import Overloaded, TooSlow
+from akosha_api.fast_route import DirectRoute, checked
 from akosha_api.models import BatchRequest, BatchResponse, SearchRequest, SearchResponse
-from akosha_api.serving import Serving
 from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.search import Answer
+from akosha_assets.lake.serving.search.searcher import Answer
 from akosha_assets.lake.serving.snapshot import Snapshot
 
 router = APIRouter(prefix="/api/v1", tags=["search"], route_class=DirectRoute)

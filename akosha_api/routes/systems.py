@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query
 from akosha_api import cursors
 from akosha_api.dependencies import ServingDep
 from akosha_api.models import System, SystemList, TierState
-from akosha_assets.lake.serving.memories import systems
-from akosha_assets.lake.serving.results import described
+from akosha_assets.lake.serving.search.memories import systems
+from akosha_assets.lake.serving.search.results import described
 
 router = APIRouter(prefix="/api/v1", tags=["systems"])
 

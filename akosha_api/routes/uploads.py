@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from akosha_api import cursors
+from akosha_api.app_state import Serving
 from akosha_api.dependencies import ServingDep
-from akosha_api.faults import Name
 from akosha_api.models import Upload, UploadList
-from akosha_api.serving import Serving
+from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import InvalidRequest
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])

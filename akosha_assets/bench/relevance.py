@@ -15,8 +15,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.replica import Replica
-from akosha_assets.lake.serving.search import Searcher
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 

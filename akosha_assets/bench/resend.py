@@ -20,9 +20,10 @@ from akosha_assets.fleet.rows import Row
 from akosha_assets.fleet.systems import FleetPlan, history, system_id
 from akosha_assets.fleet.upload import UploadedSnapshot, compressed, put_files, upload_id
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals, discovery
+from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.arrivals import BatchResult
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
@@ -47,10 +48,10 @@ def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
             at = now - timedelta(minutes=10 - number)
             for index in range(settings.batch_uploads):
                 _put(store, f"warming-{number}-{index}", at, warming)
-            discovery.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+            listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
             for index in range(systems):
                 _put(store, system_id(index), at, data)
-            discovery.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+            listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
             # The small uploads fill the first batch.
             rounds.append(arrivals.ingest(lake, ledger, run_id=f"bench-{number}")[1:])
         embedded = lake.select(HOT.address, ["space"]).filter(pc.is_valid(pc.field("space"))).num_rows

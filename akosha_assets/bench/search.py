@@ -14,12 +14,12 @@ from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
 from akosha_assets.bench.peers import K, percentiles, timed
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.serving.layouts import Layouts
-from akosha_assets.lake.serving.neighbours import Selected, nearest, threads
 from akosha_assets.lake.serving.query import Filters, Question
-from akosha_assets.lake.serving.replica import Replica
-from akosha_assets.lake.serving.search import Answer, Searcher
-from akosha_assets.lake.serving.vectors import top
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search.searcher import Answer, Searcher
+from akosha_assets.lake.serving.vectors.nearest import Selected, nearest, threads
+from akosha_assets.lake.serving.vectors.quantizer import Layouts
+from akosha_assets.lake.serving.vectors.vector_set import top
 from akosha_assets.lake.settings import LakeSettings
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from akosha_assets.bench import runs
-from akosha_assets.lake.ingestion import discovery
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 OBJECTS_PER_UPLOAD = 3
@@ -25,14 +25,14 @@ def run(*, objects: int, new_objects: int, work: Path | None) -> dict[str, Any]:
         ledger = Ledger.open(settings)
         _fill(settings, range(objects // OBJECTS_PER_UPLOAD))
         started = time.perf_counter()
-        discovery.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+        listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
         first_seconds = time.perf_counter() - started
         _fill(settings, range(objects // OBJECTS_PER_UPLOAD, (objects + new_objects) // OBJECTS_PER_UPLOAD))
         ticks, added, listed = [], 0, 0
         finished = False
         while not finished:
             started = time.perf_counter()
-            swept = discovery.sweep(settings, ledger, now=datetime.now(UTC))
+            swept = listing.sweep(settings, ledger, now=datetime.now(UTC))
             ticks.append(time.perf_counter() - started)
             added, listed, finished = added + swept.added, listed + swept.listed, swept.finished
         ledger.close()

@@ -15,9 +15,9 @@ from akosha_assets.bench.peers import K, percentiles
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Question
-from akosha_assets.lake.serving.replica import Replica
-from akosha_assets.lake.serving.search import Searcher
-from akosha_assets.lake.serving.vectors import top
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search.searcher import Searcher
+from akosha_assets.lake.serving.vectors.vector_set import top
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 

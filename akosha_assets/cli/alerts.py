@@ -8,7 +8,7 @@ import typer
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, grid, lake_errors
 
 if TYPE_CHECKING:
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
 
 def alerts(
@@ -21,7 +21,7 @@ def alerts(
 
     Exit status 0: listed; 1: a test message was not accepted; 2: there is no such state; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.watch import alerts as kept
     from akosha_assets.lake.watch import conditions

@@ -15,7 +15,7 @@ def backup(as_json: Json = False) -> None:
     Exit status 0: made; 2: AKOSHA_BACKUP_URL is not set; 3: a store did not answer, or the tables changed without pause.
     """
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.upkeep.backup import backup as make
 

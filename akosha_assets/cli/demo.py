@@ -79,7 +79,7 @@ class _Fleet:
     """The simulated uploads and what the ledger says of them."""
 
     def __init__(self, plan: "FleetPlan"):
-        from akosha_assets.lake.ingestion.ledger import Ledger
+        from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
         self.plan, self.settings = plan, LakeSettings()
         self.expected = plan.systems * plan.snapshots

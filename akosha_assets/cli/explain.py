@@ -28,7 +28,7 @@ def explain(
             f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada-00000/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
         )
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.lifecycle.explain import explain
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.settings import LakeSettings

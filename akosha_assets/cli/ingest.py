@@ -28,8 +28,8 @@ def ingest(
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.arrivals import BatchResult, ingest
     from akosha_assets.lake.ingestion.backlog import measure
-    from akosha_assets.lake.ingestion.discovery import sweep
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.inbox.listing import sweep
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     asked = threading.Event()

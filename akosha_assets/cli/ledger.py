@@ -26,7 +26,7 @@ def redrive(
 
     Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     if not (upload or reason or system or everything):
@@ -50,8 +50,8 @@ def rebuild(as_json: Json = False) -> None:
     Exit status 0: done; 2: the ledger has taken uploads in already; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.belonging import rebuild as restore
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger_rebuild import rebuild as restore
     from akosha_assets.lake.settings import LakeSettings
 
     settings = LakeSettings()
@@ -78,7 +78,7 @@ def expire(
 
     Exit status 0: done; 3: the inbox or the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.upkeep.inbox import expire as remove_expired
 

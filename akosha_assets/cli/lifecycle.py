@@ -135,7 +135,7 @@ def renew(
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-    from akosha_assets.lake.lifecycle.renewal import renew_day, renewable
+    from akosha_assets.lake.lifecycle.reprocessing import renew_day, renewable
     from akosha_assets.lake.settings import LakeSettings
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)

@@ -22,7 +22,7 @@ def metrics(
 
     from akosha_assets.cli.output import lake_errors
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.watch.metrics import IngestionCollector
 

@@ -30,7 +30,7 @@ def status(
 
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.backlog import measure
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.inventory import table_size
     from akosha_assets.lake.lifecycle.hot import days_without_vectors
     from akosha_assets.lake.schemas import TABLES
@@ -78,7 +78,7 @@ def status(
 def _watch(seconds: float) -> None:
     from akosha_assets.cli import watching
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     settings = LakeSettings()
@@ -102,7 +102,7 @@ def uploads(
 
     Exit status 0: listed; 2: there is no such state; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     with lake_errors():

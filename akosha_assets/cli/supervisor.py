@@ -1,7 +1,7 @@
 """Starts services as child processes, waits until they answer, restarts one that dies, stops all in order.
 
 Knows processes, logs and ports; which services there are is in `services.py`. Each service leads a process group of its
-own, so that what it starts (run workers) ends with it; `lifeline.py` does that should this process be killed.
+own, so that what it starts (run workers) ends with it; `reaper.py` does that should this process be killed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from akosha_assets.cli.lifeline import end, members
+from akosha_assets.cli.reaper import end, members
 
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 600
@@ -67,7 +67,7 @@ class Supervisor:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(home, patience_seconds=drain_seconds + 20, say=say)
         self._lifeline = subprocess.Popen(
-            [sys.executable, "-m", "akosha_assets.cli.lifeline", str(drain_seconds + 5)],
+            [sys.executable, "-m", "akosha_assets.cli.reaper", str(drain_seconds + 5)],
             stdin=subprocess.PIPE,
             pass_fds=[self._lock],
             start_new_session=True,

@@ -15,7 +15,7 @@ from rich.text import Text
 from akosha_assets.cli.output import console, size
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import backlog
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.watch import alerts
 

@@ -17,7 +17,7 @@ from akosha_assets.defs.metadata import day_key
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-from akosha_assets.lake.lifecycle.renewal import Renewed
+from akosha_assets.lake.lifecycle.reprocessing import Renewed
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: da
     """Days of the run whose rows moved earlier are of the present methods as far as what was kept allows; vectors need a model here."""
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.errors import EmbeddingUnavailable
-    from akosha_assets.lake.lifecycle.renewal import renew_day, renewable
+    from akosha_assets.lake.lifecycle.reprocessing import renew_day, renewable
 
     found = renewable(lake, tier, policy, first=first, last=last, space=lake.settings.embedding_model)
     embedder: Embedder | None = None

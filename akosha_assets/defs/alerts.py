@@ -8,7 +8,7 @@ from akosha_assets.lake.settings import LakeSettings
 @dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
 def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001
     """Looks at the backlog, and at Dagster where AKOSHA_DAGSTER_URL is set; sends what is due to AKOSHA_ALERT_URLS."""
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.watch.conditions import look_and_tell
 
     ledger = Ledger.open(LakeSettings())

@@ -17,7 +17,7 @@ from akosha_assets.fleet import rows
 from akosha_assets.fleet.memories import PEOPLE, PROJECTS, Wording, incident, updated
 from akosha_assets.fleet.rows import Row
 from akosha_assets.fleet.topics import Topic, topics
-from akosha_assets.lake.ingestion.fingerprints import Fingerprints
+from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 
 KINDS = ("laptop", "devbox", "ci-runner", "workstation")
 ZONES = ("UTC", "Europe/Berlin", "America/Los_Angeles", "America/New_York", "Asia/Kolkata", "Asia/Tokyo", "Europe/London")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.serving.memories import decode_attributes
+from akosha_assets.lake.serving.search.memories import decode_attributes
 from tests.api.conftest import as_operator
 from tests.hot_rows import commit, memory
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.claims import Outcome
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.claims import Outcome
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import as_operator, until
 from tests.factories import make_upload

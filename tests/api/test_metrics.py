@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from akosha_api import metrics as api_metrics
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
-from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import until
 from tests.factories import make_upload

@@ -11,8 +11,8 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
-from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from tests.api.conftest import until
 from tests.factories import make_upload
 

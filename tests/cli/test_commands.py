@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from akosha_assets.cli.main import app
 from akosha_assets.cli.output import shown
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 

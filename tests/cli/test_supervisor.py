@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.cli import supervisor as module
-from akosha_assets.cli.lifeline import members
+from akosha_assets.cli.reaper import members
 from akosha_assets.cli.supervisor import Service, ServiceFailed, Supervisor, Unavailable, require_free
 
 

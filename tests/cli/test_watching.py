@@ -8,7 +8,7 @@ from rich.console import Console
 
 from akosha_assets.cli.watching import screen, sparkline
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.watch import alerts
 from tests.hot_rows import commit, memory
 

@@ -8,8 +8,8 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from akosha_assets.defs.ingestion.uploads import reason_to_wait, upload_sensor
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 

@@ -20,9 +20,9 @@ import yaml
 
 from akosha_api import metrics as api_metrics
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.claims import Outcome
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.claims import Outcome
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve

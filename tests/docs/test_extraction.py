@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from akosha_assets.lake.ingestion.event_times import OCCURRED_FROM
+from akosha_assets.lake.ingestion.source.event_times import OCCURRED_FROM
 
 ROOT = Path(__file__).parents[2]
 

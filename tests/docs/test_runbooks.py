@@ -31,9 +31,9 @@ from akosha_api.settings import ApiSettings
 from akosha_assets.lake import catalog
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
-from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup
 from tests.factories import make_upload

@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import StoreUnavailable
-from akosha_assets.lake.ingestion import arrivals, discovery
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import batches
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import batches
 from akosha_assets.lake.schemas import WRITTEN_BY_INGESTION
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
@@ -27,7 +28,7 @@ import os, signal, sys, threading
 from pathlib import Path
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import arrivals
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 claimed = threading.Semaphore(0)
@@ -66,7 +67,7 @@ def uploads(settings: LakeSettings, *, snapshot: int) -> None:
         kept[-1]["content"] += f" in snapshot {snapshot}"
         kept[1]["content"] += f" changed in snapshot {snapshot}"
         make_upload(inbox, system, reflections=kept, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot))
-    discovery.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
+    listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
 
 
 def contents(lake: Lake) -> dict[str, list[tuple[object, ...]]]:

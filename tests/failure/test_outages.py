@@ -12,8 +12,10 @@ import pytest
 from akosha_assets.lake import objects, store_check, tables
 from akosha_assets.lake.catalog import CLIENT, Lake
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable, LocalStorageFailed, StoreUnavailable
-from akosha_assets.lake.ingestion import arrivals, claims, discovery, fetching, intake, outages
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import arrivals, batch
+from akosha_assets.lake.ingestion.inbox import fetching, listing
+from akosha_assets.lake.ingestion.ledger import claims, outages
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
 from tests.factories import make_upload
@@ -43,7 +45,7 @@ def put_uploads(settings: LakeSettings, *, hour: int, bucket: bool = False) -> N
         for path in (settings.home / "inbox").rglob("*"):
             if path.is_file():
                 boto3.client("s3").upload_file(str(path), "lake", f"inbox/{path.relative_to(settings.home / 'inbox')}")
-    discovery.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
+    listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
 
 
 def ingest(settings: LakeSettings) -> Any:
@@ -224,13 +226,13 @@ def test_a_fault_of_our_own_quarantines_nothing(tmp_path: Path, monkeypatch: pyt
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0, batch_uploads=1)
     for number in range(7):
         make_upload(tmp_path / "inbox", f"s{number}", reflections=["x"])
-    discovery.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
+    listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
 
     def break_down(*_: object, **__: object) -> None:
         raise KeyError("a fault in the code")
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake.diff, "compare", break_down)
+        patch.setattr(batch.diff, "compare", break_down)
         with pytest.raises(KeyError):
             ingest(settings)
     assert {state for state, _ in states(settings)} == {"waiting"}

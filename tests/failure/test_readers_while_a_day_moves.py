@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import read
 from akosha_assets.lake.lifecycle.policy import TierPolicy

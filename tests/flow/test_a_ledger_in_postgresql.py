@@ -7,8 +7,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals, backlog, belonging, discovery, replay
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import arrivals, backlog, ledger_rebuild
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger import replay
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 from tests.postgres import postgresql
@@ -22,7 +24,7 @@ def test_uploads_become_rows_once_also_after_the_ledger_was_lost(tmp_path: Path)
         lake, ledger = Lake(settings), Ledger.open(settings)
         for system in ("a", "b"):
             make_upload(tmp_path / "inbox", system, reflections=[{"id": "R1", "content": f"lesson of {system}"}])
-        discovery.sweep(settings, ledger, now=NOW)
+        listing.sweep(settings, ledger, now=NOW)
         arrivals.ingest(lake, ledger, run_id="first")
         replay.requeue_day(ledger, NOW.date())
         arrivals.ingest(lake, ledger, run_id="replay", arrival_day=NOW.date())
@@ -32,9 +34,9 @@ def test_uploads_become_rows_once_also_after_the_ledger_was_lost(tmp_path: Path)
         with sa.create_engine(url).begin() as connection:
             connection.execute(sa.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
         ledger = Ledger.open(settings)
-        assert belonging.rebuild(lake, ledger, now=NOW) == belonging.Rebuilt(ingested=2, waiting=0, systems=2)
+        assert ledger_rebuild.rebuild(lake, ledger, now=NOW) == ledger_rebuild.Rebuilt(ingested=2, waiting=0, systems=2)
         make_upload(tmp_path / "inbox", "c", reflections=[{"id": "R1", "content": "lesson of c"}])
-        discovery.sweep(settings, ledger, now=NOW)
+        listing.sweep(settings, ledger, now=NOW)
         arrivals.ingest(lake, ledger, run_id="after")
         rows = lake.select("lifecycle/hot", ["system_id", "text", "batch_id"]).sort_by("system_id").to_pylist()
         assert [row["text"] for row in rows] == ["lesson of a", "lesson of b", "lesson of c"]

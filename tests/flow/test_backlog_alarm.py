@@ -117,8 +117,8 @@ def test_stopping_ingestion_turns_the_backlog_and_starting_it_heals_it(up: Up) -
             sys.executable,
             "-c",
             "from datetime import UTC, datetime\n"
-            "from akosha_assets.lake.ingestion.discovery import sweep\n"
-            "from akosha_assets.lake.ingestion.ledger import Ledger\n"
+            "from akosha_assets.lake.ingestion.inbox.listing import sweep\n"
+            "from akosha_assets.lake.ingestion.ledger.ledger import Ledger\n"
             "from akosha_assets.lake.settings import LakeSettings\n"
             "s = LakeSettings(); sweep(s, Ledger.open(s), now=datetime.now(UTC))",
         ],

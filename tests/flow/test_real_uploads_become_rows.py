@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals, discovery
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 from tests.bucket import bucket
@@ -48,7 +49,7 @@ def stored(lake: Lake) -> dict[tuple[str, str], int]:
 
 def take_in(settings: LakeSettings) -> tuple[Lake, Ledger]:
     lake, ledger = Lake(settings), Ledger.open(settings)
-    discovery.sweep(settings, ledger, now=datetime.now(UTC))
+    listing.sweep(settings, ledger, now=datetime.now(UTC))
     arrivals.ingest(lake, ledger, run_id="test")
     return lake, ledger
 

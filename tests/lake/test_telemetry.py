@@ -12,8 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
-from akosha_assets.lake.ingestion.discovery import sweep
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from tests.api.conftest import serve as serve
 from tests.api.conftest import until
 from tests.factories import make_upload

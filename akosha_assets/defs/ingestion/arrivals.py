@@ -8,9 +8,9 @@ import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from akosha_assets.defs.ingestion.uploads import INGEST_JOB
-from akosha_assets.defs.interruption import asked_to_stop, end_if_cancelled
 from akosha_assets.defs.metadata import OWNERS, counted
 from akosha_assets.defs.partitions import ARRIVAL_DAYS
+from akosha_assets.defs.shutdown import asked_to_stop, end_if_cancelled
 from akosha_assets.lake.catalog import Lake
 
 # The ledger knows what a failed run left waiting, and the sensor asks again.
@@ -24,7 +24,7 @@ def ingest_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake],
     """Takes in what waits, batch after batch, until nothing is left or the run is asked to stop."""
     from akosha_assets.defs.ingestion.record import Record
     from akosha_assets.lake.ingestion.arrivals import ingest
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
     ledger = Ledger.open(lake.settings)
     with asked_to_stop() as stop, duckdb.get_connection() as connection:
@@ -59,8 +59,8 @@ def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], du
     """Uploads that reached us on one day (UTC), taken in: only rows that changed are stored. Materialising a day replays it."""
     from akosha_assets.defs.ingestion.record import Record, arrival_metadata
     from akosha_assets.lake.ingestion.arrivals import ingest
-    from akosha_assets.lake.ingestion.ledger import Ledger
-    from akosha_assets.lake.ingestion.replay import requeue_day
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.replay import requeue_day
 
     ledger = Ledger.open(lake.settings)
     with asked_to_stop() as stop, duckdb.get_connection() as connection:

@@ -14,7 +14,7 @@ import dagster as dg
 from akosha_assets.defs.metadata import OWNERS
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.backlog import Backlog, Verdict
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 KEY = dg.AssetKey(["ingestion", "backlog"])

@@ -6,8 +6,8 @@ import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS, counted
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import ledger_schema
 from akosha_assets.lake.ingestion.backlog import Backlog
+from akosha_assets.lake.ingestion.ledger import schema
 
 
 @dg.asset(
@@ -18,18 +18,19 @@ from akosha_assets.lake.ingestion.backlog import Backlog
     kinds={"sqlite", "postgres"},
     metadata={
         "dagster/column_schema": dg.TableSchema(
-            [dg.TableColumn(column.name, str(column.type).lower()) for column in ledger_schema.uploads.columns]
+            [dg.TableColumn(column.name, str(column.type).lower()) for column in schema.uploads.columns]
         )
     },
 )
 def ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # noqa: ARG001
     """One row per upload: state, lease, attempts, counts, error and times. In SQL, beside the tables."""
-    from akosha_assets.lake.ingestion import backlog, discovery
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion import backlog
+    from akosha_assets.lake.ingestion.inbox import listing
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
     opened = Ledger.open(lake.settings)
     try:
-        swept = discovery.sweep(lake.settings, opened, now=datetime.now(UTC), whole=True)
+        swept = listing.sweep(lake.settings, opened, now=datetime.now(UTC), whole=True)
         measured = backlog.measure(opened, now=datetime.now(UTC))
     finally:
         opened.close()

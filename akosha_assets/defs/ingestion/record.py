@@ -20,8 +20,8 @@ from akosha_assets.lake import days, inventory
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import BatchResult
 from akosha_assets.lake.ingestion.backlog import is_caught_up, measure
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.replay import day_totals
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.replay import day_totals
 from akosha_assets.lake.lifecycle.hot import days_without_vectors
 from akosha_assets.lake.schemas import HOT
 

@@ -35,14 +35,16 @@ uploads = dg.AssetSpec(
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under way take."""
-    from akosha_assets.lake.ingestion import backlog, claims, events
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion import backlog
+    from akosha_assets.lake.ingestion.inbox import notifications
+    from akosha_assets.lake.ingestion.ledger import claims
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.watch import bootstrap
 
     settings, now = LakeSettings(), datetime.now(UTC)
     ledger = Ledger.open(settings)
     try:
-        swept = events.discover(settings, ledger, now=now)
+        swept = notifications.discover(settings, ledger, now=now)
         measured = backlog.measure(ledger, now=datetime.now(UTC))
         is_due = claims.anything_due(ledger, now=datetime.now(UTC))
         is_asked_for = bootstrap.steps_back(ledger)

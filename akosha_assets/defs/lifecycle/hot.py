@@ -9,9 +9,9 @@ from pathlib import Path
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
-from akosha_assets.defs.interruption import asked_to_stop, end_if_cancelled
 from akosha_assets.defs.metadata import OWNERS, day_metadata, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
+from akosha_assets.defs.shutdown import asked_to_stop, end_if_cancelled
 from akosha_assets.lake import days, inventory
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings

@@ -21,7 +21,7 @@ from akosha_assets.lake.settings import LakeSettings
 )
 def backup(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
     """A consistent set of table versions and the ledger; unchanged files are not copied again."""
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.upkeep.backup import backup as make
 
     ledger = Ledger.open(lake.settings)

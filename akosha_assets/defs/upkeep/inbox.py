@@ -17,7 +17,7 @@ from akosha_assets.lake.settings import LakeSettings
 )
 def inbox() -> dg.MaterializeResult[None]:
     """Removes uploads ingested more than AKOSHA_INBOX_KEEP_DAYS ago from the inbox; never one that was not taken in."""
-    from akosha_assets.lake.ingestion.ledger import Ledger
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.upkeep.inbox import expire
 
     settings = LakeSettings()

@@ -1,7 +1,7 @@
 """Takes waiting uploads in, batch by batch: claims one, reads it while the one before it is stored, answers for failures.
 
 The workers that read uploads would idle while rows are compared and committed, so a run holds up to two batches, each
-under its own lease and lane; a system is in one of them at most. The steps of one batch are in `intake.py`.
+under its own lease and lane; a system is in one of them at most. The steps of one batch are in `batch.py`.
 """
 
 import logging
@@ -15,12 +15,14 @@ from types import TracebackType
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, LeaseLost, StoreUnavailable
-from akosha_assets.lake.ingestion import belonging, claims, outages, scratch
-from akosha_assets.lake.ingestion.claims import Batch
-from akosha_assets.lake.ingestion.extraction import ExtractionPool
-from akosha_assets.lake.ingestion.faults import find_outage
-from akosha_assets.lake.ingestion.intake import BatchResult, Intake, Read, now
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import ledger_rebuild
+from akosha_assets.lake.ingestion.batch import BatchResult, Intake, Read, now
+from akosha_assets.lake.ingestion.extraction import scratch
+from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
+from akosha_assets.lake.ingestion.ledger import claims, outages
+from akosha_assets.lake.ingestion.ledger.claims import Batch
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.outage_errors import find_outage
 
 __all__ = ["BatchResult", "ingest"]
 
@@ -65,7 +67,7 @@ def _ingest(
     arrival_day: date | None,
 ) -> tuple[list[BatchResult], dict[int, str]]:
     """The batches that were stored, and why the inbox did not hand out some uploads, by their id in the ledger."""
-    belonging.check(lake, ledger)
+    ledger_rebuild.check(lake, ledger)
     if outages.find(ledger, "ingest") is not None:
         outages.release_waiting(ledger)
     settings, unread = ledger.settings, _Unread(ledger.settings.inbox())

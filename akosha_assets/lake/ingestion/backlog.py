@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import batches, uploads
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
 
 RATE_WINDOW = timedelta(minutes=5)

@@ -19,11 +19,11 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import warm
-from akosha_assets.lake.lifecycle.handles import Handles
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, unwatched
 from akosha_assets.lake.lifecycle.placement import TIERS, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.table_cache import Handles
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.placement import TIERS, address, locate
 from akosha_assets.lake.lifecycle.policy import HOT, TierPolicy
 

@@ -16,11 +16,11 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.errors import MoveUnverified
-from akosha_assets.lake.lifecycle import cold, populations, recall, warm
-from akosha_assets.lake.lifecycle.digest import Digest
-from akosha_assets.lake.lifecycle.handles import Handles
+from akosha_assets.lake.lifecycle import cold, day_rows, recall, warm
 from akosha_assets.lake.lifecycle.placement import TIERS, address
 from akosha_assets.lake.lifecycle.policy import COLD, WARM
+from akosha_assets.lake.lifecycle.table_cache import Handles
+from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
 
 # A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain little.
@@ -57,7 +57,7 @@ def move_day(handles: Handles, day: date, target: str, move: warm.Move, checkpoi
         TableContended: another writer touched the day; what was written is hidden by what stays, or whole.
     """
     started = time.monotonic()
-    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := populations.opened(handles, tier, day)) and source.rows]
+    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := day_rows.opened(handles, tier, day)) and source.rows]
     moved = sum(source.rows for source in sources)
     if not moved:
         return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
@@ -65,19 +65,19 @@ def move_day(handles: Handles, day: date, target: str, move: warm.Move, checkpoi
     checkpoint("gated")
 
     table = handles.create(address(target))
-    into = populations.Source(target, table, handles.lake.spec(address(target)), populations.rows_of(table, day))
+    into = day_rows.Source(target, table, handles.lake.spec(address(target)), day_rows.rows_of(table, day))
     lying = [*sources, *([into] if into.rows else [])]
     metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
     metrics = cold.DailyMetrics()
     read, sent, found_back = (Digest(handles.connection) for _ in range(3))
-    batches: Iterable[pa.RecordBatch] = sent.of(populations.in_order(_formed(lying, day, target, move, read)))
+    batches: Iterable[pa.RecordBatch] = sent.of(day_rows.in_order(_formed(lying, day, target, move, read)))
     batches = metrics.counted(batches) if target == COLD else batches
     # A day of ordinary size is made whole and then written, so that other days can be written meanwhile.
     batches = batches if sum(source.rows for source in lying) > LARGE_DAY_ROWS else list(batches)
     version = days.replace(into.table, into.spec, batches, days.predicate(day), writer=f"age/{day}", metadata=metadata)
     checkpoint("written")
 
-    for batch in populations.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day))):
+    for batch in day_rows.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day))):
         found_back.add_keys(batch)
         found_back.add_content(batch)
     if found_back != sent or read.keys != sent.keys:
@@ -104,9 +104,9 @@ def move_day(handles: Handles, day: date, target: str, move: warm.Move, checkpoi
     return Aged(day, target, sent.rows, moved, bare, found.at_10, found.probes, time.monotonic() - started, version)
 
 
-def _formed(lying: list[populations.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
+def _formed(lying: list[day_rows.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
     """Every memory of the sources once, in the form of `target`."""
-    superseded = populations.superseded(lying, day)
+    superseded = day_rows.superseded(lying, day)
     for source in lying:
         losers = superseded.get(source.tier)
         if losers is not None and len(losers) == source.rows:
@@ -117,8 +117,8 @@ def _formed(lying: list[populations.Source], day: date, target: str, move: warm.
             columns, form = warm.columns_read(move.policy), partial(warm.form, move=move)
         else:
             columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
-        for batch in populations.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
-            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(populations.keys(batch), value_set=losers)))
+        for batch in day_rows.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
+            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=losers)))
             if kept.num_rows:
                 read.add_keys(kept)
                 yield form(kept)

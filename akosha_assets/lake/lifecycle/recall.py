@@ -15,10 +15,10 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.errors import RecallBelowPolicy
-from akosha_assets.lake.lifecycle import cold, populations, quantization
-from akosha_assets.lake.lifecycle.handles import Handles
+from akosha_assets.lake.lifecycle import cold, day_rows, quantization
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
+from akosha_assets.lake.lifecycle.table_cache import Handles
 from akosha_assets.lake.schemas import PROBES, TableSpec
 
 NEIGHBOURS = 10
@@ -85,11 +85,11 @@ def gate(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable,
 
 def measure(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
     """recall@10 of the form that the rows of `day` in `sources` would have in `tier`."""
-    if not policy.recall_probes or sum(populations.rows_of(table, day) for table, _ in sources) < MIN_VECTORS:
+    if not policy.recall_probes or sum(day_rows.rows_of(table, day) for table, _ in sources) < MIN_VECTORS:
         return Recall(None, 0, 0)
     probes = _probes(handles, day, sources, policy.recall_probes)
     by_space = {
-        space: Nearest(_floats(chosen["vector"]), populations.keys(chosen))
+        space: Nearest(_floats(chosen["vector"]), day_rows.keys(chosen))
         for space in pc.unique(probes["space"]).to_pylist()
         if len(chosen := probes.filter(pc.equal(probes["space"], space)))
     }
@@ -111,13 +111,13 @@ def _ask(by_space: dict[str, Nearest], batches: Iterable[pa.RecordBatch], approx
             for numbers in quantization.by_length(rows["vector"]):
                 floats = cold.floats(rows, numbers)
                 if floats.shape[1] == nearest.questions.shape[1]:
-                    nearest.ask(floats, populations.keys(rows).take(pa.array(numbers)), approximate)
+                    nearest.ask(floats, day_rows.keys(rows).take(pa.array(numbers)), approximate)
 
 
 def _probes(handles: Handles, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
     """The day's stored probes; a day without any gets a sample of its rows."""
     kept = handles.create(address("probes"))
-    if populations.rows_of(kept, day):
+    if day_rows.rows_of(kept, day):
         return tables.select(kept, PROBES.schema.names, PROBES.schema, days.predicate(day))
     sampled = []
     for table, spec in sources:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts import CODED, Part, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Part, Terms
 
 MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100

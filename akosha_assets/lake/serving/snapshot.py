@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from akosha_assets.lake.errors import NotFound, TierUnavailable
-from akosha_assets.lake.serving.parts import Part, Terms
+from akosha_assets.lake.serving.parts.part import Part, Terms
 from akosha_assets.lake.serving.query import Filters, Identity
-from akosha_assets.lake.serving.tail import Load
+from akosha_assets.lake.serving.replica.tier_replica import Load
 
 
 class Keywords(Protocol):

@@ -24,7 +24,7 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, TableContended
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings

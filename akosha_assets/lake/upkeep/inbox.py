@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.ingestion.uploads import part_of
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings

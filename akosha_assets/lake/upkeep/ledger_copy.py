@@ -10,8 +10,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.ingestion import ledger_schema
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger import schema
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 CHUNK_ROWS = 1_000
@@ -40,7 +40,7 @@ def copy_in(settings: LakeSettings, held: Path) -> None:
     ledger = Ledger.open(settings)
     try:
         with ledger.read() as connection:
-            known = connection.scalar(sa.select(sa.func.count()).select_from(ledger_schema.uploads))
+            known = connection.scalar(sa.select(sa.func.count()).select_from(schema.uploads))
         if known:
             raise InvalidRequest("ledger", f"it knows {known} uploads already; a backup is restored beside an empty ledger only")
         if ledger.engine.dialect.name == "sqlite":
@@ -71,7 +71,7 @@ def counts(held: Path) -> dict[str, int]:
 
 
 def _tables() -> list[sa.Table]:
-    return ledger_schema.metadata.sorted_tables
+    return schema.metadata.sorted_tables
 
 
 def _open(settings: LakeSettings, file: Path) -> Ledger:

@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 
 from akosha_assets.lake.ingestion import backlog
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.alerts import WARNING, Condition
-from akosha_assets.lake.watch.silence import silent_for
+from akosha_assets.lake.watch.outage import silent_for
 
 logger = logging.getLogger(__name__)
 

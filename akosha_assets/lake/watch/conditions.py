@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from akosha_assets.lake.errors import OrchestratorUnavailable
-from akosha_assets.lake.ingestion import backlog, outages
+from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.backlog import Backlog
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import Orchestration
-from akosha_assets.lake.watch.silence import silent_for
+from akosha_assets.lake.watch.outage import silent_for
 
 BURST = timedelta(minutes=10)
 HEARTBEAT_SECONDS = 120

@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, LedgerDamaged, LedgerUnavailable, OrchestratorUnavailable
-from akosha_assets.lake.ingestion import backlog, outages
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.lifecycle.aging import due
 from akosha_assets.lake.lifecycle.hot import days_without_vectors

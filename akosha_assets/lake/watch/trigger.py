@@ -12,8 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from akosha_assets.lake.errors import OrchestratorUnavailable
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import orchestration
 

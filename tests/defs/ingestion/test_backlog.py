@@ -11,7 +11,7 @@ import pytest
 from akosha_assets.defs.ingestion.backlog import AGE, KEY, SIZE, backlog, backlog_sensor
 from akosha_assets.defs.policies import with_freshness
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime.now(UTC)

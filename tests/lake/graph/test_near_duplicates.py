@@ -6,8 +6,9 @@ import numpy as np
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.graph import near_duplicates
-from akosha_assets.lake.ingestion import arrivals, discovery
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 
@@ -21,7 +22,7 @@ def test_the_same_words_on_several_systems_are_one_group(settings: LakeSettings,
     make_upload(inbox, "b", conversations=[LONG + "Ticket two."])
     make_upload(inbox, "c", conversations=[LONG + "Ticket one."])
     ledger = Ledger.open(settings)
-    discovery.sweep(settings, ledger, now=NOW)
+    listing.sweep(settings, ledger, now=NOW)
     arrivals.ingest(lake, ledger, run_id="test")
     for _ in range(2):
         grouped = near_duplicates.group(lake, now=NOW, run_id="test")

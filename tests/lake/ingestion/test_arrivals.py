@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals, discovery, replay
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger import replay
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.factories import make_upload
@@ -31,7 +33,7 @@ class Inbox:
         return make_upload(self.settings.home / "inbox", system, reflections=list(rows), at=AT + timedelta(minutes=minutes)).upload_id
 
     def take_in(self) -> list[arrivals.BatchResult]:
-        discovery.sweep(self.settings, self.ledger, now=datetime.now(UTC), whole=True)
+        listing.sweep(self.settings, self.ledger, now=datetime.now(UTC), whole=True)
         return arrivals.ingest(self.lake, self.ledger, run_id="test")
 
     def counts(self, upload: str) -> tuple[int, int, int, int]:
@@ -178,7 +180,7 @@ def test_a_replayed_day_brings_lost_rows_back_and_is_harmless_twice(inbox: Inbox
 
 def test_a_run_asked_to_stop_hands_back_what_it_has_not_read(inbox: Inbox) -> None:
     uploads = [inbox.send(memory(1), system=f"s{number}") for number in range(4)]
-    discovery.sweep(inbox.settings, inbox.ledger, now=datetime.now(UTC), whole=True)
+    listing.sweep(inbox.settings, inbox.ledger, now=datetime.now(UTC), whole=True)
     fetched: list[str] = []
 
     def on_step(step: str) -> None:

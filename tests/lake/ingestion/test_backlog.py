@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from akosha_assets.lake.ingestion import claims
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
-from akosha_assets.lake.ingestion.claims import Outcome
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.claims import Outcome
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

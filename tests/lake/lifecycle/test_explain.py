@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.errors import NotFound
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.explain import explain
 from akosha_assets.lake.lifecycle.policy import TierPolicy

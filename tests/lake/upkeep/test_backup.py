@@ -8,7 +8,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import BackupDamaged, InvalidRequest, NotFound, TableContended
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
@@ -156,7 +156,7 @@ def through(there, tmp_path):
 def moved_systems(ledger):
     from sqlalchemy import func, select
 
-    from akosha_assets.lake.ingestion.ledger_schema import systems
+    from akosha_assets.lake.ingestion.ledger.schema import systems
 
     with ledger.read() as connection:
         return connection.scalar(select(func.count()).select_from(systems))

@@ -6,9 +6,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals, discovery
-from akosha_assets.lake.ingestion.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger_schema import uploads
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.inbox import expire
 from tests.factories import make_upload
@@ -22,7 +23,7 @@ def files(settings: LakeSettings) -> list[Path]:
 
 def taken_in(settings: LakeSettings, lake: Lake) -> Ledger:
     ledger = Ledger.open(settings)
-    discovery.sweep(settings, ledger, now=datetime.now(UTC))
+    listing.sweep(settings, ledger, now=datetime.now(UTC))
     arrivals.ingest(lake, ledger, run_id="test")
     return ledger
 
@@ -40,7 +41,7 @@ def test_an_upload_goes_when_its_time_is_over_and_is_not_found_again(settings: L
     assert expire(settings, ledger, now=datetime.now(UTC), dry_run=False).uploads == []
     assert len(expire(settings, ledger, now=LATER, dry_run=False).uploads) == 1
     assert files(settings) == []
-    assert discovery.sweep(settings, ledger, now=LATER).added == 0
+    assert listing.sweep(settings, ledger, now=LATER).added == 0
     assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.claims import Outcome
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger.claims import Outcome
+from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
-from akosha_assets.lake.watch.silence import silent_for
+from akosha_assets.lake.watch.outage import silent_for
 from tests.loopback import answering
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

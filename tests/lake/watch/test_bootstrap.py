@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from akosha_assets.lake.ingestion.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, bootstrap, conditions
 from tests.loopback import answering

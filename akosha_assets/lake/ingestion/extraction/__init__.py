@@ -1,0 +1,1 @@
+"""Extraction: sandboxed worker processes read uploaded databases."""

@@ -1,0 +1,242 @@
+"""Extraction: uploads in, changed rows out, by a pool of sandboxed processes that read the hostile files for us.
+
+This process never opens an uploaded database. What a worker hands back is checked in `protocol.py` before it is used.
+"""
+
+import logging
+import selectors
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from types import TracebackType
+
+from akosha_assets.lake.errors import UploadRejected, WorkerUnavailable
+from akosha_assets.lake.ingestion.extraction.protocol import Extraction, ExtractionJob, SourceFile, read_answer
+from akosha_assets.lake.ingestion.extraction.scratch import Scratch
+from akosha_assets.lake.ingestion.extraction.worker_handle import Sent, Worker
+from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA, SEEN_SCHEMA
+from akosha_assets.lake.ingestion.source.limits import Limits
+from akosha_assets.lake.settings import LakeSettings
+
+__all__ = ["KNOWN_SCHEMA", "PARSER_VERSION", "SEEN_SCHEMA", "Extraction", "ExtractionJob", "ExtractionPool", "SourceFile"]
+
+# Raised when the same upload would give other rows than before.
+PARSER_VERSION = 1
+
+# Small uploads are read several at a time, which costs half of what reading each by itself would. What is read together may
+# together need no more than a single upload may: its seconds, its memory.
+UPLOADS_TOGETHER = 8
+FILES_TOGETHER = 16
+BYTES_TOGETHER = 1024**2
+KNOWN_ROWS_TOGETHER = 50_000
+# Of names and keys, which travel in one message.
+NAMES_TOGETHER = 8192
+_TOGETHER = (FILES_TOGETHER, BYTES_TOGETHER, KNOWN_ROWS_TOGETHER, NAMES_TOGETHER)
+
+QUEUED_PER_WORKER = 2
+UPLOADS_PER_WORKER = 2000
+
+Jobs = tuple[ExtractionJob, ...]
+Outcome = tuple[ExtractionJob, Extraction | UploadRejected]
+
+logger = logging.getLogger(__name__)
+
+
+def together(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
+    """Jobs in their order, as many at a time as are read together; a large one comes by itself."""
+    batch: list[ExtractionJob] = []
+    used = nothing = [0] * len(_TOGETHER)
+    for job in jobs:
+        size = _size(job)
+        if batch and _exceed(used, size):
+            yield tuple(batch)
+            batch, used = [], nothing
+        batch.append(job)
+        used = [*map(sum, zip(used, size, strict=True))]
+        if len(batch) == UPLOADS_TOGETHER or _exceed(used, nothing):
+            yield tuple(batch)
+            batch, used = [], nothing
+    if batch:
+        yield tuple(batch)
+
+
+def _size(job: ExtractionJob) -> list[int]:
+    """What `_TOGETHER` bounds."""
+    stored = sum(file.path.lstat().st_size for file in job.files)
+    return [len(job.files), stored, job.known.num_rows, sum(len(file.name) + len(file.key) for file in job.files)]
+
+
+def _exceed(used: list[int], size: list[int]) -> bool:
+    return any(one + other > most for one, other, most in zip(used, size, _TOGETHER, strict=True))
+
+
+class ExtractionPool:
+    """Long-lived worker processes; a context manager. Not for use by several threads at once."""
+
+    def __init__(self, settings: LakeSettings):
+        self._processes = settings.workers
+        self._limits = Limits(
+            max_raw_bytes=settings.upload_max_raw_bytes,
+            max_rows=settings.upload_max_rows,
+            max_columns=settings.upload_max_columns,
+            max_field_bytes=settings.upload_max_field_bytes,
+            seconds=settings.upload_seconds,
+            memory_bytes=settings.worker_memory_bytes,
+            vectors=bool(settings.uploaded_vector_space),
+        )
+        self._workers: list[Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._sequence = 0
+        self._scratch: Scratch | None = None
+        self._warned = False
+        # Jobs of workers that ended, with whether one died on them; and jobs that are to be read by themselves.
+        self._again: deque[tuple[Jobs, bool]] = deque()
+
+    def __enter__(self) -> "ExtractionPool":
+        self._scratch = Scratch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for worker in list(self._workers):
+            self._stop(worker)
+        self._selector.close()
+        if self._scratch:
+            self._scratch.remove()
+            self._scratch = None
+
+    def extract(self, jobs: Iterable[ExtractionJob]) -> Iterator[Outcome]:
+        """Each job with its outcome, as they finish. Jobs are pulled as workers take them, one reading ahead for each.
+
+        Raises: WorkerUnavailable when no worker can be started.
+        """
+        if self._scratch is None:
+            raise RuntimeError("ExtractionPool is used outside its with block")
+        source = together(jobs)
+        exhausted = False
+        try:
+            while True:
+                wanted = bool(self._again) or not exhausted
+                # What a worker died on is read by one that has read nothing else.
+                is_fresh_wanted = bool(self._again) and self._again[0][1]
+                worker = (self._fresh if is_fresh_wanted else self._least_loaded)(self._scratch) if wanted else None
+                if worker is not None:
+                    batch, died_before = self._again.popleft() if self._again else (next(source, ()), False)
+                    if not batch:
+                        exhausted = True
+                    else:
+                        self._sequence += 1
+                        worker.send(Sent(batch, f"result-{self._sequence}", died_before), self._scratch.memory)
+                elif not any(one.queue for one in self._workers):
+                    return
+                yield from self._collect(wait=worker is None)
+        finally:
+            self._again.clear()
+            for worker in [one for one in self._workers if one.queue]:
+                self._stop(worker)
+
+    def _least_loaded(self, scratch: Scratch) -> Worker | None:
+        """A worker that can take another job, started if there are fewer than may be; None when all are full."""
+        free = [worker for worker in self._workers if len(worker.queue) < QUEUED_PER_WORKER and worker.served < UPLOADS_PER_WORKER]
+        best = min(free, key=lambda worker: len(worker.queue), default=None)
+        if (best is None or best.queue) and len(self._workers) < self._processes:
+            best = self._start(scratch)
+        return best
+
+    def _fresh(self, scratch: Scratch) -> Worker | None:
+        """A worker that has read nothing, in place of an idle one if need be; None when all are at work."""
+        idle = [worker for worker in self._workers if not worker.queue]
+        if unused := next((worker for worker in idle if not worker.served), None):
+            return unused
+        if len(self._workers) >= self._processes:
+            if not idle:
+                return None
+            self._stop(idle[0])
+        return self._start(scratch)
+
+    def _start(self, scratch: Scratch) -> Worker:
+        worker = Worker.start(scratch.worker_folders(), self._limits, PARSER_VERSION)
+        self._workers.append(worker)
+        self._selector.register(worker.channel, selectors.EVENT_READ, worker)
+        return worker
+
+    def _collect(self, *, wait: bool) -> Iterator[Outcome]:
+        busy = [worker for worker in self._workers if worker.queue]
+        timeout = max(0.0, min(worker.deadline for worker in busy) - monotonic()) if wait and busy else 0
+        for key, _ in self._selector.select(timeout):
+            yield from self._receive(key.data)
+        for worker in [one for one in self._workers if one.queue and monotonic() > one.deadline]:
+            if not worker.level:
+                raise WorkerUnavailable(f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}")
+            sent = worker.queue.popleft()
+            self._give_up(worker)
+            yield from self._blamed(
+                sent, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"), is_worker_suspect=worker.served > 0
+            )
+
+    def _receive(self, worker: Worker) -> Iterator[Outcome]:
+        message = worker.receive()
+        if not worker.level:
+            missing = {"landlock", "network", "calls"}.difference(worker.ready(message).split("+"))
+            if missing and not self._warned:
+                self._warned = True
+                logger.warning("this kernel lacks walls of the sandbox", extra={"missing": sorted(missing)})
+        elif not message:
+            yield from self._died(worker)
+        elif not worker.queue:
+            self._give_up(worker)
+        else:
+            sent = worker.queue.popleft()
+            worker.since = monotonic()
+            outcome, healthy = read_answer(message, worker.folders, sent.result, [job.ref for job in sent.jobs])
+            used, worker.served = worker.served > 0, worker.served + len(sent.jobs)
+            if not healthy or worker.keeps_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
+                self._give_up(worker)
+            if isinstance(outcome, list):
+                yield from zip(sent.jobs, outcome, strict=True)
+            else:
+                yield from self._blamed(sent, outcome, is_worker_suspect=used and not healthy)
+
+    def _blamed(self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool) -> Iterator[Outcome]:
+        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by itself.
+
+        A worker that failed and had read others is suspect: what they left in it may be the cause. A fresh one decides.
+        """
+        if len(sent.jobs) > 1 or rejection is None:
+            logger.info(
+                "uploads that were read together are read one by one", extra={"uploads": len(sent.jobs), "cause": str(rejection or "")}
+            )
+            self._again.extend(((job,), False) for job in sent.jobs)
+        elif is_worker_suspect and not sent.died_before:
+            logger.info("an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)})
+            self._again.append((sent.jobs, True))
+        else:
+            yield sent.jobs[0], rejection
+
+    def _died(self, worker: Worker) -> Iterator[Outcome]:
+        code = worker.process.wait()
+        logger.warning("an extraction worker died", extra={"code": code, "said": worker.said()})
+        sent = worker.queue.popleft() if worker.queue else None
+        self._give_up(worker)
+        if sent is None:
+            return
+        if code == -signal.SIGXCPU:
+            timeout = UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time")
+            yield from self._blamed(sent, timeout, is_worker_suspect=worker.served > 0)
+        elif sent.died_before or len(sent.jobs) > 1:
+            crash = UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
+            yield from self._blamed(sent, crash, is_worker_suspect=False)
+        else:
+            # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.
+            self._again.append((sent.jobs, True))
+
+    def _give_up(self, worker: Worker) -> None:
+        """Ends a worker; what it had not begun is given to another."""
+        self._again.extend((sent.jobs, sent.died_before) for sent in worker.queue)
+        self._stop(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        self._selector.unregister(worker.channel)
+        worker.queue.clear()
+        worker.stop()

@@ -1,0 +1,159 @@
+"""What a process gives up before it touches uploaded bytes: memory, time, files, network; and a DuckDB that cannot reach out.
+
+Four independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a filter of system
+calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own switches. Applied inside the worker after everything it needs is imported. Nothing here reads uploads.
+"""
+
+import ctypes
+import os
+import resource
+import struct
+import sys
+from pathlib import Path
+
+import duckdb
+
+from akosha_assets.lake.ingestion.extraction.system_calls import deny_system_calls, has_filter
+from akosha_assets.lake.ingestion.source.queries import literal
+
+OPEN_FILES = 64
+ALLOCATOR_THREAD = "jemalloc_bg_thd"
+# What every confined DuckDB is started with. Without `async_threads` it starts eight threads that read and write files, whatever `threads` says.
+CONFINED_DUCKDB = {
+    "threads": "1",
+    "async_threads": "0",
+    "temp_directory": "",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+}
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_GET_ABI_VERSION = 1
+_PATH_BENEATH = 1
+_NO_NEW_PRIVILEGES = 38
+
+# Rights by the Landlock version that knows them, as bits: execute … make_sym, refer, truncate, ioctl_dev.
+_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
+_READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
+_READ = _READ_FILE | _READ_FOLDER
+_WORK = (1 << 1) | _READ | (1 << 5) | (1 << 8) | (1 << 14)  # write, read, list, remove, create, truncate
+_NETWORK_RIGHTS = 3
+_SCOPES = 3
+_NETWORK_FROM, _SCOPE_FROM = 4, 6
+
+
+def landlock_version() -> int:
+    """The Landlock version of this kernel; 0 where it has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "prctl"):
+        return 0
+    return max(0, int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_GET_ABI_VERSION))))
+
+
+def sandbox_level() -> str:
+    """The walls of this machine beside resource limits: `landlock`, `network` and `calls`, joined by `+`; `limits` where there are none."""
+    version = landlock_version()
+    walls = {"landlock": version > 0, "network": version >= _NETWORK_FROM, "calls": has_filter()}
+    return "+".join(name for name, stands in walls.items() if stands) or "limits"
+
+
+def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int = OPEN_FILES) -> None:
+    """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core dumps."""
+    open_files = min(open_files, _allowed_open_files())
+    # Libraries reserve gigabytes that they never touch: only what an upload adds tells of it.
+    space = _address_space_bytes() + memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
+
+
+def _allowed_open_files() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
+
+
+def _address_space_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+def limit_processor(seconds: int) -> None:
+    """Ends the process after `seconds` more of processor time than it has used so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds + 1, hard))
+
+
+def confine(folders: list[Path], *, read_only: bool = False) -> str:
+    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on; with `read_only`, nothing can be
+    opened for writing, changed, moved or removed either. Processes, sockets and signals to others are refused. Returns the level reached.
+
+    Raises: OSError where the kernel has one of these walls and refuses it.
+    """
+    if others := _other_threads():
+        raise RuntimeError(f"{others} threads that run already would keep their rights; confine a process before it connects to DuckDB")
+    if version := landlock_version():
+        _restrict_files(folders, version, _READ if read_only else _WORK)
+    deny_system_calls(read_only=read_only)
+    return sandbox_level()
+
+
+def _other_threads() -> int:
+    """Threads beside this one. That of the allocator, which runs nothing but its own code, is not counted."""
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()] if tasks.is_dir() else []
+    return max(0, sum(name != ALLOCATOR_THREAD for name in names) - 1)
+
+
+def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    files = _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]
+    network = _NETWORK_RIGHTS if version >= _NETWORK_FROM else 0
+    attributes = struct.pack("=QQQ", files, network, _SCOPES if version >= _SCOPE_FROM else 0)
+    size = 24 if version >= _SCOPE_FROM else 16 if version >= _NETWORK_FROM else 8
+    ruleset = _checked(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "create a ruleset")
+    try:
+        for folder in folders:
+            _allow(libc, ruleset, folder, rights & files)
+        _allow(libc, ruleset, Path("/sys/fs/cgroup"), _READ)
+        _allow(libc, ruleset, Path("/proc/self/cgroup"), _READ_FILE)
+        _checked(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "give up new privileges")
+        _checked(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "restrict this process")
+    finally:
+        os.close(ruleset)
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
+    if not path.exists():
+        return
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        rule = struct.pack("=Qi", rights, descriptor)
+        _checked(libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_uint32(_PATH_BENEATH), rule, ctypes.c_uint32(0)), f"allow {path}")
+    finally:
+        os.close(descriptor)
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"Landlock could not {what}: {os.strerror(number)}")
+    return result
+
+
+def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.DuckDBPyConnection:
+    """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any more."""
+    connection = duckdb.connect(
+        ":memory:",
+        config={"memory_limit": f"{memory_bytes // 1024**2}MiB", **CONFINED_DUCKDB},
+    )
+    # Every query is one scan of one table: planning costs more than any optimizer but this saves.
+    optimizers = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall() if name != "unused_columns"]
+    allowed = ", ".join(literal(f"{folder}/") for folder in folders)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"SET disabled_optimizers = {literal(','.join(optimizers))}")
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection

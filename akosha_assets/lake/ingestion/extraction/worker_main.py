@@ -1,0 +1,165 @@
+"""The child process that reads uploads: one request at a time from a socket, answers on the same, results as a file.
+
+Started by `pool.py`. Imports no settings and no framework, so that it starts fast; what it may do is `sandbox.py`.
+"""
+
+import gc
+import json
+import os
+import socket
+import sqlite3
+import traceback
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.extraction.sandbox import confine, hardened_connection, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.extraction.unpacking import raw_size_hint, unpack
+from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
+from akosha_assets.lake.ingestion.source.databases import File
+from akosha_assets.lake.ingestion.source.limits import Limits
+from akosha_assets.lake.ingestion.source.snapshot_reader import ReadApart, SnapshotReader, Snapshots, Upload
+
+MESSAGE_BYTES = 64 * 1024
+# With one for what is known.
+FILES_MAX = 32
+# Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
+IN_MEMORY_BYTES = 256 * 1024**2
+# Rows of about this many bytes are copied at once when they are written.
+WRITTEN_BYTES = 16 * 1024**2
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def main(descriptor: int, start: dict[str, Any]) -> int:
+    """Serves requests until the other end closes. Returns the exit code."""
+    channel = socket.socket(fileno=descriptor)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    folders = [Path(folder) for folder in start["folders"]]
+    limits = Limits(**start["limits"])
+    with hardened_connection(folders, memory_bytes=limits.memory_bytes // 2) as connection:
+        _warm_up(folders[0], SnapshotReader(connection, limits, start["parser_version"]))
+    # What is there now stays: the collector need not look at it again for every upload.
+    gc.freeze()
+    limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
+    level = confine(folders)
+    # After it: the threads of an earlier connection would keep their rights.
+    reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
+    channel.send(json.dumps({"ready": level}).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, FILES_MAX)
+        if not message:
+            return 0
+        answer, healthy = _answer(json.loads(message), descriptors, reader, folders, limits)
+        channel.send(json.dumps(answer).encode())
+        if not healthy:
+            # Our parent ends us when it has read the answer. Leaving at once, with a request unread, would take the answer along.
+            while channel.recv(MESSAGE_BYTES):
+                pass
+            return 0
+
+
+def _answer(
+    request: dict[str, Any], descriptors: list[int], reader: SnapshotReader, folders: list[Path], limits: Limits
+) -> tuple[dict[str, Any], bool]:
+    """The answer to one request, and whether this process can be trusted with another."""
+    limit_processor(limits.seconds)
+    try:
+        return _extract(request, descriptors, reader, folders, limits), True
+    except ReadApart as apart:
+        return {"apart": str(apart)[:2000]}, True
+    except UploadRejected as rejected:
+        return {"rejected": rejected.reason, "message": rejected.message[:2000], "sample": rejected.sample[:500], "healthy": True}, True
+    except (MemoryError, duckdb.OutOfMemoryException) as error:
+        message = f"more than {limits.memory_bytes} bytes would have been needed: {error}"
+        return {"rejected": "worker_memory", "message": message[:2000], "sample": "", "healthy": False}, False
+    except (duckdb.Error, sqlite3.Error, pa.ArrowInvalid) as error:
+        healthy = not isinstance(error, duckdb.InternalException | duckdb.FatalException) and reader.is_clean()
+        return {
+            "rejected": "database_unreadable",
+            "message": f"{type(error).__name__}: {error}"[:2000],
+            "sample": "",
+            "healthy": healthy,
+        }, healthy
+    except Exception as error:  # noqa: BLE001
+        # The outermost edge of this process: the parent logs the traceback and starts another worker.
+        message, trace = f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()[-8000:]
+        return {"rejected": "worker_crashed", "message": message, "sample": "", "healthy": False, "trace": trace}, False
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _extract(
+    request: dict[str, Any], descriptors: list[int], reader: SnapshotReader, folders: list[Path], limits: Limits
+) -> dict[str, Any]:
+    started = perf_counter()
+    known = KNOWN_SCHEMA.empty_table()
+    given = iter(descriptors)
+    if any(upload["known"] for upload in request["uploads"]):
+        with os.fdopen(os.dup(descriptors[-1]), "rb") as stream:
+            known = pa.ipc.open_stream(stream).read_all()
+    uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]
+    hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
+    if hints > min(IN_MEMORY_BYTES, limits.max_raw_bytes) and len(request["uploads"]) > 1:
+        raise ReadApart(f"{hints} bytes")
+    folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
+    uploads: list[Upload] = []
+    unpacking: list[Path] = []
+    try:
+        for upload in request["uploads"]:
+            files, left = [], limits.max_raw_bytes
+            for name, key, etag in upload["files"]:
+                path = folder / f"{len(unpacking)}.db"
+                unpacking.append(path)
+                left -= unpack(next(given), name, path, max_bytes=left)
+                files.append(File(path, name, key, etag))
+            own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
+            uploads.append(Upload(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
+        unpacked = perf_counter() - started
+        snapshots = reader.read(uploads)
+    finally:
+        for path in unpacking:
+            path.unlink(missing_ok=True)
+    snapshots.seconds["unpack"] = unpacked
+    started = perf_counter()
+    parts = _write(snapshots, folder / request["result"])
+    snapshots.seconds["write"] = perf_counter() - started
+    counts = [[rows, dict(flaws)] for rows, flaws in zip(snapshots.rows_read.tolist(), snapshots.flaws, strict=True)]
+    return {"parts": parts, "on_disk": folder != folders[0], "counts": counts, "seconds": snapshots.seconds}
+
+
+def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
+    """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by upload, `seen` first."""
+    parts: list[list[Any]] = []
+    with path.open("wb") as file:
+        for address, pieces in (("seen", snapshots.seen), *snapshots.rows.items()):
+            length, uploads = 0, []
+            for piece in pieces:
+                batch = piece.batch
+                rows = max(1, batch.num_rows * WRITTEN_BYTES // max(WRITTEN_BYTES, batch.get_total_buffer_size()))
+                for start in range(0, batch.num_rows, rows):
+                    length += file.write(batch.slice(start, rows).serialize())
+                    uploads.append(np.bincount(piece.upload[start : start + rows], minlength=len(snapshots.flaws)).tolist())
+            parts.append([address, length, uploads])
+    return parts
+
+
+def _warm_up(folder: Path, reader: SnapshotReader) -> None:
+    """Reads a small SQLite database once, so that whatever is imported late is there before the files are out of reach."""
+    path = folder / "warm.db"
+    source = sqlite3.connect(path)
+    source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")
+    source.execute("INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')")
+    source.commit()
+    source.close()
+    reader.read([Upload([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())])
+    path.unlink()
+    "\ud83d\ude00".encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

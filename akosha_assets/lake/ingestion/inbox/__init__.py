@@ -1,0 +1,1 @@
+"""The inbox: what it holds, notifications about it, and fetching from it."""

@@ -1,0 +1,122 @@
+"""Brings the files of claimed uploads from the inbox to local disk, a few ahead of whoever reads them.
+
+Knows manifests, sizes and digests; opens no database. A file whose digest is that of the system's last snapshot is
+not handed on: nothing in it can be new.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Row
+
+from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
+from akosha_assets.lake.ingestion.extraction.pool import SourceFile
+from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, Part, parse_manifest
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.settings import LakeSettings
+
+# Requests to the inbox at once; each waits for the network, not for a core.
+CONNECTIONS = 8
+MANIFEST_BYTES = 1024 * 1024
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass
+class Fetched:
+    """One upload on local disk. `failure` says why not; `digests` are of all its files, also of those skipped."""
+
+    upload: Row[Any]
+    files: tuple[SourceFile, ...] = ()
+    digests: dict[str, str] = field(default_factory=dict)
+    skipped: int = 0
+    flaws: dict[str, int] = field(default_factory=dict)
+    failure: UploadRejected | StoreUnavailable | None = None
+
+    def discard(self) -> None:
+        """The local files are gone."""
+        for file in self.files:
+            file.path.unlink(missing_ok=True)
+
+
+def fetch_all(
+    settings: LakeSettings,
+    uploads: Iterable[Row[Any]],
+    digests_of: Callable[[str], dict[str, Any]],
+    spool: Path,
+) -> Iterator[Fetched]:
+    """Every upload of `uploads`, in order. Takes the next one only when an earlier one was taken from here."""
+    store = ObjectStore(settings.inbox())
+    waiting: deque[Future[Fetched]] = deque()
+    with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as threads:
+        try:
+            for upload in uploads:
+                waiting.append(threads.submit(_fetch, settings, store, upload, digests_of(upload.system_id), spool))
+                if len(waiting) > CONNECTIONS:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                if not future.cancel():
+                    future.result().discard()
+
+
+def _fetch(settings: LakeSettings, store: ObjectStore, upload: Row[Any], known: dict[str, Any], spool: Path) -> Fetched:
+    fetched = Fetched(upload)
+    files = []
+    try:
+        names, etags = _names(store, upload, fetched)
+        left = settings.upload_max_bytes
+        for position, name in enumerate(names):
+            key = upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{name}"
+            path = spool / f"{upload.id}-{position}"
+            digest = _download(store, key, path, left)
+            left -= path.stat().st_size
+            fetched.digests[name] = digest
+            if known.get(name, {}).get("sha256") == digest:
+                fetched.skipped += 1
+                path.unlink()
+            else:
+                files.append(SourceFile(name=name, key=key, etag=etags or digest, path=path))
+                fetched.files = tuple(files)
+    except (UploadRejected, StoreUnavailable) as error:
+        fetched.discard()
+        fetched.files, fetched.failure = (), error
+    return fetched
+
+
+def _names(store: ObjectStore, upload: Row[Any], fetched: Fetched) -> tuple[tuple[str, ...], str]:
+    if upload.layout == "bare":
+        return (BARE,), upload.revision
+    part = Part(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)
+    try:
+        content = store.read(f"{upload.prefix}/{MANIFEST}", max_bytes=MANIFEST_BYTES)
+    except UploadRejected as error:
+        if error.reason == "file_missing":
+            store.check_folder(ROOT)
+        raise
+    manifest = parse_manifest(content, part)
+    fetched.flaws.update(manifest.flaws)
+    return manifest.files, ""
+
+
+def _download(store: ObjectStore, key: str, path: Path, max_bytes: int) -> str:
+    """`path` holds the object; returns the SHA-256 of its bytes, without the time a gzip header carries."""
+    digest = hashlib.sha256()
+    first = True
+    try:
+        with path.open("wb") as file:
+            for chunk in store.stream(key, max_bytes=max_bytes):
+                file.write(chunk)
+                # The time of compression differs for equal content; bytes 4 to 7 of the header hold it (RFC 1952).
+                digest.update(chunk[:4] + b"\0\0\0\0" + chunk[8:] if first and chunk.startswith(GZIP_MAGIC) and len(chunk) >= 8 else chunk)
+                first = False
+    except UploadRejected:
+        path.unlink(missing_ok=True)
+        raise
+    return digest.hexdigest()

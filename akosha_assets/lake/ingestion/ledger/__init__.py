@@ -1,0 +1,1 @@
+"""The ledger: one row per upload, claims under a lease, replay."""

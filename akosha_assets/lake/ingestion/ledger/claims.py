@@ -1,0 +1,285 @@
+"""Batches of uploads under a lease: claim, renew, commit, finish, give back, recover. The fence of ingestion.
+
+A batch belongs to its owner until its lease ends; every step checks that in the same transaction that acts. A lane is
+a small number that no two live batches share: it names the batch's transactions in Delta (`tables.Fence`).
+"""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from akosha_assets.lake.errors import LeaseLost
+from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
+from akosha_assets.lake.tables import Fence
+
+LIVE = ("claimed", "committing")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Uploads that only the holder of this object may take in, until the lease ends."""
+
+    id: int
+    lane: int
+    owner: str
+    uploads: list[Row[Any]] = field(repr=False)
+
+    @property
+    def fence(self) -> Fence:
+        """The batch's place in its lane's sequence of commits."""
+        return Fence(f"ingest/{self.lane}", self.id)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one upload: `state` ingested, quarantined or waiting (to be tried again), with its counts.
+
+    Waiting counts as an attempt unless `is_outage`: then the store failed, and nothing is known of the upload.
+    """
+
+    state: str
+    is_outage: bool = field(default=False, kw_only=True)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    message: str | None = None
+    sample: str | None = None
+
+
+@dataclass(frozen=True)
+class SystemState:
+    """What is known of a system after a batch."""
+
+    known: bytes
+    known_rows: int
+    digests: dict[str, Any]
+    last_snapshot_at: datetime
+
+
+def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None) -> Batch | None:
+    """The next batch of waiting uploads, bounded and fair between systems; None when nothing can be claimed."""
+    settings = ledger.settings
+    with ledger.write() as connection:
+        chosen = _choose(connection, ledger, now, arrival_day)
+        if not chosen:
+            return None
+        lanes = set(connection.scalars(sa.select(batches.c.lane).where(batches.c.state.in_(LIVE))).all())
+        lane = next(number for number in range(len(lanes) + 1) if number not in lanes)
+        owner = uuid.uuid4().hex
+        row = {
+            "lane": lane,
+            "owner": owner,
+            "run_id": run_id,
+            "state": "claimed",
+            "lease_until": now + timedelta(seconds=settings.lease_seconds),
+            "claimed_at": now,
+            "uploads": len(chosen),
+        }
+        batch_id: int = connection.execute(sa.insert(batches).values(**row)).inserted_primary_key[0]  # type: ignore[index]
+        ids = [one.id for one in chosen]
+        for start in range(0, len(ids), 500):
+            part = uploads.c.id.in_(ids[start : start + 500])
+            connection.execute(sa.update(uploads).where(part).values(state="claimed", batch_id=batch_id, claimed_at=now, run_id=run_id))
+        insert: Any = insert_for(connection)(systems)
+        names = sorted({one.system_id for one in chosen})
+        new = [{"system_id": name, "first_seen_at": now, "batch_id": batch_id} for name in names]
+        connection.execute(insert.on_conflict_do_update(index_elements=["system_id"], set_={"batch_id": batch_id}), new)
+        return Batch(batch_id, lane, owner, chosen)
+
+
+def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: Any) -> list[Row[Any]]:
+    settings = ledger.settings
+    due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
+    if arrival_day is not None:
+        due = sa.and_(due, uploads.c.arrival_day == arrival_day)
+    busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
+    turn = sa.func.row_number().over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id)).label("turn")
+    # Everything that waits is put in order, so only what the order needs is read of it.
+    ranked = sa.select(uploads.c.id, turn).where(due, uploads.c.system_id.not_in(busy)).subquery()
+    # One upload of each system, then a second of each: nobody waits behind a system that sent thousands.
+    first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
+    query = sa.select(uploads, first.c.turn).join(first, first.c.id == uploads.c.id).order_by(first.c.turn, uploads.c.id)
+    chosen: list[Row[Any]] = []
+    total = 0
+    rows = connection.execute(query).all()
+    others_wait = len({row.system_id for row in rows}) > 1
+    for row in rows:
+        if others_wait and row.turn > settings.batch_system_uploads:
+            continue
+        if chosen and (
+            total + row.bytes > settings.batch_bytes or row.batch_limit != chosen[0].batch_limit or len(chosen) >= chosen[0].batch_limit
+        ):
+            continue
+        chosen.append(row)
+        total += row.bytes
+    return chosen
+
+
+def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
+    """The lease runs `lease_seconds` from `now`.
+
+    Raises:
+        LeaseLost: the batch was taken over.
+    """
+    with ledger.write() as connection:
+        _hold(connection, batch, lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
+
+
+def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
+    """From here on the tables may hold rows of the batch: a crash makes its systems be read from the tables again."""
+    with ledger.write() as connection:
+        _hold(connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
+
+
+def finish(
+    ledger: Ledger, batch: Batch, outcomes: Mapping[int, Outcome], states: Mapping[str, SystemState], *, rows: int, now: datetime
+) -> None:
+    """The batch is done: every upload has its outcome, every system what is known of it, in one transaction."""
+    with ledger.write() as connection:
+        _hold(connection, batch, state="done", finished_at=now, rows=rows)
+        by_id = {one.id: one for one in batch.uploads}
+        ended = [_ended(by_id[ref], outcome, ledger, now) for ref, outcome in outcomes.items()]
+        if ended:
+            connection.execute(sa.update(uploads).where(uploads.c.id == sa.bindparam("ref")), ended)
+        unfinished = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == "claimed")
+        connection.execute(sa.update(uploads).where(unfinished).values(state="waiting", batch_id=None))
+        if states:
+            connection.execute(
+                sa.update(systems).where(systems.c.system_id == sa.bindparam("ref")),
+                [
+                    {
+                        "ref": name,
+                        "is_known": True,
+                        "known_rows": state.known_rows,
+                        "digests": state.digests,
+                        "last_snapshot_at": state.last_snapshot_at,
+                        "last_upload_at": now,
+                    }
+                    for name, state in states.items()
+                ],
+            )
+            insert: Any = insert_for(connection)(known)
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["system_id"], set_={"rows": insert.excluded.rows}),
+                [{"system_id": name, "rows": state.known} for name, state in states.items()],
+            )
+        connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
+
+
+def _pause(attempts: int) -> timedelta:
+    """Until an upload is tried again: 5 s, 20 s, 80 s, then 5 min."""
+    return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
+
+
+def _ended(upload: Row[Any], outcome: Outcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
+    attempts = upload.attempts + (outcome.state == "waiting" and not outcome.is_outage)
+    state, reason, message = outcome.state, outcome.reason, outcome.message
+    not_before = None
+    if state == "waiting":
+        not_before = now + _pause(attempts)
+        if attempts >= ledger.settings.max_attempts and not outcome.is_outage:
+            state, reason, not_before = "quarantined", "attempts_exhausted", None
+            message = f"{upload.prefix} failed {attempts} times, last: {outcome.message}"
+    counts = dict(outcome.counts)
+    return {
+        "ref": upload.id,
+        "state": state,
+        "reason": reason,
+        "message": message,
+        "sample": outcome.sample,
+        "attempts": attempts,
+        "not_before": not_before,
+        "ingested_at": now if state == "ingested" else None,
+        "hot_version": counts.pop("hot_version", None),
+        **{name: counts.pop(name, None) for name in ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")},
+        "counts": counts or None,
+    }
+
+
+def give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime) -> None:
+    """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause.
+
+    With `is_paused` an upload that was alone waits longer after each attempt.
+    """
+    with ledger.write() as connection:
+        row = connection.execute(sa.select(batches).where(batches.c.id == batch.id, batches.c.owner == batch.owner)).first()
+        if row is not None and row.state in LIVE:
+            _release(connection, ledger, row, error, at_fault=at_fault, now=now)
+            if at_fault and is_paused and row.uploads == 1:
+                ref = batch.uploads[0]
+                pause = {"not_before": now + _pause(ref.attempts + 1)}
+                connection.execute(sa.update(uploads).where(uploads.c.id == ref.id, uploads.c.state == "waiting").values(**pause))
+
+
+def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime) -> int:
+    """Batches whose lease ended are given back; returns how many.
+
+    One that had begun to commit is first fenced off in every table, so that nothing of it can appear afterwards.
+    """
+    with ledger.write() as connection:
+        expired = connection.execute(sa.select(batches).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)).all()
+        for row in expired:
+            # A claimed batch cannot begin to commit any more; a committing one is ours to fence for a lease's time.
+            holder = {"owner": uuid.uuid4().hex, "lease_until": now + timedelta(seconds=ledger.settings.lease_seconds)}
+            connection.execute(sa.update(batches).where(batches.c.id == row.id).values(**holder))
+        fences = {}
+        for row in expired:
+            if row.state == "committing":
+                made = {**dict(row._mapping), "owner": "recovery", "state": "done", "uploads": 0, "finished_at": now}
+                del made["id"]
+                fences[row.id] = connection.execute(sa.insert(batches).values(**made)).inserted_primary_key[0]  # type: ignore[index]
+    for row in expired:
+        if row.id in fences:
+            fence_off(Fence(f"ingest/{row.lane}", fences[row.id]))
+        with ledger.write() as connection:
+            _release(connection, ledger, row, "the run that held it died or lost its lease", at_fault=True, now=now)
+    return len(expired)
+
+
+def _release(connection: Connection, ledger: Ledger, batch: Row[Any], error: str, *, at_fault: bool, now: datetime) -> None:
+    done = {"state": "failed", "finished_at": now, "error": error}
+    connection.execute(sa.update(batches).where(batches.c.id == batch.id).values(**done))
+    if batch.state == "committing":
+        connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(is_known=False))
+    connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
+    held = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == "claimed")
+    if not at_fault:
+        connection.execute(sa.update(uploads).where(held).values(state="waiting", batch_id=None))
+        return
+    alone = batch.uploads == 1
+    connection.execute(
+        sa.update(uploads)
+        .where(held)
+        .values(
+            state="waiting", batch_id=None, batch_limit=max(1, batch.uploads // 8), attempts=uploads.c.attempts + int(alone), message=error
+        )
+    )
+    if alone:
+        exhausted = sa.and_(uploads.c.state == "waiting", uploads.c.attempts >= ledger.settings.max_attempts, uploads.c.batch_limit == 1)
+        connection.execute(sa.update(uploads).where(exhausted).values(state="quarantined", reason="attempts_exhausted"))
+
+
+def _hold(connection: Connection, batch: Batch, **values: Any) -> None:
+    ours = sa.and_(batches.c.id == batch.id, batches.c.owner == batch.owner, batches.c.state.in_(LIVE))
+    if connection.execute(sa.update(batches).where(ours).values(**values)).rowcount != 1:
+        raise LeaseLost(batch.id)
+
+
+def anything_due(ledger: Ledger, *, now: datetime) -> bool:
+    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause after an
+    outage is over."""
+    due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
+    free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
+    expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)
+    outage = outages.find(ledger, "ingest")
+    # A clock that was set back must not keep ingestion waiting.
+    if outage is not None and outage.last_at <= now < outage.retry_at:
+        return False
+    with ledger.read() as connection:
+        return any(connection.execute(query.limit(1)).first() for query in (free.where(due, systems.c.batch_id.is_(None)), expired))

@@ -1,0 +1,285 @@
+"""The memory of ingestion: one row per upload, what state it is in and why. SQL only; decides nothing about bytes.
+
+    arriving ──manifest──▶ waiting ──claim──▶ claimed ──▶ ingested
+                              ▲                  │  └────▶ quarantined ──redrive──▶ waiting
+                              └──lease ends, or a failure that may pass──┘
+
+Claiming, finishing and recovering batches is in `claims.py`; the tables are in `schema.py`.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, LedgerDamaged, LedgerUnavailable, NotFound
+from akosha_assets.lake.ingestion.ledger import schema
+from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
+from akosha_assets.lake.settings import LakeSettings
+
+STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
+HEAD = "0002"
+LOOKUP_ROWS = 500
+RECEIPTS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One upload as discovery saw it; `revision` is empty while the object that completes it is missing."""
+
+    system_id: str
+    upload_id: str
+    layout: str
+    prefix: str
+    revision: str
+    bytes: int
+    snapshot_at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Uploads, newest first, and the cursor of the next page; None on the last."""
+
+    uploads: list[Row[Any]]
+    cursor: int | None
+
+
+class Ledger:
+    """An open ledger at the newest schema version. Safe to share between threads."""
+
+    def __init__(self, engine: sa.Engine, settings: LakeSettings):
+        self.engine = engine
+        self.settings = settings
+
+    @classmethod
+    def open(cls, settings: LakeSettings) -> "Ledger":
+        """The ledger of the settings exists and is migrated.
+
+        Raises:
+            LedgerUnavailable: its database did not answer, is locked, read-only or full.
+            LedgerDamaged: what lies there is no ledger, or one of another version.
+        """
+        if settings.ledger().startswith("sqlite:///"):
+            folder = Path(settings.ledger().removeprefix("sqlite:///")).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerUnavailable(settings.ledger(), f"its folder cannot be made: {error}") from error
+        ledger = cls(schema.engine(settings), settings)
+        ledger._migrate()
+        return ledger
+
+    def close(self) -> None:
+        """No connection is open."""
+        self.engine.dispose()
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            if (
+                sa.inspect(connection).has_table("alembic_version")
+                and connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == HEAD
+            ):
+                return
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("path_separator", "os")
+        with self.write() as connection:
+            # Two processes that open a new ledger together: the second waits here and finds it done.
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                url = self.engine.url.render_as_string(hide_password=True)
+                raise LedgerDamaged(url, f"{error}; expected a ledger of this version of Akosha or an older one") from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with schema.typed_errors(self.engine), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes; one at a time in the whole ledger, so that a claim sees no half of another."""
+        with (
+            schema.typed_errors(self.engine),
+            self.engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7266742)"))
+            yield connection
+
+    def add(self, found: Iterable[Found], *, found_by: str, now: datetime) -> int:
+        """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no harm."""
+        added = 0
+        batch: list[Found] = []
+        for one in found:
+            batch.append(one)
+            if len(batch) == LOOKUP_ROWS:
+                added += self._add(batch, found_by, now)
+                batch = []
+        return added + (self._add(batch, found_by, now) if batch else 0)
+
+    def _add(self, found: list[Found], found_by: str, now: datetime) -> int:
+        prefixes = [one.prefix for one in found]
+        with self.read() as connection:
+            rows = connection.execute(sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))).all()
+        held = {(row.prefix, row.revision) for row in rows}
+        arriving = {row.prefix for row in rows if row.revision == ""}
+        finished = {row.prefix for row in rows if row.revision != ""}
+        fresh: list[dict[str, Any]] = []
+        completed: list[dict[str, Any]] = []
+        for one in dict.fromkeys(found):
+            if (one.prefix, one.revision) in held or (not one.revision and one.prefix in finished):
+                continue
+            held.add((one.prefix, one.revision))
+            row = {
+                "system_id": one.system_id,
+                "upload_id": one.upload_id,
+                "layout": one.layout,
+                "prefix": one.prefix,
+                "revision": one.revision,
+                "state": "quarantined" if one.reason else "waiting" if one.revision else "arriving",
+                "reason": one.reason or None,
+                "message": f"{one.prefix}: {REASONS[one.reason]}" if one.reason else None,
+                "found_by": found_by,
+                "bytes": one.bytes,
+                "snapshot_at": one.snapshot_at,
+                "seen_at": now,
+                "arrival_day": now.date(),
+            }
+            (completed if one.revision and one.prefix in arriving else fresh).append(row)
+        if not fresh and not completed:
+            return 0
+        with self.write() as connection:
+            for row in completed:
+                connection.execute(sa.update(uploads).where(uploads.c.prefix == row["prefix"], uploads.c.revision == "").values(**row))
+            if fresh:
+                insert: Any = insert_for(connection)(uploads)
+                connection.execute(insert.on_conflict_do_nothing(index_elements=["prefix", "revision"]), fresh)
+            _count(connection, f"found_by_{found_by}", len(fresh) + len(completed))
+        return len(fresh) + len(completed)
+
+    def uploads(
+        self,
+        *,
+        state: str | None = None,
+        system_id: str | None = None,
+        reason: str | None = None,
+        limit: int = 100,
+        cursor: int | None = None,
+        now: datetime | None = None,
+    ) -> Page:
+        """Uploads that match, newest first. State `incomplete`: arriving for longer than the grace period."""
+        query = sa.select(uploads).order_by(uploads.c.id.desc()).limit(limit + 1)
+        if state == "incomplete":
+            query = query.where(uploads.c.state == "arriving", uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC)))
+        elif state is not None:
+            if state not in STATES:
+                raise InvalidRequest("state", f"{state!r} is not a state; expected one of {', '.join((*STATES, 'incomplete'))}")
+            query = query.where(uploads.c.state == state)
+        if system_id is not None:
+            query = query.where(uploads.c.system_id == system_id)
+        if reason is not None:
+            query = query.where(uploads.c.reason == _known(reason))
+        if cursor is not None:
+            query = query.where(uploads.c.id < cursor)
+        with self.read() as connection:
+            rows = list(connection.execute(query).all())
+        return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
+
+    def receipt(self, upload_id: str, *, system_id: str | None = None) -> Row[Any]:
+        """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be ambiguous.
+
+        Raises:
+            NotFound: no upload of that id was seen, or not of that system.
+            AmbiguousUpload: several systems have one of that id, and `system_id` is not given.
+        """
+        newest = sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
+        if system_id is not None:
+            newest = newest.where(uploads.c.system_id == system_id)
+        query = sa.select(uploads).where(uploads.c.id.in_(newest)).order_by(uploads.c.system_id).limit(RECEIPTS_AT_ONCE)
+        with self.read() as connection:
+            rows = connection.execute(query).all()
+        if not rows:
+            raise NotFound("upload", upload_id if system_id is None else f"{system_id}/{upload_id}")
+        if len(rows) > 1:
+            raise AmbiguousUpload(upload_id, {row.system_id: row.state for row in rows})
+        return rows[0]
+
+    def redrive(self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool) -> list[str]:
+        """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them.
+
+        Raises:
+            InvalidRequest: there is no such reason.
+        """
+        matches = [uploads.c.state == "quarantined", uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid"))]
+        given = {"upload_id": upload_id, "reason": reason if reason is None else _known(reason), "system_id": system_id}
+        matches += [uploads.c[name] == value for name, value in given.items() if value is not None]
+        with self.write() as connection:
+            ids = connection.scalars(sa.select(uploads.c.upload_id).where(*matches).order_by(uploads.c.id)).all()
+            if not dry_run:
+                clean = {
+                    "state": "waiting",
+                    "reason": None,
+                    "message": None,
+                    "sample": None,
+                    "attempts": 0,
+                    "not_before": None,
+                    "batch_limit": 1_000_000,
+                }
+                connection.execute(sa.update(uploads).where(*matches).values(**clean))
+        return list(ids)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """The counter `name` is higher by `by`."""
+        with self.write() as connection:
+            _count(connection, name, by)
+
+    def counts(self) -> dict[str, int]:
+        """Every counter."""
+        with self.read() as connection:
+            return {row.name: row.value for row in connection.execute(sa.select(counters))}
+
+    def remembered(self, key: str) -> str | None:
+        """What `remember` was last given for `key`."""
+        with self.read() as connection:
+            return connection.scalar(sa.select(meta.c.value).where(meta.c.key == key))
+
+    def remember(self, key: str, value: str) -> None:
+        """`remembered(key)` is `value`."""
+        with self.write() as connection:
+            insert: Any = insert_for(connection)(meta).values(key=key, value=value)
+            connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+    def systems(self, *, limit: int = 100, after: str = "") -> list[Row[Any]]:
+        """Systems in order of their id, those after `after`."""
+        with self.read() as connection:
+            return list(
+                connection.execute(sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)).all()
+            )
+
+    def _incomplete_before(self, now: datetime) -> datetime:
+        return now - timedelta(seconds=self.settings.incomplete_grace_seconds)
+
+
+def _known(reason: str) -> str:
+    if reason not in REASONS:
+        raise InvalidRequest("reason", f"{reason!r} is not a reason; expected one of {', '.join(REASONS)}")
+    return reason
+
+
+def _count(connection: Connection, name: str, by: int) -> None:
+    insert = insert_for(connection)(counters).values(name=name, value=by)
+    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": counters.c.value + by}))

@@ -1,0 +1,131 @@
+"""A ledger belongs to one lake. Ingestion with another one's ledger, or an empty one, would store every row twice.
+
+Checks that they belong together, and restores a lost ledger from the tables' provenance columns and the inbox.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import sqlalchemy as sa
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch
+from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, systems, uploads
+from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
+
+LAKE_ID = "lake_id"
+# No lake has more ingest runs side by side than this.
+LANES = 64
+PROVENANCE = ["system_id", "upload_id", "object_key", "arrived_at", "snapshot_at", "batch_id"]
+
+
+def check(lake: Lake, ledger: Ledger) -> None:
+    """The ledger belongs to the tables; a new one belongs to an empty lake from now on.
+
+    Raises:
+        LedgerMismatch: it does not; the message says what to do.
+    """
+    table = lake.create(HOT.address)
+    held, found = ledger.remembered(LAKE_ID), str(table.metadata().id)
+    if held == found:
+        return
+    if held is not None:
+        raise LedgerMismatch(
+            f"the ledger belongs to lake {held}, but the tables at {lake.settings.lake()} are lake {found}. "
+            "Point AKOSHA_LEDGER_URL and AKOSHA_LAKE_URL at a pair; after a restore of the tables run `akosha ledger rebuild` on a new ledger."
+        )
+    if table.file_uris():
+        raise LedgerMismatch(
+            f"the ledger is new, but the tables at {lake.settings.lake()} hold rows already; ingestion would store them twice. "
+            "Run `akosha ledger rebuild`, or point AKOSHA_LEDGER_URL at the ledger of these tables."
+        )
+    ledger.remember(LAKE_ID, found)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a restored ledger holds: uploads whose rows are in the tables, uploads that wait to be compared, systems."""
+
+    ingested: int
+    waiting: int
+    systems: int
+
+
+def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
+    """A new ledger knows the uploads of the inbox and of the tables again. Uploads that left no row wait, and change nothing.
+
+    Raises:
+        InvalidRequest: the ledger has taken uploads in already.
+    """
+    if ledger.remembered(LAKE_ID) is not None:
+        raise InvalidRequest("ledger", f"{ledger.engine.url!r} has taken uploads in already; expected a new ledger. Move it away first.")
+    sweep(ledger.settings, ledger, now=now, whole=True)
+    found = _provenance(lake)
+    with ledger.write() as connection:
+        _continue_batches(connection, lake, max((one["batch_id"] for one in found), default=0), now)
+        insert: Any = insert_for(connection)
+        for one in found:
+            match = sa.and_(uploads.c.system_id == one["system_id"], uploads.c.upload_id == one["upload_id"])
+            times = {"arrived_at": one["arrived_at"], "day": one["arrived_at"].date()}
+            ingested = {"state": "ingested", "ingested_at": one["arrived_at"], "seen_at": times["arrived_at"], "arrival_day": times["day"]}
+            if connection.execute(sa.update(uploads).where(match).values(**ingested)).rowcount:
+                continue
+            gone = {
+                "system_id": one["system_id"],
+                "upload_id": one["upload_id"],
+                "layout": "session-buddy",
+                "prefix": one["object_key"].rpartition("/")[0],
+                "revision": f"batch {one['batch_id']}",
+                "found_by": "tables",
+                "snapshot_at": one["snapshot_at"],
+                "removed_at": now,
+                **ingested,
+            }
+            connection.execute(insert(uploads).values(**gone).on_conflict_do_nothing())
+        names = {one["system_id"]: one["arrived_at"] for one in reversed(found)}
+        if names:
+            # Their rows are read from the tables before their next difference.
+            known = [{"system_id": name, "first_seen_at": at, "is_known": False} for name, at in names.items()]
+            connection.execute(insert(systems).on_conflict_do_nothing(), known)
+        counted = dict(connection.execute(sa.select(uploads.c.state, sa.func.count()).group_by(uploads.c.state)).tuples().all())
+    ledger.remember(LAKE_ID, str(lake.create(HOT.address).metadata().id))
+    return Rebuilt(counted.get("ingested", 0), counted.get("waiting", 0), len(names))
+
+
+def _provenance(lake: Lake) -> list[dict[str, Any]]:
+    """Every upload that a row came from, in order of its first arrival."""
+    parts = []
+    for address, spec in TABLES.items():
+        if set(PROVENANCE) <= set(spec.schema.names):
+            rows = lake.select(address, PROVENANCE)
+            parts.append(rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone='UTC'")
+        connection.register("provenance", pa.concat_tables(parts))
+        return (
+            connection.sql(
+                """SELECT system_id, upload_id, any_value(object_key) AS object_key, min(arrived_at) AS arrived_at,
+                      max(snapshot_at) AS snapshot_at, max(batch_id) AS batch_id
+               FROM provenance GROUP BY system_id, upload_id ORDER BY arrived_at"""
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+
+
+def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: datetime) -> None:
+    """The next batch has a higher number than any that is in the tables, in a row or as a fence."""
+    for spec in WRITTEN_BY_INGESTION:
+        table = lake.create(spec.address)
+        highest = max([highest, *[table.transaction_version(f"ingest/{lane}") or 0 for lane in range(LANES)]])
+    if highest == 0:
+        return
+    row = {"id": highest, "lane": 0, "owner": "rebuild", "run_id": "rebuild", "state": "done", "lease_until": now, "claimed_at": now}
+    connection.execute(sa.insert(batches).values(**row))
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT setval(pg_get_serial_sequence('batches', 'id'), :highest)"), {"highest": highest})

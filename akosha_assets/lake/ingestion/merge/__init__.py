@@ -1,0 +1,1 @@
+"""Merging: rows of an upload against the rows that are already stored."""

@@ -1,0 +1,116 @@
+"""A batch of snapshots against what is known of their systems: which rows are stored, and what is known afterwards.
+
+Pure: Arrow tables in, Arrow tables out, computed by DuckDB over the whole batch at once. What a single upload changed
+against its own system was found by its worker (`pool.py`); here uploads of the same system are reconciled.
+"""
+
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from akosha_assets.lake.columns import UTC
+from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
+
+SNAPSHOTS = pa.schema([("ref", pa.int64()), ("system_id", pa.string()), ("snapshot_at", UTC)])
+SEEN = pa.schema(
+    [("ref", pa.int64()), ("kind", pa.string()), ("id", pa.string()), ("content_hash", pa.int64()), ("event_day", pa.date32())]
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a batch means for the tables.
+
+    `chosen` names the rows to store (ref, kind, id, is_change): of several uploads of one system the newest form wins, and
+    a form that a later upload took back is not stored. `known` is what is known afterwards, in order of system_id.
+    `absent` are rows that are no longer in their source, or are back again.
+    """
+
+    chosen: pa.Table
+    known: pa.Table
+    absent: pa.Table
+    counts: dict[int, dict[str, int]]
+
+
+def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table) -> Difference:
+    """The difference that `snapshots` (SNAPSHOTS) with their rows `seen` (SEEN) make to `known` (KNOWN_BY_SYSTEM).
+
+    A snapshot older than what is known of a row never replaces it. Rows that a snapshot lacks are absent only where the
+    snapshot holds other rows of that kind, since an empty table may be one that was not written yet.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone='UTC'")
+        for name, table in {"snapshots": snapshots, "seen_rows": seen, "known_rows": known}.items():
+            connection.register(name, table)
+        connection.execute(RECONCILE)
+        connection.execute(PRESENCE)
+        chosen = connection.sql("SELECT ref, kind, id, is_change FROM stored").to_arrow_table()
+        after = connection.sql(AFTERWARDS).to_arrow_table().cast(KNOWN_BY_SYSTEM)
+        absent = connection.sql("SELECT * FROM presence").to_arrow_table()
+        counts = {
+            ref: {"new_rows": new, "changed_rows": changed, "unchanged_rows": unchanged, "absent_rows": gone}
+            for ref, new, changed, unchanged, gone in connection.execute(COUNTS).fetchall()
+        }
+    return Difference(chosen, after, absent, counts)
+
+
+# `verdict`: each (system, kind, id) in its newest form of the batch beside what was known. `stored`: the earliest upload
+# that brought that form, to which the row is credited.
+RECONCILE = """
+CREATE TEMP TABLE rows AS SELECT s.system_id, s.snapshot_at, r.* FROM seen_rows r JOIN snapshots s USING (ref);
+CREATE TEMP TABLE newest AS
+    SELECT * FROM rows QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, ref DESC) = 1;
+CREATE TEMP TABLE verdict AS
+    SELECT n.*, k.content_hash AS known_hash, k.event_day AS known_day, k.snapshot_at AS known_at,
+           coalesce(k.is_absent, false) AS was_absent,
+           k.id IS NOT NULL AS is_known,
+           k.id IS NULL OR (n.snapshot_at > k.snapshot_at AND n.content_hash <> k.content_hash) AS is_stored
+    FROM newest n LEFT JOIN known_rows k USING (system_id, kind, id);
+CREATE TEMP TABLE stored AS
+    SELECT v.system_id, v.kind, v.id, r.ref, r.event_day, v.is_known AS is_change
+    FROM verdict v JOIN rows r USING (system_id, kind, id)
+    WHERE v.is_stored AND r.content_hash = v.content_hash AND (v.known_at IS NULL OR r.snapshot_at > v.known_at)
+    QUALIFY row_number() OVER (PARTITION BY v.system_id, v.kind, v.id ORDER BY r.snapshot_at, r.ref) = 1;
+"""
+
+# Kinds that a system's newest snapshot of the batch holds at all, and rows known of them that it lacks. Rescued rows come
+# from any file, also from one that was skipped as unchanged, so their absence proves nothing.
+PRESENCE = """
+CREATE TEMP TABLE presence AS
+WITH latest AS (SELECT system_id, max_by(ref, (snapshot_at, ref)) AS ref, max(snapshot_at) AS snapshot_at FROM snapshots GROUP BY system_id),
+     kinds AS (SELECT DISTINCT l.system_id, l.ref, l.snapshot_at, r.kind FROM latest l JOIN seen_rows r USING (ref) WHERE r.kind <> 'rescued'),
+     candidates AS (
+        SELECT system_id, kind, id, coalesce(known_at, snapshot_at) AS at, was_absent FROM verdict
+        UNION ALL SELECT k.system_id, k.kind, k.id, k.snapshot_at, k.is_absent FROM known_rows k ANTI JOIN newest n USING (system_id, kind, id)
+     ),
+     judged AS (
+        SELECT c.system_id, c.kind, c.id, c.was_absent, q.ref, q.snapshot_at, r.id IS NULL AS is_absent
+        FROM candidates c
+        JOIN kinds q ON q.system_id = c.system_id AND q.kind = c.kind AND q.snapshot_at >= c.at
+        LEFT JOIN seen_rows r ON r.ref = q.ref AND r.kind = c.kind AND r.id = c.id
+     )
+SELECT system_id, kind, id, is_absent, snapshot_at, ref FROM judged WHERE is_absent <> was_absent
+"""
+
+AFTERWARDS = """
+SELECT system_id, kind, id, content_hash, event_day, snapshot_at, coalesce(p.is_absent, h.is_absent) AS is_absent FROM (
+    SELECT system_id, kind, id,
+           CASE WHEN is_stored OR NOT is_known THEN content_hash ELSE known_hash END AS content_hash,
+           coalesce(v.known_day, w.event_day) AS event_day, greatest(snapshot_at, coalesce(known_at, snapshot_at)) AS snapshot_at,
+           was_absent AS is_absent
+    FROM verdict v LEFT JOIN (SELECT system_id, kind, id, event_day FROM stored) w USING (system_id, kind, id)
+    UNION ALL
+    SELECT k.system_id, k.kind, k.id, k.content_hash, k.event_day, k.snapshot_at, k.is_absent
+    FROM known_rows k ANTI JOIN newest n USING (system_id, kind, id)
+) h LEFT JOIN (SELECT system_id, kind, id, is_absent FROM presence) p USING (system_id, kind, id)
+ORDER BY system_id
+"""
+
+COUNTS = """
+WITH gone AS (SELECT ref, count(*) AS n FROM presence WHERE is_absent GROUP BY ref),
+     written AS (SELECT ref, count(*) FILTER (NOT is_change) AS fresh, count(*) FILTER (is_change) AS changed FROM stored GROUP BY ref),
+     read_rows AS (SELECT ref, count(*) AS n FROM seen_rows GROUP BY ref)
+SELECT s.ref, coalesce(w.fresh, 0), coalesce(w.changed, 0), coalesce(r.n, 0) - coalesce(w.fresh, 0) - coalesce(w.changed, 0), coalesce(g.n, 0)
+FROM snapshots s LEFT JOIN written w USING (ref) LEFT JOIN read_rows r USING (ref) LEFT JOIN gone g USING (ref)
+"""

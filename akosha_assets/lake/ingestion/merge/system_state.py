@@ -1,0 +1,80 @@
+"""What the ledger holds of the systems of one batch: known rows and file digests, before the batch and after it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
+from akosha_assets.lake.ingestion.inbox.fetching import Fetched
+from akosha_assets.lake.ingestion.ledger.claims import SystemState
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import known as known_table
+from akosha_assets.lake.ingestion.ledger.schema import systems
+from akosha_assets.lake.ingestion.merge import known_rows
+
+
+@dataclass
+class KnownSystems:
+    """Known rows (KNOWN_SCHEMA) and digests by system."""
+
+    rows: dict[str, pa.Table]
+    digests: dict[str, dict[str, Any]]
+    last_snapshot_at: dict[str, datetime | None]
+
+    @classmethod
+    def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str]) -> "KnownSystems":
+        """What is known of `system_ids`; read from the tables where a crash left the ledger behind them."""
+        found: list[Any] = []
+        with ledger.read() as connection:
+            for start in range(0, len(system_ids), 500):
+                part = system_ids[start : start + 500]
+                query = sa.select(systems, known_table.c.rows).join(
+                    known_table, known_table.c.system_id == systems.c.system_id, isouter=True
+                )
+                found += connection.execute(query.where(systems.c.system_id.in_(part))).all()
+        lost = [row.system_id for row in found if not row.is_known]
+        rows = {row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table() for row in found if row.is_known}
+        if lost:
+            rows |= known_rows.rebuild(lake, lost)
+        digests = {row.system_id: (row.digests or {}) if row.is_known else {} for row in found}
+        return cls(rows, digests, {row.system_id: row.last_snapshot_at for row in found})
+
+    def digests_of(self, system_id: str) -> dict[str, Any]:
+        """Digests of the files of the system's newest snapshot, by file name."""
+        return self.digests[system_id]
+
+    def rows_of(self, system_ids: Iterable[str]) -> pa.Table:
+        """Known rows of several systems in one table, with `system_id`."""
+        parts = [known_rows.KNOWN_BY_SYSTEM.empty_table()]
+        for system_id in sorted(system_ids):
+            table = self.rows[system_id]
+            names = pa.repeat(system_id, table.num_rows)
+            parts.append(pa.table([names, *table.columns], schema=known_rows.KNOWN_BY_SYSTEM))
+        return pa.concat_tables(parts)
+
+    def after(self, rows: pa.Table, ingested: dict[int, Fetched]) -> dict[str, SystemState]:
+        """What is known after a batch: `rows` (KNOWN_BY_SYSTEM) of the systems it read, digests of all it took in."""
+        newest: dict[str, Fetched] = {}
+        for one in ingested.values():
+            held = newest.get(one.upload.system_id)
+            if held is None or (one.upload.snapshot_at, one.upload.id) > (held.upload.snapshot_at, held.upload.id):
+                newest[one.upload.system_id] = one
+        tables = known_rows.split(rows, sorted(newest))
+        states = {}
+        for system_id, one in newest.items():
+            at = one.upload.snapshot_at
+            last = self.last_snapshot_at[system_id]
+            digests = dict(self.digests[system_id])
+            for name, digest in one.digests.items():
+                if name not in digests or datetime.fromisoformat(digests[name]["at"]) <= at:
+                    digests[name] = {"sha256": digest, "at": at.isoformat()}
+            table = tables[system_id] if tables[system_id].num_rows else self.rows[system_id]
+            if one.skipped:
+                table = known_rows.raised(table, digests)
+            states[system_id] = SystemState(known_rows.encode(table), table.num_rows, digests, max(at, last) if last else at)
+        return states

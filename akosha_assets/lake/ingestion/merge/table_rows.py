@@ -1,0 +1,124 @@
+"""From the extractions of a batch to the rows of each table: chosen, completed with their provenance, in table order."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.embeddings import Embedder, as_stored
+from akosha_assets.lake.ingestion.extraction.pool import Extraction
+from akosha_assets.lake.ingestion.inbox.fetching import Fetched
+from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
+from akosha_assets.lake.schemas import ABSENCES, TABLES, TableSpec
+from akosha_assets.lake.tables import quoted
+
+EMBED_ROWS = 256
+
+
+@dataclass
+class TableRows:
+    """Rows for one table. `replaces`: SQL that names where older forms of some of them lie; empty when all are new."""
+
+    rows: pa.Table
+    replaces: str = ""
+
+
+def snapshots(extractions: Mapping[int, Extraction], fetched: Mapping[int, Fetched]) -> pa.Table:
+    """SNAPSHOTS of the uploads that were read."""
+    uploads = [fetched[ref].upload for ref in extractions]
+    return pa.table([list(extractions), [one.system_id for one in uploads], [one.snapshot_at for one in uploads]], schema=SNAPSHOTS)
+
+
+def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
+    """SEEN: every row of every snapshot that was read."""
+    parts = [SEEN.empty_table()]
+    for ref, extraction in extractions.items():
+        table = extraction.seen
+        parts.append(pa.table([pa.repeat(pa.scalar(ref, pa.int64()), table.num_rows), *table.columns], schema=SEEN))
+    return pa.concat_tables(parts)
+
+
+def by_table(
+    extractions: Mapping[int, Extraction], difference: Difference, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str
+) -> dict[str, TableRows]:
+    """Rows to store by table address, in the table's schema; tables without rows are left out."""
+    made: dict[str, TableRows] = {}
+    for address, spec in TABLES.items():
+        parts = []
+        for ref, extraction in extractions.items():
+            if (table := extraction.rows.get(address)) is not None and table.num_rows:
+                parts.append(table.append_column("ref", pa.repeat(pa.scalar(ref, pa.int64()), table.num_rows)))
+        if not parts:
+            continue
+        rows = _chosen(pa.concat_tables(parts), difference.chosen)
+        if rows.num_rows:
+            made[address] = _completed(rows, spec, fetched, batch_id, uploaded_space)
+    if difference.absent.num_rows:
+        made[ABSENCES.address] = TableRows(_absences(difference.absent, fetched, batch_id))
+    return made
+
+
+def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
+    """The rows of `rows` named in `chosen`, with their `is_change`."""
+    keys = rows.select(["ref", "kind", "id"]).append_column("position", pa.array(np.arange(rows.num_rows)))
+    kept = keys.join(chosen, ["ref", "kind", "id"], join_type="inner").sort_by("position")
+    picked = rows if kept.num_rows == rows.num_rows else rows.take(kept["position"])
+    return picked.append_column("is_change", kept["is_change"])
+
+
+def _completed(rows: pa.Table, spec: TableSpec, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str) -> TableRows:
+    refs = sorted(fetched)
+    place = pa.array(np.searchsorted(refs, rows["ref"].to_numpy()))
+    uploads = [fetched[ref].upload for ref in refs]
+    count = rows.num_rows
+    added = {
+        "system_id": pa.array([one.system_id for one in uploads], pa.string()).take(place),
+        "upload_id": pa.array([one.upload_id for one in uploads], pa.string()).take(place),
+        "arrived_at": pa.array([one.seen_at for one in uploads], spec.schema.field("arrived_at").type).take(place),
+        "batch_id": pa.repeat(pa.scalar(batch_id, pa.int64()), count),
+    }
+    if "space" in spec.schema.names:
+        given = pc.is_valid(rows["vector"])
+        added["space"] = pc.if_else(given, pa.scalar(uploaded_space, pa.string()), pa.scalar(None, pa.string()))
+    changed = rows.filter(rows["is_change"])
+    replaces = ""
+    if changed.num_rows:
+        systems = pc.unique(added["system_id"].filter(rows["is_change"].combine_chunks())).to_pylist()
+        replaces = f"t.system_id IN ({quoted(sorted(systems))})"
+        if "event_day" in spec.partition_by:
+            days = ", ".join(f"DATE '{day}'" for day in sorted(pc.unique(changed["event_day"]).to_pylist()))
+            replaces = f"t.event_day IN ({days}) AND {replaces}"
+    table = pa.table([added.get(name, rows[name] if name in rows.column_names else None) for name in spec.schema.names], schema=spec.schema)
+    # Files sorted by system carry narrow statistics, so that later reads and replacements touch few of them.
+    return TableRows(table.sort_by([(name, "ascending") for name in (*spec.partition_by, "system_id")]), replaces)
+
+
+def _absences(absent: pa.Table, fetched: Mapping[int, Fetched], batch_id: int) -> pa.Table:
+    ids = {ref: one.upload.upload_id for ref, one in fetched.items()}
+    columns = {name: absent[name] for name in ("system_id", "kind", "id", "is_absent", "snapshot_at")}
+    columns["upload_id"] = pa.array([ids[ref] for ref in absent["ref"].to_pylist()], pa.string())
+    columns["batch_id"] = pa.repeat(pa.scalar(batch_id, pa.int64()), absent.num_rows)
+    return pa.table(columns).select(ABSENCES.schema.names).cast(ABSENCES.schema)
+
+
+def with_vectors(rows: pa.Table, embedder: Embedder | None, seconds: float) -> pa.Table:
+    """`rows` with vectors in those that have none, newest events first, for at most about `seconds`; the rest stays null."""
+    if embedder is None:
+        return rows
+    deadline = time.monotonic() + seconds
+    vectors, spaces = rows["vector"].to_pylist(), rows["space"].to_pylist()
+    bare = np.array([position for position, vector in enumerate(vectors) if vector is None], dtype=np.int64)
+    order = bare[np.argsort(-rows["occurred_at"].cast(pa.int64()).to_numpy()[bare], kind="stable")]
+    for start in range(0, len(order), EMBED_ROWS):
+        if time.monotonic() > deadline:
+            break
+        part = order[start : start + EMBED_ROWS]
+        made = as_stored(embedder.embed(rows["text"].take(pa.array(part)).to_pylist()))
+        for position, vector in zip(part, made, strict=True):
+            vectors[position], spaces[position] = vector, embedder.space
+    schema = rows.schema
+    rows = rows.set_column(schema.get_field_index("vector"), schema.field("vector"), pa.array(vectors, pa.binary()))
+    return rows.set_column(schema.get_field_index("space"), schema.field("space"), pa.array(spaces, pa.string()))

@@ -1,0 +1,1 @@
+"""The source: Session-Buddy databases become rows of our schemas."""

@@ -1,0 +1,143 @@
+"""Which rows of a snapshot are new: a stable hash of what each row says, compared with what is known of its system.
+
+Pure functions over Arrow. Neither the order of columns, nor a new column that is still empty, nor usage counters change a hash.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.columns import UTC
+from akosha_assets.lake.ingestion.source.queries import Field, Role
+from akosha_assets.lake.ingestion.source.tables import SourceTable
+
+KNOWN_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("id", pa.string()),
+        ("content_hash", pa.int64()),
+        ("event_day", pa.date32()),
+        ("snapshot_at", UTC),
+        ("is_absent", pa.bool_()),
+    ]
+)
+SEEN_SCHEMA = pa.schema([KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day")])
+
+FIELD_END, ITEM_END, NOTHING = "\x1f", "\x1e", "\x00"
+_FIELD_END, _NOTHING, _EMPTY = (pa.scalar(text, pa.string()) for text in (FIELD_END, NOTHING, ""))
+MISSING_DAY = np.iinfo(np.int32).min
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """Which columns of a query make a row's hash: those of a modelled table by place, or None where it lacks one; unknown ones by name."""
+
+    fixed: tuple[int | None, ...]
+    unknown: tuple[tuple[str, int], ...]
+
+    @staticmethod
+    def of(spec: SourceTable | None, fields: tuple[Field, ...]) -> "Hashed":
+        """The columns that matter. The fingerprint follows from the text, vectors from a model nobody names: neither counts."""
+        place_of = {(field.role, field.name): place for place, field in enumerate(fields)}
+        expected: list[tuple[Role, str]] = []
+        if spec is not None:
+            expected += [(Role.COLUMN, name) for name in ("id", *spec.columns) if name != "fingerprint"]
+            expected += [(role, name) for name in spec.occurred for role in (Role.LOCAL, Role.UTC)]
+            expected += [(Role.ATTRIBUTE, name) for name in spec.attributes]
+        unknown = sorted((field.name, place) for place, field in enumerate(fields) if field.role is Role.UNKNOWN)
+        return Hashed(tuple(place_of.get(key) for key in expected), tuple(unknown))
+
+
+def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
+    """Each row as one text that says all that matters about it, whatever else is in the batch."""
+    parts: list[pa.Scalar | pa.Array] = [_NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed]
+    filled = [(name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows]
+    if filled:
+        # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
+        members = [pc.binary_join_element_wise(name, _canonical(column), "=") for name, column in filled]
+        # With `skip`, Arrow 26 drops a row whose members are all null from its result: the empty text keeps it.
+        parts.append(pc.binary_join_element_wise("", *members, FIELD_END, null_handling="skip"))
+    else:
+        parts.append(_EMPTY)
+    if not any(isinstance(part, pa.Array) for part in parts):
+        parts[-1] = pa.repeat(_EMPTY, batch.num_rows)
+    return pc.binary_join_element_wise(*parts, _FIELD_END, null_handling="replace", null_replacement=NOTHING)
+
+
+def md5_low(texts: pa.Array) -> np.ndarray:
+    """The low 64 bits of each text's MD5, as signed integers."""
+    # One C call a row: Arrow has no digest, and in SQL it would cost a query plan for every table of every upload.
+    digests = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.cast(pa.binary()).to_pylist()]
+    return np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2)[:, 1].astype(np.int64)
+
+
+def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
+    kind = values.type
+    if values.null_count == len(values):
+        return _NOTHING
+    if pa.types.is_string(kind):
+        return values
+    if pa.types.is_floating(kind):
+        # The text of a float depends on who prints it, its bits do not.
+        values = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
+    elif pa.types.is_timestamp(kind):
+        values = values.view(pa.int64())
+    elif pa.types.is_list(kind):
+        items = values.flatten().fill_null(NOTHING)
+        lengths = pc.list_value_length(values).fill_null(0).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        joined = pc.binary_join(pa.ListArray.from_arrays(offsets, items), ITEM_END)
+        return pc.if_else(values.is_valid(), joined, pa.scalar(None, pa.string()))
+    return values.cast(pa.string())
+
+
+def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Array:
+    """Kind and id as one text; after the number of its upload where rows of several lie together."""
+    if uploads is None:
+        return pc.binary_join_element_wise(kinds, ids, FIELD_END)
+    return pc.binary_join_element_wise(pa.array(uploads).cast(pa.string()), kinds, ids, FIELD_END)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """For each row: whether it is to be stored, the day it is known under (or MISSING_DAY), the hash that stands after it."""
+
+    changed: np.ndarray
+    known_day: np.ndarray
+    standing_hash: np.ndarray
+
+
+class Known:
+    """What is known of the rows of the system of each upload."""
+
+    def __init__(self, tables: list[pa.Table]):
+        rows = pa.concat_tables(tables).combine_chunks()
+        self._rows = rows.num_rows
+        if self._rows:
+            uploads = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables]) if len(tables) > 1 else None
+            kinds, ids = (rows.column(name).combine_chunks() for name in ("kind", "id"))
+            self._keys = keys_of(kinds, ids, uploads)
+            self._hash = rows.column("content_hash").to_numpy()
+            self._day = rows.column("event_day").cast(pa.int32()).fill_null(MISSING_DAY).to_numpy()
+            self._snapshot_us = rows.column("snapshot_at").cast(pa.int64()).to_numpy()
+            self._absent = rows.column("is_absent").fill_null(False).to_numpy()
+
+    def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
+        """`snapshot_us`: when each row's snapshot was taken. A row is stored when it is unknown, was absent, or says something else than an older snapshot said."""
+        if not self._rows:
+            return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
+        place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
+        met = place >= 0
+        newer = self._snapshot_us[place] < snapshot_us
+        changed = ~met | self._absent[place] | ((self._hash[place] != hashes) & newer)
+        standing = np.where(changed, hashes, self._hash[place])
+        return Comparison(changed, np.where(met, self._day[place], MISSING_DAY).astype(np.int32), standing)
+
+
+def microseconds(moment: datetime) -> int:
+    """UTC microseconds since 1970 of an aware time, exactly."""
+    return int(pa.scalar(moment, UTC).value)

@@ -1,0 +1,210 @@
+"""Turns a batch of source columns, as `queries.py` reads them, into rows of the table that its kind belongs to.
+
+Works on changed rows only. What is odd about a row and does not stop it is told by code and place.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.source.fingerprints import HASHES, Fingerprints
+from akosha_assets.lake.ingestion.source.json_columns import objects
+from akosha_assets.lake.ingestion.source.queries import Field, Role
+from akosha_assets.lake.row_rules import repair
+from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, bare, extracted
+
+VECTOR_NUMBERS = 384
+ID_MAX_BYTES = 1024
+ENCODED_TEXT = "__SB64__"
+# The source cuts longer texts to this and says so at their end.
+TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
+
+
+# Told of rows that are odd: by code, and by their places in the batch.
+Flaw = Callable[[str, np.ndarray], None]
+
+# Without the comments of the columns: they would travel with every result.
+SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
+# Names and types, which a schema makes anew each time it is asked.
+_COLUMNS_OF_KIND = {kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()}
+
+
+def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
+    """Raises: UploadRejected for a field larger than the bound."""
+    # What its buffers take is at least what it holds, and counted a hundred times faster.
+    if batch.get_total_buffer_size() <= max_field_bytes:
+        return
+    for place, field in enumerate(fields):
+        column = batch.column(place)
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            longest = pc.max(pc.binary_length(column)).as_py() or 0
+            if longest > max_field_bytes:
+                raise UploadRejected(
+                    "field_too_large", f"{field.name} in table {table[:80]} holds {longest} bytes; at most {max_field_bytes} are read"
+                )
+
+
+def is_utf8(texts: pa.Array) -> bool:
+    """Whether every text is proper UTF-8; DuckDB does not look when it reads a file."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def mended(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with U+FFFD for what is no UTF-8."""
+    for place, column in enumerate(batch.columns):
+        if pa.types.is_string(column.type) and not is_utf8(column):
+            values = [None if value is None else value.decode("utf-8", "replace") for value in column.cast(pa.binary()).to_pylist()]
+            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, pa.string()))
+        elif pa.types.is_list(column.type) and not is_utf8(column.flatten()):
+            lists = column.cast(pa.list_(pa.binary())).to_pylist()
+            values = [
+                None if items is None else [None if one is None else one.decode("utf-8", "replace") for one in items] for items in lists
+            ]
+            batch = batch.set_column(place, batch.schema.names[place], pa.array(values, column.type))
+    return batch
+
+
+def decoded(texts: pa.Array) -> pa.Array:
+    """The texts, those marked `__SB64__` as what they encode."""
+    if not pc.any(pc.starts_with(texts, ENCODED_TEXT)).as_py():
+        return texts
+    return pa.array([_decode(text) for text in texts.to_pylist()], pa.string())
+
+
+def _decode(text: str | None) -> str | None:
+    if text is None or not text.startswith(ENCODED_TEXT):
+        return text
+    try:
+        raw = base64.b64decode(text.removeprefix(ENCODED_TEXT), validate=True).decode("utf-8", "surrogatepass")
+    except (binascii.Error, UnicodeDecodeError):
+        return text
+    # Pairs of surrogates become the character they stand for, lone ones U+FFFD.
+    return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What every row of one source table shares."""
+
+    kind: str
+    source_table: str
+    parser_version: int
+
+
+def to_rows(
+    batch: pa.RecordBatch,
+    fields: tuple[Field, ...],
+    origin: Origin,
+    derived: dict[str, pa.Array],
+    *,
+    fingerprints: Fingerprints,
+    flaw: Flaw,
+) -> pa.RecordBatch:
+    """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times, objects."""
+    rows = batch.num_rows
+    columns: dict[str, pa.Array] = {}
+    attributes, unknown = [], []
+    for place, field in enumerate(fields):
+        values = batch.column(place)
+        if field.role is Role.COLUMN:
+            columns[field.name] = values
+        elif field.role is Role.ATTRIBUTE:
+            attributes.append((field, values))
+        elif field.role is Role.UNKNOWN:
+            unknown.append((field, values))
+        elif field.role is Role.VECTOR:
+            columns["vector"] = _vectors(values, flaw)
+        elif field.role is Role.HAS_VECTOR:
+            flaw("vector_left_out", _places(values))
+    if attributes:
+        columns["attributes"] = objects(attributes, rows)
+    if unknown:
+        columns["_rescued"] = objects(unknown, rows)
+    columns |= derived
+    if "text" in columns:
+        columns["text"] = _texts(columns["text"], flaw)
+        columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaw)
+    constants = vars(origin)
+    arrays = []
+    for name, kind in _COLUMNS_OF_KIND[origin.kind]:
+        if (column := columns.get(name)) is not None:
+            arrays.append(column if column.type == kind else column.cast(kind, safe=False))
+        elif name in constants:
+            arrays.append(pa.repeat(pa.scalar(constants[name], kind), rows))
+        else:
+            arrays.append(nulls(rows, kind))
+    made, broken = repair(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind]))
+    for code, places in broken.items():
+        flaw(code, places)
+    return made
+
+
+_NULLS: dict[pa.DataType, pa.Array] = {}
+
+
+def nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    """`rows` nulls, made once."""
+    made = _NULLS.get(kind)
+    if made is None or len(made) < rows:
+        made = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)
+    return made.slice(0, rows)
+
+
+def _places(mask: pa.Array) -> np.ndarray:
+    """Where `mask` is true."""
+    return np.flatnonzero((mask.fill_null(False) if mask.null_count else mask).to_numpy(zero_copy_only=False))
+
+
+def _texts(texts: pa.Array, flaw: Flaw) -> pa.Array:
+    if texts.null_count:
+        flaw("text_missing", _places(texts.is_null()))
+        texts = texts.fill_null("")
+    if texts.nbytes > TRUNCATED_CHARACTERS:
+        cut = pc.and_(pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS))
+        flaw("text_truncated", _places(cut))
+    return texts
+
+
+def _fingerprints(given: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: Flaw) -> pa.Array:
+    if given is None:
+        return pa.array([fingerprints.of(text) for text in texts.to_pylist()], pa.binary())
+    proper = pc.equal(pc.binary_length(given), 8 * HASHES).fill_null(False)
+    missing = _places(pc.invert(proper))
+    if not len(missing):
+        return given
+    if len(missing) > given.null_count:
+        flaw("fingerprint_wrong_size", _places(pc.and_(pc.invert(proper), given.is_valid())))
+    made = pa.array([fingerprints.of(text) for text in texts.take(pa.array(missing)).to_pylist()], pa.binary())
+    return pc.replace_with_mask(given, pc.invert(proper), made)
+
+
+def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
+    lengths = pc.list_value_length(given)
+    right = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
+    flaw("vector_wrong_size", _places(pc.not_equal(lengths, VECTOR_NUMBERS)))
+    places = _places(right)
+    numbers = given.filter(right).flatten()
+    values = (numbers.fill_null(np.nan) if numbers.null_count else numbers).to_numpy(zero_copy_only=False).reshape(-1, VECTOR_NUMBERS)
+    largest = np.abs(values).max(axis=1, initial=0)
+    finite = np.isfinite(largest)
+    usable = finite & (largest > 0)
+    # Divided by the largest number first: squares of the greatest floats would be infinite.
+    scaled = values[usable] / largest[usable, None]
+    units = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
+    flaw("vector_not_finite", places[~finite])
+    flaw("vector_zero", places[finite & ~usable])
+    halves = units.astype("<f2")
+    packed = pa.Array.from_buffers(pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]).cast(pa.binary())
+    at = np.full(len(given), -1, dtype=np.int64)
+    at[places[usable]] = np.arange(len(halves))
+    return packed.take(pa.array(at, mask=at < 0))

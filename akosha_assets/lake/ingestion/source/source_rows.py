@@ -1,0 +1,77 @@
+"""Rows of one source table as they are read, of one upload or of several, with what follows from each row by itself: its id, its times.
+
+Nothing here compares rows with each other or with what is known; that is `snapshot_reader.py`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.source.change_detection import md5_low
+from akosha_assets.lake.ingestion.source.databases import Reading
+from akosha_assets.lake.ingestion.source.event_times import MISSING
+from akosha_assets.lake.ingestion.source.json_columns import metadata_times, objects
+from akosha_assets.lake.ingestion.source.queries import Role
+
+
+@dataclass
+class Part:
+    """A batch of one table with what is derived from it. `file`: the number of the file that each row comes from, ascending."""
+
+    reading: Reading
+    batch: pa.RecordBatch
+    file: np.ndarray
+    ids: pa.Array
+    local: np.ndarray
+    utc: np.ndarray
+    rescued: pa.Array | None = None
+
+    @staticmethod
+    def of(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "Part":
+        """The part that `batch` is. Raises: UploadRejected where a row has no id."""
+        ids, rescued = batch.column(0), None
+        if reading.spec is None:
+            unknown = [(field, batch.column(place)) for place, field in enumerate(reading.select.fields) if field.role is Role.UNKNOWN]
+            rescued = objects(unknown, batch.num_rows).fill_null("{}")
+            hashes = pa.array([f"{number & (2**64 - 1):016x}" for number in md5_low(rescued).tolist()])
+            own = pc.if_else(pc.equal(ids.fill_null(""), ""), hashes, ids)
+            ids = pc.binary_join_element_wise(reading.name, own, "/")
+        elif ids.null_count:
+            raise UploadRejected("row_without_id", f"table {reading.name} has a row whose id is null")
+        return Part(reading, batch, file, ids, *_times(reading, batch), rescued)
+
+    @staticmethod
+    def of_times(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "Part":
+        """The part for its ids and times alone, of a table whose ids are its rows' own."""
+        return Part(reading, batch, file, batch.column(0), *_times(reading, batch))
+
+    def filtered(self, keep: np.ndarray) -> "Part":
+        """The rows for which `keep` is true."""
+        mask = pa.array(keep)
+        rescued = None if self.rescued is None else self.rescued.filter(mask)
+        return Part(
+            self.reading, self.batch.filter(mask), self.file[keep], self.ids.filter(mask), self.local[keep], self.utc[keep], rescued
+        )
+
+
+def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Naive local and UTC times of the rows."""
+    found: dict[Role, np.ndarray] = {}
+    for place, one in enumerate(reading.select.fields):
+        if one.role is Role.LOCAL or one.role is Role.UTC:
+            column = batch.column(place).view(pa.int64())
+            times = (column.fill_null(MISSING) if column.null_count else column).to_numpy(zero_copy_only=False)
+            found[one.role] = np.where(found[one.role] == MISSING, times, found[one.role]) if one.role in found else times
+        elif one.name == "metadata" and reading.spec and reading.spec.first_generation:
+            found[Role.UTC] = metadata_times(batch.column(place))
+    local, utc = found.get(Role.LOCAL), found.get(Role.UTC)
+    nothing = np.full(batch.num_rows, MISSING)
+    return nothing if local is None else local, nothing if utc is None else utc
+
+
+def times_of(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Naive local and UTC times of the rows of all parts, one after the other."""
+    return np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])

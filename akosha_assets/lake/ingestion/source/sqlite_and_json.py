@@ -1,0 +1,121 @@
+"""Reads what is not DuckDB into Arrow tables by name: SQLite databases and the `memories.json` of the older layout.
+
+SQLite runs with its own limits and a deadline; only base tables are read and no column that is computed.
+"""
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.source.limits import Limits
+from akosha_assets.lake.ingestion.source.queries import identifier
+from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
+
+TABLES_MAX = 1000
+SQLITE_BATCH_ROWS = 10_000
+# Virtual-machine steps between two looks at the clock.
+SQLITE_STEPS = 10_000
+
+_MODELLED = frozenset(table.name for table in SOURCE_TABLES)
+
+
+def refuse_view(name: str) -> None:
+    """Raises: UploadRejected where a view stands in for a table that is read."""
+    if name.lower() in _MODELLED:
+        raise UploadRejected("database_hostile", f"{name} is a view; expected a table", sample=name)
+
+
+def check_width(name: str, columns: int, limits: Limits) -> None:
+    """Raises: UploadRejected for a table with too many columns."""
+    if columns > limits.max_columns:
+        raise UploadRejected("too_many_columns", f"table {name[:80]} has {columns} columns; at most {limits.max_columns} are read")
+
+
+def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
+    source = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    try:
+        source.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.max_field_bytes + 1024)
+        source.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        source.setlimit(sqlite3.SQLITE_LIMIT_VDBE_OP, 100_000)
+        deadline = time.monotonic() + limits.seconds
+        source.set_progress_handler(lambda: time.monotonic() > deadline, SQLITE_STEPS)
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", "query_only=ON"):
+            source.execute(f"PRAGMA {pragma}")
+        listed = source.execute(
+            "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+        ).fetchall()
+        if len(listed) > TABLES_MAX:
+            raise UploadRejected("too_many_tables", f"{len(listed)} tables; at most {TABLES_MAX} are read")
+        tables, rows_left = {}, limits.max_rows
+        for name, kind in listed:
+            if kind == "view":
+                refuse_view(name)
+                continue
+            tables[name] = _sqlite_table(source, name, limits, rows_left)
+            rows_left -= tables[name].num_rows
+        return tables
+    finally:
+        source.close()
+
+
+def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_left: int) -> pa.Table:
+    columns = source.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", [name]).fetchall()
+    if any(hidden in (2, 3) for _, hidden in columns):
+        raise UploadRejected("database_hostile", f"table {name[:80]} has a column that is computed when it is read")
+    names = [column for column, hidden in columns if not hidden]
+    check_width(name, len(names), limits)
+    cursor = source.execute(f"SELECT {', '.join(identifier(column) for column in names)} FROM {identifier(name)} LIMIT ?", [rows_left + 1])
+    batches = []
+    while rows := cursor.fetchmany(SQLITE_BATCH_ROWS):
+        rows_left -= len(rows)
+        if rows_left < 0:
+            raise UploadRejected("too_many_rows", f"more than {limits.max_rows} rows")
+        batches.append(rows)
+    values = [[row[place] for rows in batches for row in rows] for place in range(len(names))]
+    return pa.table([_dynamic(column) for column in values], names=names)
+
+
+def _dynamic(values: list[Any]) -> pa.Array:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
+        return pa.array(values, pa.float64())
+    if kinds == {bytes}:
+        return pa.array(values, pa.binary())
+    return pa.array(
+        [value.decode("utf-8", "replace") if isinstance(value, bytes) else value if value is None else str(value) for value in values],
+        pa.string(),
+    )
+
+
+def json_tables(path: Path, name: str) -> dict[str, pa.Table]:
+    try:
+        document = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UploadRejected("database_unreadable", f"{name}: not JSON: {error}") from error
+    conversations = document.get("conversations") if isinstance(document, dict) else None
+    if not isinstance(conversations, list) or not all(isinstance(row, dict) for row in conversations):
+        raise UploadRejected("database_unreadable", f"{name}: expected an object with a list of objects named conversations")
+    if not conversations:
+        return {}
+    names = list(dict.fromkeys(key for row in conversations for key in row))
+    return {"conversations": pa.table([_json_column(key, [row.get(key) for row in conversations]) for key in names], names=names)}
+
+
+def _json_column(name: str, values: list[Any]) -> pa.Array:
+    if name == "embedding":
+        return pa.array([_numbers(value) for value in values], pa.list_(pa.float32()))
+    return pa.array([value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values], pa.string())
+
+
+def _numbers(value: Any) -> list[float] | None:
+    if not isinstance(value, list):
+        return None
+    return [float(number) if isinstance(number, (int, float)) else float("nan") for number in value]

@@ -1,0 +1,44 @@
+"""What a batch leaves for whoever follows an upload: a log line, and spans from found to taken in, for each of its uploads."""
+
+import logging
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from akosha_assets.lake import telemetry
+from akosha_assets.lake.ingestion.ledger.claims import Batch, Outcome
+
+logger = logging.getLogger(__name__)
+
+
+def left_by(batch: Batch, outcomes: Mapping[int, Outcome], *, began_at: datetime, ended_at: datetime, seconds: Mapping[str, float]) -> None:
+    """Every upload of the batch that has an outcome is logged and traced."""
+    for upload in batch.uploads:
+        outcome = outcomes.get(upload.id)
+        if outcome is None:
+            continue
+        with telemetry.bound(upload_id=upload.upload_id):
+            counts = {name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")}
+            if outcome.state == "ingested":
+                logger.info("upload taken in", extra=counts)
+            else:
+                logger.warning("upload %s", outcome.state, extra={"reason": outcome.reason, "cause": outcome.message})
+        named = {"akosha.upload_id": upload.upload_id, "akosha.system_id": upload.system_id, "akosha.batch_id": batch.id}
+        told = (
+            named
+            | {f"akosha.{name}": value for name, value in counts.items()}
+            | {"akosha.state": outcome.state, "akosha.reason": outcome.reason}
+        )
+        trace = telemetry.upload_trace(upload.system_id, upload.upload_id)
+        whole = telemetry.spanned("upload", upload.seen_at, ended_at, told, trace=trace)
+        if whole is not None:
+            telemetry.spanned("wait", upload.seen_at, began_at, named, parent=whole)
+            taken = telemetry.spanned("take in", began_at, ended_at, named, parent=whole)
+            _laps(batch, began_at, seconds, taken)
+
+
+def _laps(batch: Batch, began_at: datetime, seconds: Mapping[str, float], parent: Any) -> None:
+    at = began_at
+    for name, length in seconds.items():
+        telemetry.spanned(name, at, at + timedelta(seconds=length), {"akosha.batch_id": batch.id}, parent=parent)
+        at += timedelta(seconds=length)

@@ -1,0 +1,163 @@
+"""Rows that have moved, made anew where what is left of them allows it: summaries, missing vectors, int8 vectors in another form.
+
+A summary is made again from the whole text, so only where warm keeps it. A vector is made from the whole text where it is
+kept, else, where there is none at all, from the summary. An int8 vector is brought into the present form from its own
+numbers. A sketch cannot be: its numbers are gone. What is gone is not guessed, but counted in `left`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from akosha_assets.lake import days, tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.embeddings import Embedder
+from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
+from akosha_assets.lake.lifecycle.moving import record
+from akosha_assets.lake.lifecycle.placement import address
+from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
+
+# What policies that do not name their method of a vector used.
+_BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": quantization.SKETCH_METHOD}
+
+
+@dataclass(frozen=True)
+class Renewable:
+    """Rows of a day that can be made again, by what; and rows of another method or model that cannot, for what they were made of is gone."""
+
+    resummarised: int = 0
+    embedded: int = 0
+    requantised: int = 0
+    left: int = 0
+
+    @property
+    def is_work(self) -> bool:
+        """Whether anything can be done."""
+        return bool(self.resummarised or self.embedded or self.requantised)
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What renewing a day did."""
+
+    event_day: date
+    tier: str
+    rows_resummarised: int
+    rows_embedded: int
+    rows_requantised: int
+    rows_left: int
+
+
+def renewable(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, space: str | None) -> dict[date, Renewable]:
+    """What can be made again of each day from `first` to `last`. `space`: the model that is at hand, if one is."""
+    former = tables.quoted(_former_policies(lake, tier, policy))
+    other_method = f"summary_method <> {tables.quoted([policy.summary_method])}"
+    other_form = f"policy_version IN ({former})" if former else "false"
+    other_space = f"space <> {tables.quoted([space])}" if space else "false"
+    if tier == WARM:
+        wanted = {
+            "resummarised": f"text IS NOT NULL AND {other_method}",
+            "embedded": f"space IS NULL OR (text IS NOT NULL AND {other_space})" if space else "",
+            "requantised": f"vector IS NOT NULL AND {other_form}" if former else "",
+            "left": f"text IS NULL AND ({other_method} OR {other_space})",
+        }
+    else:
+        wanted = {
+            "embedded": "space IS NULL" if space else "",
+            "left": f"{other_method} OR {other_space} OR (sketch IS NOT NULL AND {other_form})",
+        }
+    between = f"event_day >= '{first}' AND event_day <= '{last}'"
+    found: dict[date, dict[str, int]] = {}
+    for name, where in wanted.items():
+        rows = lake.select(address(tier), ["event_day"], f"{between} AND ({where})") if where else None
+        for entry in rows["event_day"].value_counts().to_pylist() if rows is not None else ():
+            found.setdefault(entry["values"], {})[name] = entry["counts"]
+    return {day: Renewable(**found[day]) for day in sorted(found)}
+
+
+def renew_day(
+    lake: Lake, tier: str, event_day: date, *, policy: TierPolicy, renewed_at: datetime, run: str, embedder: Embedder | None
+) -> Renewed:
+    """Rows of `event_day` in `tier`, which is warm or cold, are of the present methods as far as what was kept allows.
+
+    Without an embedder no vector is made; rows that want one are among those left.
+
+    Raises:
+        TableContended: the day was touched meanwhile; nothing was changed.
+    """
+    table, spec = lake.create(address(tier)), lake.spec(address(tier))
+    space = embedder.space if embedder else lake.settings.embedding_model
+    todo = renewable(lake, tier, policy, first=event_day, last=event_day, space=space).get(event_day, Renewable())
+    if embedder is None:
+        todo = replace(todo, embedded=0, left=todo.left + todo.embedded)
+    if todo.is_work:
+        move = warm.Move(policy, renewed_at, run)
+        former = pa.array(_former_policies(lake, tier, policy), pa.string())
+        bare: list[int] = []
+
+        def renewed() -> Iterator[pa.RecordBatch]:
+            for batch in day_rows.rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day))):
+                rows = _requantised(batch, former, move) if todo.requantised else batch
+                rows = warm.resummarised(rows, move) if todo.resummarised else rows
+                rows = _embedded(rows, tier, embedder) if embedder is not None else rows
+                bare.append(rows["space"].null_count)
+                yield rows
+
+        days.replace(table, spec, renewed(), days.predicate(event_day), writer=f"age/{event_day}", metadata={"akosha_op": "renew"})
+        lying = day_rows.rows_of(table, event_day)
+        moves = lake.create(address("moves"))
+        record(moves, event_day, tier, rows=lying, rows_without_vector=sum(bare), recall_at_10=None, move=move)
+    return Renewed(event_day, tier, todo.resummarised, todo.embedded, todo.requantised, todo.left)
+
+
+def _former_policies(lake: Lake, tier: str, policy: TierPolicy) -> list[str]:
+    """Versions of policies under which rows came to `tier` with vectors in another form than the present one."""
+    name = "vector_method" if tier == WARM else "sketch_method"
+    known = lake.select(address("moves"), ["policy_version", "policy"], f"tier = '{tier}'")
+    policies = {
+        row["policy_version"]: json.loads(row["policy"]) for row in known.group_by(["policy_version", "policy"]).aggregate([]).to_pylist()
+    }
+    return sorted(version for version, former in policies.items() if former.get(name, _BEFORE_NAMES[name]) != getattr(policy, name))
+
+
+def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.RecordBatch:
+    """Warm `rows` with the vectors that came under `former` policies in the present form; made from the int8 numbers themselves."""
+    chosen = pc.and_(pc.is_in(rows["policy_version"], value_set=former), pc.is_valid(rows["vector"]))
+    vectors, scale = warm.int8_form(rows["vector"], lambda numbers: cold.floats(rows, numbers))
+    made = {
+        "vector": vectors,
+        "vector_scale": scale,
+        **{k: v for k, v in warm.constants(move, rows.num_rows).items() if k != "summary_method"},
+    }
+    columns = [
+        pc.if_else(chosen, made[name].cast(rows[name].type), rows[name]) if name in made else rows[name] for name in rows.schema.names
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
+
+
+def _embedded(rows: pa.RecordBatch, tier: str, embedder: Embedder) -> pa.RecordBatch:
+    """The rows with a vector of the embedder's space where they had none, or the whole text of one from another space."""
+    wanted = pc.is_null(rows["space"])
+    if tier == WARM:
+        other = pc.fill_null(pc.not_equal(rows["space"], embedder.space), False)
+        wanted = pc.or_(wanted, pc.and_(pc.is_valid(rows["text"]), other))
+    numbers = np.flatnonzero(wanted.to_numpy(zero_copy_only=False))
+    if not len(numbers):
+        return rows
+    texts = pc.coalesce(rows["text"], rows["summary"]) if tier == WARM else rows["summary"]
+    vectors = embedder.embed(texts.take(pa.array(numbers)).to_pylist())
+    made, scale = quantization.to_int8(vectors) if tier == WARM else quantization.to_sketch(vectors)
+    form, measure = cold.SKETCH_COLUMNS if tier != WARM else ("vector", "vector_scale")
+    scales = np.zeros(rows.num_rows, np.float32)
+    scales[numbers] = scale
+    columns = {
+        form: pc.if_else(wanted, quantization.scattered(rows.num_rows, [(numbers, made)]), rows[form]),
+        measure: pc.if_else(wanted, pa.array(scales), rows[measure]),
+        "space": pc.if_else(wanted, embedder.space, rows["space"]),
+    }
+    return pa.RecordBatch.from_arrays([columns.get(name, rows[name]) for name in rows.schema.names], schema=rows.schema)

@@ -1,0 +1,1 @@
+"""The replica: serves the tier tables and follows their logs."""

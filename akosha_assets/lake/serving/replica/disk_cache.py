@@ -1,0 +1,206 @@
+"""What a replica keeps on disk between two lives: mapped parts, and a state that says what lies in its folder.
+
+Everything here is a cache of the tables. Each file has its CRC-32 in the state; one that does not agree is not served,
+and what it held is read from the tables again.
+"""
+
+import fcntl
+import json
+import logging
+import math
+import os
+import shutil
+import zlib
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import duckdb
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.lake.serving.parts.part import CODED, Part
+from akosha_assets.lake.serving.parts.payload import FilePayload, Payload
+from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
+from akosha_assets.lake.serving.vectors.merging import Segment
+from akosha_assets.lake.serving.vectors.quantizer import Layouts
+from akosha_assets.lake.serving.vectors.vector_set import Vectors
+
+logger = logging.getLogger(__name__)
+
+# Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
+FORMAT = f"11/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+CHUNK_BYTES = 1 << 22
+BATCH_ROWS = 65_536
+# The payload of smaller parts stays in memory: they are soon joined.
+FILE_ROWS = 20_000
+# A smaller part is read and not mapped: a lake of many small days must not use up the mappings that a process may have
+# (`vm.max_map_count`), and a larger part has one for its arrays, one for its payload and one for each index.
+MAPPED_ROWS = 4096
+ALIGNMENT_BYTES = 64
+ARRAYS_FILE = "arrays.bin"
+ARRAYS = ("numbers", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
+
+
+@dataclass
+class State:
+    """What lies in a replica's folder. `numbered` has, by tier, each file in the keyword index: first number, end, day."""
+
+    format: str = FORMAT
+    next_number: int = 1
+    terms: dict[str, list[str]] = field(default_factory=dict)
+    numbered: dict[str, dict[str, tuple[int, int, str]]] = field(default_factory=dict)
+    parts: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    keywords: dict[str, int] = field(default_factory=dict)
+
+
+def write_state(folder: Path, state: State) -> None:
+    """The state in `folder` is this one, or after a crash the one before."""
+    part = folder / "state.json.part"
+    held = json.dumps(asdict(state))
+    part.write_text(f"{zlib.crc32(held.encode())}\n{held}")
+    part.replace(folder / "state.json")
+
+
+def read_state(folder: Path) -> State | None:
+    """The state in `folder`; None where there is none or another version of the code wrote it."""
+    try:
+        checksum, _, text = (folder / "state.json").read_text(errors="replace").partition("\n")
+    except FileNotFoundError:
+        return None
+    if checksum != str(zlib.crc32(text.encode())):
+        logger.warning("the state of the serving cache is damaged; it is built again", extra={"folder": str(folder)})
+        return None
+    held = json.loads(text)
+    return State(**held) if held["format"] == FORMAT else None
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def checksums(folder: Path, known: dict[str, int]) -> dict[str, int]:
+    """CRC-32 by name of the files in `folder`; for those in `known` the value it has."""
+    return {path.name: known.get(path.name) or checksum(path) for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def is_sound(folder: Path, expected: dict[str, int]) -> bool:
+    """Every expected file lies in `folder` with the bytes it was written with."""
+    for name, value in expected.items():
+        path = folder / name
+        if not path.is_file() or checksum(path) != value:
+            logger.warning("a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)})
+            return False
+    return True
+
+
+def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
+    """The same part with its bytes in files of a folder under `parent`, mapped when touched."""
+    folder = parent / f"{part.day}-{part.numbers[0]}-{len(part)}"
+    work = parent / f".{folder.name}.part"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    payload = part.payload.whole()
+    with pa.OSFile(str(work / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, payload.schema) as writer:
+        writer.write_table(payload, max_chunksize=BATCH_ROWS)
+    arrays = {name: getattr(part, name) for name in ARRAYS} | {f"code-{name}": part.codes[name] for name in CODED}
+    spaces = []
+    for number, (space, held) in enumerate(part.vectors.items()):
+        held = held.indexed(space, layouts)
+        arrays |= {f"rows-{number}": held.rows, f"matrix-{number}": held.matrix}
+        if held.scale is not None:
+            arrays[f"scale-{number}"] = held.scale
+        if held.index is not None:
+            held.index.alone().write(work / f"index-{number}.faiss")
+        spaces.append([space, held.form])
+    _write_arrays(work / ARRAYS_FILE, arrays)
+    (work / "spaces.json").write_text(json.dumps(spaces))
+    shutil.rmtree(folder, ignore_errors=True)
+    work.replace(folder)
+    return mapped(folder, part.day)
+
+
+def with_filed_payload(part: Part, parent: Path) -> Part:
+    """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers show of a few
+    rows need not lie in memory for all.
+    """
+    if isinstance(part.payload, FilePayload) or len(part) < FILE_ROWS:
+        return part
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=parent) as file:
+        payload = part.payload.whole()
+        with pa.ipc.new_file(file, payload.schema) as writer:
+            writer.write_table(payload)
+        file.flush()
+        return replace(part, payload=FilePayload(file))
+
+
+def mapped(folder: Path, day: date) -> Part:
+    """The part that `laid_down` wrote. Of a large one only what is touched is read."""
+    arrays = _read_arrays(folder / ARRAYS_FILE)
+    with _opened(folder / "payload.arrow", is_mapped=len(arrays["numbers"]) >= MAPPED_ROWS) as source:
+        payload = Payload(pa.ipc.open_file(source).read_all())
+    vectors = {}
+    for number, (space, form) in enumerate(json.loads((folder / "spaces.json").read_text())):
+        index = folder / f"index-{number}.faiss"
+        segment = Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None
+        vectors[space] = Vectors(arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment)
+    numbers, identity, content, written, occurred_us, arrived_us, importance = (arrays[name] for name in ARRAYS)
+    codes = {name: arrays[f"code-{name}"] for name in CODED}
+    return Part(day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+
+
+def _opened(path: Path, *, is_mapped: bool) -> pa.NativeFile:
+    return pa.memory_map(str(path)) if is_mapped else pa.OSFile(str(path))
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """All arrays in one file: a line of JSON with the dtype, shape and place of each, then their bytes."""
+    places, offset = {}, 0
+    for name, array in arrays.items():
+        places[name] = (array.dtype.str, array.shape, offset)
+        offset += -(-array.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    header = json.dumps(places).encode()
+    header += b" " * (-(len(header) + 1) % ALIGNMENT_BYTES) + b"\n"
+    with path.open("wb") as file:
+        file.write(header)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
+            file.write(b"\0" * (-array.nbytes % ALIGNMENT_BYTES))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file; views of one buffer, which is mapped where they are of a large part."""
+    with path.open("rb") as file:
+        header = file.readline()
+    places = json.loads(header)
+    with _opened(path, is_mapped=places["numbers"][1][0] >= MAPPED_ROWS) as source:
+        held = source.read_buffer()
+    return {
+        name: np.frombuffer(held, dtype, count=math.prod(shape), offset=len(header) + offset).reshape(shape)
+        for name, (dtype, shape, offset) in places.items()
+    }
+
+
+def own_folder(root: Path) -> tuple[Path, int]:
+    """A folder that no other live process uses, and the lock that keeps it ours."""
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(1000):
+        lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        folder = root / str(number)
+        folder.mkdir(exist_ok=True)
+        return folder, lock
+    raise RuntimeError(f"a thousand processes use {root}; expected fewer, or another AKOSHA_HOME")

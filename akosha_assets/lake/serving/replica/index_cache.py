@@ -1,0 +1,84 @@
+"""Indexes of parts that lie in memory, kept on disk from one process to the next, since building them takes longest of a start.
+
+A file is named after the very vectors that it indexes and its own checksum: one that is damaged, or of other vectors, is
+never taken. What is indexed, and how, is `vector_set.py`'s to say.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+from akosha_assets.lake.serving.parts.part import Part
+from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
+from akosha_assets.lake.serving.vectors.merging import Segment, joined, to_join
+from akosha_assets.lake.serving.vectors.quantizer import Layouts
+from akosha_assets.lake.serving.vectors.vector_set import Vectors
+
+logger = logging.getLogger(__name__)
+
+# Smaller sets are indexed as quickly as read.
+KEPT_ROWS = 20_000
+
+
+class KeptIndexes:
+    """The indexes of one tier's parts, in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.layouts = Layouts()
+
+    def indexed(self, part: Part) -> Part:
+        """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
+        vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
+        return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
+
+    def together(self, parts: Sequence[Part]) -> list[Part]:
+        """The same parts, which lie in memory, with their indexes in few files."""
+        segments = [held.index for part in parts for held in part.vectors.values() if held.index is not None]
+        moved = {old: new for group in to_join(segments) for old, new in zip(group, joined(group), strict=True)}
+
+        def placed(part: Part) -> Part:
+            vectors = {space: replace(held, index=moved[held.index]) for space, held in part.vectors.items() if held.index in moved}
+            return replace(part, vectors=part.vectors | vectors) if vectors else part
+
+        return [placed(part) for part in parts]
+
+    def meet(self, part: Part) -> None:
+        """Further sets are indexed as those of `part` are."""
+        for space, held in part.vectors.items():
+            if held.index is not None:
+                self.layouts.meet(space, held.index.file.layout)
+
+    def tidy(self, parts: Iterable[Part]) -> None:
+        """No other index lies in the folder than those of `parts`."""
+        wanted = {held.index.name for part in parts for held in part.vectors.values() if held.index is not None}
+        for path in self.folder.glob("*"):
+            if path.name not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _indexed(self, space: str, held: Vectors) -> Vectors:
+        if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
+            return held.indexed(space, self.layouts)
+        digest = hashlib.blake2b(f"{disk_cache.FORMAT}/{held.form}".encode(), digest_size=16)
+        digest.update(held.matrix.data)
+        name = digest.hexdigest()
+        for path in self.folder.glob(f"{name}-*"):
+            if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
+                index = Segment(InvertedFile.read(path, is_mapped=False), name=path.name)
+                self.layouts.meet(space, index.file.layout)
+                return replace(held, index=index)
+            logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
+            path.unlink()
+        made = held.indexed(space, self.layouts)
+        if made.index is None:
+            return made
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{uuid4().hex}.part"
+        made.index.file.write(part)
+        kept = self.folder / f"{name}-{disk_cache.checksum(part):08x}"
+        part.replace(kept)
+        return replace(made, index=replace(made.index, name=kept.name))

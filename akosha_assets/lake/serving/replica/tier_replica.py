@@ -1,0 +1,243 @@
+"""One tier's table as a replica holds it: its files under their numbers, its days as parts.
+
+Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
+"""
+
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from akosha_assets.lake.errors import DataFileUnreadable
+from akosha_assets.lake.serving.parts.part import Part, join, tidied
+from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.replica.index_cache import KeptIndexes
+from akosha_assets.lake.serving.replica.loading import Loader
+from akosha_assets.lake.serving.table_log.files import DataFile, Follower, Listing
+from akosha_assets.lake.serving.vectors.nearest import threads
+
+DISK_PARTS = 8
+# Days that are read while another is taken.
+AHEAD_DAYS = 1
+# Between two tries to read a file that could not be read.
+SET_ASIDE_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A file whose rows are served: numbers `start` up to `stop`."""
+
+    start: int
+    stop: int
+    day: date
+
+    def is_in(self, part: Part) -> bool:
+        """Whether `part` has rows of it."""
+        at = int(np.searchsorted(part.numbers, self.start))
+        return at < len(part) and int(part.numbers[at]) < self.stop
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again (monotonic)."""
+
+    rows: int
+    reason: str
+    retry_at: float
+
+
+@dataclass
+class Tail:
+    """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index.
+
+    Files that cannot be read are in `set_aside` and tried again later; those of `without_words` could not be indexed.
+    """
+
+    tier: str
+    follower: Follower
+    loader: Loader
+    folder: Path
+    indexes: KeptIndexes
+    first_in_memory: Callable[[], date]
+    memory_bytes: int
+    loads: dict[str, Load] = field(default_factory=dict)
+    numbered: dict[str, Load] = field(default_factory=dict)
+    parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
+    listing: Listing | None = None
+    set_aside: dict[str, SetAside] = field(default_factory=dict)
+    without_words: set[str] = field(default_factory=set)
+
+    @property
+    def rows_with_words(self) -> int:
+        """Rows that are served and in the keyword index."""
+        paths = self.numbered.keys() - self.without_words
+        return sum(load.stop - load.start for path, load in self.loads.items() if path in paths)
+
+    @property
+    def rows_set_aside(self) -> int:
+        """Rows of files that cannot be read."""
+        return sum(one.rows for one in self.set_aside.values())
+
+    @property
+    def set_aside_reason(self) -> str | None:
+        """What is set aside and why; None where nothing is."""
+        if not self.set_aside:
+            return None
+        first = next(iter(self.set_aside.values()))
+        return f"{self.rows_set_aside} rows in {len(self.set_aside)} files cannot be read and are left out: {first.reason}"
+
+    def poll(self) -> Listing | None:
+        """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as `Follower.poll`."""
+        newest = self.follower.poll()
+        if newest is not None:
+            self.listing = newest
+            self.set_aside = {path: one for path, one in self.set_aside.items() if path in newest.files}
+            return newest
+        is_due = any(one.retry_at <= time.monotonic() for one in self.set_aside.values())
+        return self.listing if is_due else None
+
+    def missing(self) -> dict[date, list[DataFile]]:
+        """Files of the listing that are not served, by day, without those set aside that are not due."""
+        assert self.listing is not None
+        now = time.monotonic()
+        later = {path for path, one in self.set_aside.items() if one.retry_at > now}
+        return self.listing.beside({*self.loads, *later})
+
+    def take_over(self, part: Part, paths: list[str]) -> None:
+        """A part on disk, which an earlier process left, with the rows of these files is served."""
+        self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.numbers[0])))
+        self.loads |= {path: self.numbered[path] for path in paths}
+        self.indexes.meet(part)
+
+    def without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
+        """The parts when the rows of `paths` are gone."""
+        parts = dict(self.parts)
+        ranges = defaultdict(list)
+        for path in paths:
+            ranges[self.loads[path].day].append((self.loads[path].start, self.loads[path].stop))
+        for day, gone in ranges.items():
+            left = []
+            for part in parts.get(day, ()):
+                keep = np.ones(len(part), bool)
+                for start, stop in gone:
+                    keep[np.searchsorted(part.numbers, start) : np.searchsorted(part.numbers, stop)] = False
+                if keep.all():
+                    left.append(part)
+                elif keep.any():
+                    smaller = part.kept(keep)
+                    left.append(smaller if part.folder is None else self._laid_down(smaller))
+            parts[day] = tuple(left)
+        return {day: held for day, held in parts.items() if held}
+
+    def load(
+        self, added: dict[date, list[DataFile]], next_number: int, go_on: Callable[[], None]
+    ) -> Iterator[tuple[date, Part | None, dict[str, Load], int]]:
+        """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free number.
+
+        The next day is read while one is taken, no more: a year of history must not be in memory together.
+        """
+        expected = sum(file.rows for files in added.values() for file in files)
+        self.indexes.layouts.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
+        under_way: deque[tuple[date, dict[str, Load], int, Future[Part | None]]] = deque()
+        # Threads of its own: those that scan are for questions.
+        with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
+            for day in sorted(added, reverse=True):
+                go_on()
+                loads, next_number = self._numbered(day, added[day], next_number)
+                files = sorted(added[day], key=lambda file: loads[file.path].start)
+                loading = readers.submit(self._read, day, files, loads)
+                under_way.append((day, loads, next_number, loading))
+                if len(under_way) > AHEAD_DAYS:
+                    yield self._taken(*under_way.popleft())
+            while under_way:
+                yield self._taken(*under_way.popleft())
+
+    def _taken(
+        self, day: date, loads: dict[str, Load], next_number: int, loading: Future[Part | None]
+    ) -> tuple[date, Part | None, dict[str, Load], int]:
+        """What was read, on disk at once where it does not fit into memory."""
+        part = loading.result()
+        loads = {path: load for path, load in loads.items() if path not in self.set_aside}
+        if part is not None and not self._fits(day, part):
+            part = self._laid_down(part)
+        return day, part, loads, next_number
+
+    def _read(self, day: date, files: list[DataFile], loads: dict[str, Load]) -> Part | None:
+        """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are read without it."""
+        try:
+            part = self.loader.load(day, files, [loads[file.path].start for file in files])
+        except DataFileUnreadable as error:
+            if len(files) > 1:
+                parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
+                return join(parts) if parts else None
+            (file,) = files
+            if file.path not in self.set_aside:
+                logger.warning("a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)})
+            self.set_aside[file.path] = SetAside(file.rows, str(error), time.monotonic() + SET_ASIDE_SECONDS)
+            return None
+        for file in files:
+            self.set_aside.pop(file.path, None)
+        return part
+
+    def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
+        """The numbers of each file, those that it had before where it was known, and the next free number."""
+        loads = {}
+        for file in files:
+            known = self.numbered.get(file.path)
+            if known is None or known.stop - known.start != file.rows:
+                known = Load(next_number, next_number + file.rows, day)
+                next_number = known.stop
+            loads[file.path] = known
+        return loads, next_number
+
+    def settle(self, go_on: Callable[[], None]) -> bool:
+        """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
+
+        Returns whether anything changed. Searches go on with the parts they hold. `go_on` is called between long steps and
+        may raise.
+        """
+        before = self.parts
+        self.parts = {}
+        for day in sorted(before, reverse=True):
+            held = before[day]
+            if all(part.folder is None for part in held) and self._fits(day, *held):
+                self.parts[day] = tidied(held)
+                continue
+            fresh = [part for part in held if part.folder is None]
+            on_disk = [part for part in held if part.folder is not None]
+            if len(held) > DISK_PARTS:
+                fresh, on_disk = list(held), []
+            self.parts[day] = (*on_disk, *([self._laid_down(join(fresh))] if fresh else []))
+
+        def build(part: Part) -> Part:
+            go_on()
+            return disk_cache.with_filed_payload(self.indexes.indexed(part), self.folder)
+
+        memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
+        built = self.indexes.together(list(threads().map(build, [part for _, part in memory])))
+        ready = dict(zip((id(part) for _, part in memory), built, strict=True))
+        self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
+        changed = any(not _same(self.parts[day], held) for day, held in before.items())
+        if changed:
+            self.indexes.tidy(part for held in self.parts.values() for part in held)
+        return changed
+
+    def _laid_down(self, part: Part) -> Part:
+        return disk_cache.laid_down(part, self.folder, self.indexes.layouts)
+
+    def _fits(self, day: date, *parts: Part) -> bool:
+        """Whether the parts of `day` may lie in memory beside the newer days that do."""
+        newer = sum(part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None)
+        return day >= self.first_in_memory() and newer + sum(part.nbytes for part in parts) <= self.memory_bytes
+
+
+def _same(some: tuple[Part, ...], others: tuple[Part, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))

@@ -1,0 +1,1 @@
+"""Search: ranking, filters, collapsing and results."""

@@ -1,0 +1,64 @@
+"""What the signs of a question demand of every result, held against rows that were ranked by meaning, which knows no words.
+
+In the keyword index the same demands are queries (`query_parser.py`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.lake.serving.parts.part import Part, Terms
+from akosha_assets.lake.serving.search.ranking import Places, Ranking
+from akosha_assets.lake.serving.text.analysis import named, stem, words
+from akosha_assets.lake.serving.text.query_parser import Token, tokenized
+from akosha_assets.lake.serving.time_limit import check_time_limit
+
+
+def demanded(text: str) -> list[Token]:
+    """The words and phrases of a question that must, or must not, be met."""
+    return [token for token in tokenized(text) if token.sign]
+
+
+def meeting(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Terms]) -> Ranking:
+    """The rows of `ranking` that meet all of `demands`."""
+    rows = zip(ranking.place.tolist(), ranking.row.tolist(), strict=True)
+    return ranking.picked(np.array([_meets(places[place][1], row, demands, terms) for place, row in rows], bool))
+
+
+def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Terms]) -> bool:
+    check_time_limit()
+    said: list[list[str]] = []
+    for token in demands:
+        if token.field == "text":
+            found = words(token.text)
+            if not found:
+                continue
+            said = said or _said(part.payload.value("text", row))
+            holds = any(_holds(each, found, token) for each in said)
+        elif token.field == "tags":
+            holds = token.text in (part.payload.value("tags", row) or ())
+        else:
+            holds = bool(part.codes[token.field][row] == terms[token.field].code(token.text))
+        if holds != (token.sign == "+"):
+            return False
+    return True
+
+
+def _said(text: str) -> list[list[str]]:
+    """The words of a text, and the words inside its names."""
+    (inside,) = named(pa.array([text]))
+    return [words(text), words(inside or "")]
+
+
+def _holds(said: list[str], found: list[str], token: Token) -> bool:
+    """Whether a text with the words `said` has those of a token, as the keyword index would say."""
+    if len(found) == 1 and not token.is_prefix and not token.is_phrase:
+        common = stem(found[0])
+        return any(stem(word) == common for word in said)
+    *first, last = found
+    for start in range(len(said) - len(first)):
+        at = start + len(first)
+        if said[start:at] == first and (said[at].startswith(last) if token.is_prefix else said[at] == last):
+            return True
+    return False

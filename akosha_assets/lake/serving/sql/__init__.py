@@ -1,0 +1,1 @@
+"""SQL: read-only queries in a confined process."""

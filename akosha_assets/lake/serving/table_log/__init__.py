@@ -1,0 +1,1 @@
+"""The Delta log: versions, commit times and data files of a table."""

@@ -1,0 +1,107 @@
+"""Which version a table had when, what files it held, and how far back that can still be read.
+
+Answers come from the table's log alone; what is made of the files is in `snapshots.py`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from datetime import datetime
+from urllib.parse import unquote
+
+from akosha_assets.lake import tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
+from akosha_assets.lake.serving.table_log.files import Listing, described_files
+
+LISTINGS_KEPT = 16
+TIMES_KEPT = 256
+
+
+class Versions:
+    """The versions of one table. Not for use from two threads."""
+
+    def __init__(self, lake: Lake, address: str):
+        self.lake, self.address = lake, address
+        self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
+        self._times = CommitTimes(self._store)
+        self._listings: OrderedDict[int, Listing] = OrderedDict()
+        self._at: OrderedDict[datetime, int] = OrderedDict()
+
+    def committed_at(self, version: int) -> datetime | None:
+        """When `version` was committed; None where the log does not tell. Raises as `CommitTimes.at`."""
+        return self._times.at(version)
+
+    def at(self, time: datetime, newest: int) -> int | None:
+        """The version that the table had at `time`, which lies before now; None where it did not exist yet.
+
+        Raises:
+            InvalidRequest: the log does not reach back to `time`.
+            StoreUnavailable: the log could not be read.
+        """
+        if time in self._at:
+            return self._at[time]
+        last = self.committed_at(newest)
+        if last is None:
+            raise StoreUnavailable(self.lake.uri(self.address), f"its log does not tell when version {newest} was committed")
+        if last <= time:
+            return newest
+        first = self.first_in_log()
+        begun = self.committed_at(first)
+        if begun is None or begun > time:
+            if first == 0 and begun is not None:
+                return None
+            raise self.too_old(f"{time.isoformat()} lies before what the log of {self.address} tells", newest)
+        version = self._times.last_until(time, first, newest)
+        self._at[time] = version
+        if len(self._at) > TIMES_KEPT:
+            self._at.popitem(last=False)
+        return version
+
+    def listing(self, version: int) -> Listing:
+        """The files of `version`.
+
+        Raises:
+            InvalidRequest: the log tells it no more, or not yet.
+            StoreUnavailable: the log could not be read.
+        """
+        if version not in self._listings:
+            table = self.lake.open(self.address, version)
+            if table is None:
+                raise InvalidRequest("as_of", f"{self.address} has no version {version} that can be read")
+            self._listings[version] = Listing(version, self.committed_at(version), described_files(tables.data_files(table)))
+            if len(self._listings) > LISTINGS_KEPT:
+                self._listings.popitem(last=False)
+        self._listings.move_to_end(version)
+        return self._listings[version]
+
+    def is_whole(self, version: int, present: Collection[str]) -> bool:
+        """Every file of `version` is still there; those of `present` are."""
+        gone = (path for path in self.listing(version).files if path not in present)
+        return all(self._store.head(unquote(path)) is not None for path in gone)
+
+    def first_in_log(self) -> int:
+        """The first version that the log has an entry of and that can be made from the log."""
+        for entry in self._store.list("_delta_log"):
+            name = entry.key.removeprefix("_delta_log/")
+            if name.endswith(".json") and name[:20].isdecimal():
+                return int(name[:20])
+        return 0
+
+    def too_old(self, what: str, newest: int) -> InvalidRequest:
+        """The refusal that says how far back `as_of` may reach."""
+        present = self.listing(newest).files
+        low, high = self.first_in_log(), newest
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._can_be_read(middle, present) else (middle + 1, high)
+        oldest = self.committed_at(low)
+        when = "" if oldest is None else f", committed at {oldest.isoformat()}"
+        return InvalidRequest("as_of", f"{what}; expected version {low} of {self.address}{when}, or a later one")
+
+    def _can_be_read(self, version: int, present: Collection[str]) -> bool:
+        try:
+            return self.is_whole(version, present)
+        except InvalidRequest:
+            return False

@@ -1,0 +1,1 @@
+"""Text search: analysis, query parsing, keyword index and snippets."""

@@ -1,0 +1,133 @@
+"""The stretch of a text that an answer shows, and where in it the words of the question stand.
+
+Texts come from outside and may be long or made to be slow: every step takes time in proportion to the text, and a text is searched in
+its first `SEARCHED_CHARS` only.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, beginning, spans, stem, words
+from akosha_assets.lake.serving.time_limit import check_time_limit
+
+SNIPPET_CHARS = 240
+# How far before its first mark a snippet begins, and how far to the next blank it may move.
+CONTEXT_CHARS, BLANK_CHARS = 40, 30
+SEARCHED_CHARS = 1 << 20
+# More marks than a snippet can show are sought, to choose among places; not all of a text of one word.
+MARKS_MAX = 2_000
+# More stems than this are looked for word by word, not stem by stem.
+STEMS_FEW = 24
+# Steps between two looks at the clock.
+CHECKED_STEPS = 4096
+WORD = re.compile(r"[^\W_]+")
+INNER_WORD = re.compile(INNER)
+Span = tuple[int, int]
+
+
+def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
+    """The stretch of `text` with the most words of the given stems, and where in it they stand.
+
+    `highlights` are pairs of positions in the stretch, ascending and disjoint.
+    """
+    marks = _merged(_marks(text[:SEARCHED_CHARS], stems)) if stems else []
+    start = _start(text, marks)
+    cut = text[start : start + SNIPPET_CHARS]
+    inside = ([first - start, last - start] for first, last in marks if start <= first and last <= start + len(cut))
+    return {"text": cut, "highlights": list(inside)}
+
+
+def plain_snippet(text: str) -> dict[str, Any]:
+    """The beginning of `text`, without marks."""
+    return {"text": text[:SNIPPET_CHARS], "highlights": []}
+
+
+def _start(text: str, marks: list[Span]) -> int:
+    """Where the stretch with the most marks begins; the earliest of equals."""
+    if not marks or len(text) <= SNIPPET_CHARS:
+        return 0
+    lasts = [last for _, last in marks]
+    best = start = 0
+    for place, (first, _) in enumerate(marks):
+        at = max(0, first - CONTEXT_CHARS)
+        # Marks from this one on that end inside; those in the context before it are few and count for no more.
+        count = bisect_right(lasts, at + SNIPPET_CHARS) - place
+        if count > best:
+            best, start = count, at
+    start = min(start, len(text) - SNIPPET_CHARS)
+    blank = text.find(" ", start, start + BLANK_CHARS)
+    return blank + 1 if 0 < start < blank + 1 else start
+
+
+def _merged(marks: Iterable[Span]) -> list[Span]:
+    """The marks in order, overlapping ones as one: a mark within a mark must not show its letters twice."""
+    merged: list[Span] = []
+    for first, last in sorted(islice(marks, MARKS_MAX)):
+        if merged and first < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _marks(text: str, stems: frozenset[str]) -> Iterator[Span]:
+    """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
+    if text.isascii() and len(stems) <= STEMS_FEW:
+        lowered = text.lower()
+        for each in stems:
+            yield from islice(_stem_marks(text, lowered, each), MARKS_MAX // len(stems) + 1)
+        return
+    end = 0
+    for run in UNSPACED.finditer(text):
+        yield from _word_marks(text, end, run.start(), stems)
+        yield from _pair_marks(text, run, stems)
+        end = run.end()
+    yield from _word_marks(text, end, len(text), stems)
+
+
+def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iterator[Span]:
+    """Where between `start` and `stop` words, or words inside names, stand that are meant."""
+    prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
+
+    def is_meant(first: int, last: int) -> bool:
+        return any(stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in words(text[first:last]))
+
+    for step, (first, last) in enumerate(spans(text, start, stop)):
+        if step % CHECKED_STEPS == 0:
+            check_time_limit()
+        if is_meant(first, last):
+            yield first, last
+        elif text[first:last].isascii() and not text[first + 1 : last].islower():
+            yield from (inner.span() for inner in INNER_WORD.finditer(text, first, last) if is_meant(*inner.span()))
+
+
+def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> Iterator[Span]:
+    """Where in a run without blanks pairs of letters stand that are meant. Pairs overlap."""
+    for start in range(run.start(), run.end()):
+        if start % CHECKED_STEPS == 0:
+            check_time_limit()
+        pair = text[start : min(start + 2, run.end())]
+        # Letters of some scripts, as of Thai, are signs in between, at which words of the index end.
+        if pair in stems or (not pair.isalpha() and (said := words(pair)) and stems.issuperset(said)):
+            yield start, start + len(pair)
+
+
+def _stem_marks(text: str, lowered: str, common: str) -> Iterator[Span]:
+    """Where in an ASCII `text` words, or words inside names, with the stem `common` stand, or with that prefix where it ends in a star."""
+    is_prefix = common.endswith("*")
+    begin = common[:-1] if is_prefix else beginning(common)
+    start, step = lowered.find(begin), 0
+    while start >= 0:
+        step += 1
+        if step % CHECKED_STEPS == 0:
+            check_time_limit()
+        is_begun = not text[max(0, start - 1) : start].isalnum()
+        for pattern in (WORD, INNER_WORD) if is_begun else (INNER_WORD,) if text[start].isupper() else ():
+            word = pattern.match(text, start)
+            if word is not None and (is_prefix or stem(word[0].lower()) == common):
+                yield word.span()
+                break
+        start = lowered.find(begin, start + len(begin))

@@ -1,0 +1,1 @@
+"""Time travel: earlier versions of the tier tables."""

@@ -1,0 +1,1 @@
+"""Vector search: sets, quantizer, inverted files and nearest neighbours."""

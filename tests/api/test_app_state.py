@@ -1,0 +1,25 @@
+"""The pool of threads that searches run in."""
+
+import asyncio
+import threading
+
+from akosha_api.app_state import Pool
+from akosha_api.errors import Overloaded, TooSlow
+
+
+def test_who_never_had_a_thread_is_told_to_ask_again_and_not_to_ask_less() -> None:
+    asyncio.run(_waited_in_vain())
+
+
+async def _waited_in_vain() -> None:
+    pool, release, made = Pool(threads=1, queue=1, seconds=0.05), threading.Event(), []
+    try:
+        outcomes = await asyncio.gather(pool.run(release.wait), pool.run(lambda: made.append(1)), return_exceptions=True)
+    finally:
+        release.set()
+    assert [type(outcome) for outcome in outcomes] == [TooSlow, Overloaded]
+    while pool._under_way:
+        await asyncio.sleep(0.01)
+    assert await pool.run(lambda: "free again") == "free again"
+    assert not made
+    pool.close()

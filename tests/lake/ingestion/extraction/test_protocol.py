@@ -1,0 +1,157 @@
+"""What a worker hands back is used only when it is exactly what a sound worker gives."""
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.extraction.protocol import Extraction, read_answer
+from akosha_assets.lake.ingestion.source.change_detection import SEEN_SCHEMA
+from akosha_assets.lake.schemas import HOT, extracted
+
+SEEN = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": "R1", "content_hash": 1}], schema=SEEN_SCHEMA)
+
+
+def answered(
+    folder: Path, contents: dict[str, bytes], rows: dict[str, object] | None = None, uploads: int = 1, **changed: object
+) -> list[Extraction] | UploadRejected:
+    (folder / "result").write_bytes(b"".join(contents.values()))
+    lengths = [[address, len(data), (rows or {}).get(address, [[1]])] for address, data in contents.items()]
+    answer = {"parts": lengths, "on_disk": False, "counts": [[1, {}]] * uploads, "seconds": {}, **changed}
+    outcome, healthy = read_answer(json.dumps(answer).encode(), [folder], "result", list(range(7, 7 + uploads)))
+    assert healthy is isinstance(outcome, list)
+    assert isinstance(outcome, list | UploadRejected)
+    return outcome
+
+
+def hot_rows(**values: object) -> pa.RecordBatch:
+    schema = extracted(HOT)
+    filled = {pa.string(): "x", pa.int64(): 1, pa.int32(): 1, pa.date32(): date(2026, 1, 1), pa.binary(): b"x"}
+    row = {field.name: filled.get(field.type, datetime(2026, 1, 1, tzinfo=UTC)) for field in schema if not field.nullable}
+    return pa.RecordBatch.from_pylist([row | values], schema=pa.schema([field.with_nullable(True) for field in schema]))
+
+
+def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> None:
+    hot = hot_rows()
+    found = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())}, {HOT.address: [[1], [1]]})
+    assert isinstance(found, list)
+    (outcome,) = found
+    assert outcome.seen.to_pylist() == SEEN.to_pylist()
+    assert outcome.rows[HOT.address].to_pylist() == 2 * hot.to_pylist()
+    assert outcome.rows[HOT.address].schema == extracted(HOT)
+
+
+def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> None:
+    seen = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": name, "content_hash": 1} for name in "abc"], schema=SEEN_SCHEMA)
+    contents = {"seen": bytes(seen.serialize()), HOT.address: bytes(hot_rows().serialize())}
+
+    found = answered(
+        tmp_path, contents, {"seen": [[1, 0, 2]], HOT.address: [[0, 0, 1]]}, uploads=3, counts=[[1, {}], [0, {"odd": 2}], [2, {}]]
+    )
+
+    assert isinstance(found, list)
+    assert [one.ref for one in found] == [7, 8, 9]
+    assert [one.seen["id"].to_pylist() for one in found] == [["a"], [], ["b", "c"]]
+    assert [list(one.rows) for one in found] == [[], [], [HOT.address]]
+    assert [(one.rows_read, one.flaws) for one in found] == [(1, {}), (0, {"odd": 2}), (2, {})]
+
+
+@pytest.mark.parametrize("rows", [[[1, 1]], [[0, 0]], [[2, -1]], [[1]], [], [["1", 0]], [[True, 0, 0]], 1])
+def test_rows_that_do_not_add_up_for_the_uploads_are_refused(tmp_path: Path, rows: object) -> None:
+    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, {"seen": rows}, uploads=2), UploadRejected)
+
+
+def test_an_upload_read_by_itself_cannot_ask_to_be_read_apart(tmp_path: Path) -> None:
+    assert read_answer(b'{"apart": ""}', [tmp_path], "result", [1, 2]) == (None, True)
+    outcome, healthy = read_answer(b'{"apart": ""}', [tmp_path], "result", [1])
+    assert isinstance(outcome, UploadRejected) and not healthy
+
+
+def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
+    outcome = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(id=None).serialize())})
+    assert isinstance(outcome, UploadRejected)
+    assert "null id" in outcome.message
+
+
+@pytest.mark.parametrize("end", [3, 40, -8, -70])
+def test_a_result_that_is_cut_off_is_refused(tmp_path: Path, end: int) -> None:
+    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())[:end]}), UploadRejected)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff\0\0\0\0", bytes(64), bytes(SEEN_SCHEMA.serialize())])
+def test_what_is_no_batch_is_refused(tmp_path: Path, data: bytes) -> None:
+    assert isinstance(answered(tmp_path, {"seen": data}), UploadRejected)
+
+
+def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
+    other = pa.RecordBatch.from_pydict({"kind": [1, 2, 3], "id": [b"\xff", b"\xfe", None]})
+    assert isinstance(answered(tmp_path, {"seen": bytes(other.serialize())}), UploadRejected)
+
+
+def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    wrong = pa.RecordBatch.from_arrays([pa.array([b"\xff\xff"]).view(pa.string()), *SEEN.columns[1:]], schema=SEEN_SCHEMA)
+    assert isinstance(answered(tmp_path, {"seen": bytes(wrong.serialize())}), UploadRejected)
+
+
+@pytest.mark.parametrize("parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"])
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path, parts: object) -> None:
+    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)
+
+
+SOUND = {"parts": [["seen", len(bytes(SEEN.serialize())), [[1]]]], "on_disk": False, "counts": [[1, {}]], "seconds": {}}
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(codec=None))
+    | st.sampled_from(["seen", HOT.address, "worker_memory"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "a", "rejected", ""]) | st.text(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(["parts", "on_disk", "counts", "seconds", "rejected", "message", "sample", "healthy", "trace", "apart"])
+
+
+def is_settled(message: bytes, folder: Path) -> bool:
+    """Whether an answer gives a result whose texts and numbers can be stored, or a reason for the upload."""
+    (folder / "result").write_bytes(bytes(SEEN.serialize()))
+    outcome, _ = read_answer(message, [folder], "result", [7])
+    if isinstance(outcome, UploadRejected):
+        return b"\0" not in (outcome.message + outcome.sample).encode()
+    assert outcome is not None
+    json.dumps([outcome[0].flaws, outcome[0].seconds, outcome[0].rows_read], allow_nan=False).encode()
+    return 0 <= outcome[0].rows_read < 1 << 53
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changed=st.dictionaries(KEYS, ANYTHING, max_size=4))
+def test_any_json_is_a_result_or_a_reason(tmp_path: Path, changed: dict[str, object]) -> None:
+    assert is_settled(json.dumps(SOUND | changed).encode(), tmp_path)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.binary(max_size=300) | ANYTHING.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
+    assert is_settled(message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "counts", ["[[Infinity, {}]]", "[[NaN, {}]]", "[[1e999, {}]]", "[[-1, {}]]", "[[true, {}]]", '[[1, {"odd": Infinity}]]', "[[1, []]]"]
+)
+def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str) -> None:
+    message = json.dumps(SOUND).replace('"counts": [[1, {}]]', f'"counts": {counts}')
+    (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
+    outcome, healthy = read_answer(message.encode(), [tmp_path], "result", [7])
+    assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_crashed" and not healthy
+
+
+@pytest.mark.parametrize("message", [b"[" * 60_000, b'{"a":' * 10_000, b"9" * 5000, b"null", b"[]", b'"rejected"', b"\xff"])
+def test_an_answer_that_is_no_object_is_refused(tmp_path: Path, message: bytes) -> None:
+    assert is_settled(message, tmp_path)

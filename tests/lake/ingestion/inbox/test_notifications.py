@@ -1,0 +1,102 @@
+"""Notifications of a real S3 API server on a real SQS API: hints that are believed only after a look."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from akosha_assets.lake.ingestion.inbox import listing, notifications
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.settings import LakeSettings
+from tests.bucket import bucket
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+FOLDER = "systems/laptop-ada/uploads/20261123_113725_laptop-ada"
+
+
+@pytest.fixture
+def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LakeSettings, Ledger, ObjectStore, Any]]:
+    """An inbox bucket whose notifications go to a queue, an empty ledger and an SQS client."""
+    with bucket("inbox", monkeypatch) as url:
+        sqs = boto3.client("sqs")
+        queue = sqs.create_queue(QueueName="arrivals")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        rule = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
+        boto3.client("s3").put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration={"QueueConfigurations": [rule]})
+        settings = LakeSettings(home=tmp_path, inbox_url=url, ingestion_queue=queue, tick_seconds=3)
+        yield settings, Ledger.open(settings), ObjectStore(url), sqs
+
+
+def waiting(sqs: Any, queue: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    return sum(int(count) for count in sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"].values())
+
+
+def test_an_upload_is_known_from_its_notification_and_listing_finds_nothing_more(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put(f"{FOLDER}/reflection.duckdb", b"x" * 100)
+    store.put(f"{FOLDER}/manifest.json", b"{}")
+    assert notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0).added == 1
+    assert (ledger.uploads().uploads[0].bytes, ledger.uploads().uploads[0].found_by) == (102, "event")
+    assert waiting(sqs, settings.ingestion_queue) == 0
+    assert listing.sweep(settings, ledger, now=NOW).added == 0
+    assert ledger.counts()["found_by_event"] == 1
+
+
+def test_a_lost_notification_is_made_up_for_by_the_listing_and_counted(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put(f"{FOLDER}/manifest.json", b"{}")
+    sqs.purge_queue(QueueUrl=settings.ingestion_queue)
+    assert notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0).added == 0
+    assert listing.sweep(settings, ledger, now=NOW).added == 1
+    assert ledger.counts()["found_by_listing"] == 1
+
+
+def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put(f"{FOLDER}/manifest.json", b"{}")
+    record = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "inbox"}, "object": {"key": f"{FOLDER}/manifest.json".replace("/", "%2F")}},
+    }
+    elsewhere = {**record, "s3": {"bucket": {"name": "other"}, "object": {"key": "systems/x/uploads/u/manifest.json"}}}
+    vanished = {**record, "s3": {"bucket": {"name": "inbox"}, "object": {"key": "systems/x/uploads/gone/manifest.json"}}}
+    bodies = [
+        json.dumps({"Records": [record]}),
+        json.dumps({"Type": "Notification", "Message": json.dumps({"Records": [record]})}),
+        json.dumps({"Records": [elsewhere]}),
+        json.dumps({"Records": [vanished]}),
+        json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}),
+        "not json",
+        json.dumps({"Records": [{"s3": None}]}),
+        json.dumps([1, 2]),
+        "[" * 100_000,
+    ]
+    for body in bodies:
+        sqs.send_message(QueueUrl=settings.ingestion_queue, MessageBody=body)
+    polled = notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0)
+    assert len(ledger.uploads().uploads) == 1
+    # The server sent a test event of its own when the rule was set.
+    assert dict(polled.messages) == {"upload": 3, "other": 2, "test": 2, "malformed": 4}
+    # What nobody understands stays for the queue's own redrive policy.
+    assert waiting(sqs, settings.ingestion_queue) == 4
+
+
+def test_an_impossible_system_id_in_a_notification_is_quarantined_without_a_look(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put("systems/with space/uploads/20261123_113725_x/manifest.json", b"{}")
+    for name in ("\ud800", "\0"):
+        record = {
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "inbox"}, "object": {"key": f"systems/{name}/uploads/u/manifest.json"}},
+        }
+        sqs.send_message(QueueUrl=settings.ingestion_queue, MessageBody=json.dumps({"Records": [record]}))
+    notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0)
+    refused = ledger.uploads(state="quarantined").uploads
+    assert {one.reason for one in refused} == {"system_id_invalid"}
+    assert {one.system_id for one in refused} == {"with space", "\\ud800", "\\x00"}

@@ -1,0 +1,32 @@
+"""What the allocator keeps."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+# Eight threads allocate at one time; glibc then tells of each arena.
+PROGRAM = """
+import ctypes, threading
+from akosha_assets.lake.serving.replica import allocator
+allocator.hold_little()
+libc = ctypes.CDLL(None)
+together = threading.Barrier(8)
+def allocate():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_stats()
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="another allocator than glibc's")
+def test_threads_share_few_arenas() -> None:
+    said = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stderr
+    assert said.count("Arena ") == 2

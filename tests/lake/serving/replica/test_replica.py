@@ -1,0 +1,279 @@
+"""The replica follows real Delta tables: what comes, goes, changes and ages."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable, TierUnavailable
+from akosha_assets.lake.schemas import HOT
+from akosha_assets.lake.serving.parts.part import Part
+from akosha_assets.lake.serving.query import Filters, Identity
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search.results import described as describe_tier
+from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
+from tests.hot_rows import NOW, commit, memory, upsert
+
+
+@pytest.fixture
+def replica(lake: Lake) -> Iterator[Replica]:
+    made = Replica(lake, today=NOW.date)
+    yield made
+    made.stop()
+
+
+def texts(replica: Replica) -> list[str]:
+    return sorted(text for part in replica.snapshot.tiers["hot"].parts for text in part.payload.whole()["text"].to_pylist())
+
+
+def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) -> None:
+    replica.refresh()
+    tier = replica.snapshot.tiers["hot"]
+    assert (tier.state, tier.rows) == ("empty", 0)
+    assert "nothing was written" in (tier.why or "")
+
+
+def test_each_commit_is_served_after_the_next_look(lake: Lake, replica: Replica) -> None:
+    first = commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    second = commit(lake, 2, memory("b", "two"), memory("c", "three", age=timedelta(days=1)))
+    assert replica.reached_at(first) is not None
+    assert replica.reached_at(second) is None
+    replica.refresh()
+    assert texts(replica) == ["one", "three", "two"]
+    assert replica.reached_at(second) is not None
+    assert replica.snapshot.tiers["hot"].version == second
+    assert replica.snapshot.keyword_rows == 3
+
+
+def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "old words"), memory("b", "other"))
+    replica.refresh()
+    upsert(lake, 2, memory("a", "new words", snapshot_at=NOW + timedelta(hours=1)))
+    replica.refresh()
+    assert texts(replica) == ["new words", "other"]
+    assert replica.snapshot.keyword_rows == 2
+
+
+def test_nulls_among_tags_that_an_earlier_version_wrote_stop_nobody(lake: Lake, replica: Replica) -> None:
+    table = lake.create("lifecycle/hot")
+    rows = pa.Table.from_pylist([memory("odd", "marmot one", tags=["sql", None]), memory("plain", "marmot two")], HOT.schema)
+    write_deltalake(table, rows, mode="append")
+    replica.refresh()
+    commit(lake, 2, memory("later", "marmot three"))
+    replica.refresh()
+    assert replica.snapshot.keyword_rows == 3
+    (part, *_) = (part for part in replica.snapshot.tiers["hot"].parts if part.has_tag("sql").any())
+    assert part.payload.value("tags", int(part.has_tag("sql").argmax())) == ["sql"]
+
+
+def test_a_deleted_day_is_gone_and_the_others_stay(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "today"), memory("b", "before", age=timedelta(days=2)))
+    replica.refresh()
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    table.delete(f"event_day = '{(NOW - timedelta(days=2)).date()}'")
+    replica.refresh()
+    assert texts(replica) == ["today"]
+    assert replica.snapshot.keyword_rows == 1
+
+
+def test_a_snapshot_taken_before_a_commit_does_not_change(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    before = replica.snapshot
+    commit(lake, 2, memory("b", "two"))
+    replica.refresh()
+    assert (before.rows, replica.snapshot.rows) == (1, 2)
+
+
+def test_days_older_than_the_window_are_served_from_disk(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("new", "today"), memory("old", "long ago", age=timedelta(days=30)))
+    replica.refresh()
+    tier = replica.snapshot.tiers["hot"]
+    assert {part.folder for part in tier.parts if part.day == NOW.date()} == {None}
+    assert tier.days_on_disk == [(NOW - timedelta(days=30)).date()]
+    assert texts(replica) == ["long ago", "today"]
+    commit(lake, 2, memory("older", "long ago too", age=timedelta(days=30)))
+    upsert(lake, 3, memory("old", "changed long ago", age=timedelta(days=30), snapshot_at=NOW + timedelta(hours=1)))
+    replica.refresh()
+    assert texts(replica) == ["changed long ago", "long ago too", "today"]
+    assert tier.days_on_disk == replica.snapshot.tiers["hot"].days_on_disk
+
+
+def test_days_on_disk_hold_no_file_descriptors(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("1", "long ago", age=timedelta(days=30)))
+    replica.refresh()
+    commit(lake, 2, *(memory(str(day), "long ago", age=timedelta(days=day)) for day in range(31, 41)))
+    replica.refresh()
+    assert len(replica.snapshot.tiers["hot"].days_on_disk) == 11
+    held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in held if str(replica.folder / "parts") in str(path)]
+
+
+def test_a_day_that_leaves_the_window_moves_to_disk(lake: Lake) -> None:
+    today = NOW.date()
+    replica = Replica(lake, today=lambda: today)
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    assert not replica.snapshot.tiers["hot"].days_on_disk
+    today += timedelta(days=lake.settings.hot_days + 1)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].days_on_disk == [NOW.date()]
+    assert texts(replica) == ["one"]
+    replica.stop()
+
+
+def test_many_small_commits_become_few_parts(lake: Lake, replica: Replica) -> None:
+    for sequence in range(1, 13):
+        commit(lake, sequence, memory(f"m{sequence}", f"text {sequence}"))
+        replica.refresh()
+    assert replica.snapshot.rows == 12
+    assert len(replica.snapshot.tiers["hot"].parts) <= 4
+
+
+def test_a_memory_is_found_by_its_identity(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"), memory("a", "same id elsewhere", system="laptop-bob"))
+    replica.refresh()
+    place = replica.snapshot.find(Identity("laptop-bob", "conversation", "a"))
+    assert place is not None
+    assert place[1].payload.value("text", place[2]) == "same id elsewhere"
+    assert replica.snapshot.find(Identity("laptop-bob", "reflection", "a")) is None
+
+
+def test_two_replicas_of_one_home_use_folders_of_their_own(lake: Lake, replica: Replica) -> None:
+    other = Replica(lake)
+    assert other.folder != replica.folder
+    other.stop()
+
+
+def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    commit(lake, 2, memory("b", "two"))
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    newest = max(table.file_uris(), key=lambda uri: os.stat(uri).st_mtime_ns)
+    moved = newest + ".away"
+    os.rename(newest, moved)
+    replica.refresh()
+    assert texts(replica) == ["one"]
+    hot = replica.snapshot.tiers["hot"]
+    assert (hot.state, hot.is_whole, hot.is_loaded, hot.rows_set_aside) == ("ready", False, True, 1)
+    assert "1 rows in 1 files cannot be read" in (hot.why or "")
+    with pytest.raises(TierUnavailable, match="hot is not whole"):
+        replica.snapshot.find(Identity("laptop-ada", "conversation", "b"))
+    # Others that come meanwhile are served, and the file is tried again later.
+    commit(lake, 3, memory("c", "three"))
+    replica.refresh()
+    assert texts(replica) == ["one", "three"]
+    os.rename(moved, newest)
+    replica.refresh()
+    assert texts(replica) == ["one", "three"]
+    monkeypatch.setattr("akosha_assets.lake.serving.replica.tier_replica.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100)
+    replica.refresh()
+    assert texts(replica) == ["one", "three", "two"]
+    assert (replica.snapshot.tiers["hot"].is_whole, replica.snapshot.tiers["hot"].why) == (True, None)
+    assert replica.snapshot.keyword_rows == 3
+
+
+def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Replica) -> None:
+    for number in range(4):
+        commit(lake, number + 1, memory(f"m{number}", f"text {number}"), memory(f"o{number}", f"old {number}", age=timedelta(days=1)))
+    for path in sorted((Path(lake.uri("lifecycle/hot")) / f"event_day={NOW.date()}").glob("*.parquet"))[:3]:
+        path.write_bytes(path.read_bytes()[:100])
+    replica.refresh()
+    hot = replica.snapshot.tiers["hot"]
+    assert (hot.rows, hot.rows_set_aside, replica.snapshot.keyword_rows) == (5, 3, 5)
+    assert describe_tier(hot)["state"] == "partial"
+    replica.refresh()
+    assert replica.is_settled
+
+
+def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, 1, memory("a", "one deadlock"))
+    replica.refresh()
+    add = KeywordIndex.add
+
+    def fail(self: KeywordIndex, part: Part, start: int, stop: int) -> None:
+        if "odd" in part.payload.whole()["text"].to_pylist():
+            raise TypeError("'None' is not an instance of 'str'")
+        add(self, part, start, stop)
+
+    monkeypatch.setattr(KeywordIndex, "add", fail)
+    commit(lake, 2, memory("b", "odd", age=timedelta(days=1)))
+    commit(lake, 3, memory("c", "another deadlock", age=timedelta(days=2)))
+    replica.refresh()
+    assert texts(replica) == ["another deadlock", "odd", "one deadlock"]
+    assert replica.snapshot.keyword_rows == 2
+    assert len(replica.snapshot.keywords.search("deadlock", Filters(), 10)[0]) == 2
+
+
+def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, 1, memory("a", "one"))
+
+    def fail() -> None:
+        raise KeyError("odd")
+
+    monkeypatch.setattr(replica._tails["hot"].follower, "poll", fail)
+    with pytest.raises(StoreUnavailable, match="KeyError"):
+        replica.refresh()
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
+
+
+def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    replica.refresh()
+    table, away = Path(lake.uri("lifecycle/hot")), Path(lake.uri("lifecycle/away"))
+    table.rename(away)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="has no log now"):
+            replica.refresh()
+    assert texts(replica) == ["one"]
+    assert replica.snapshot.tiers["hot"].state == "unavailable"
+    away.rename(table)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].state == "ready"
+
+
+def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
+    lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(lake, 1, *(memory(str(number), f"deadlock {number}") for number in range(4)))
+    replica.refresh()
+    shown: list[Snapshot] = []
+    publish = replica._publish
+
+    def publishing(views: dict[str, TierView]) -> None:
+        publish(views)
+        shown.append(replica.snapshot)
+
+    monkeypatch.setattr(replica, "_publish", publishing)
+    table = DeltaTable(lake.uri("lifecycle/hot"))
+    table.delete("id = '0'")
+    table.optimize.compact()
+    replica.refresh()
+    assert shown
+    for snapshot in shown:
+        _, rows = snapshot.rows_of_numbers(snapshot.keywords.search("deadlock", Filters(), 10)[0])
+        assert (len(rows), snapshot.keyword_rows) == (3, 3)
+
+
+def test_a_table_that_lost_its_log_before_is_not_said_to_be_empty(lake: Lake, replica: Replica) -> None:
+    commit(lake, 1, memory("a", "one"))
+    log, away = Path(lake.uri("lifecycle/hot")) / "_delta_log", Path(lake.uri("lifecycle/away"))
+    log.rename(away)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="has no log now"):
+            replica.refresh()
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
+    away.rename(log)
+    replica.refresh()
+    assert texts(replica) == ["one"]

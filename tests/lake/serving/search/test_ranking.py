@@ -1,0 +1,46 @@
+"""Rankings of parts made by hand."""
+
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from akosha_assets.lake.serving.parts.part import Part
+from akosha_assets.lake.serving.search.ranking import Places, Ranking, fused
+
+
+def places(*identities: list[int]) -> Places:
+    def part(hashes: list[int]) -> Part:
+        none = np.zeros(len(hashes), np.int64)
+        hashed = np.array(hashes, np.uint64)
+        return Part(date(2026, 11, 1), none, hashed, hashed, hashed, {}, none, none, none, pa.table({}))
+
+    return [(f"tier-{number}", part(hashes)) for number, hashes in enumerate(identities)]
+
+
+def ranking(name: str, found: Places, *rows: tuple[int, int, float]) -> Ranking:
+    columns = [np.array([row[at] for row in rows]) for at in range(3)]
+    return Ranking.of(name, found, columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
+
+
+def test_a_memory_is_ranked_once_and_the_hottest_of_equal_forms_stands() -> None:
+    both = places([7, 8], [8, 9])
+    hits = list(ranking("semantic", both, (1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.9), (0, 0, 0.5)).settled().hits(both))
+    assert [(hit.identity, hit.tier, hit.row) for hit in hits] == [(9, "tier-1", 1), (7, "tier-0", 0), (8, "tier-0", 1)]
+
+
+def test_fused_scores_add_up_and_say_which_ranking_found_a_row() -> None:
+    both = places([7, 8, 9])
+    semantic = ranking("semantic", both, (0, 0, 0.9), (0, 1, 0.8))
+    keyword = ranking("keyword", both, (0, 1, 12.0), (0, 2, 11.0))
+    hits = list(fused(semantic, keyword, (1.0, 0.5), 20).hits(both))
+    assert [(hit.identity, hit.score) for hit in hits] == [(8, 1 / 22 + 0.5 / 21), (7, 1 / 21), (9, 0.5 / 22)]
+    assert [hit.scores for hit in hits] == [{"keyword": 12.0, "semantic": 0.8}, {"semantic": 0.9}, {"keyword": 11.0}]
+    assert [hit.identity for hit in fused(semantic, keyword, (0.0, 1.0), 20).hits(both)] == [8, 9]
+
+
+def test_what_was_seen_is_left_out() -> None:
+    both = places([7, 8, 9])
+    left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).without(np.array([8], np.uint64))
+    assert left.identity.tolist() == [7, 9]
+    assert len(fused(Ranking.empty(), left, (1.0, 1.0), 20)) == 2

@@ -1,0 +1,347 @@
+"""Questions to earlier versions: what was changed, moved and removed since, and how far back one may ask."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from akosha_assets.lake import days
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest, NotFound, StoreUnavailable
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.schemas import HOT
+from akosha_assets.lake.serving.query import Filters, Identity, Question
+from akosha_assets.lake.serving.replica.replica import Replica
+from akosha_assets.lake.serving.search import export
+from akosha_assets.lake.serving.search.memories import memory as read
+from akosha_assets.lake.serving.search.searcher import Searcher
+from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.time_travel.snapshots import Past
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.backup import backup
+from akosha_assets.lake.upkeep.restore import restore
+from tests.bucket import bucket
+from tests.hot_rows import NOW, colder, commit, memory, retimed, unit, upsert
+
+AGED = timedelta(days=30)
+LATER = NOW + timedelta(hours=1)
+
+
+@pytest.fixture
+def replica(lake: Lake) -> Iterator[Replica]:
+    made = Replica(lake, today=NOW.date)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def past(replica: Replica) -> Iterator[Past]:
+    made = Past(replica, max_bytes=1 << 30)
+    yield made
+    made.close()
+
+
+def found(snapshot: Snapshot, words: str, **question: object) -> list[tuple[str, str, str]]:
+    answer = Searcher(None, "no model").search(snapshot, Question(text=words, mode="keyword", **question))  # type: ignore[arg-type]
+    return sorted((result["id"], result["tier"], result["text"]) for result in answer.results)
+
+
+def moved_to_warm(lake: Lake, row: dict[str, object]) -> None:
+    colder(lake, 1, "warm", row)
+    hot = lake.open("lifecycle/hot")
+    assert hot is not None
+    days.remove(hot, days.predicate((NOW - AGED).date()), writer="test/aging", metadata={})
+
+
+def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past: Past) -> None:
+    first = commit(lake, 1, memory("a", "deadlock in postgres"), memory("b", "deadlock in redis"))
+    upsert(lake, 2, memory("a", "deadlock that was solved", snapshot_at=LATER))
+    commit(lake, 3, memory("c", "deadlock that came later"))
+    replica.refresh()
+    then = past.snapshot(first)
+    assert found(then, "deadlock") == [("a", "hot", "deadlock in postgres"), ("b", "hot", "deadlock in redis")]
+    assert found(then, "later solved") == []
+    question = Question(vector=tuple(unit("deadlock in postgres").tolist()), limit=1)
+    (nearest,) = Searcher(None).search(then, question).results
+    assert (nearest["text"], round(nearest["score"], 2)) == ("deadlock in postgres", 1)
+    identity = Identity("laptop-ada", "conversation", "a")
+    assert read(lake, then, identity, is_past=True)["provenance"]["snapshot_at"] == NOW
+    assert read(lake, replica.snapshot, identity)["provenance"]["snapshot_at"] == LATER
+    assert sorted(row["text"] for batch in export.batches(then, Filters()) for row in batch.to_pylist()) == [
+        "deadlock in postgres",
+        "deadlock in redis",
+    ]
+
+
+def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Replica, past: Past) -> None:
+    for number in range(5):
+        commit(lake, number + 1, memory(str(number), f"memory {number}"))
+    for version in range(6):
+        retimed(lake, "lifecycle/hot", version, NOW - timedelta(seconds=600 - version * 60))
+    replica.refresh()
+    then = past.snapshot(NOW - timedelta(seconds=600 - 3 * 60 - 30))
+    assert (then.tiers["hot"].version, then.tiers["hot"].rows) == (3, 3)
+    assert then.tiers["hot"].watermark == NOW - timedelta(seconds=600 - 3 * 60)
+    assert past.snapshot(NOW - timedelta(days=1)).tiers["hot"].state == "empty"
+    assert past.snapshot(NOW).tiers["hot"].rows == 5
+
+
+def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica, past: Past) -> None:
+    aged = memory("w", "certificate expired", age=AGED)
+    before = commit(lake, 1, aged, memory("h", "certificate renewed"))
+    moved_to_warm(lake, aged)
+    replica.refresh()
+    assert [tier for _, tier, _ in found(replica.snapshot, "certificate")] == ["hot", "warm"]
+    then = past.snapshot(before)
+    assert found(then, "certificate") == [("h", "hot", "certificate renewed"), ("w", "hot", "certificate expired")]
+    assert then.tiers["warm"].state == "empty"
+    assert [tier for _, tier, _ in found(past.snapshot(datetime.now(UTC)), "certificate")] == ["hot", "warm"]
+
+
+def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Past) -> None:
+    colder(lake, 1, "cold", memory("c", "ancient deadlock", age=timedelta(days=300)))
+    version = commit(lake, 1, memory("h", "deadlock"))
+    replica.refresh()
+    then = past.snapshot(version)
+    assert [id for id, _, _ in found(then, "deadlock")] == ["h"]
+    assert (then.tiers["cold"].state, then.tiers["cold"].why) == (
+        "skipped",
+        "as_of reaches back in hot and warm; cold is not asked as of a past time",
+    )
+    identity = Identity("laptop-ada", "conversation", "c")
+    assert read(lake, replica.snapshot, identity)["text"] == "ancient deadlock"
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
+        read(lake, then, identity, is_past=True)
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
+        Searcher(None).search(then, Question(like=identity))
+
+
+def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: Replica, past: Past) -> None:
+    version = commit(lake, 1, memory("a", "one"))
+    commit(lake, 2, memory("b", "two", age=timedelta(days=1)))
+    replica.refresh()
+    (then,) = past.snapshot(version).tiers["hot"].parts
+    assert any(then.payload is part.payload for part in replica.snapshot.tiers["hot"].parts)
+
+
+def test_rows_that_were_not_changed_are_shared_though_their_file_left(lake: Lake, replica: Replica, past: Past) -> None:
+    first = commit(lake, 1, *(memory(name, f"deadlock {name}") for name in "abc"))
+    for sequence, name in enumerate("ab", 2):
+        upsert(lake, sequence, memory(name, f"solved {name}", snapshot_at=LATER))
+        replica.refresh()
+        then = past.snapshot(first)
+        assert found(then, "deadlock") == [(name, "hot", f"deadlock {name}") for name in "abc"]
+        assert found(then, "solved") == []
+        shared, own = then.tiers["hot"].parts
+        assert shared.payload is replica.snapshot.tiers["hot"].parts[0].payload
+        assert own.payload.select(["id"])["id"].to_pylist() == list("abc"[: sequence - 1])
+    # What is back in the table as it was is shared again.
+    DeltaTable(lake.uri("lifecycle/hot")).restore(first)
+    replica.refresh()
+    then = past.snapshot(first)
+    assert found(then, "deadlock") == found(replica.snapshot, "deadlock")
+    assert [part.folder for part in then.tiers["hot"].parts] == [None]
+
+
+def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica) -> None:
+    for sequence in range(1, 4):
+        before = commit(lake, sequence, memory(str(sequence), f"deadlock {sequence}"))
+    DeltaTable(lake.uri("lifecycle/hot")).optimize.compact()
+    replica.refresh()
+    past = Past(replica, max_bytes=100)
+    then = past.snapshot(before)
+    assert [len(part) for part in then.tiers["hot"].parts] == [len(part) for part in replica.snapshot.tiers["hot"].parts]
+    assert found(then, "deadlock") == [(str(number), "hot", f"deadlock {number}") for number in range(1, 4)]
+    assert [id for id, _, _ in found(past.snapshot(before - 1), "deadlock")] == ["1", "2"]
+    past.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed: int) -> None:
+    chosen = random.Random(seed)
+    past = Past(replica, max_bytes=1 << 30, max_files=3)
+    texts_at: dict[int, dict[str, str]] = {}
+    for step in range(1, 15):
+        rows = {row["id"]: row for row in lake.select("lifecycle/hot", HOT.schema.names).to_pylist()}
+        act = chosen.choice(["add", "change", "change", "delete", "compact", "restore"]) if rows and len(texts_at) > 1 else "add"
+        table = lake.open("lifecycle/hot")
+        if table is None or act == "add":
+            commit(lake, step, *(memory(f"{step}-{n}", f"deadlock {step}", age=timedelta(days=chosen.randrange(3))) for n in range(4)))
+        elif act == "change":
+            newer = {"text": f"deadlock {step}", "snapshot_at": NOW + timedelta(seconds=step)}
+            upsert(lake, step, *(rows[name] | newer for name in chosen.sample(sorted(rows), 2)))
+        elif act == "delete":
+            table.delete(f"id = '{chosen.choice(sorted(rows))}'")
+        elif act == "compact":
+            table.optimize.compact()
+        else:
+            table.restore(chosen.choice(sorted(texts_at)[:-1]))
+        version = DeltaTable(lake.uri("lifecycle/hot")).version()
+        texts_at[version] = {row["id"]: row["text"] for row in lake.select("lifecycle/hot", ["id", "text"]).to_pylist()}
+        replica.refresh()
+        for asked in chosen.sample(sorted(texts_at), min(3, len(texts_at))):
+            then = past.snapshot(asked)
+            assert {id: text for id, _, text in found(then, "deadlock", limit=100, collapse=False)} == texts_at[asked]
+            assert sum(batch.num_rows for batch in export.batches(then, Filters())) == len(texts_at[asked])
+    past.close()
+
+
+def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(lake: Lake, replica: Replica, past: Past) -> None:
+    gone = commit(lake, 1, memory("a", "first form"))
+    kept = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
+    DeltaTable(lake.uri("lifecycle/hot")).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    replica.refresh()
+    with pytest.raises(
+        InvalidRequest, match=rf"files of version {gone} of lifecycle/hot are removed by now; expected version {kept} .*committed"
+    ):
+        past.snapshot(gone)
+    assert found(past.snapshot(kept), "form") == [("a", "hot", "second form")]
+
+
+def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica: Replica, past: Past) -> None:
+    for number in range(1, 5):
+        commit(lake, number, memory(str(number), "text"))
+    table = DeltaTable(lake.uri("lifecycle/hot"))
+    table.create_checkpoint()
+    for version in range(4):
+        (Path(lake.uri("lifecycle/hot")) / f"_delta_log/{version:020d}.json").unlink()
+    replica.refresh()
+    with pytest.raises(InvalidRequest, match="tells no more when version 1 was committed; expected version 4"):
+        past.snapshot(1)
+    with pytest.raises(InvalidRequest, match="expected version 4"):
+        past.snapshot(NOW - timedelta(days=1))
+
+
+@contextmanager
+def served(lake: Lake) -> Iterator[tuple[Replica, Past]]:
+    replica = Replica(lake, today=NOW.date)
+    replica.refresh()
+    past = Past(replica, max_bytes=1 << 30)
+    yield replica, past
+    past.close()
+    replica.stop()
+
+
+def aged_and_changed(lake: Lake) -> tuple[int, int]:
+    """A day moved from hot to warm, then a memory changed; returns the hot version before the change and the newest."""
+    aged = memory("w", "deadlock that was moved", age=AGED)
+    commit(lake, 1, aged, memory("h", "deadlock in redis"))
+    moved_to_warm(lake, aged)
+    table = lake.open("lifecycle/hot")
+    assert table is not None
+    return table.version(), upsert(lake, 2, memory("h", "deadlock that was solved", snapshot_at=LATER))
+
+
+def assert_the_same_past(there: Lake, newest: int, marks: dict[str, datetime | None], *, before: int | None = None) -> None:
+    with served(there) as (replica, past):
+        assert {tier: view.watermark for tier, view in replica.snapshot.tiers.items()} == marks
+        hot = marks["hot"]
+        assert hot is not None
+        for as_of in (newest, hot):
+            then = past.snapshot(as_of)
+            assert found(then, "deadlock") == [
+                ("h", "hot", "deadlock that was solved"),
+                ("w", "warm", "deadlock that was moved"),
+            ]
+            assert then.tiers["hot"].version == newest
+            assert [then.tiers[tier].state for tier in ("hot", "warm")] == ["ready", "ready"]
+        if before is not None:
+            assert ("h", "hot", "deadlock in redis") in found(past.snapshot(before), "deadlock")
+
+
+def marks_of(lake: Lake) -> dict[str, datetime | None]:
+    with served(lake) as (replica, _):
+        return {tier: view.watermark for tier, view in replica.snapshot.tiers.items()}
+
+
+def test_a_copy_of_a_lake_has_the_times_of_the_first(lake: Lake, tmp_path: Path) -> None:
+    before, newest = aged_and_changed(lake)
+    # Warm is copied last, as a copy of everything does it, and every file is as new as the copy.
+    shutil.copytree(lake.settings.home / "lake", tmp_path / "copy" / "lake", copy_function=shutil.copyfile)
+    for path in (tmp_path / "copy" / "lake/lifecycle/warm").rglob("*.json"):
+        os.utime(path)
+    assert_the_same_past(Lake(LakeSettings(home=tmp_path / "copy")), newest, marks_of(lake), before=before)
+
+
+def test_a_restored_lake_has_the_times_of_the_first(tmp_path: Path) -> None:
+    settings = LakeSettings(home=tmp_path / "first", backup_url=str(tmp_path / "backup"))
+    lake = Lake(settings)
+    _, newest = aged_and_changed(lake)
+    ledger = Ledger.open(settings)
+    backup(lake, ledger, now=datetime.now(UTC))
+    ledger.close()
+    other = settings.model_copy(update={"home": tmp_path / "other"})
+    restore(other)
+    assert_the_same_past(Lake(other), newest, marks_of(lake))
+
+
+def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, newest = aged_and_changed(lake)
+    with bucket("lake", monkeypatch) as url:
+        store = ObjectStore(f"{url}/tables")
+        for path in sorted((lake.settings.home / "lake").rglob("*")):
+            if path.is_file():
+                store.put(str(path.relative_to(lake.settings.home / "lake")), path.read_bytes())
+        there = Lake(LakeSettings(home=tmp_path / "other", lake_url=f"{url}/tables"))
+        assert_the_same_past(there, newest, marks_of(lake), before=before)
+
+
+def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: Past) -> None:
+    version = commit(lake, 1, memory("a", "text"))
+    ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    retimed(lake, "lifecycle/hot", version, ahead)
+    replica.refresh()
+    assert replica.snapshot.tiers["hot"].watermark == ahead
+    assert past.snapshot(ahead).tiers["hot"].version == version
+    with pytest.raises(InvalidRequest, match="lies ahead"):
+        past.snapshot(ahead + timedelta(seconds=1))
+
+
+def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, replica: Replica, past: Past) -> None:
+    aged = memory("w", "certificate", age=AGED)
+    commit(lake, 1, aged)
+    moved_to_warm(lake, aged)
+    replica.refresh()
+    watermark = replica.snapshot.tiers["warm"].watermark
+    assert watermark is not None
+    warm = Path(lake.uri("lifecycle/warm"))
+    (warm / "_delta_log/00000000000000000002.json").write_text("{")
+    with pytest.raises(StoreUnavailable):
+        replica.refresh()
+    later = past.snapshot(datetime.now(UTC)).tiers["warm"]
+    assert (later.state, later.rows) == ("unavailable", 1)
+    assert "lifecycle/warm" in (later.why or "")
+    assert past.snapshot(watermark).tiers["warm"].state == "ready"
+    warm.rename(warm.with_name("elsewhere"))
+    with pytest.raises(StoreUnavailable):
+        Past(replica, max_bytes=0).snapshot(datetime.now(UTC))
+
+
+@pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "lies ahead")])
+def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: Past, as_of: int | datetime, said: str) -> None:
+    commit(lake, 1, memory("a", "text"))
+    replica.refresh()
+    with pytest.raises(InvalidRequest, match=said):
+        past.snapshot(as_of)
+
+
+@pytest.mark.parametrize("bound", [{"max_bytes": 150_000}, {"max_bytes": 1 << 30, "max_files": 1}], ids=["bytes", "files"])
+def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica, bound: dict[str, int]) -> None:
+    texts = [f"form {number} {'and so on ' * 10_000}" for number in range(4)]
+    versions = [commit(lake, 1, memory("a", texts[0]))]
+    versions += [upsert(lake, number + 1, memory("a", texts[number], snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)]
+    replica.refresh()
+    past = Past(replica, **bound)
+    for turn in (1, 2, 1):
+        assert found(past.snapshot(versions[turn]), "form") == [("a", "hot", texts[turn])]
+        assert len(list((replica.folder / "past/parts/hot").iterdir())) == 1
+    past.close()
+    with pytest.raises(InvalidRequest, match="AKOSHA_API_AS_OF_BYTES"):
+        Past(replica, max_bytes=1000).snapshot(versions[0])

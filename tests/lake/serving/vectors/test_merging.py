@@ -1,0 +1,109 @@
+"""Sets that share an inverted file: each is found as it is alone, whatever left the file since."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
+from akosha_assets.lake.serving.vectors.merging import Segment, joined, to_join
+from akosha_assets.lake.serving.vectors.quantizer import Layout
+from tests.lake.serving.vectors.test_inverted_file import vectors
+
+STORED = vectors(9_000)
+LAYOUT = Layout.learnt(len(STORED), lambda at: STORED[at], 100)
+# One has fewer rows than lists, so that most lists have none of it.
+PIECES = [STORED[:4_000], STORED[4_000:4_060], STORED[4_060:]]
+
+
+def segments() -> list[Segment]:
+    built = [InvertedFile.built(len(piece), LAYOUT, lambda at, piece=piece: piece[at]) for piece in PIECES]  # type: ignore[misc]
+    return [Segment(file, name=f"kept-{number}") for number, file in enumerate(built)]
+
+
+def found(file: InvertedFile, wanted: int, selected: np.ndarray | None = None) -> dict[int, float]:
+    positions, estimates = file.search(STORED[5], wanted, LAYOUT.likeliest(STORED[5], 30), selected)
+    assert len(set(positions.tolist())) == len(positions)
+    return dict(zip(positions.tolist(), estimates.tolist(), strict=True))
+
+
+def test_sets_in_one_file_are_found_as_each_is_alone() -> None:
+    alone = segments()
+    together = joined(alone)
+    file = together[0].file
+    expected: dict[int, float] = {}
+    for segment in together:
+        start = int(file.starts[segment.number])
+        expected |= {start + at: score for at, score in found(alone[segment.number].file, 9_000).items()}
+    assert found(file, 9_000) == pytest.approx(expected)
+    best = sorted(expected.values(), reverse=True)[:60]
+    assert sorted(found(file, 60).values(), reverse=True) == pytest.approx(best)
+    assert [len(segment) for segment in together] == [len(piece) for piece in PIECES]
+    assert [segment.name for segment in together] == ["kept-0", "kept-1", "kept-2"]
+
+
+def test_a_mask_of_some_sets_leaves_out_the_others() -> None:
+    alone = segments()
+    file = joined(alone)[0].file
+    every_third = np.arange(len(PIECES[2])) % 3 == 0
+    selected = file.mask({1: None, 2: every_third})
+    expected = {4_000 + at: score for at, score in found(alone[1].file, 9_000).items()}
+    expected |= {4_060 + at: score for at, score in found(alone[2].file, 9_000).items() if every_third[at]}
+    assert found(file, 9_000, selected) == pytest.approx(expected)
+
+
+def test_positions_in_a_file_are_told_as_set_and_position_there() -> None:
+    file = joined(segments())[0].file
+    numbers, positions = file.located(np.array([0, 3_999, 4_000, 4_059, 4_060, 8_999]))
+    assert (numbers.tolist(), positions.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 3_999, 0, 59, 0, 4_939])
+
+
+def test_a_file_is_joined_anew_without_a_set_that_left() -> None:
+    alone = segments()
+    first = joined(alone)
+    again = joined([first[2], first[0]])
+    assert [len(segment) for segment in again] == [4_940, 4_000]
+    expected = found(alone[2].file, 9_000)
+    expected |= {4_940 + at: score for at, score in found(alone[0].file, 9_000).items()}
+    assert found(again[0].file, 9_000) == pytest.approx(expected)
+
+
+def test_a_set_taken_out_of_a_file_is_what_it_was(tmp_path: Path) -> None:
+    alone = segments()
+    for before, segment in zip(alone, joined(alone), strict=True):
+        out = segment.alone()
+        assert out.index.ntotal == len(segment)
+        out.write(tmp_path / "out")
+        read = InvertedFile.read(tmp_path / "out", is_mapped=True)
+        assert found(read, 9_000) == found(before.file, 9_000)
+    assert alone[0].alone() is alone[0].file
+
+
+def of_sizes(*files: list[int]) -> list[list[Segment]]:
+    """Segments of so many rows, by the file that holds them."""
+    made = []
+    for sizes in files:
+        file = InvertedFile(None, LAYOUT, np.cumsum([0, *sizes]))
+        made.append([Segment(file, number) for number in range(len(sizes))])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("files", "left", "groups"),
+    [
+        # Days of one size are joined at once; a file that is more than twice the smaller ones together stays as it is.
+        ([[10], [10], [10]], {}, [{0, 1, 2}]),
+        ([[70, 10], [10]], {}, []),
+        ([[70, 10], [10], [15]], {}, [{1, 2}]),
+        ([[70, 10], [30], [15]], {}, [{0, 1, 2}]),
+        ([[10]], {}, []),
+        # A file that most has left is joined anew, alone or with others.
+        ([[10, 10, 10]], {(0, 0), (0, 1)}, [{0}]),
+        ([[10, 10, 10]], {(0, 0)}, []),
+        ([[100, 90], [5]], {(0, 0)}, [{0, 1}]),
+    ],
+)
+def test_few_files_are_left_and_none_is_half_empty(files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]) -> None:
+    made = of_sizes(*files)
+    of = {segment: number for number, held in enumerate(made) for segment in held if (number, segment.number) not in left}
+    assert [{of[segment] for segment in group} for group in to_join(list(of))] == groups
