@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 TRACED_AT_ONCE = 1000
 
 
-class Watcher(Background):
+class AlertLoop(Background):
     """Looks every `alert_seconds`."""
 
     name = "watcher"
@@ -36,7 +36,7 @@ class Watcher(Background):
     def _run(self) -> None:
         while self._rested(self.seconds):
             try:
-                conditions.look_and_tell(self.ledger())
+                conditions.evaluate_and_notify(self.ledger())
                 if telemetry.is_tracing():
                     self._trace_searchable()
             except (LedgerUnavailable, LedgerDamaged) as error:

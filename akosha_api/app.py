@@ -10,13 +10,13 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
 from akosha_api import errors
-from akosha_api.alert_loop import Watcher
-from akosha_api.app_state import Pool, Serving
+from akosha_api.alert_loop import AlertLoop
+from akosha_api.app_state import AppState, Pool
 from akosha_api.mcp import route as mcp
-from akosha_api.metrics import Watched
+from akosha_api.metrics import RequestMetrics
 from akosha_api.models import Problem
-from akosha_api.recall_monitor import Prober
-from akosha_api.request_middleware import Gate
+from akosha_api.recall_monitor import RecallMonitor
+from akosha_api.request_middleware import RequestMiddleware
 from akosha_api.routes import alerts, bulk, docs, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
@@ -26,7 +26,7 @@ from akosha_assets.lake.errors import EmbeddingUnavailable
 from akosha_assets.lake.request_guard import RequestGuard, Routes, parse_hosts, parse_origins
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
-from akosha_assets.lake.serving.time_travel.snapshots import Past
+from akosha_assets.lake.serving.time_travel.snapshots import TimeTravel
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.trigger import Trigger
 
@@ -52,14 +52,14 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
         # Loading the tables goes on while the model is loaded.
         served.start()
-        past = Past(served, max_bytes=settings.as_of_bytes)
+        past = TimeTravel(served, max_bytes=settings.as_of_bytes)
         model = searcher(lake_settings)
-        app.state.serving = Serving(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
-        app.state.watched = Watched(app.state.serving)
+        app.state.serving = AppState(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
+        app.state.watched = RequestMetrics(app.state.serving)
         app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(lake_settings.home)
         app.state.trigger = Trigger(lake_settings)
-        watcher = Watcher(app.state.serving.ledger, served, settings)
-        prober = Prober(served, app.state.watched, settings)
+        watcher = AlertLoop(app.state.serving.ledger, served, settings)
+        prober = RecallMonitor(served, app.state.watched, settings)
         watcher.start()
         prober.start()
         # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of a second.
@@ -85,7 +85,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
-    app.add_middleware(Gate, guard=guard(settings), body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
+    app.add_middleware(RequestMiddleware, guard=guard(settings), body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
     for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page, docs):
         app.include_router(module.router)
     mcp.install(app)

@@ -20,7 +20,7 @@ from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.serving.time_travel.snapshots import TIERS as PAST
-from akosha_assets.lake.serving.time_travel.snapshots import Past
+from akosha_assets.lake.serving.time_travel.snapshots import TimeTravel
 
 T = TypeVar("T")
 
@@ -73,13 +73,13 @@ def _limited(call: Callable[[], T], seconds: float, started_at: float) -> T:
 
 
 @dataclass(frozen=True)
-class Serving:
+class AppState:
     """Everything a request needs."""
 
     lake: Lake
     settings: ApiSettings
     replica: Replica
-    past: Past
+    past: TimeTravel
     searcher: Searcher
     pool: Pool
     past_pool: Pool
@@ -100,7 +100,7 @@ class Serving:
         """What is served now, or the tables as they stood then.
 
         Raises:
-            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `Past.snapshot` and `Pool.run`.
+            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `TimeTravel.snapshot` and `Pool.run`.
         """
         present = self.replica.snapshot
         if as_of is None:

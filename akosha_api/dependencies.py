@@ -8,21 +8,21 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request, Security, status
 from fastapi.security import HTTPBearer
 
-from akosha_api.app_state import Serving
-from akosha_api.metrics import Watched
+from akosha_api.app_state import AppState
+from akosha_api.metrics import RequestMetrics
 from akosha_assets.lake import operator_token
 
 # What /docs shows; the token itself is checked below.
 BEARER = HTTPBearer(auto_error=False, scheme_name="operator token", description="The content of AKOSHA_HOME/operator-token.")
 
 
-async def _serving(request: Request) -> Serving:
-    serving: Serving = request.app.state.serving
+async def _serving(request: Request) -> AppState:
+    serving: AppState = request.app.state.serving
     return serving
 
 
-async def _watched(request: Request) -> Watched:
-    watched: Watched = request.app.state.watched
+async def _watched(request: Request) -> RequestMetrics:
+    watched: RequestMetrics = request.app.state.watched
     return watched
 
 
@@ -41,6 +41,6 @@ async def _operator(request: Request, _shown: Annotated[object, Security(BEARER)
         )
 
 
-ServingDep = Annotated[Serving, Depends(_serving)]
-WatchedDep = Annotated[Watched, Depends(_watched)]
+ServingDep = Annotated[AppState, Depends(_serving)]
+WatchedDep = Annotated[RequestMetrics, Depends(_watched)]
 OperatorDep = Annotated[None, Depends(_operator)]

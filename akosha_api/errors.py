@@ -84,7 +84,7 @@ def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
     """The name and the document of a problem for an error; one that is not in the table is logged with its traceback."""
     status, name = next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, UNEXPECTED))
     if isinstance(error, RequestValidationError):
-        fields = validation_errors.told(error.errors())
+        fields = validation_errors.validation_fields(error.errors())
         return name, document(request, status, name, "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5]), fields)
     if name == UNEXPECTED:
         logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Plat
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from akosha_api.app_state import Serving
+from akosha_api.app_state import AppState
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.serving.search.searcher import Answer
 from akosha_assets.lake.watch.metrics import Declared, IngestionCollector
@@ -42,10 +42,10 @@ METRICS = {
 }
 
 
-class Watched:
+class RequestMetrics:
     """The registry of one service, and what its routes report to it."""
 
-    def __init__(self, serving: Serving):
+    def __init__(self, serving: AppState):
         # The time a series began is of no use here and would double the number of series.
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -115,7 +115,7 @@ class _Recall:
 
 
 class _ReplicaCollector(Collector):
-    def __init__(self, serving: Serving):
+    def __init__(self, serving: AppState):
         self.serving = serving
 
     def describe(self) -> list[Metric]:

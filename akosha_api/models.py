@@ -172,7 +172,7 @@ class Result(Memory):
     scores: Annotated[dict[str, float], Field(description="Score in each ranking that found it.")]
     duplicates: Annotated[Duplicates, Field(description="Near-duplicates found with it.")]
     snippet: Annotated[Snippet, Field(description="The stretch of the text with most words of the question.")]
-    is_cut: Annotated[bool, Field(description="The text was cut to fit `budget_tokens`.")] = False
+    is_truncated: Annotated[bool, Field(description="The text was cut to fit `budget_tokens`.")] = False
 
 
 class TierState(BaseModel):
@@ -184,7 +184,7 @@ class TierState(BaseModel):
             description="answered, partial (still loading, or without rows that cannot be read), stale, empty, unavailable or skipped (not asked)."
         ),
     ]
-    why: str | None
+    reason: str | None
     version: Annotated[int | None, Field(description="Table version the answer shows.")]
     watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")]
     rows: int
@@ -197,7 +197,7 @@ class StageState(BaseModel):
     """What one ranking did."""
 
     state: Annotated[str, Field(description="answered, skipped (not asked for) or unavailable.")]
-    why: str | None
+    reason: str | None
     space: str | None
     candidates: int
     approximate: bool
@@ -251,7 +251,7 @@ class SystemList(BaseModel):
     cursor: str | None
 
 
-class Upload(BaseModel):
+class UploadModel(BaseModel):
     """The receipt of one upload."""
 
     upload_id: str
@@ -279,7 +279,7 @@ class Upload(BaseModel):
 class UploadList(BaseModel):
     """Uploads, newest first."""
 
-    uploads: list[Upload]
+    uploads: list[UploadModel]
     cursor: str | None
 
 

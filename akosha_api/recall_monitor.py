@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from akosha_api.background import Background
-from akosha_api.metrics import Watched
+from akosha_api.metrics import RequestMetrics
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.recall_probe import recall
@@ -19,12 +19,12 @@ SHARE = 0.05
 LOOK_SECONDS = 5.0
 
 
-class Prober(Background):
+class RecallMonitor(Background):
     """Measures once everything is served and then every `recall_seconds`."""
 
     name = "prober"
 
-    def __init__(self, replica: Replica, watched: Watched, settings: ApiSettings):
+    def __init__(self, replica: Replica, watched: RequestMetrics, settings: ApiSettings):
         super().__init__(settings.recall_seconds)
         self.replica, self.watched = replica, watched
         self._random = np.random.default_rng()

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from akosha_api import errors
-from akosha_api.metrics import Watched
+from akosha_api.metrics import RequestMetrics
 from akosha_assets.lake.request_guard import RequestGuard
 
 ID_MAX_CHARS = 128
@@ -28,7 +28,7 @@ POLICY = b"content-security-policy"
 NOTHING = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-class Gate:
+class RequestMiddleware:
     """Wraps `app`; what `guard` refuses does not reach it, and a body may have `body_max_bytes` and take `body_seconds` to come."""
 
     def __init__(self, app: ASGIApp, guard: RequestGuard, body_max_bytes: int, body_seconds: float):
@@ -80,7 +80,7 @@ class Gate:
             # Here and not further out, so that this answer too has its id and its headers.
             await errors.raised(Request(scope), error)(scope, receive, sending)
         finally:
-            watched: Watched = scope["app"].state.watched
+            watched: RequestMetrics = scope["app"].state.watched
             route = getattr(scope.get("route"), "path", "unknown")
             watched.answered(route, method, status, time.perf_counter() - started)
 

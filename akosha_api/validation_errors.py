@@ -52,7 +52,7 @@ Name = Annotated[str, AfterValidator(_without_nul)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
 
 
-def told(errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows") -> list[dict[str, str]]:
+def validation_fields(errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows") -> list[dict[str, str]]:
     """Each field at fault once: `field`, `message`. `fields` says which there are."""
     said: dict[str, list[str]] = {}
     found: dict[str, str] = {}

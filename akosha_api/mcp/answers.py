@@ -26,14 +26,14 @@ class AgentAnswer(BaseModel):
         return self.model_dump_json(exclude_defaults=True).encode()
 
 
-class Told(AgentAnswer):
+class QuotedMemory(AgentAnswer):
     """One memory."""
 
     system_id: str
     kind: str
     id: str
     text: str
-    is_cut: Annotated[bool, Field(description="The text is a stretch of the whole.")] = False
+    is_truncated: Annotated[bool, Field(description="The text is a stretch of the whole.")] = False
     is_summary: Annotated[bool, Field(description="No more than a summary is kept of it.")] = False
     tier: Annotated[str, Field(description="hot (days old), warm (weeks) or cold.")]
     occurred_at: datetime
@@ -41,7 +41,7 @@ class Told(AgentAnswer):
     tags: list[str] = []
 
 
-class Hit(Told):
+class SearchHit(QuotedMemory):
     """One memory that was found."""
 
     score: Annotated[float, Field(description="Comparable within this answer only.")]
@@ -54,24 +54,24 @@ class Tier(AgentAnswer):
 
     state: Annotated[str, Field(description="answered, partial (still loading), stale, empty or unavailable.")]
     watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")] = None
-    why: Annotated[str | None, Field(description="Why it is not whole.")] = None
+    reason: Annotated[str | None, Field(description="Why it is not whole.")] = None
 
 
-class Stage(AgentAnswer):
+class StageReport(AgentAnswer):
     """What one ranking did."""
 
     state: Annotated[str, Field(description="answered, skipped (not asked for) or unavailable.")]
-    why: str | None = None
+    reason: str | None = None
 
 
-class Found(AgentAnswer):
+class SearchReport(AgentAnswer):
     """Memories, best first, and how whole the answer is."""
 
-    results: list[Hit]
+    results: list[SearchHit]
     has_more: Annotated[bool, Field(description="More match: narrow the question, or raise limit or budget_tokens.")] = False
     is_complete: Annotated[bool, Field(description="Every tier and every ranking that was asked answered whole.")]
     tiers: dict[str, Tier]
-    stages: dict[str, Stage]
+    stages: dict[str, StageReport]
 
 
 class Systems(AgentAnswer):
@@ -83,7 +83,7 @@ class Systems(AgentAnswer):
     tiers: dict[str, Tier]
 
 
-class WholeMemory(Told):
+class WholeMemory(QuotedMemory):
     """One memory with what its table holds beside it."""
 
     arrived_at: datetime
@@ -98,12 +98,12 @@ class WholeMemory(Told):
     provenance: Annotated[dict[str, Any], Field(description="The source table, upload and snapshot that it came from.")]
 
 
-def found(answer: Answer, budget_tokens: int) -> Found:
+def found(answer: Answer, budget_tokens: int) -> SearchReport:
     """`answer` within the budget: every result that fits by the stretch that matches, then whole texts while they fit, best first."""
     tiers = {name: _tier(tier) for name, tier in answer.tiers.items()}
-    stages = {name: Stage(state=stage.state, why=stage.why) for name, stage in answer.stages.items()}
-    whole = all(tier.why is None for tier in tiers.values()) and all(stage.why is None for stage in stages.values())
-    made = Found(results=[], has_more=True, is_complete=whole, tiers=tiers, stages=stages)
+    stages = {name: StageReport(state=stage.state, reason=stage.reason) for name, stage in answer.stages.items()}
+    whole = all(tier.reason is None for tier in tiers.values()) and all(stage.reason is None for stage in stages.values())
+    made = SearchReport(results=[], has_more=True, is_complete=whole, tiers=tiers, stages=stages)
     left = budget_tokens * BYTES_PER_TOKEN - len(made.json_bytes())
     for result in answer.results:
         hit = _hit(result)
@@ -113,10 +113,10 @@ def found(answer: Answer, budget_tokens: int) -> Found:
         made.results.append(hit)
         left -= size
     for hit, result in zip(made.results, answer.results, strict=False):
-        entire = hit.model_copy(update={"text": result["text"], "is_cut": False})
+        entire = hit.model_copy(update={"text": result["text"], "is_truncated": False})
         more = len(entire.json_bytes()) - len(hit.json_bytes())
         if more <= left:
-            hit.text, hit.is_cut = entire.text, False
+            hit.text, hit.is_truncated = entire.text, False
             left -= more
     made.has_more = answer.cursor is not None or len(made.results) < len(answer.results)
     return made
@@ -128,26 +128,26 @@ def whole(memory: Mapping[str, Any], budget_tokens: int) -> WholeMemory:
     made = WholeMemory.model_validate({**memory, "provenance": provenance})
     over = len(made.json_bytes()) - budget_tokens * BYTES_PER_TOKEN
     if over > 0:
-        made.is_cut = True
+        made.is_truncated = True
         text = made.text.encode()
         made.text = text[: max(0, len(text) - over)].decode("utf-8", "ignore")
     return made
 
 
-def _hit(result: Mapping[str, Any]) -> Hit:
+def _hit(result: Mapping[str, Any]) -> SearchHit:
     stretch, duplicates = result["snippet"]["text"], result["duplicates"]
     others = [name for name in duplicates["systems"] if name != result["system_id"]]
-    told = {"text": stretch, "is_cut": stretch != result["text"], "duplicates": duplicates["count"], "also_on": others[:ALSO_ON]}
-    return Hit.model_validate({**result, **told, "score": float(f"{result['score']:.4g}")})
+    told = {"text": stretch, "is_truncated": stretch != result["text"], "duplicates": duplicates["count"], "also_on": others[:ALSO_ON]}
+    return SearchHit.model_validate({**result, **told, "score": float(f"{result['score']:.4g}")})
 
 
 def systems(page: Sequence[Mapping[str, Any]], cursor: str | None, tiers: Mapping[str, Mapping[str, Any]]) -> Systems:
     """One page of systems, counted in `tiers`."""
     counted = {name: _tier(tier) for name, tier in tiers.items()}
-    whole = all(tier.why is None for tier in counted.values())
+    whole = all(tier.reason is None for tier in counted.values())
     return Systems(systems=[System.model_validate(each) for each in page], cursor=cursor, is_complete=whole, tiers=counted)
 
 
 def _tier(tier: Mapping[str, Any]) -> Tier:
     is_whole = tier["state"] in ("answered", "empty")
-    return Tier(state=tier["state"], watermark=tier["watermark"], why=None if is_whole else tier["why"] or "it did not answer whole")
+    return Tier(state=tier["state"], watermark=tier["watermark"], reason=None if is_whole else tier["reason"] or "it did not answer whole")

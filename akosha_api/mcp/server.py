@@ -114,7 +114,7 @@ async def _result(offer: _Offer, request: Request, arguments: dict[str, Any]) ->
         given = offer.arguments.model_validate(arguments)
     except ValidationError as error:
         found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        told = validation_errors.told(found, ", ".join(offer.arguments.model_fields))
+        told = validation_errors.validation_fields(found, ", ".join(offer.arguments.model_fields))
         return _refused("invalid-request", "; ".join(f"{fault['field']}: {fault['message']}" for fault in told))
     try:
         answer = await offer.call(request, **{name: getattr(given, name) for name in offer.arguments.model_fields})

@@ -12,13 +12,13 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from akosha_api import cursors
-from akosha_api.app_state import Serving
-from akosha_api.mcp.answers import Found, Systems, WholeMemory, found, systems, whole
+from akosha_api.app_state import AppState
+from akosha_api.mcp.answers import SearchReport, Systems, WholeMemory, found, systems, whole
 from akosha_api.models import Like, OneOrMore, SearchRequest
 from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.search import memories
-from akosha_assets.lake.serving.search.results import described
+from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.search.searcher import Answer
 
 SystemId = Annotated[str, Field(description="`system_id` of a result.")]
@@ -50,11 +50,11 @@ async def search_all_systems(
     until: Annotated[Time | None, Field(description="Happened before this time.")] = None,
     tags: Annotated[list[str] | None, Field(max_length=20, description="Has every one of these tags.")] = None,
     budget_tokens: Budget = 4000,
-) -> Found:
+) -> SearchReport:
     """Has anyone in the fleet seen this before? Searches the memories of all AI coding assistants of the fleet.
 
     Ask before debugging an error, before choosing a library or a design, and when a task may have been done elsewhere. Results come
-    best first. A text with is_cut is a stretch of the whole, which read_memory returns. No results with is_complete true means that
+    best first. A text with is_truncated is a stretch of the whole, which read_memory returns. No results with is_complete true means that
     no memory matches; with is_complete false, tiers and stages say what could not be asked.
     """
     filters = {"system_id": system_id, "project": project, "kind": kind, "since": since, "until": until, "tags": tags}
@@ -62,7 +62,9 @@ async def search_all_systems(
     return found(await _answer(request, asked), budget_tokens)
 
 
-async def find_similar(request: Request, system_id: SystemId, kind: Kind, id: Id, limit: Limit = 10, budget_tokens: Budget = 4000) -> Found:
+async def find_similar(
+    request: Request, system_id: SystemId, kind: Kind, id: Id, limit: Limit = 10, budget_tokens: Budget = 4000
+) -> SearchReport:
     """Memories of the whole fleet that mean much the same as a stored one: who else met this, and how it ended there.
 
     Takes the name of a result of search_all_systems. The memory itself is not among the results.
@@ -74,9 +76,9 @@ async def find_similar(request: Request, system_id: SystemId, kind: Kind, id: Id
 async def read_memory(request: Request, system_id: SystemId, kind: Kind, id: Id, budget_tokens: Budget = 10_000) -> WholeMemory:
     """One memory with its whole text, its attributes, and where it came from.
 
-    Takes the name of a result of search_all_systems or find_similar. Where is_cut is true the text exceeds budget_tokens.
+    Takes the name of a result of search_all_systems or find_similar. Where is_truncated is true the text exceeds budget_tokens.
     """
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     named, snapshot = Identity(system_id, kind, id), await serving.snapshot(None)
     return whole(await serving.pool.run(partial(memories.memory, serving.lake, snapshot, named)), budget_tokens)
 
@@ -90,10 +92,10 @@ async def list_systems(
 
     Shows which values the filter system_id of search_all_systems can have. With is_complete false, tiers say where systems may be missing.
     """
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     after, snapshot = cursors.decoded(cursor), await serving.snapshot(None)
     page, last = await serving.pool.run(partial(memories.systems, snapshot, limit, after))
-    return systems(page, cursors.encoded(last), {name: described(tier) for name, tier in snapshot.tiers.items()})
+    return systems(page, cursors.encoded(last), {name: describe_tier(tier) for name, tier in snapshot.tiers.items()})
 
 
 TOOLS: dict[str, Callable[..., Awaitable[BaseModel]]] = {
@@ -105,7 +107,7 @@ TOOLS: dict[str, Callable[..., Awaitable[BaseModel]]] = {
 
 
 async def _answer(request: Request, asked: SearchRequest) -> Answer:
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     snapshot = await serving.snapshot(None)
     answer = await serving.pool.run(partial(serving.searcher.search, snapshot, asked.question()))
     request.app.state.watched.searched(answer, request)

@@ -8,16 +8,16 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from akosha_api.app_state import Serving
+from akosha_api.app_state import AppState
 from akosha_api.bulk_models import ExportRequest, SqlRequest, SqlResponse
-from akosha_api.fast_route import DirectRoute
+from akosha_api.fast_route import FastRoute
 from akosha_assets.lake.errors import TierUnavailable
 from akosha_assets.lake.serving.search import export
-from akosha_assets.lake.serving.search.results import described
+from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.sql import runner
 
-router = APIRouter(prefix="/api/v1", tags=["bulk"], route_class=DirectRoute)
+router = APIRouter(prefix="/api/v1", tags=["bulk"], route_class=FastRoute)
 
 
 @router.post("/export", response_class=StreamingResponse)
@@ -27,7 +27,7 @@ async def export_memories(body: ExportRequest, request: Request) -> StreamingRes
     Refused with 503 while a tier is not whole, unless `partial` is true. `X-Akosha-Incomplete` names tiers that are not in it as their
     tables are now, and how: `hot=unavailable`.
     """
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     snapshot, filters = await serving.snapshot(body.as_of), body.filters()
     missing = {name: tier.doubt or "" for name, tier in snapshot.tiers.items() if not tier.is_whole}
     if missing and not body.partial:
@@ -41,14 +41,14 @@ async def export_memories(body: ExportRequest, request: Request) -> StreamingRes
 @router.post("/sql", response_model=SqlResponse)
 async def run_sql(body: SqlRequest, request: Request) -> Response:
     """One SELECT of DuckDB's SQL over the views `hot`, `warm`, `cold` and `memories` (all of them, each memory once)."""
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     settings = serving.settings
     limits = runner.SqlLimits(settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows))
     written = {name for name, tier in serving.replica.snapshot.tiers.items() if tier.version is not None}
     answer = await serving.sql_pool.run(lambda: runner.run(serving.lake, body.query, limits, written=written))
     said = {
         "columns": [{"name": name, "type": kind} for name, kind in zip(answer.table.schema.names, answer.types, strict=True)],
-        "rows": [{name: _told(value) for name, value in row.items()} for row in answer.table.to_pylist()],
+        "rows": [{name: _json_value(value) for name, value in row.items()} for row in answer.table.to_pylist()],
         "is_truncated": answer.is_truncated,
         "versions": answer.versions,
     }
@@ -56,18 +56,18 @@ async def run_sql(body: SqlRequest, request: Request) -> Response:
 
 
 def _incomplete(snapshot: Snapshot) -> dict[str, str]:
-    states = {name: described(tier)["state"] for name, tier in snapshot.tiers.items()}
+    states = {name: describe_tier(tier)["state"] for name, tier in snapshot.tiers.items()}
     told = ", ".join(f"{name}={state}" for name, state in states.items() if state not in ("answered", "empty"))
     return {"X-Akosha-Incomplete": told} if told else {}
 
 
-def _told(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """A value of SQL as JSON has it: a DECIMAL with all its digits, and as text the numbers that JSON has not."""
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f"))
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {name: _told(each) for name, each in value.items()}
+        return {name: _json_value(each) for name, each in value.items()}
     # Of a map, pairs.
-    return [_told(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_json_value(each) for each in value] if isinstance(value, list | tuple) else value

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from akosha_api.dependencies import ServingDep
-from akosha_assets.lake.serving.search.results import described
+from akosha_assets.lake.serving.search.results import describe_tier
 
 router = APIRouter(tags=["health"])
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 async def health(serving: ServingDep) -> dict[str, Any]:
     """`ok`, or `degraded` with the reasons; 200 either way, since the process answers."""
     snapshot = serving.replica.snapshot
-    reasons = [f"{name}: {tier.why}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable" or tier.rows_set_aside]
+    reasons = [f"{name}: {tier.reason}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable" or tier.rows_set_aside]
     model = serving.searcher.embedder
     by_meaning = 0 if model is None else snapshot.vectors.get((model.space, model.dimensions), 0)
     if model is None:
@@ -27,7 +27,7 @@ async def health(serving: ServingDep) -> dict[str, Any]:
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
-        "tiers": {name: described(tier) for name, tier in snapshot.tiers.items()},
+        "tiers": {name: describe_tier(tier) for name, tier in snapshot.tiers.items()},
         "keyword_rows": snapshot.keyword_rows,
         "meaning_rows": by_meaning,
         "is_settled": serving.replica.is_settled,

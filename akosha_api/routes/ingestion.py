@@ -17,7 +17,7 @@ from akosha_assets.lake.watch.trigger import Trigger, retry_now
 router = APIRouter(prefix="/api/v1", tags=["ingestion"])
 
 
-class Moment(BaseModel):
+class BacklogHistoryPoint(BaseModel):
     """The backlog at one time of the past."""
 
     at: datetime
@@ -50,7 +50,7 @@ class BacklogAnswer(BaseModel):
     caught_up: Annotated[bool, Field(description="Whether nothing waits for longer than AKOSHA_BACKLOG_AGE_SECONDS.")]
     size: Annotated[str, Field(description="What the limits on the count say: ok, warn or error.")]
     age: Annotated[str, Field(description="What the limits on the age say: ok, warn or error.")]
-    history: list[Moment]
+    history: list[BacklogHistoryPoint]
 
 
 class TriggerAnswer(BaseModel):
@@ -59,7 +59,7 @@ class TriggerAnswer(BaseModel):
     by: Annotated[str, Field(description="dagster or process.")]
     run: Annotated[str, Field(description="Run id of Dagster, or process id.")]
     already_running: bool
-    why: str
+    reason: str
     found: Annotated[int, Field(description="Uploads that a look at the inbox just now added to the ledger.")]
     waiting: int
 

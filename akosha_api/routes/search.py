@@ -9,22 +9,22 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from akosha_api import errors
-from akosha_api.app_state import Serving
+from akosha_api.app_state import AppState
 from akosha_api.errors import Overloaded, TooSlow
-from akosha_api.fast_route import DirectRoute, checked
+from akosha_api.fast_route import FastRoute, checked
 from akosha_api.models import BatchRequest, BatchResponse, SearchRequest, SearchResponse
 from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.search.searcher import Answer
 from akosha_assets.lake.serving.snapshot import Snapshot
 
-router = APIRouter(prefix="/api/v1", tags=["search"], route_class=DirectRoute)
+router = APIRouter(prefix="/api/v1", tags=["search"], route_class=FastRoute)
 
 
 @router.post("/search", response_model=SearchResponse)
 async def search(body: SearchRequest, request: Request) -> Response:
     """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     snapshot = await serving.snapshot(body.as_of)
     answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, body.question()))
     request.app.state.watched.searched(answer, request)
@@ -37,13 +37,13 @@ async def search_batch(body: BatchRequest, request: Request) -> Response:
 
     All together may take as long as one alone; those that are not answered by then have the problem `too-slow`.
     """
-    serving: Serving = request.app.state.serving
+    serving: AppState = request.app.state.serving
     present, ends_at = serving.replica.snapshot, time.monotonic() + serving.settings.search_seconds
     answers = [await _one(serving, request, present, asked, ends_at) for asked in body.searches]
     return Response(b'{"answers":[' + b",".join(answers) + b"]}", media_type="application/json")
 
 
-async def _one(serving: Serving, request: Request, present: Snapshot, asked: Any, ends_at: float) -> bytes:
+async def _one(serving: AppState, request: Request, present: Snapshot, asked: Any, ends_at: float) -> bytes:
     """The answer to one question of a batch, or its problem."""
     try:
         body = checked(partial(SearchRequest.model_validate, asked))
@@ -65,7 +65,7 @@ def _left(ends_at: float) -> float:
     return left
 
 
-def _answered(serving: Serving, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
+def _answered(serving: AppState, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
     """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as the search."""
     answer = serving.searcher.search(snapshot, question)
     return answer, orjson.dumps(answer, option=orjson.OPT_UTC_Z)

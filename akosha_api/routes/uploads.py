@@ -6,9 +6,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from akosha_api import cursors
-from akosha_api.app_state import Serving
+from akosha_api.app_state import AppState
 from akosha_api.dependencies import ServingDep
-from akosha_api.models import Upload, UploadList
+from akosha_api.models import UploadList, UploadModel
 from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import InvalidRequest
 
@@ -41,15 +41,15 @@ async def read_upload(
     upload_id: Name,
     serving: ServingDep,
     system_id: Annotated[Name | None, Query(description="Whose upload; needed where several systems have one of that id.")] = None,
-) -> Upload:
+) -> UploadModel:
     """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts. 409 where several systems have one."""
     return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id, system_id=system_id)))
 
 
-def _receipt(serving: Serving, row: Any) -> Upload:
+def _receipt(serving: AppState, row: Any) -> UploadModel:
     version, ingested_at = row.hot_version, row.ingested_at
     reached = serving.replica.reached_at(version) if version is not None else None
     # A replica that started later found it there already.
     searchable_at = None if reached is None else max(reached, ingested_at or datetime.min.replace(tzinfo=UTC))
-    stored = {name: getattr(row, name) for name in Upload.model_fields if name != "searchable_at"}
-    return Upload(**stored, searchable_at=searchable_at)
+    stored = {name: getattr(row, name) for name in UploadModel.model_fields if name != "searchable_at"}
+    return UploadModel(**stored, searchable_at=searchable_at)

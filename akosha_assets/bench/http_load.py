@@ -21,7 +21,7 @@ Requests = Callable[[int], tuple[str, bytes]]
 
 
 @dataclass
-class Load:
+class LoadResult:
     """What a load met: seconds of each answer by name of its request, statuses other than 200, and how long it all took."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -58,12 +58,12 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode("ascii")
 
 
-def closed(port: int, clients: int, requests: Requests, count: int) -> Load:
+def closed(port: int, clients: int, requests: Requests, count: int) -> LoadResult:
     """`clients` connections, each of which asks again once it was answered, until `count` answers came."""
     return uvloop.run(_run(port, clients, requests, count, None))
 
 
-def paced(port: int, clients: int, requests: Requests, count: int, rate: float) -> Load:
+def paced(port: int, clients: int, requests: Requests, count: int, rate: float) -> LoadResult:
     """`count` requests, `rate` a second, over `clients` connections.
 
     Each is timed from the moment it was due, also where every connection was still waiting for an answer then.
@@ -71,8 +71,8 @@ def paced(port: int, clients: int, requests: Requests, count: int, rate: float) 
     return uvloop.run(_run(port, clients, requests, count, rate))
 
 
-async def _run(port: int, clients: int, requests: Requests, count: int, rate: float | None) -> Load:
-    load, turns = Load(), iter(range(count))
+async def _run(port: int, clients: int, requests: Requests, count: int, rate: float | None) -> LoadResult:
+    load, turns = LoadResult(), iter(range(count))
     connections = [await _Connection.open(port) for _ in range(clients)]
     started = time.perf_counter()
 

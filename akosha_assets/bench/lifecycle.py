@@ -183,7 +183,7 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) ->
     if not rows["id"].combine_chunks().equals(ids):
         raise RuntimeError(f"{day} in {tier} holds other rows than it held in hot")
     form, scale = rows[columns[1]].combine_chunks(), rows[columns[2]].to_numpy()
-    nearest = recall.Nearest(asked, pa.array([""] * len(asked)))
+    nearest = recall.NearestRows(asked, pa.array([""] * len(asked)))
     for start in range(0, len(exact), CHUNK_ROWS):
         part, steps = form.slice(start, CHUNK_ROWS), scale[start : start + CHUNK_ROWS]
         keys = rows["id"].combine_chunks().slice(start, CHUNK_ROWS)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from akosha_assets.bench.hot_lake import rows as rows_of
 from akosha_assets.bench.http_load import Requests, get, paced, post
-from akosha_assets.bench.service import Service
+from akosha_assets.bench.service import BenchService
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.tables import Fence
@@ -30,7 +30,7 @@ SHOWN_SAMPLES = 12
 
 
 def mixed(
-    service: Service,
+    service: BenchService,
     lake: Lake,
     asked: np.ndarray,
     texts: list[str],

@@ -18,8 +18,8 @@ from akosha_assets.lake.serving.query import Filters, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
 from akosha_assets.lake.serving.vectors.nearest import Selected, nearest, threads
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
-from akosha_assets.lake.serving.vectors.vector_set import top
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
+from akosha_assets.lake.serving.vectors.vector_set import top_k
 from akosha_assets.lake.settings import LakeSettings
 
 
@@ -95,7 +95,7 @@ def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
         for row, found in enumerate(scores):
             joined = np.concatenate([best[row][0], found])
             ids = np.concatenate([best[row][1], np.arange(start, start + len(found))])
-            kept = top(joined, K)
+            kept = top_k(joined, K)
             best[row] = joined[kept], ids[kept]
     return [set(ids.tolist()) for _, ids in best]
 
@@ -106,7 +106,7 @@ def _build_rate(replica: Replica, space: str) -> int | None:
     if not sets:
         return None
     started = time.perf_counter()
-    layouts = Layouts()
+    layouts = CoarseQuantizers()
     layouts.expect(sum(len(held) for held in sets))
     list(threads().map(lambda held: replace(held, index=None).indexed(space, layouts), sets))
     return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
@@ -114,7 +114,7 @@ def _build_rate(replica: Replica, space: str) -> int | None:
 
 def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: int) -> dict[str, Any]:
     mine = np.arange(0, len(stored), systems)
-    truth = [set(mine[top(stored[mine].astype(np.float32) @ vector, K)].tolist()) for vector in asked]
+    truth = [set(mine[top_k(stored[mine].astype(np.float32) @ vector, K)].tolist()) for vector in asked]
     searcher = Searcher(None)
     filters = Filters({"system_id": ("system-00000",)})
 

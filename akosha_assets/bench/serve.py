@@ -11,7 +11,7 @@ from akosha_assets.bench import http_load, runs
 from akosha_assets.bench.corpus import real_vectors, widened
 from akosha_assets.bench.hot_lake import fill
 from akosha_assets.bench.mixed import mixed
-from akosha_assets.bench.service import Service
+from akosha_assets.bench.service import BenchService
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
@@ -40,7 +40,7 @@ def run(
         lake = Lake(settings)
         fill(lake, widened(base, vectors), texts, space, systems=systems, on_rows=lambda _: None)
         say("starting")
-        with Service(settings.home) as service:
+        with BenchService(settings.home) as service:
             cold_start = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
             words = service.seconds_until(lambda health: health["keyword_rows"] == vectors)
             indexed = service.seconds_until(lambda health: health["is_settled"])
@@ -50,7 +50,7 @@ def run(
                 loads[name] = _measured(service, clients, questions, requests)
             memory = service.memory_bytes()
         say("starting again")
-        with Service(settings.home) as service:
+        with BenchService(settings.home) as service:
             restart_answers = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
             restart = service.seconds_until(lambda health: health["is_settled"])
             mix = mixed(service, lake, asked, texts, space, systems=systems, seconds=seconds, say=say) if seconds else None
@@ -93,7 +93,7 @@ def _post(**fields: object) -> bytes:
     return http_load.post(SEARCH, json.dumps({"limit": 10, **fields}).encode())
 
 
-def _measured(service: Service, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
+def _measured(service: BenchService, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
     """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced load."""
 
     def since(first: int) -> http_load.Requests:

@@ -14,7 +14,7 @@ import httpx
 from akosha_assets.bench import runs
 
 
-class Service:
+class BenchService:
     """A context in which the process runs. `started` is when it was started, by `time.perf_counter`."""
 
     def __init__(self, home: Path):
@@ -26,7 +26,7 @@ class Service:
         self.started = time.perf_counter()
         self.process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=self.log, stderr=self.log)
 
-    def __enter__(self) -> "Service":
+    def __enter__(self) -> "BenchService":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -17,7 +17,7 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
-from akosha_assets.lake.serving.vectors.vector_set import top
+from akosha_assets.lake.serving.vectors.vector_set import top_k
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 
@@ -74,7 +74,7 @@ def _aged(
     with runs.home(work) as settings:
         lake = Lake(settings)
         filled = AgedLake(lake, tier, texts, space, systems=SYSTEMS)
-        as_held, as_made = Nearest(asked), Nearest(asked)
+        as_held, as_made = ExactNearest(asked), ExactNearest(asked)
         started, stored = time.perf_counter(), 0
         for block in widened_blocks(base, rows):
             say(f"{tier}: writing row {stored} of {rows}")
@@ -119,7 +119,7 @@ def _load_vectors(replica: Replica, tier: str) -> None:
     replica.stop()
 
 
-class Nearest:
+class ExactNearest:
     """The exact `K` nearest of all vectors looked at, for each question."""
 
     def __init__(self, asked: np.ndarray):
@@ -130,7 +130,7 @@ class Nearest:
         """These vectors are among those looked at."""
         for row, scores in enumerate(self.asked @ vectors.T):
             joined = np.concatenate([self.best[row][0], scores])
-            kept = top(joined, K)
+            kept = top_k(joined, K)
             self.best[row] = joined[kept], np.concatenate([self.best[row][1], numbers])[kept]
 
     def recall(self, found: list[set[int]]) -> float:
@@ -139,7 +139,7 @@ class Nearest:
         return round(right / sum(len(numbers) for _, numbers in self.best), 4)
 
 
-def _asked(replica: Replica, asked: np.ndarray, as_held: Nearest, as_made: Nearest) -> dict[str, Any]:
+def _asked(replica: Replica, asked: np.ndarray, as_held: ExactNearest, as_made: ExactNearest) -> dict[str, Any]:
     searcher = Searcher(None)
     found: list[set[int]] = []
     seconds: list[float] = []

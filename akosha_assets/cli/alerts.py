@@ -33,7 +33,7 @@ def alerts(
         try:
             failed = _test(ledger) if test else 0
             if look:
-                conditions.look_and_tell(ledger)
+                conditions.evaluate_and_notify(ledger)
             rows = kept.listed(ledger, state=state or None)
         finally:
             ledger.close()

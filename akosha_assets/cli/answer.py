@@ -84,16 +84,16 @@ def _lacking(answer: Mapping[str, Any]) -> list[str]:
     has_rows = any(tier["rows"] for tier in answer["tiers"].values())
     states = {"skipped": "was not asked", "partial": "is still being loaded"}
     tiers = [
-        (f"{name} {states.get(tier['state'], 'is ' + tier['state'])}", tier["why"])
+        (f"{name} {states.get(tier['state'], 'is ' + tier['state'])}", tier["reason"])
         for name, tier in answer["tiers"].items()
         if tier["state"] not in ("answered", "empty")
     ]
     stages = [
-        (f"the {name} ranking is {'unavailable' if stage['state'] == 'unavailable' else 'not whole'}", stage["why"])
+        (f"the {name} ranking is {'unavailable' if stage['state'] == 'unavailable' else 'not whole'}", stage["reason"])
         for name, stage in answer["stages"].items()
-        if stage["state"] == "unavailable" or (stage["state"] == "answered" and stage["why"] and has_rows)
+        if stage["state"] == "unavailable" or (stage["state"] == "answered" and stage["reason"] and has_rows)
     ]
-    return [f"{what}: {_line(why)}" if why else what for what, why in tiers + stages]
+    return [f"{what}: {_line(reason)}" if reason else what for what, reason in tiers + stages]
 
 
 def _summary(question: Mapping[str, Any], answer: Mapping[str, Any]) -> str:

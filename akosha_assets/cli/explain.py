@@ -43,16 +43,16 @@ def explain(
     if as_json:
         emit(asdict(found) | {"policy": json.loads(found.policy) if found.policy else None})
         return
-    console.print(pairs(memory, _told(found)))
+    console.print(pairs(memory, _explanation_rows(found)))
     # A path is there to be copied, so it is not broken.
     for file in found.files:
         console.print(f"[dim]file[/]  {foreign(file)}", highlight=False, soft_wrap=True)
 
 
-def _told(found: "Explanation") -> Iterator[tuple[str, Any]]:
+def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
     """What there is to say, in the order of the questions that people ask."""
     yield "tier", found.tier
-    yield "why", found.why
+    yield "reason", found.reason
     if found.moves_on is not None:
         yield (
             "then",

@@ -135,7 +135,7 @@ def renew(
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-    from akosha_assets.lake.lifecycle.reprocessing import renew_day, renewable
+    from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
     from akosha_assets.lake.settings import LakeSettings
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
@@ -143,13 +143,14 @@ def renew(
     done: list[dict[str, Any]] = []
     with lake_errors():
         found = {
-            tier: renewable(lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model) for tier in (WARM, COLD)
+            tier: reprocessable_days(lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model)
+            for tier in (WARM, COLD)
         }
         needs_model = any(todo.embedded for todos in found.values() for todo in todos.values())
         embedder = Embedder.load(lake.settings) if needs_model else None
         for tier, todos in found.items():
             for day in todos:
-                renewed = renew_day(lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder)
+                renewed = reprocess_day(lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder)
                 done.append(asdict(renewed))
     if as_json:
         emit({"renewed": done})

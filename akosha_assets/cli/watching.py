@@ -20,7 +20,7 @@ from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.watch import alerts
 
 if TYPE_CHECKING:
-    from akosha_assets.lake.ingestion.backlog import Backlog, Moment
+    from akosha_assets.lake.ingestion.backlog import Backlog, BacklogPoint
 
 BARS = " ▁▂▃▄▅▆▇█"
 COLORS = {"hot": "red", "warm": "yellow", "cold": "blue"}
@@ -77,7 +77,7 @@ def sparkline(values: list[int]) -> str:
     return "".join(BARS[-(-value * (len(BARS) - 1) // most)] for value in values)
 
 
-def _backlog(measured: "Backlog", moments: "list[Moment]") -> RenderableType:
+def _backlog(measured: "Backlog", moments: "list[BacklogPoint]") -> RenderableType:
     facts = Table.grid(padding=(0, 3))
     for _ in range(4):
         facts.add_column()

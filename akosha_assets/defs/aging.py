@@ -17,7 +17,7 @@ from akosha_assets.defs.metadata import day_key
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-from akosha_assets.lake.lifecycle.reprocessing import Renewed
+from akosha_assets.lake.lifecycle.reprocessing import ReprocessedDay
 
 logger = logging.getLogger(__name__)
 
@@ -99,13 +99,13 @@ def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[d
     )
 
 
-def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str) -> Iterator[Renewed]:
+def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str) -> Iterator[ReprocessedDay]:
     """Days of the run whose rows moved earlier are of the present methods as far as what was kept allows; vectors need a model here."""
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.errors import EmbeddingUnavailable
-    from akosha_assets.lake.lifecycle.reprocessing import renew_day, renewable
+    from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
 
-    found = renewable(lake, tier, policy, first=first, last=last, space=lake.settings.embedding_model)
+    found = reprocessable_days(lake, tier, policy, first=first, last=last, space=lake.settings.embedding_model)
     embedder: Embedder | None = None
     if any(todo.embedded for todo in found.values()):
         try:
@@ -117,7 +117,7 @@ def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: da
         logger.warning("rows keep an older form, for what they were made of is gone", extra={"tier": tier, "rows": left})
     for day, todo in found.items():
         if todo.resummarised or todo.requantised or (todo.embedded and embedder is not None):
-            yield renew_day(lake, tier, day, policy=policy, renewed_at=now, run=run, embedder=embedder)
+            yield reprocess_day(lake, tier, day, policy=policy, renewed_at=now, run=run, embedder=embedder)
 
 
 def ranges(event_days: list[date]) -> list[tuple[date, date]]:

@@ -9,11 +9,11 @@ from akosha_assets.lake.settings import LakeSettings
 def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:  # noqa: ARG001
     """Looks at the backlog, and at Dagster where AKOSHA_DAGSTER_URL is set; sends what is due to AKOSHA_ALERT_URLS."""
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-    from akosha_assets.lake.watch.conditions import look_and_tell
+    from akosha_assets.lake.watch.conditions import evaluate_and_notify
 
     ledger = Ledger.open(LakeSettings())
     try:
-        told = look_and_tell(ledger)
+        told = evaluate_and_notify(ledger)
     finally:
         ledger.close()
     return dg.SkipReason(f"{told.sent} messages sent, {told.failed} failed, {told.held} held back")

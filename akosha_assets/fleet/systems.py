@@ -62,7 +62,7 @@ class FleetPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class FleetSnapshot:
     """All rows of one system at one time, by table of both databases, and some of its texts to search for."""
 
     at: datetime
@@ -75,14 +75,14 @@ def system_id(index: int) -> str:
     return f"{KINDS[index % len(KINDS)]}-{PEOPLE[index % len(PEOPLE)]}-{index:05d}"
 
 
-def history(plan: FleetPlan, index: int) -> list[Snapshot]:
+def history(plan: FleetPlan, index: int) -> list[FleetSnapshot]:
     """Every snapshot of system `index`, oldest first; each is full and holds all rows of the one before, about 1 % of the reflections changed."""
     machine = _Machine.of(plan, index)
     grown = max(1, plan.memories // 20)
     sizes = [grown] * plan.snapshots
     sizes[0] = max(1, plan.memories - grown * (plan.snapshots - 1))
     midnight = plan.now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    snapshots: list[Snapshot] = []
+    snapshots: list[FleetSnapshot] = []
     for number, size in enumerate(sizes):
         at = plan.uploaded_at(index, number)
         if number == 0:
@@ -94,7 +94,7 @@ def history(plan: FleetPlan, index: int) -> list[Snapshot]:
         machine.live(start, at, memories=size)
         tables = {name: list(found) for name, found in machine.tables.items()}
         texts = [row["content"] for name in MEMORY_TABLES[:2] for row in tables.get(name, [])[-2:]]
-        snapshots.append(Snapshot(at, tables, tuple(texts)))
+        snapshots.append(FleetSnapshot(at, tables, tuple(texts)))
     return snapshots
 
 

@@ -36,7 +36,7 @@ class LakeError(Exception):
     """Base of every deliberate error."""
 
 
-def told(cause: str) -> str:
+def clean_cause(cause: str) -> str:
     """What another library said went wrong, on one line, without its backtrace and its colours."""
     return " ".join(COLOUR.sub("", BACKTRACE.sub("", cause)).split()).removesuffix(".")
 
@@ -50,7 +50,7 @@ class StoreUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"object store {url} did not answer: {told(cause)}. Nothing is lost; try again.")
+        super().__init__(f"object store {url} did not answer: {clean_cause(cause)}. Nothing is lost; try again.")
 
 
 class DataFileUnreadable(StoreUnavailable):
@@ -62,14 +62,16 @@ class LedgerUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"the ledger {url} did not answer: {told(cause)}. Nothing is lost; try again when it does.")
+        super().__init__(f"the ledger {url} did not answer: {clean_cause(cause)}. Nothing is lost; try again when it does.")
 
 
 class LocalStorageFailed(TransientError):
     """A file operation of this machine failed for a reason outside of every upload: full, read-only, no permission, I/O error."""
 
     def __init__(self, cause: str):
-        super().__init__(f"a file operation on this machine failed: {told(cause)}. Nothing is lost; free or repair the disk and try again.")
+        super().__init__(
+            f"a file operation on this machine failed: {clean_cause(cause)}. Nothing is lost; free or repair the disk and try again."
+        )
 
 
 class TierUnavailable(TransientError):
@@ -77,8 +79,8 @@ class TierUnavailable(TransientError):
 
     def __init__(self, what: str, missing: Mapping[str, str]):
         self.missing = dict(missing)
-        why = "; ".join(f"{tier} {told(reason)}" for tier, reason in missing.items())
-        super().__init__(f"{what}: {why}. Ask again once `tiers` in /health says that it is answered or empty.")
+        reason = "; ".join(f"{tier} {clean_cause(reason)}" for tier, reason in missing.items())
+        super().__init__(f"{what}: {reason}. Ask again once `tiers` in /health says that it is answered or empty.")
 
 
 class LeaseLost(TransientError):
@@ -95,7 +97,7 @@ class TableContended(TransientError):
     def __init__(self, table: str, attempts: int, cause: str):
         self.table = table
         super().__init__(
-            f"table {table} was changed under each of {attempts} commits (last: {told(cause)}). The work is kept and tried again."
+            f"table {table} was changed under each of {attempts} commits (last: {clean_cause(cause)}). The work is kept and tried again."
         )
 
 
@@ -187,7 +189,7 @@ class LedgerDamaged(LakeError):
     def __init__(self, url: str, cause: str):
         self.url = url
         super().__init__(
-            f"the ledger {url} is damaged: {told(cause)}. Move its file away together with those beside it that end in -wal and -shm, "
+            f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away together with those beside it that end in -wal and -shm, "
             "then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
         )
 

@@ -154,7 +154,7 @@ HOLDS = TableSpec(
             _text("system_id", "system that is held; null: every system"),
             pa.field("from_day", pa.date32(), metadata={"comment": "first event day that is held; null: from the beginning"}),
             pa.field("until_day", pa.date32(), metadata={"comment": "last event day that is held; null: without end"}),
-            _text("reason", "why"),
+            _text("reason", "reason"),
             pa.field("is_active", pa.bool_(), nullable=False, metadata={"comment": "false: released"}),
             pa.field(
                 "changed_at", UTC, nullable=False, metadata={"comment": "when it was placed or released; the latest row of a hold counts"}

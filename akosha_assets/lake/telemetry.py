@@ -54,7 +54,7 @@ def bound(**names: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
-class Complaint:
+class RateLimitedWarning:
     """A warning about something that is tried again and again: logged when the cause is another, else once in `seconds`."""
 
     def __init__(self, logger: logging.Logger, message: str, seconds: float = 60.0):

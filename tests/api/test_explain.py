@@ -14,5 +14,5 @@ def test_a_memory_explains_its_place_and_an_unknown_one_is_a_problem(serve, tmp_
     client = serve(lake)
     found = client.get("/api/v1/explain/system-1/conversation/id-000001").json()
     assert (found["tier"], found["next_tier"], found["upload_id"]) == ("hot", "warm", "upload-1")
-    assert "belongs in warm" in found["why"] and found["moves_on"] == str(day + timedelta(days=7))
+    assert "belongs in warm" in found["reason"] and found["moves_on"] == str(day + timedelta(days=7))
     assert client.get("/api/v1/explain/system-1/conversation/nobody").status_code == 404

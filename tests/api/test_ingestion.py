@@ -14,8 +14,8 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Outcome
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import as_operator, until
 from tests.factories import make_upload
@@ -33,7 +33,7 @@ def ledger(lake: Lake) -> Iterator[Ledger]:
 def found(ledger: Ledger, count: int, *, ago: timedelta) -> None:
     at = NOW - ago
     ledger.add(
-        [Found(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 1000, at) for n in range(count)],
+        [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 1000, at) for n in range(count)],
         found_by="listing",
         now=at,
     )
@@ -42,7 +42,7 @@ def found(ledger: Ledger, count: int, *, ago: timedelta) -> None:
 def quarantined(ledger: Ledger, reason: str) -> None:
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    outcome = Outcome("quarantined", reason=reason, message="m")
+    outcome = UploadOutcome("quarantined", reason=reason, message="m")
     claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
 
 
@@ -58,7 +58,7 @@ def test_the_trigger_takes_uploads_in_without_dagster(serve: Callable[..., httpx
     make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
     client = serve(lake)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()
-    assert (answer["by"], answer["why"], answer["found"]) == ("process", "AKOSHA_DAGSTER_URL is not set", 1)
+    assert (answer["by"], answer["reason"], answer["found"]) == ("process", "AKOSHA_DAGSTER_URL is not set", 1)
     until(lambda: client.get("/api/v1/ingestion/backlog").json()["ingested"] == 1)
 
 
@@ -67,7 +67,7 @@ def test_a_dagster_that_does_not_answer_is_named_and_done_without(serve: Callabl
     client = serve(there)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()
     assert answer["by"] == "process"
-    assert "http://127.0.0.1:9 did not answer" in answer["why"]
+    assert "http://127.0.0.1:9 did not answer" in answer["reason"]
 
 
 def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
@@ -99,7 +99,7 @@ def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(serve: Callable
 
 def test_an_ambiguous_receipt_names_whose_there_are(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     for name in ("victim", "mallory"):
-        ledger.add([Found(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)], found_by="listing", now=NOW)
+        ledger.add([FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)], found_by="listing", now=NOW)
     client = serve(lake)
     refused = client.get("/api/v1/uploads/u")
     assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")

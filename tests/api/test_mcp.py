@@ -77,7 +77,7 @@ def test_an_agent_finds_what_others_stored_and_how_whole_the_answer_is(client: h
     assert (found["tiers"]["hot"]["state"], found["tiers"]["warm"]) == ("answered", {"state": "empty"})
     assert found["tiers"]["hot"]["watermark"]
     assert found["is_complete"] is False
-    assert "akosha model fetch" in found["stages"]["semantic"]["why"]
+    assert "akosha model fetch" in found["stages"]["semantic"]["reason"]
     assert answered(client, "search_all_systems", query="deadlock", mode="keyword")["is_complete"] is True
 
 
@@ -125,8 +125,8 @@ def test_an_answer_keeps_within_its_budget(client: httpx.Client, budget: int, re
     assert len(found.content[0].text.encode()) <= 4 * budget  # type: ignore[union-attr]
     told = found.structured_content["results"]
     assert (len(told), found.structured_content.get("has_more", False)) == (results, results < 6)
-    assert [result["text"] in LONG for result in told] == [not result.get("is_cut", False) for result in told]
-    assert sum(not result.get("is_cut", False) for result in told) == whole
+    assert [result["text"] in LONG for result in told] == [not result.get("is_truncated", False) for result in told]
+    assert sum(not result.get("is_truncated", False) for result in told) == whole
     assert all("Kafka" in result["text"] for result in told)
 
 
@@ -143,9 +143,9 @@ def test_memories_like_a_found_one_are_found(client: httpx.Client) -> None:
 def test_a_cut_text_is_read_whole(client: httpx.Client) -> None:
     found = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1")
     assert found["text"] == LONG[1]
-    assert (found["provenance"]["upload_id"], "is_cut" in found) == ("u-1", False)
+    assert (found["provenance"]["upload_id"], "is_truncated" in found) == ("u-1", False)
     short = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1", budget_tokens=500)
-    assert short["is_cut"] and LONG[1].startswith(short["text"]) and len(json.dumps(short)) < 2200
+    assert short["is_truncated"] and LONG[1].startswith(short["text"]) and len(json.dumps(short)) < 2200
     assert answered(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")["attributes"] == {"turns": 3}
 
 

@@ -80,7 +80,7 @@ def test_systems_are_listed_with_the_tiers_they_were_counted_in(unloaded: httpx.
     listed = unloaded.get("/api/v1/systems").json()
     assert [system["system_id"] for system in listed["systems"]] == ["laptop-bob"]
     assert (listed["tiers"]["hot"]["state"], listed["tiers"]["cold"]["state"]) == ("unavailable", "answered")
-    assert "lifecycle/hot did not answer" in listed["tiers"]["hot"]["why"]
+    assert "lifecycle/hot did not answer" in listed["tiers"]["hot"]["reason"]
 
 
 def test_agents_are_told_the_same(unloaded: httpx.Client) -> None:

@@ -12,7 +12,7 @@ import pytest
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
 from akosha_assets.lake.ingestion.inbox.listing import sweep
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from tests.api.conftest import until
 from tests.factories import make_upload
 
@@ -38,7 +38,7 @@ def test_an_operator_sees_the_fleet_and_searches_it(browser: Any, serve: Callabl
     ledger = Ledger.open(lake.settings)
     sweep(lake.settings, ledger, now=datetime.now(UTC))
     ingest(lake, ledger, run_id="r")
-    ledger.add([Found("s", "not-yet", "session-buddy", "p", "1", 10, datetime.now(UTC))], found_by="listing", now=datetime.now(UTC))
+    ledger.add([FoundUpload("s", "not-yet", "session-buddy", "p", "1", 10, datetime.now(UTC))], found_by="listing", now=datetime.now(UTC))
     ledger.close()
     client = serve(lake)
     until(lambda: client.post("/api/v1/search", json={"query": "numpy"}).json()["results"])

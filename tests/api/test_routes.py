@@ -50,7 +50,7 @@ def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> No
     assert result["text"] == "Postgres deadlock on the orders table"
     assert result["occurred_at"].endswith("Z")
     assert answer["tiers"]["hot"]["state"] == "answered"
-    assert "answered from disk" in answer["tiers"]["hot"]["why"]
+    assert "answered from disk" in answer["tiers"]["hot"]["reason"]
     assert answer["stages"]["semantic"]["state"] == "unavailable"
     assert answer["stages"]["keyword"]["state"] == "answered"
 

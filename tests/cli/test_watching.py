@@ -8,7 +8,7 @@ from rich.console import Console
 
 from akosha_assets.cli.watching import screen, sparkline
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.watch import alerts
 from tests.hot_rows import commit, memory
 
@@ -17,7 +17,7 @@ def test_one_screen_says_how_the_lake_is(lake: Lake) -> None:
     commit(lake, 1, memory("1", "Postgres deadlock"), memory("2", "Redis evicts"))
     ledger = Ledger.open(lake.settings)
     now = datetime.now(UTC)
-    ledger.add([Found("s", "[red]odd[/]", "session-buddy", "p", "1", 2048, now)], found_by="listing", now=now)
+    ledger.add([FoundUpload("s", "[red]odd[/]", "session-buddy", "p", "1", 2048, now)], found_by="listing", now=now)
     alerts.observe(ledger, [alerts.Condition("run/x", alerts.WARNING, "Job x fails", "it broke", "failed-run")], scopes=["run"], now=now)
     console = Console(file=io.StringIO(), width=140, height=30, record=True)
     with duckdb.connect() as connection:

@@ -21,8 +21,8 @@ import yaml
 from akosha_api import metrics as api_metrics
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Outcome
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve
@@ -165,7 +165,7 @@ def test_an_old_backlog_reaches_the_operators_and_every_panel_has_numbers(
 ) -> None:
     api, prometheus, ledger, told = stack
     old = NOW - timedelta(hours=1)
-    ledger.add([Found("s", "u", "session-buddy", "p", "1", 10, old)], found_by="listing", now=old)
+    ledger.add([FoundUpload("s", "u", "session-buddy", "p", "1", 10, old)], found_by="listing", now=old)
     waited(lambda: asked(prometheus, 'ALERTS{alertname="AkoshaIngestionStopped", alertstate="firing"}'), "the alert to fire")
     firing = lambda status: {  # noqa: E731
         alert["labels"]["alertname"] for message in told for alert in message["alerts"] if alert["status"] == status
@@ -176,7 +176,7 @@ def test_an_old_backlog_reaches_the_operators_and_every_panel_has_numbers(
         api.post("/api/v1/search", json={"query": "deadlock", "mode": mode})
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    claims.finish(ledger, batch, {batch.uploads[0].id: Outcome("ingested")}, {}, rows=0, now=NOW)
+    claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome("ingested")}, {}, rows=0, now=NOW)
     waited(lambda: "AkoshaIngestionStopped" in firing("resolved"), "the webhook to hear that it is over")
     # Dagster does not run here; its numbers have a test of their own with the real daemon.
     here = [query for query in queries() if "dagster" not in query and "incomplete_total" not in query]

@@ -113,11 +113,11 @@ def test_secrets_are_masked_and_nothing_else(said: str, hidden: str) -> None:
 
 
 def test_what_fails_again_and_again_is_logged_when_its_cause_changes_and_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
-    complaint = telemetry.Complaint(logging.getLogger("test"), "could not follow")
+    complaint = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow")
     for cause in ("a", "a", "b", "b", "a"):
         complaint.about(cause)
     assert [record.cause for record in caplog.records] == ["a", "b", "a"]  # type: ignore[attr-defined]
-    often = telemetry.Complaint(logging.getLogger("test"), "could not follow", seconds=0)
+    often = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow", seconds=0)
     often.about("a")
     often.about("a")
     assert len(caplog.records) == 5

@@ -107,6 +107,6 @@ def _result(verdict: Verdict, measured: Backlog) -> dict[str, Any]:
     return {
         "passed": verdict.level == "ok",
         "severity": dg.AssetCheckSeverity.ERROR if verdict.level == "error" else dg.AssetCheckSeverity.WARN,
-        "description": verdict.why,
+        "description": verdict.reason,
         "metadata": backlog_metadata(measured),
     }

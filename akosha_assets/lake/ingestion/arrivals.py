@@ -16,7 +16,7 @@ from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, LeaseLost, StoreUnavailable
 from akosha_assets.lake.ingestion import ledger_rebuild
-from akosha_assets.lake.ingestion.batch import BatchResult, Intake, Read, now
+from akosha_assets.lake.ingestion.batch import BatchIngest, BatchResult, ReadBatch, now
 from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
 from akosha_assets.lake.ingestion.ledger import claims, outages
@@ -74,7 +74,7 @@ def _ingest(
     with (
         ExtractionPool(settings) as pool,
         scratch.spool() as spool,
-        _Storing(intake := Intake(lake, ledger, pool, spool, stop, on_step), run_id, on_batch) as storing,
+        _Storing(intake := BatchIngest(lake, ledger, pool, spool, stop, on_step), run_id, on_batch) as storing,
     ):
         while True:
             claims.recover(ledger, intake.fence_off, now=now())
@@ -108,7 +108,7 @@ class _Unread:
         self.causes: dict[int, str] = {}
         self._url, self._is_inbox_up, self._batches = url, True, 0
 
-    def add(self, read: Read) -> None:
+    def add(self, read: ReadBatch) -> None:
         """What `read` tells of the inbox is known."""
         failed = {one.upload.id for one in read.unread}
         self.causes = {ref: cause for ref, cause in self.causes.items() if ref not in read.fetched}
@@ -147,7 +147,7 @@ class _Blame:
 class _Storing:
     """Stores one batch at a time in a thread of its own; a context manager, after which nothing is under way."""
 
-    def __init__(self, intake: Intake, run_id: str, on_batch: Callable[[BatchResult], None]):
+    def __init__(self, intake: BatchIngest, run_id: str, on_batch: Callable[[BatchResult], None]):
         self.results: list[BatchResult] = []
         self._intake, self._run_id, self._on_batch = intake, run_id, on_batch
         self.blame = _Blame()
@@ -161,7 +161,7 @@ class _Storing:
         with self._thread:
             self.finish()
 
-    def begin(self, read: Read, lease: "_Lease") -> None:
+    def begin(self, read: ReadBatch, lease: "_Lease") -> None:
         """The batch before this one is stored; this one is being stored. Raises: what made the one before fail the run."""
         try:
             self.finish()
@@ -182,7 +182,7 @@ class _Storing:
             self._on_batch(result)
         return True
 
-    def _store(self, read: Read, lease: "_Lease") -> BatchResult | None:
+    def _store(self, read: ReadBatch, lease: "_Lease") -> BatchResult | None:
         try:
             with (
                 telemetry.bound(run_id=self._run_id, batch_id=read.batch.id),
@@ -234,7 +234,7 @@ def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Itera
 
 def _give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False) -> None:
     try:
-        claims.give_back(ledger, batch, error=error, at_fault=at_fault, is_paused=is_paused, now=now())
+        claims.release(ledger, batch, error=error, at_fault=at_fault, is_paused=is_paused, now=now())
     except LakeError as second:
         # The ledger may be what is out: the batch is given back when its lease ends.
         logger.warning("a batch could not be given back", extra={"cause": str(second), "batch": batch.id})

@@ -19,7 +19,7 @@ MOMENTS = 30
 
 
 @dataclass(frozen=True)
-class Moment:
+class BacklogPoint:
     """How many uploads waited at one time, and how many arrived and left since the moment before: taken in or quarantined."""
 
     at: datetime
@@ -63,7 +63,7 @@ class Verdict:
     """What a limit says of the backlog: `level` is ok, warn or error."""
 
     level: str
-    why: str
+    reason: str
 
 
 def measure(ledger: Ledger, *, now: datetime) -> Backlog:
@@ -108,7 +108,7 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
     )
 
 
-def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[Moment]:
+def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[BacklogPoint]:
     """The backlog at every `step` of the last `span`, oldest first, the last one at `now`.
 
     Worked out from the times in the ledger, so it is whole after any restart. Redriven uploads count as if they had waited all along.
@@ -126,7 +126,7 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
     moments = []
     for number in range(steps):
         came, went = arrived.get(number, 0), drained.get(number, 0) + refused.get(number, 0)
-        moments.append(Moment(now - number * step, left, came, went))
+        moments.append(BacklogPoint(now - number * step, left, came, went))
         left = max(0, left - came + went)
     return moments[::-1]
 

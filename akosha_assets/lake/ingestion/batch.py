@@ -21,10 +21,10 @@ from akosha_assets.lake.ingestion import upload_tracing
 from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Batch, Outcome
+from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
-from akosha_assets.lake.ingestion.merge.system_state import KnownSystems
+from akosha_assets.lake.ingestion.merge.system_state import SystemStates
 from akosha_assets.lake.schemas import HOT, WRITTEN_BY_INGESTION
 from akosha_assets.lake.tables import Fence
 
@@ -52,22 +52,22 @@ class BatchResult:
 
 
 @dataclass
-class Read:
+class ReadBatch:
     """A batch whose uploads are read; those that need no reading any more have their outcome already."""
 
     batch: Batch
-    systems: KnownSystems
+    systems: SystemStates
     began_at: datetime
     fetched: dict[int, Fetched] = field(default_factory=dict)
     extractions: dict[int, Extraction] = field(default_factory=dict)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outcomes: dict[int, UploadOutcome] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     # Uploads that the inbox did not hand out; `is_inbox_up` tells whether it handed out one after the last of them.
     unread: list[Fetched] = field(default_factory=list)
     is_inbox_up: bool = True
 
 
-class Intake:
+class BatchIngest:
     """One run's way of taking a batch in. Only one batch is read at a time; another one may be stored meanwhile."""
 
     def __init__(
@@ -79,18 +79,18 @@ class Intake:
         self._embedder: Embedder | None = None
         self._embedder_asked = False
 
-    def read(self, batch: Batch) -> Read:
+    def read(self, batch: Batch) -> ReadBatch:
         """What the uploads of the batch hold, until `stop()` or one of the bounds of a batch is reached."""
         clock, began_at = _Clock(), now()
-        systems = KnownSystems.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
+        systems = SystemStates.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
         clock.lap("known")
-        read = Read(batch, systems, began_at)
+        read = ReadBatch(batch, systems, began_at)
         self._extract(read)
         clock.lap("extract")
         read.seconds = clock.laps
         return read
 
-    def store(self, read: Read) -> BatchResult:
+    def store(self, read: ReadBatch) -> BatchResult:
         """The batch is in the tables and the ledger."""
         clock, batch = _Clock(), read.batch
         fetched, extractions, outcomes = read.fetched, read.extractions, read.outcomes
@@ -119,7 +119,7 @@ class Intake:
         for ref in extractions:
             counts = {**difference.counts.get(ref, {}), "rows_read": extractions[ref].rows_read, "hot_version": hot_version}
             extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
-            outcomes[ref] = Outcome("ingested", {**counts, **{name: value for name, value in extras.items() if value}})
+            outcomes[ref] = UploadOutcome("ingested", {**counts, **{name: value for name, value in extras.items() if value}})
         ingested = {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == "ingested"}
         states = read.systems.after(difference.known, ingested)
         claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=now())
@@ -130,10 +130,10 @@ class Intake:
             day = fetched[ref].upload.arrival_day
             result.arrival_days[day] = result.arrival_days.get(day, 0) + 1
         result.seconds = read.seconds | clock.laps
-        upload_tracing.left_by(batch, outcomes, began_at=read.began_at, ended_at=now(), seconds=result.seconds)
+        upload_tracing.record_batch(batch, outcomes, began_at=read.began_at, ended_at=now(), seconds=result.seconds)
         return result
 
-    def _extract(self, read: Read) -> None:
+    def _extract(self, read: ReadBatch) -> None:
         fetched, outcomes, systems = read.fetched, read.outcomes, read.systems
         held_bytes = expected_bytes = 0
         days: set[date] = set()
@@ -151,7 +151,7 @@ class Intake:
                 fetched[upload.id] = one
                 if isinstance(one.failure, StoreUnavailable):
                     read.unread.append(one)
-                    outcomes[upload.id] = Outcome("waiting", message=str(one.failure), is_outage=True)
+                    outcomes[upload.id] = UploadOutcome("waiting", message=str(one.failure), is_outage=True)
                     read.is_inbox_up = False
                     if _fails_all(read):
                         return
@@ -163,7 +163,7 @@ class Intake:
                 if one.failure is not None:
                     outcomes[upload.id] = _failed(one.failure)
                 elif not one.files:
-                    outcomes[upload.id] = Outcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
+                    outcomes[upload.id] = UploadOutcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
                 else:
                     known = systems.rows[upload.system_id]
                     expected_bytes += ARROW_TO_COMPRESSED * upload.bytes
@@ -217,7 +217,7 @@ class Intake:
         return self._embedder
 
 
-def _fails_all(read: Read) -> bool:
+def _fails_all(read: ReadBatch) -> bool:
     """Whether the inbox refused as many uploads in a row as are asked for at once."""
     last = list(read.fetched.values())[-UNREAD_IN_A_ROW:]
     return len(last) == UNREAD_IN_A_ROW and all(isinstance(one.failure, StoreUnavailable) for one in last)
@@ -237,10 +237,10 @@ def _too_many_days(days: set[date], most: int) -> UploadRejected:
     )
 
 
-def _failed(error: Exception) -> Outcome:
+def _failed(error: Exception) -> UploadOutcome:
     if isinstance(error, TransientError):
-        return Outcome("waiting", message=str(error))
-    return Outcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
+        return UploadOutcome("waiting", message=str(error))
+    return UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
 
 
 class _Clock:

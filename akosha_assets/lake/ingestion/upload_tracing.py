@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from akosha_assets.lake import telemetry
-from akosha_assets.lake.ingestion.ledger.claims import Batch, Outcome
+from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
 
 logger = logging.getLogger(__name__)
 
 
-def left_by(batch: Batch, outcomes: Mapping[int, Outcome], *, began_at: datetime, ended_at: datetime, seconds: Mapping[str, float]) -> None:
+def record_batch(
+    batch: Batch, outcomes: Mapping[int, UploadOutcome], *, began_at: datetime, ended_at: datetime, seconds: Mapping[str, float]
+) -> None:
     """Every upload of the batch that has an outcome is logged and traced."""
     for upload in batch.uploads:
         outcome = outcomes.get(upload.id)

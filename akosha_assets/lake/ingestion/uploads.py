@@ -23,7 +23,7 @@ CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ManifestPart:
     """One object's place in an upload. `completes` is true for the object that is written last."""
 
     prefix: str
@@ -35,7 +35,7 @@ class Part:
     reason: str = ""
 
 
-def part_of(key: str) -> Part | None:
+def part_of(key: str) -> ManifestPart | None:
     """The upload that an object belongs to, or None for an object that belongs to none.
 
     A part with a `reason` can never be taken in: its system or upload id is impossible.
@@ -53,13 +53,13 @@ def part_of(key: str) -> Part | None:
     return None
 
 
-def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str, completes: bool, prefix: str = "") -> Part:
+def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str, completes: bool, prefix: str = "") -> ManifestPart:
     reason = ""
     if not SYSTEM_ID.fullmatch(system_id):
         reason = "system_id_invalid"
     elif not NAME.fullmatch(upload_id):
         reason = "upload_id_invalid"
-    return Part(storable(prefix or folder), storable(system_id), storable(upload_id), layout, name, completes, reason)
+    return ManifestPart(storable(prefix or folder), storable(system_id), storable(upload_id), layout, name, completes, reason)
 
 
 def storable(text: str) -> str:
@@ -92,7 +92,7 @@ class Manifest:
     flaws: dict[str, int]
 
 
-def parse_manifest(data: bytes, part: Part) -> Manifest:
+def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
     """The file names of an upload.
 
     Raises:

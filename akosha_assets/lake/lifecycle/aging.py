@@ -23,7 +23,7 @@ from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, unwatched
 from akosha_assets.lake.lifecycle.placement import TIERS, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
-from akosha_assets.lake.lifecycle.table_cache import Handles
+from akosha_assets.lake.lifecycle.table_cache import TableCache
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def age_day(
     run: str,
     embedder: Embedder | None = None,
     checkpoint: Checkpoint = unwatched,
-    handles: Handles | None = None,
+    handles: TableCache | None = None,
 ) -> Aged:
     """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is done.
 
@@ -92,7 +92,7 @@ def age_day(
         embed_day(lake, event_day, embedder, run_id=run)
     move = warm.Move(policy, moved_at, run)
     with ExitStack() as own:
-        handles = handles or own.enter_context(Handles(lake))
+        handles = handles or own.enter_context(TableCache(lake))
         for attempt in range(ATTEMPTS):
             try:
                 return move_day(handles, event_day, target, move, checkpoint)
@@ -130,9 +130,9 @@ def age(
     at_once = lake.settings.aging_days_at_once
     # Each day is a thread's work; threads of a BLAS below them would only wait for each other.
     with ExitStack() as held, threadpool_limits(1, "blas"):
-        free: queue.SimpleQueue[Handles] = queue.SimpleQueue()
+        free: queue.SimpleQueue[TableCache] = queue.SimpleQueue()
         for _ in range(at_once):
-            free.put(held.enter_context(Handles(lake)))
+            free.put(held.enter_context(TableCache(lake)))
         for outcome in _in_order([(item, rows_of[item.event_day]) for item in items], aged, at_once):
             if isinstance(outcome, TableContended):
                 contended = outcome

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
-from akosha_assets.lake.lifecycle.table_cache import Handles
+from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.schemas import TableSpec
 
 # Rows whose form is made at once: enough to be vectorised, few enough that their words fit in memory many times over.
@@ -33,7 +33,7 @@ class Source:
     rows: int
 
 
-def opened(handles: Handles, tier: str, day: date) -> Source | None:
+def opened(handles: TableCache, tier: str, day: date) -> Source | None:
     """The day as it lies in `tier` now; None where the tier has no table."""
     table = handles.open(address(tier))
     return None if table is None else Source(tier, table, handles.lake.spec(address(tier)), rows_of(table, day))

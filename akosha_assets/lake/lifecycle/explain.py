@@ -23,7 +23,7 @@ class Explanation:
     kind: str
     id: str
     tier: str
-    why: str
+    reason: str
     event_day: date
     occurred_at: datetime
     occurred_from: str
@@ -62,16 +62,16 @@ def explain(lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, p
     row, day = found.row, found.row["event_day"]
     wanted = policy.tier_of(day, today)
     age_days = (today - day).days
-    why = f"its event day is {age_days} days old, and {found.tier} holds {_window(policy, found.tier)}"
+    reason = f"its event day is {age_days} days old, and {found.tier} holds {_window(policy, found.tier)}"
     if wanted != found.tier:
-        why = f"its event day is {age_days} days old and belongs in {wanted}; it arrived or changed there since, and the next aging run moves it"
+        reason = f"its event day is {age_days} days old and belongs in {wanted}; it arrived or changed there since, and the next aging run moves it"
     move = _move(lake, day, found.tier)
     return Explanation(
         system_id=system_id,
         kind=kind,
         id=id,
         tier=found.tier,
-        why=why,
+        reason=reason,
         event_day=day,
         occurred_at=row["occurred_at"],
         occurred_from=row["occurred_from"],

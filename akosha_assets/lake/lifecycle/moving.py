@@ -19,7 +19,7 @@ from akosha_assets.lake.errors import MoveUnverified
 from akosha_assets.lake.lifecycle import cold, day_rows, recall, warm
 from akosha_assets.lake.lifecycle.placement import TIERS, address
 from akosha_assets.lake.lifecycle.policy import COLD, WARM
-from akosha_assets.lake.lifecycle.table_cache import Handles
+from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
 
@@ -48,7 +48,7 @@ def unwatched(step: str) -> None:
     """The checkpoint of a caller who does not follow the steps."""
 
 
-def move_day(handles: Handles, day: date, target: str, move: warm.Move, checkpoint: Checkpoint = unwatched) -> Aged:
+def move_day(handles: TableCache, day: date, target: str, move: warm.Move, checkpoint: Checkpoint = unwatched) -> Aged:
     """The rows of `day` lie in `target` and in no hotter tier.
 
     Raises:

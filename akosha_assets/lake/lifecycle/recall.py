@@ -18,7 +18,7 @@ from akosha_assets.lake.errors import RecallBelowPolicy
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
-from akosha_assets.lake.lifecycle.table_cache import Handles
+from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.schemas import PROBES, TableSpec
 
 NEIGHBOURS = 10
@@ -40,7 +40,7 @@ class Recall:
 
 
 @dataclass
-class Nearest:
+class NearestRows:
     """Running answers to the probes of one space: the nearest of the old form, and of the new form with their old scores."""
 
     questions: np.ndarray
@@ -71,7 +71,7 @@ class Nearest:
         return float((answers >= tenth[:, None] - _TIE).mean())
 
 
-def gate(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def gate(handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
     """The day may move to `tier`: its new form answers as the policy wants.
 
     Raises:
@@ -83,13 +83,13 @@ def gate(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable,
     return found
 
 
-def measure(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def measure(handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
     """recall@10 of the form that the rows of `day` in `sources` would have in `tier`."""
     if not policy.recall_probes or sum(day_rows.rows_of(table, day) for table, _ in sources) < MIN_VECTORS:
         return Recall(None, 0, 0)
     probes = _probes(handles, day, sources, policy.recall_probes)
     by_space = {
-        space: Nearest(_floats(chosen["vector"]), day_rows.keys(chosen))
+        space: NearestRows(_floats(chosen["vector"]), day_rows.keys(chosen))
         for space in pc.unique(probes["space"]).to_pylist()
         if len(chosen := probes.filter(pc.equal(probes["space"], space)))
     }
@@ -104,7 +104,7 @@ def measure(handles: Handles, day: date, tier: str, sources: list[tuple[DeltaTab
     return Recall(float(np.average([nearest.recall() for nearest in asked], weights=weights)), sum(weights), vectors)
 
 
-def _ask(by_space: dict[str, Nearest], batches: Iterable[pa.RecordBatch], approximate: Scores) -> None:
+def _ask(by_space: dict[str, NearestRows], batches: Iterable[pa.RecordBatch], approximate: Scores) -> None:
     for batch in batches:
         for space, nearest in by_space.items():
             rows = batch.filter(pc.equal(batch["space"], space))
@@ -114,7 +114,7 @@ def _ask(by_space: dict[str, Nearest], batches: Iterable[pa.RecordBatch], approx
                     nearest.ask(floats, day_rows.keys(rows).take(pa.array(numbers)), approximate)
 
 
-def _probes(handles: Handles, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
+def _probes(handles: TableCache, day: date, sources: list[tuple[DeltaTable, TableSpec]], wanted: int) -> pa.Table:
     """The day's stored probes; a day without any gets a sample of its rows."""
     kept = handles.create(address("probes"))
     if day_rows.rows_of(kept, day):

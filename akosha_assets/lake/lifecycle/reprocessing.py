@@ -27,7 +27,7 @@ _BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": qua
 
 
 @dataclass(frozen=True)
-class Renewable:
+class ReprocessableDay:
     """Rows of a day that can be made again, by what; and rows of another method or model that cannot, for what they were made of is gone."""
 
     resummarised: int = 0
@@ -42,7 +42,7 @@ class Renewable:
 
 
 @dataclass(frozen=True)
-class Renewed:
+class ReprocessedDay:
     """What renewing a day did."""
 
     event_day: date
@@ -53,7 +53,9 @@ class Renewed:
     rows_left: int
 
 
-def renewable(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, space: str | None) -> dict[date, Renewable]:
+def reprocessable_days(
+    lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, space: str | None
+) -> dict[date, ReprocessableDay]:
     """What can be made again of each day from `first` to `last`. `space`: the model that is at hand, if one is."""
     former = tables.quoted(_former_policies(lake, tier, policy))
     other_method = f"summary_method <> {tables.quoted([policy.summary_method])}"
@@ -77,12 +79,12 @@ def renewable(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: d
         rows = lake.select(address(tier), ["event_day"], f"{between} AND ({where})") if where else None
         for entry in rows["event_day"].value_counts().to_pylist() if rows is not None else ():
             found.setdefault(entry["values"], {})[name] = entry["counts"]
-    return {day: Renewable(**found[day]) for day in sorted(found)}
+    return {day: ReprocessableDay(**found[day]) for day in sorted(found)}
 
 
-def renew_day(
+def reprocess_day(
     lake: Lake, tier: str, event_day: date, *, policy: TierPolicy, renewed_at: datetime, run: str, embedder: Embedder | None
-) -> Renewed:
+) -> ReprocessedDay:
     """Rows of `event_day` in `tier`, which is warm or cold, are of the present methods as far as what was kept allows.
 
     Without an embedder no vector is made; rows that want one are among those left.
@@ -92,7 +94,7 @@ def renew_day(
     """
     table, spec = lake.create(address(tier)), lake.spec(address(tier))
     space = embedder.space if embedder else lake.settings.embedding_model
-    todo = renewable(lake, tier, policy, first=event_day, last=event_day, space=space).get(event_day, Renewable())
+    todo = reprocessable_days(lake, tier, policy, first=event_day, last=event_day, space=space).get(event_day, ReprocessableDay())
     if embedder is None:
         todo = replace(todo, embedded=0, left=todo.left + todo.embedded)
     if todo.is_work:
@@ -112,7 +114,7 @@ def renew_day(
         lying = day_rows.rows_of(table, event_day)
         moves = lake.create(address("moves"))
         record(moves, event_day, tier, rows=lying, rows_without_vector=sum(bare), recall_at_10=None, move=move)
-    return Renewed(event_day, tier, todo.resummarised, todo.embedded, todo.requantised, todo.left)
+    return ReprocessedDay(event_day, tier, todo.resummarised, todo.embedded, todo.requantised, todo.left)
 
 
 def _former_policies(lake: Lake, tier: str, policy: TierPolicy) -> list[str]:

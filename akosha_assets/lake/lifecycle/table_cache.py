@@ -12,7 +12,7 @@ from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 
 
-class Handles:
+class TableCache:
     """The tables of `lake` by address, each at the newest version whenever it is asked for. For one thread at a time."""
 
     def __init__(self, lake: Lake) -> None:
@@ -20,7 +20,7 @@ class Handles:
         self.connection = duckdb.connect()
         self._held: dict[str, DeltaTable] = {}
 
-    def __enter__(self) -> "Handles":
+    def __enter__(self) -> "TableCache":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts.part import CODED, Part, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 
 MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100
@@ -48,7 +48,7 @@ class Filters:
         """Microseconds since 1970 of `until`."""
         return None if self.until is None else round(self.until.timestamp() * 1_000_000)
 
-    def mask(self, part: Part, terms: dict[str, Terms]) -> np.ndarray | None:
+    def mask(self, part: Part, terms: dict[str, Categories]) -> np.ndarray | None:
         """Which rows of `part` pass and are not hidden by a hotter tier; None where all do."""
         masks = [
             np.isin(part.codes[name], [terms[name].code(value) for value in values])

@@ -9,9 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from akosha_assets.lake.errors import NotFound, TierUnavailable
-from akosha_assets.lake.serving.parts.part import Part, Terms
+from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
 from akosha_assets.lake.serving.query import Filters, Identity
-from akosha_assets.lake.serving.replica.tier_replica import Load
 
 
 class Keywords(Protocol):
@@ -26,11 +25,11 @@ class Keywords(Protocol):
 
 @dataclass(frozen=True)
 class TierView:
-    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked); `why` says more."""
+    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked); `reason` says more."""
 
     name: str
     state: str = "loading"
-    why: str | None = None
+    reason: str | None = None
     version: int | None = None
     watermark: datetime | None = None
     parts: tuple[Part, ...] = ()
@@ -38,7 +37,7 @@ class TierView:
     # Rows of files that cannot be read.
     rows_set_aside: int = 0
     # The files whose rows are in `parts`, by path.
-    loads: Mapping[str, Load] = field(default_factory=dict)
+    loads: Mapping[str, RowRange] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> int:
@@ -59,11 +58,11 @@ class TierView:
     def doubt(self) -> str | None:
         """Why its table may hold rows that are not among these; None where it does not."""
         if self.state == "loading":
-            return f"is still being loaded{f' ({self.why})' if self.why else ''}"
+            return f"is still being loaded{f' ({self.reason})' if self.reason else ''}"
         if self.state == "ready" and self.rows_set_aside:
-            return f"is not whole ({self.why})"
+            return f"is not whole ({self.reason})"
         if self.state == "unavailable":
-            return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.why or '').rstrip('.')})"
+            return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.reason or '').rstrip('.')})"
         return None
 
     @property
@@ -89,7 +88,7 @@ class Snapshot:
     tiers: dict[str, TierView]
     keywords: Keywords
     keyword_rows: int
-    terms: dict[str, Terms]
+    terms: dict[str, Categories]
     hashed: Callable[[Identity], int]
 
     @cached_property
@@ -141,7 +140,7 @@ class Snapshot:
 
     def missing(self, identity: Identity) -> NotFound:
         """What is raised where `find` found nothing."""
-        unasked = next((tier.why for tier in self.tiers.values() if tier.state == "skipped"), None)
+        unasked = next((tier.reason for tier in self.tiers.values() if tier.state == "skipped"), None)
         return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", unasked)
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:

@@ -18,7 +18,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.alerts import WARNING, Condition
-from akosha_assets.lake.watch.outage import silent_for
+from akosha_assets.lake.watch.outage import down_for
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def look(ledger: Ledger, *, now: datetime) -> list[Condition]:
     if not url:
         return []
     answers = _answers(url)
-    silent = silent_for(ledger, "orchestrator", answers=answers, now=now)
+    silent = down_for(ledger, "orchestrator", answers=answers, now=now)
     if answers:
         if ledger.remembered(MODE_KEY):
             ledger.remember(MODE_KEY, "")

@@ -16,7 +16,7 @@ from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import Orchestration
-from akosha_assets.lake.watch.outage import silent_for
+from akosha_assets.lake.watch.outage import down_for
 
 BURST = timedelta(minutes=10)
 HEARTBEAT_SECONDS = 120
@@ -33,7 +33,7 @@ def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
     for name, verdict in verdicts.items():
         if verdict.level != "ok":
             title = {"size": "Uploads pile up", "age": "Uploads wait too long"}[name]
-            found.append(Condition(f"backlog/{name}", SEVERITY[verdict.level], title, verdict.why, "ingestion-backlog"))
+            found.append(Condition(f"backlog/{name}", SEVERITY[verdict.level], title, verdict.reason, "ingestion-backlog"))
     since = measured.measured_at - BURST
     query = (
         sa.select(uploads.c.reason, sa.func.count())
@@ -73,7 +73,7 @@ def of_dagster(state: Orchestration) -> list[Condition]:
         severity = CRITICAL if check.severity == "ERROR" else WARNING
         runbook = RUNBOOKS.get(check.asset.split("/")[0], "failed-run")
         found.append(
-            Condition(f"check/{check.asset}/{check.name}", severity, f"Check {check.name} of {check.asset} fails", check.why, runbook)
+            Condition(f"check/{check.asset}/{check.name}", severity, f"Check {check.name} of {check.asset} fails", check.reason, runbook)
         )
     for asset, freshness in state.freshness.items():
         if freshness in ("warning", "degraded"):
@@ -95,7 +95,7 @@ def of_dagster(state: Orchestration) -> list[Condition]:
 DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
 
 
-def look(ledger: Ledger, *, now: datetime) -> list[str]:
+def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
     """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
     found = of_backlog(ledger, backlog.measure(ledger, now=now))
     found += of_outages(ledger)
@@ -108,14 +108,14 @@ def look(ledger: Ledger, *, now: datetime) -> list[str]:
             scopes += DAGSTER_SCOPES
         except OrchestratorUnavailable as error:
             unanswered = str(error)
-        silent = silent_for(ledger, "dagster", answers=not unanswered, now=now)
+        silent = down_for(ledger, "dagster", answers=not unanswered, now=now)
         # Services that are started together answer one after the other.
         if unanswered and silent >= timedelta(seconds=ledger.settings.dagster_silent_seconds):
             found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", unanswered, "orchestrator-unreachable"))
     return alerts.observe(ledger, found, scopes=scopes, now=now)
 
 
-def look_and_tell(ledger: Ledger) -> alerts.Delivery:
+def evaluate_and_notify(ledger: Ledger) -> alerts.Delivery:
     """One round: look at everything, then deliver what is due."""
-    look(ledger, now=datetime.now(UTC))
+    evaluate(ledger, now=datetime.now(UTC))
     return alerts.deliver(ledger, now=datetime.now(UTC))

@@ -56,7 +56,7 @@ class FailedCheck:
     asset: str
     name: str
     severity: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ def _failed_checks(nodes: list[dict[str, Any]]) -> list[FailedCheck]:
         for check in node["assetChecksOrError"].get("checks", []):
             evaluation = (check["executionForLatestMaterialization"] or {}).get("evaluation")
             if evaluation and not evaluation["success"]:
-                why = evaluation["description"] or "see the check in Dagster"
-                found.append(FailedCheck("/".join(node["assetKey"]["path"]), check["name"], evaluation["severity"], why))
+                reason = evaluation["description"] or "see the check in Dagster"
+                found.append(FailedCheck("/".join(node["assetKey"]["path"]), check["name"], evaluation["severity"], reason))
     return found
 
 

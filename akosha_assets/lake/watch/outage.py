@@ -9,7 +9,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 FORGOTTEN = timedelta(seconds=60)
 
 
-def silent_for(ledger: Ledger, name: str, *, answers: bool, now: datetime) -> timedelta:
+def down_for(ledger: Ledger, name: str, *, answers: bool, now: datetime) -> timedelta:
     """How long `name` has been silent at `now`, with the answer it gave just now; nothing while it answers."""
     key = f"silent:{name}"
     held = json.loads(ledger.remembered(key) or "null")

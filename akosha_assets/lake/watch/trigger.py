@@ -24,12 +24,12 @@ JOB = "ingest"
 
 @dataclass(frozen=True)
 class Started:
-    """Who takes uploads in now: `by` is dagster or process, `run` a run id or a process id, `why` what decided it."""
+    """Who takes uploads in now: `by` is dagster or process, `run` a run id or a process id, `reason` what decided it."""
 
     by: str
     run: str
     already_running: bool
-    why: str
+    reason: str
 
 
 def retry_now(ledger: Ledger) -> int:
@@ -52,14 +52,14 @@ class Trigger:
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 return Started("process", str(self._child.pid), True, "the process started before is still at work")
-            why = "AKOSHA_DAGSTER_URL is not set"
+            reason = "AKOSHA_DAGSTER_URL is not set"
             if self.settings.dagster_url:
                 try:
                     return self._by_dagster(asked_by)
                 except OrchestratorUnavailable as error:
-                    why = str(error)
-                    logger.warning("ingestion is started without Dagster", extra={"cause": why})
-            return self._by_process(why)
+                    reason = str(error)
+                    logger.warning("ingestion is started without Dagster", extra={"cause": reason})
+            return self._by_process(reason)
 
     def close(self) -> None:
         """The child was asked to end; it finishes or hands back what it has in hand."""
@@ -81,13 +81,13 @@ class Trigger:
                 return Started("dagster", run["runId"], True, f"a run of `{JOB}` is under way")
         return Started("dagster", orchestration.launch(url, JOB, token=token, asked_by=asked_by), False, f"Dagster answers at {url}")
 
-    def _by_process(self, why: str) -> Started:
+    def _by_process(self, reason: str) -> Started:
         folder = self.settings.home / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "ingest.log").open("ab") as log:
             command = [str(Path(sys.executable).with_name("akosha")), "ingest", "--once", "--json"]
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment())
-        return Started("process", str(self._child.pid), False, why)
+        return Started("process", str(self._child.pid), False, reason)
 
     def _environment(self) -> dict[str, str]:
         given = {f"AKOSHA_{name.upper()}": str(getattr(self.settings, name)) for name in ("home", "inbox_url", "lake_url", "ledger_url")}

@@ -11,7 +11,7 @@ import pytest
 from akosha_assets.defs.ingestion.backlog import AGE, KEY, SIZE, backlog, backlog_sensor
 from akosha_assets.defs.policies import with_freshness
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime.now(UTC)
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 def waits(ledger: Ledger, count: int, *, since: timedelta) -> None:
     at = NOW - since
     ledger.add(
-        [Found(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in range(count)],
+        [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in range(count)],
         found_by="listing",
         now=at,
     )

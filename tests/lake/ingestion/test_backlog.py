@@ -8,8 +8,8 @@ import pytest
 
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Outcome
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -34,7 +34,9 @@ def ledger(ledger_url: str, tmp_path: Path) -> Iterator[Ledger]:
 
 def upload(ledger: Ledger, numbers: range, at: datetime) -> None:
     ledger.add(
-        [Found(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in numbers], found_by="listing", now=at
+        [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in numbers],
+        found_by="listing",
+        now=at,
     )
 
 
@@ -43,8 +45,8 @@ def test_history_follows_arrivals_drains_and_quarantines(ledger: Ledger) -> None
     batch = claims.claim(ledger, run_id="r", now=NOW - 3 * MINUTE)
     assert batch is not None
     outcomes = {
-        batch.uploads[0].id: Outcome("ingested"),
-        batch.uploads[1].id: Outcome("quarantined", reason="gzip_damaged", message="m"),
+        batch.uploads[0].id: UploadOutcome("ingested"),
+        batch.uploads[1].id: UploadOutcome("quarantined", reason="gzip_damaged", message="m"),
     }
     claims.finish(ledger, batch, outcomes, {}, rows=0, now=NOW - 2.5 * MINUTE)
     upload(ledger, range(4, 5), NOW - 0.5 * MINUTE)
@@ -61,7 +63,7 @@ def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger)
     assert judge_size(ledger, measure(ledger, now=NOW + 3 * MINUTE)).level == "error"
     batch = claims.claim(ledger, run_id="r", now=NOW + 3 * MINUTE)
     assert batch is not None
-    claims.finish(ledger, batch, {one.id: Outcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE)
+    claims.finish(ledger, batch, {one.id: UploadOutcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE)
     assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", "4 wait, but not for five minutes"
     assert judge_size(ledger, measure(ledger, now=NOW + 6 * MINUTE)).level == "warn"
 

@@ -26,7 +26,7 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(20), 120))
     before = told(lake)
-    assert before.tier == "hot" and "belongs in warm" in before.why and before.moved_at is None
+    assert before.tier == "hot" and "belongs in warm" in before.reason and before.moved_at is None
     age_day(lake, days_ago(20), policy=policy, today=TODAY, moved_at=NOW, run="run-7")
     after = told(lake)
     assert (after.tier, after.next_tier, after.moves_on) == ("warm", "cold", days_ago(20 - policy.warm_days))

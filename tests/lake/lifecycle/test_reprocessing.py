@@ -7,7 +7,7 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import locate
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-from akosha_assets.lake.lifecycle.reprocessing import Renewable, Renewed, renew_day, renewable
+from akosha_assets.lake.lifecycle.reprocessing import ReprocessableDay, ReprocessedDay, reprocess_day, reprocessable_days
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows, store
@@ -23,11 +23,11 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
     row = locate(lake, *WHO).row
     assert row["text"].startswith("Build 1 failed.") and row["attributes"] is None
     later = replace(policy, summary_method="another/2", warm_sentences=1)
-    renewed = renew_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == Renewed(days_ago(9), WARM, 30, 0, 0, 0)
+    renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(9), WARM, 30, 0, 0, 0)
     row = locate(lake, *WHO).row
     assert (row["summary_method"], row["summary"].count(". "), row["aged_by"]) == ("another/2", 0, "again")
-    assert renewable(lake, WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
+    assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
 
 
 def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
@@ -37,10 +37,10 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
         store(lake, hot_rows(days_ago(age), 20, embedded=False), batch=age)
         store(lake, hot_rows(days_ago(age), 20, first=20, batch=age), batch=age + 1)
         age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="first")
-        found = renewable(lake, tier, policy, first=days_ago(age), last=days_ago(age), space="akosha/tiny")
-        assert found == {days_ago(age): Renewable(embedded=20, left=20)}
+        found = reprocessable_days(lake, tier, policy, first=days_ago(age), last=days_ago(age), space="akosha/tiny")
+        assert found == {days_ago(age): ReprocessableDay(embedded=20, left=20)}
         before = {row["id"]: row for row in rows(lake, tier)}
-        assert renew_day(lake, tier, days_ago(age), policy=policy, renewed_at=NOW, run="again", embedder=embedder).rows_embedded == 20
+        assert reprocess_day(lake, tier, days_ago(age), policy=policy, renewed_at=NOW, run="again", embedder=embedder).rows_embedded == 20
         after = {row["id"]: row for row in rows(lake, tier)}
         assert {row["space"] for row in after.values()} == {"akosha/tiny", "test-space"}
         form, length = ("vector", 384) if tier == WARM else ("sketch", 48)
@@ -55,15 +55,15 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
         age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="first")
     before = rows(lake, WARM)
     later = replace(policy, vector_method="int8-scale/2", sketch_method="rotated-sign/2")
-    renewed = renew_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == Renewed(days_ago(9), WARM, 0, 0, 30, 30)
+    renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(9), WARM, 0, 0, 30, 30)
     after = rows(lake, WARM)
     assert {row["policy_version"] for row in after} == {later.version} and {row["aged_by"] for row in after} == {"again"}
     # The code knows one form only, so the same numbers come out.
     assert [row["vector"] for row in after] == [row["vector"] for row in before]
-    assert renewable(lake, WARM, later, first=days_ago(9), last=TODAY, space=None) == {}
-    renewed = renew_day(lake, COLD, days_ago(100), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == Renewed(days_ago(100), COLD, 0, 0, 0, 30)
+    assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=None) == {}
+    renewed = reprocess_day(lake, COLD, days_ago(100), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(100), COLD, 0, 0, 0, 30)
     assert {row["policy_version"] for row in rows(lake, COLD)} == {policy.version}
 
 
@@ -77,7 +77,7 @@ def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_ke
         store(lake, hot_rows(days_ago(9), 20))
         age_day(lake, days_ago(9), policy=policy, today=TODAY, moved_at=NOW, run="first")
         embedder = Embedder.load(lake.settings)
-        renewed = renew_day(lake, WARM, days_ago(9), policy=policy, renewed_at=NOW, run="again", embedder=embedder)
+        renewed = reprocess_day(lake, WARM, days_ago(9), policy=policy, renewed_at=NOW, run="again", embedder=embedder)
         assert (renewed.rows_embedded, renewed.rows_left) == expected
         assert {row["space"] for row in rows(lake, WARM)} == {"akosha/tiny" if keeps else SPACE}
 

@@ -8,7 +8,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import BackupDamaged, InvalidRequest, NotFound, TableContended
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
@@ -37,7 +37,9 @@ def ledger(settings):
 
 
 def remember(ledger, upload_id):
-    ledger.add([Found("system-1", upload_id, "v1", f"systems/system-1/uploads/{upload_id}/", "etag", 10, NOW)], found_by="sweep", now=NOW)
+    ledger.add(
+        [FoundUpload("system-1", upload_id, "v1", f"systems/system-1/uploads/{upload_id}/", "etag", 10, NOW)], found_by="sweep", now=NOW
+    )
 
 
 def elsewhere(settings, name="other"):

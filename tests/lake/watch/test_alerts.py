@@ -9,13 +9,13 @@ import pytest
 from pydantic import SecretStr
 
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Outcome
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
-from akosha_assets.lake.watch.outage import silent_for
+from akosha_assets.lake.watch.outage import down_for
 from tests.loopback import answering
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -111,13 +111,13 @@ def test_a_flood_is_held_back_and_not_lost(ledger: Ledger, webhook: Webhook) -> 
 
 
 def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
-    found = [Found(f"s{n}", f"u{n}", "session-buddy", f"p{n}", "1", 1, NOW) for n in range(3)]
+    found = [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"p{n}", "1", 1, NOW) for n in range(3)]
     ledger.add(found, found_by="listing", now=NOW)
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    outcome = Outcome("quarantined", reason="gzip_damaged", message="m")
+    outcome = UploadOutcome("quarantined", reason="gzip_damaged", message="m")
     claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
-    assert conditions.look(ledger, now=NOW + MINUTE) == ["backlog/quarantine"]
+    assert conditions.evaluate(ledger, now=NOW + MINUTE) == ["backlog/quarantine"]
     (row,) = alerts.listed(ledger)
     assert "gzip_damaged 3" in row.detail
 
@@ -125,15 +125,15 @@ def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
 def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) -> None:
     there = Ledger(ledger.engine, ledger.settings.model_copy(update={"dagster_url": "http://127.0.0.1:9"}))
     for seconds in range(0, 180, 30):
-        assert conditions.look(there, now=NOW + timedelta(seconds=seconds)) == [], "it may be starting"
-    assert conditions.look(there, now=NOW + 3 * MINUTE) == ["dagster/webserver"]
+        assert conditions.evaluate(there, now=NOW + timedelta(seconds=seconds)) == [], "it may be starting"
+    assert conditions.evaluate(there, now=NOW + 3 * MINUTE) == ["dagster/webserver"]
 
 
 def test_a_silence_that_nobody_watched_says_nothing(ledger: Ledger) -> None:
-    assert silent_for(ledger, "x", answers=False, now=NOW) == timedelta()
-    assert silent_for(ledger, "x", answers=False, now=NOW + MINUTE) == MINUTE
-    assert silent_for(ledger, "x", answers=False, now=NOW + 60 * MINUTE) == timedelta()
-    assert silent_for(ledger, "x", answers=True, now=NOW + 61 * MINUTE) == timedelta()
+    assert down_for(ledger, "x", answers=False, now=NOW) == timedelta()
+    assert down_for(ledger, "x", answers=False, now=NOW + MINUTE) == MINUTE
+    assert down_for(ledger, "x", answers=False, now=NOW + 60 * MINUTE) == timedelta()
+    assert down_for(ledger, "x", answers=True, now=NOW + 61 * MINUTE) == timedelta()
 
 
 def test_dagster_tells_of_runs_checks_freshness_and_daemons() -> None:

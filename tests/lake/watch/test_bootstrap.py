@@ -54,41 +54,41 @@ def ledger(tmp_path: Path, orchestrator: Orchestrator) -> Iterator[Ledger]:
 
 
 def test_ten_silent_seconds_begin_it_and_an_answer_ends_it(ledger: Ledger, orchestrator: Orchestrator) -> None:
-    conditions.look(ledger, now=NOW)
+    conditions.evaluate(ledger, now=NOW)
     assert bootstrap.steps_back(ledger)
     orchestrator.is_up = False
-    conditions.look(ledger, now=NOW + 1 * SECOND)
+    conditions.evaluate(ledger, now=NOW + 1 * SECOND)
     assert bootstrap.since(ledger) is None, "it may only have blinked"
-    assert conditions.look(ledger, now=NOW + 12 * SECOND) == ["orchestrator/mahavishnu"]
+    assert conditions.evaluate(ledger, now=NOW + 12 * SECOND) == ["orchestrator/mahavishnu"]
     assert not bootstrap.steps_back(ledger)
     for seconds in (22, 32, 33):
-        assert conditions.look(ledger, now=NOW + seconds * SECOND) == [], "said once"
+        assert conditions.evaluate(ledger, now=NOW + seconds * SECOND) == [], "said once"
     assert len(bootstrap.buffer(ledger.settings).read_text().splitlines()) == 3
     orchestrator.is_up = True
-    conditions.look(ledger, now=NOW + 40 * SECOND)
+    conditions.evaluate(ledger, now=NOW + 40 * SECOND)
     assert bootstrap.steps_back(ledger)
     assert [sample["at"] for sample in orchestrator.samples] == [(NOW + seconds * SECOND).isoformat() for seconds in (12, 22, 32)]
     assert not bootstrap.buffer(ledger.settings).exists()
-    assert conditions.look(ledger, now=NOW + 200 * SECOND) == ["orchestrator/mahavishnu"]
+    assert conditions.evaluate(ledger, now=NOW + 200 * SECOND) == ["orchestrator/mahavishnu"]
     assert alerts.listed(ledger)[0].state == "resolved"
 
 
 def test_samples_that_are_refused_wait_on(ledger: Ledger, orchestrator: Orchestrator) -> None:
     orchestrator.is_up = orchestrator.takes_samples = False
     for seconds in (0, 11, 22):
-        conditions.look(ledger, now=NOW + seconds * SECOND)
+        conditions.evaluate(ledger, now=NOW + seconds * SECOND)
     orchestrator.is_up = True
-    conditions.look(ledger, now=NOW + 30 * SECOND)
+    conditions.evaluate(ledger, now=NOW + 30 * SECOND)
     assert len(bootstrap.buffer(ledger.settings).read_text().splitlines()) == 2
     orchestrator.takes_samples = True
-    conditions.look(ledger, now=NOW + 40 * SECOND)
+    conditions.evaluate(ledger, now=NOW + 40 * SECOND)
     assert len(orchestrator.samples) == 2
 
 
 def test_the_buffer_is_bounded_and_keeps_the_newest(ledger: Ledger, orchestrator: Orchestrator) -> None:
     orchestrator.is_up = False
     for number in range(60):
-        conditions.look(ledger, now=NOW + number * 11 * SECOND)
+        conditions.evaluate(ledger, now=NOW + number * 11 * SECOND)
     path = bootstrap.buffer(ledger.settings)
     assert path.stat().st_size <= 8192
     assert json.loads(path.read_text().splitlines()[-1])["at"] == (NOW + 59 * 11 * SECOND).isoformat()
@@ -96,6 +96,6 @@ def test_the_buffer_is_bounded_and_keeps_the_newest(ledger: Ledger, orchestrator
 
 def test_without_an_orchestrator_nothing_ever_steps_back(tmp_path: Path) -> None:
     alone = Ledger.open(LakeSettings(home=tmp_path / "alone"))
-    assert conditions.look(alone, now=NOW) == []
+    assert conditions.evaluate(alone, now=NOW) == []
     assert not bootstrap.steps_back(alone)
     alone.close()

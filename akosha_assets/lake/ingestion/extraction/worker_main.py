@@ -24,7 +24,7 @@ from akosha_assets.lake.ingestion.extraction.unpacking import raw_size_hint, unp
 from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.snapshot_reader import ReadApart, SnapshotReader, Snapshots, Upload
+from akosha_assets.lake.ingestion.source.snapshot_reader import RetryIndividually, SnapshotReader, Snapshots, UploadFiles
 
 MESSAGE_BYTES = 64 * 1024
 # With one for what is known.
@@ -73,7 +73,7 @@ def _answer(
     limit_processor(limits.seconds)
     try:
         return _extract(request, descriptors, reader, folders, limits), True
-    except ReadApart as apart:
+    except RetryIndividually as apart:
         return {"apart": str(apart)[:2000]}, True
     except UploadRejected as rejected:
         return {"rejected": rejected.reason, "message": rejected.message[:2000], "sample": rejected.sample[:500], "healthy": True}, True
@@ -109,9 +109,9 @@ def _extract(
     uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]
     hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
     if hints > min(IN_MEMORY_BYTES, limits.max_raw_bytes) and len(request["uploads"]) > 1:
-        raise ReadApart(f"{hints} bytes")
+        raise RetryIndividually(f"{hints} bytes")
     folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
-    uploads: list[Upload] = []
+    uploads: list[UploadFiles] = []
     unpacking: list[Path] = []
     try:
         for upload in request["uploads"]:
@@ -122,7 +122,7 @@ def _extract(
                 left -= unpack(next(given), name, path, max_bytes=left)
                 files.append(File(path, name, key, etag))
             own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
-            uploads.append(Upload(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
+            uploads.append(UploadFiles(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
         unpacked = perf_counter() - started
         snapshots = reader.read(uploads)
     finally:
@@ -160,6 +160,6 @@ def _warm_up(folder: Path, reader: SnapshotReader) -> None:
     source.execute("INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')")
     source.commit()
     source.close()
-    reader.read([Upload([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())])
+    reader.read([UploadFiles([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())])
     path.unlink()
     "\ud83d\ude00".encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Row
 
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.ingestion.extraction.pool import SourceFile
-from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, Part, parse_manifest
+from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, ManifestPart, parse_manifest
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
@@ -93,7 +93,7 @@ def _fetch(settings: LakeSettings, store: ObjectStore, upload: Row[Any], known: 
 def _names(store: ObjectStore, upload: Row[Any], fetched: Fetched) -> tuple[tuple[str, ...], str]:
     if upload.layout == "bare":
         return (BARE,), upload.revision
-    part = Part(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)
+    part = ManifestPart(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)
     try:
         content = store.read(f"{upload.prefix}/{MANIFEST}", max_bytes=MANIFEST_BYTES)
     except UploadRejected as error:

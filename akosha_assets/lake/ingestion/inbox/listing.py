@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 from akosha_assets.lake.ingestion.ledger import outages
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
-from akosha_assets.lake.ingestion.uploads import ROOT, Part, part_of, snapshot_time
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of, snapshot_time
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
 
@@ -41,13 +41,13 @@ class Sweep:
 class Gathering:
     """An upload while its objects pass by; they follow each other in a listing."""
 
-    part: Part
+    part: ManifestPart
     objects: int = 0
     bytes: int = 0
     revision: str = ""
     oldest: datetime = NEVER
 
-    def add(self, part: Part, item: Object) -> None:
+    def add(self, part: ManifestPart, item: Object) -> None:
         """`item` is counted in."""
         self.objects += 1
         self.bytes += item.size_bytes
@@ -55,10 +55,10 @@ class Gathering:
         if part.completes:
             self.revision = item.etag
 
-    def found(self, now: datetime) -> Found:
+    def found(self, now: datetime) -> FoundUpload:
         """The upload as it was seen; without the object that completes it, it is still arriving."""
         part = self.part
-        return Found(
+        return FoundUpload(
             system_id=part.system_id,
             upload_id=f"{part.upload_id}@{self.revision}" if part.layout == "bare" else part.upload_id,
             layout=part.layout,
@@ -86,7 +86,7 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -
     listed = added = 0
     finished = True
     last = start
-    stretch: list[Found] = []
+    stretch: list[FoundUpload] = []
     group: Gathering | None = None
     skipped = _Skipped()
     for item in ObjectStore(settings.inbox()).list(ROOT, after=start, on_skipped=skipped.add):

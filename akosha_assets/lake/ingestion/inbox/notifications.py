@@ -17,8 +17,8 @@ from urllib.parse import unquote_plus, urlsplit
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion.inbox.listing import Gathering, Sweep, sweep
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
-from akosha_assets.lake.ingestion.uploads import Part, part_of
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.uploads import ManifestPart, part_of
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
@@ -82,7 +82,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
             if not messages:
                 break
             wait_seconds = 0
-            found: list[Found] = []
+            found: list[FoundUpload] = []
             done: list[dict[str, str]] = []
             for message in messages:
                 kind, uploads = _read(message.get("Body", ""), settings, store, now)
@@ -101,7 +101,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
     return polled
 
 
-def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) -> tuple[str, list[Found]]:
+def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) -> tuple[str, list[FoundUpload]]:
     """What a message is (upload, other, test, malformed), and the uploads it tells of."""
     try:
         event = json.loads(body)
@@ -128,7 +128,7 @@ def _keys(records: list[dict[str, Any]], settings: LakeSettings) -> Iterator[str
             yield key.removeprefix(root)
 
 
-def _looked_up(store: ObjectStore, key: str, part: Part, now: datetime) -> Found | None:
+def _looked_up(store: ObjectStore, key: str, part: ManifestPart, now: datetime) -> FoundUpload | None:
     """The upload as it lies in the inbox; None when the object is gone again."""
     gathering = Gathering(part)
     if part.reason:

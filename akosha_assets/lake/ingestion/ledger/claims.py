@@ -38,7 +38,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class UploadOutcome:
     """What became of one upload: `state` ingested, quarantined or waiting (to be tried again), with its counts.
 
     Waiting counts as an attempt unless `is_outage`: then the store failed, and nothing is known of the upload.
@@ -128,21 +128,21 @@ def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
         LeaseLost: the batch was taken over.
     """
     with ledger.write() as connection:
-        _hold(connection, batch, lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
+        _extend_or_raise(connection, batch, lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
 
 
 def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
     """From here on the tables may hold rows of the batch: a crash makes its systems be read from the tables again."""
     with ledger.write() as connection:
-        _hold(connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
+        _extend_or_raise(connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
 
 
 def finish(
-    ledger: Ledger, batch: Batch, outcomes: Mapping[int, Outcome], states: Mapping[str, SystemState], *, rows: int, now: datetime
+    ledger: Ledger, batch: Batch, outcomes: Mapping[int, UploadOutcome], states: Mapping[str, SystemState], *, rows: int, now: datetime
 ) -> None:
     """The batch is done: every upload has its outcome, every system what is known of it, in one transaction."""
     with ledger.write() as connection:
-        _hold(connection, batch, state="done", finished_at=now, rows=rows)
+        _extend_or_raise(connection, batch, state="done", finished_at=now, rows=rows)
         by_id = {one.id: one for one in batch.uploads}
         ended = [_ended(by_id[ref], outcome, ledger, now) for ref, outcome in outcomes.items()]
         if ended:
@@ -177,7 +177,7 @@ def _pause(attempts: int) -> timedelta:
     return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
 
 
-def _ended(upload: Row[Any], outcome: Outcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
+def _ended(upload: Row[Any], outcome: UploadOutcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
     attempts = upload.attempts + (outcome.state == "waiting" and not outcome.is_outage)
     state, reason, message = outcome.state, outcome.reason, outcome.message
     not_before = None
@@ -202,7 +202,7 @@ def _ended(upload: Row[Any], outcome: Outcome, ledger: Ledger, now: datetime) ->
     }
 
 
-def give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime) -> None:
+def release(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime) -> None:
     """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause.
 
     With `is_paused` an upload that was alone waits longer after each attempt.
@@ -265,7 +265,7 @@ def _release(connection: Connection, ledger: Ledger, batch: Row[Any], error: str
         connection.execute(sa.update(uploads).where(exhausted).values(state="quarantined", reason="attempts_exhausted"))
 
 
-def _hold(connection: Connection, batch: Batch, **values: Any) -> None:
+def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> None:
     ours = sa.and_(batches.c.id == batch.id, batches.c.owner == batch.owner, batches.c.state.in_(LIVE))
     if connection.execute(sa.update(batches).where(ours).values(**values)).rowcount != 1:
         raise LeaseLost(batch.id)

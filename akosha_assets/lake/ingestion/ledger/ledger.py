@@ -29,7 +29,7 @@ RECEIPTS_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundUpload:
     """One upload as discovery saw it; `revision` is empty while the object that completes it is missing."""
 
     system_id: str
@@ -120,10 +120,10 @@ class Ledger:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7266742)"))
             yield connection
 
-    def add(self, found: Iterable[Found], *, found_by: str, now: datetime) -> int:
+    def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
         """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no harm."""
         added = 0
-        batch: list[Found] = []
+        batch: list[FoundUpload] = []
         for one in found:
             batch.append(one)
             if len(batch) == LOOKUP_ROWS:
@@ -131,7 +131,7 @@ class Ledger:
                 batch = []
         return added + (self._add(batch, found_by, now) if batch else 0)
 
-    def _add(self, found: list[Found], found_by: str, now: datetime) -> int:
+    def _add(self, found: list[FoundUpload], found_by: str, now: datetime) -> int:
         prefixes = [one.prefix for one in found]
         with self.read() as connection:
             rows = connection.execute(sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))).all()

@@ -19,7 +19,7 @@ from akosha_assets.lake.ingestion.merge import known_rows
 
 
 @dataclass
-class KnownSystems:
+class SystemStates:
     """Known rows (KNOWN_SCHEMA) and digests by system."""
 
     rows: dict[str, pa.Table]
@@ -27,7 +27,7 @@ class KnownSystems:
     last_snapshot_at: dict[str, datetime | None]
 
     @classmethod
-    def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str]) -> "KnownSystems":
+    def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str]) -> "SystemStates":
         """What is known of `system_ids`; read from the tables where a crash left the ledger behind them."""
         found: list[Any] = []
         with ledger.read() as connection:

@@ -111,7 +111,7 @@ class Comparison:
     standing_hash: np.ndarray
 
 
-class Known:
+class RowBaseline:
     """What is known of the rows of the system of each upload."""
 
     def __init__(self, tables: list[pa.Table]):

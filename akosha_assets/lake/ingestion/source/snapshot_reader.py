@@ -21,7 +21,7 @@ from akosha_assets.lake.ingestion.source.batches import batches, streamed
 from akosha_assets.lake.ingestion.source.change_detection import (
     MISSING_DAY,
     SEEN_SCHEMA,
-    Known,
+    RowBaseline,
     canonical_texts,
     keys_of,
     md5_low,
@@ -43,7 +43,7 @@ from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
-from akosha_assets.lake.ingestion.source.source_rows import Part, times_of
+from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 from akosha_assets.lake.schemas import TABLE_OF_KIND
 
@@ -54,12 +54,12 @@ _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
 _PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
 
 
-class ReadApart(Exception):
+class RetryIndividually(Exception):
     """Something about one of several uploads that only reading each by itself can tell of."""
 
 
 @dataclass(frozen=True)
-class Upload:
+class UploadFiles:
     """One upload to read: its files, when it was taken, what is known of its system (KNOWN_SCHEMA)."""
 
     files: Sequence[File]
@@ -101,7 +101,7 @@ class SnapshotReader:
         self._databases = Databases(connection, limits)
         self._fingerprints = Fingerprints()
 
-    def read(self, uploads: list[Upload]) -> Snapshots:
+    def read(self, uploads: list[UploadFiles]) -> Snapshots:
         """Every changed row of the uploads; each is compared with what is known of its own system alone.
 
         Several together must be small; whatever is raised then says nothing of any one of them.
@@ -110,7 +110,7 @@ class SnapshotReader:
         """
         started = perf_counter()
         with self._databases.opened([file for upload in uploads for file in upload.files]) as opened:
-            together = _Together(self._connection, self._limits, self._parser_version, self._fingerprints, uploads)
+            together = _BatchReader(self._connection, self._limits, self._parser_version, self._fingerprints, uploads)
             together.result.seconds["open"] = perf_counter() - started
             together.read(opened)
         return together.result
@@ -120,14 +120,14 @@ class SnapshotReader:
         return self._databases.is_clean()
 
 
-class _Together:
+class _BatchReader:
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
         limits: Limits,
         parser_version: int,
         fingerprints: Fingerprints,
-        uploads: list[Upload],
+        uploads: list[UploadFiles],
     ):
         self._connection, self._limits, self._parser_version = connection, limits, parser_version
         self._fingerprints, self._alone = fingerprints, len(uploads) == 1
@@ -136,7 +136,7 @@ class _Together:
         self._object_keys, self._object_etags = pa.array([file.key for file in files]), pa.array([file.etag for file in files])
         self._snapshots_at = pa.array([upload.snapshot_at for upload in uploads], UTC)
         self._snapshots_us = np.array([microseconds(upload.snapshot_at) for upload in uploads])
-        self._known = Known([upload.known for upload in uploads])
+        self._known = RowBaseline([upload.known for upload in uploads])
         self.result = Snapshots(np.zeros(len(uploads), np.int64), [Counter() for _ in uploads])
 
     def read(self, opened: Opened) -> None:
@@ -145,7 +145,7 @@ class _Together:
         tables = sorted(opened.tables, key=lambda table: (_PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)), table.file))
         expected = sum(table.rows for table in tables)
         if not self._alone and expected > min(HELD_ROWS, self._limits.max_rows):
-            raise ReadApart(f"about {expected} rows")
+            raise RetryIndividually(f"about {expected} rows")
         if expected > self._limits.max_rows:
             raise UploadRejected("too_many_rows", f"about {expected} rows; at most {self._limits.max_rows} are read")
         started = perf_counter()
@@ -180,14 +180,14 @@ class _Together:
             if not earlier[kind]:
                 del earlier[kind]
 
-    def _without(self, part: Part, doubled: pa.Array) -> Part:
+    def _without(self, part: SourceRows, doubled: pa.Array) -> SourceRows:
         keep = ~doubled.to_numpy(zero_copy_only=False)
         if keep.all():
             return part
         self.result.count("id_doubled", self._uploads_of([part])[~keep])
         return part.filtered(keep)
 
-    def _uploads_of(self, parts: list[Part]) -> np.ndarray:
+    def _uploads_of(self, parts: list[SourceRows]) -> np.ndarray:
         return self._upload_of_file[np.concatenate([part.file for part in parts])]
 
     def _has_doubles(self, table: Table) -> bool:
@@ -197,7 +197,7 @@ class _Together:
         self.result.flaws[self._upload_of_file[table.file]]["id_doubled"] += doubled
         return bool(doubled)
 
-    def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[Part]:
+    def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[SourceRows]:
         """The rows of tables of one shape."""
         reading, rows = alike[0].reading, 0
         for batch, file in batches(self._connection, alike, distinct=distinct):
@@ -206,18 +206,18 @@ class _Together:
                 raise UploadRejected("too_many_rows", f"table {reading.name[:80]} has more than {self._limits.max_rows} rows")
             if batch.num_rows:
                 check_fields(batch, reading.select.fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes)
-                part = Part.of(reading, batch, file)
+                part = SourceRows.of(reading, batch, file)
                 self.result.rows_read += np.bincount(self._uploads_of([part]), minlength=len(self.result.flaws))
                 yield part
 
-    def _clock_parts(self, table: Table) -> Iterator[Part]:
+    def _clock_parts(self, table: Table) -> Iterator[SourceRows]:
         """Ids and times alone, of tables whose ids may carry the time or whose metadata does."""
         if not any(one.role is Role.LOCAL for one in table.reading.select.fields):
             return
         for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):
-            yield Part.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
+            yield SourceRows.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
 
-    def _clocks(self, parts: list[Part], ulid: np.ndarray | None = None) -> Clocks:
+    def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:
         """The clocks of the uploads, which `parts` prove."""
         if not parts:
             return Clocks.unproven(self._snapshots_us)
@@ -225,7 +225,7 @@ class _Together:
             ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
         return Clocks.proven(*times_of(parts), ulid, self._uploads_of(parts), self._snapshots_us)
 
-    def _take(self, parts: list[Part], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
+    def _take(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
         """Compares the parts with what is known, keeps what changed and notes what was seen. `ulid`: the times in their ids, if at hand."""
         parts = [part for part in parts if part.batch.num_rows]
         if not parts:
@@ -252,9 +252,9 @@ class _Together:
         texts = pa.concat_arrays([canonical_texts(part.batch, part.reading.hashed) for part in parts])
         if not is_utf8(texts):
             if not self._alone:
-                raise ReadApart("text that is not UTF-8")
+                raise RetryIndividually("text that is not UTF-8")
             self.result.flaws[0]["text_not_utf8"] += 1
-            self._take([Part.of(part.reading, mended(part.batch), part.file) for part in parts], clocks)
+            self._take([SourceRows.of(part.reading, mended(part.batch), part.file) for part in parts], clocks)
             return
         hashes = md5_low(texts)
         comparison = self._known.compare(keys, hashes, self._snapshots_us[uploads])
@@ -287,7 +287,7 @@ class _Together:
             order = np.argsort(uploads, kind="stable")
             self.result.seen.append(Piece(seen.take(pa.array(order)), uploads[order]))
 
-    def _convert(self, part: Part, derived: dict[str, pa.Array]) -> None:
+    def _convert(self, part: SourceRows, derived: dict[str, pa.Array]) -> None:
         reading, uploads = part.reading, self._uploads_of([part])
         derived |= {
             "id": part.ids,

@@ -18,7 +18,7 @@ from akosha_assets.lake.ingestion.source.queries import Role
 
 
 @dataclass
-class Part:
+class SourceRows:
     """A batch of one table with what is derived from it. `file`: the number of the file that each row comes from, ascending."""
 
     reading: Reading
@@ -30,7 +30,7 @@ class Part:
     rescued: pa.Array | None = None
 
     @staticmethod
-    def of(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "Part":
+    def of(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
         """The part that `batch` is. Raises: UploadRejected where a row has no id."""
         ids, rescued = batch.column(0), None
         if reading.spec is None:
@@ -41,18 +41,18 @@ class Part:
             ids = pc.binary_join_element_wise(reading.name, own, "/")
         elif ids.null_count:
             raise UploadRejected("row_without_id", f"table {reading.name} has a row whose id is null")
-        return Part(reading, batch, file, ids, *_times(reading, batch), rescued)
+        return SourceRows(reading, batch, file, ids, *_times(reading, batch), rescued)
 
     @staticmethod
-    def of_times(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "Part":
+    def of_times(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
         """The part for its ids and times alone, of a table whose ids are its rows' own."""
-        return Part(reading, batch, file, batch.column(0), *_times(reading, batch))
+        return SourceRows(reading, batch, file, batch.column(0), *_times(reading, batch))
 
-    def filtered(self, keep: np.ndarray) -> "Part":
+    def filtered(self, keep: np.ndarray) -> "SourceRows":
         """The rows for which `keep` is true."""
         mask = pa.array(keep)
         rescued = None if self.rescued is None else self.rescued.filter(mask)
-        return Part(
+        return SourceRows(
             self.reading, self.batch.filter(mask), self.file[keep], self.ids.filter(mask), self.local[keep], self.utc[keep], rescued
         )
 
@@ -72,6 +72,6 @@ def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndar
     return nothing if local is None else local, nothing if utc is None else utc
 
 
-def times_of(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+def times_of(parts: list[SourceRows]) -> tuple[np.ndarray, np.ndarray]:
     """Naive local and UTC times of the rows of all parts, one after the other."""
     return np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])

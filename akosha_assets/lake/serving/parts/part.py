@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from akosha_assets.lake.serving.parts.payload import Payload
-from akosha_assets.lake.serving.vectors.vector_set import Vectors, joined
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors
 
-# Filtered by equality; held as int32 codes of a `Terms` of the same name, -1 for null.
+# Filtered by equality; held as int32 codes of a `Categories` of the same name, -1 for null.
 CODED = ("system_id", "kind", "project", "namespace", "category", "source_type")
 
 
-class Terms:
+class Categories:
     """Codes for the strings of one column, the same in every part. Codes are never taken back."""
 
     def __init__(self) -> None:
@@ -64,10 +64,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of one day. Row i has number `numbers[i]`, ascending, which no other row of this process ever has."""
+    """Rows of one day. Row i has number `row_ids[i]`, ascending, which no other row of this process ever has."""
 
     day: date
-    numbers: np.ndarray
+    row_ids: np.ndarray
     identity: np.ndarray
     # A hash of the text.
     content: np.ndarray
@@ -78,19 +78,19 @@ class Part:
     arrived_us: np.ndarray
     importance: np.ndarray
     payload: Payload
-    vectors: dict[str, Vectors] = field(default_factory=dict)
+    vectors: dict[str, VectorSet] = field(default_factory=dict)
     # The folder its bytes are mapped from; None in memory.
     folder: Path | None = None
     # Rows that a hotter tier holds in a newer form; None where it holds none.
     hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.row_ids)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
-        arrays = [self.numbers, self.identity, self.content, self.written, *self.codes.values()]
+        arrays = [self.row_ids, self.identity, self.content, self.written, *self.codes.values()]
         arrays += [self.occurred_us, self.arrived_us, self.importance]
         vectors = sum(held.nbytes for held in self.vectors.values())
         return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
@@ -114,7 +114,7 @@ class Part:
     @cached_property
     def span(self) -> tuple[int, int]:
         """The first and the last number."""
-        return int(self.numbers[0]), int(self.numbers[-1])
+        return int(self.row_ids[0]), int(self.row_ids[-1])
 
     def numbered(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The row of each number, which lies in the span, and a mask of those that can be found."""
@@ -122,8 +122,8 @@ class Part:
         if last - first == len(self) - 1:
             rows, found = numbers - first, np.ones(len(numbers), bool)
         else:
-            rows = np.searchsorted(self.numbers, numbers)
-            found = self.numbers[rows] == numbers
+            rows = np.searchsorted(self.row_ids, numbers)
+            found = self.row_ids[rows] == numbers
         return rows, found if self.hidden is None else found & ~self.hidden[rows]
 
     def hiding(self, hidden: np.ndarray) -> Self:
@@ -134,7 +134,7 @@ class Part:
         """The rows for which the mask holds."""
         return type(self)(
             self.day,
-            self.numbers[keep],
+            self.row_ids[keep],
             self.identity[keep],
             self.content[keep],
             self.written[keep],
@@ -158,13 +158,27 @@ class Part:
         return mask
 
 
-def join(parts: Sequence[Part]) -> Part:
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """A file whose rows are served: numbers `start` up to `stop`."""
+
+    start: int
+    stop: int
+    day: date
+
+    def is_in(self, part: Part) -> bool:
+        """Whether `part` has rows of it."""
+        at = int(np.searchsorted(part.row_ids, self.start))
+        return at < len(part) and int(part.row_ids[at]) < self.stop
+
+
+def concatenate_parts(parts: Sequence[Part]) -> Part:
     """One part from several of one day, in ascending order of their numbers."""
     offsets = np.cumsum([0] + [len(part) for part in parts])
     spaces = {space for part in parts for space in part.vectors}
     return Part(
         parts[0].day,
-        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.row_ids for part in parts]),
         np.concatenate([part.identity for part in parts]),
         np.concatenate([part.content for part in parts]),
         np.concatenate([part.written for part in parts]),
@@ -174,7 +188,7 @@ def join(parts: Sequence[Part]) -> Part:
         np.concatenate([part.importance for part in parts]),
         Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
         {
-            space: joined(
+            space: concatenate_vectors(
                 [(int(offset), part.vectors[space]) for offset, part in zip(offsets, parts, strict=False) if space in part.vectors]
             )
             for space in spaces
@@ -182,7 +196,7 @@ def join(parts: Sequence[Part]) -> Part:
     )
 
 
-def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def compact_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """The same rows in fewer parts: the last two are joined while the last is at least half the size of the one before.
 
     So a row is copied as many times as its day doubles, and a day of n rows is at most log n parts.
@@ -190,11 +204,11 @@ def tidied(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     stack = list(parts)
     while len(stack) > 1 and 2 * len(stack[-1]) >= len(stack[-2]):
         last = stack.pop()
-        stack[-1] = join([stack[-1], last])
+        stack[-1] = concatenate_parts([stack[-1], last])
     return tuple(stack)
 
 
-def shadowed(parts: tuple[Part, ...], hotter: tuple[Part, ...]) -> tuple[Part, ...]:
+def hide_shadowed(parts: tuple[Part, ...], hotter: tuple[Part, ...]) -> tuple[Part, ...]:
     """The same parts with those rows hidden whose memory is among `hotter`, which are of the same day."""
     if not hotter:
         return tuple(part if part.hidden is None else replace(part, hidden=None) for part in parts)

@@ -17,7 +17,7 @@ MMAPPED_BYTES = 4 << 20
 KEPT_FREE_BYTES = 16 << 20
 
 
-def hold_little() -> None:
+def limit_heap() -> None:
     """Freed memory is shared by all threads, and large blocks of it are the system's again. For the start of a process."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -25,7 +25,7 @@ def hold_little() -> None:
             libc.mallopt(option, value)
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Memory that a large load took and freed goes back to the system, as far as the allocators can."""
     pa.default_memory_pool().release_unused()
     libc = ctypes.CDLL(None)

@@ -26,13 +26,13 @@ from akosha_assets.lake.serving.parts.part import CODED, Part
 from akosha_assets.lake.serving.parts.payload import FilePayload, Payload
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
 from akosha_assets.lake.serving.vectors.merging import Segment
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
-from akosha_assets.lake.serving.vectors.vector_set import Vectors
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"11/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"12/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
@@ -42,11 +42,11 @@ FILE_ROWS = 20_000
 MAPPED_ROWS = 4096
 ALIGNMENT_BYTES = 64
 ARRAYS_FILE = "arrays.bin"
-ARRAYS = ("numbers", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
+ARRAYS = ("row_ids", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
 
 
 @dataclass
-class State:
+class CacheState:
     """What lies in a replica's folder. `numbered` has, by tier, each file in the keyword index: first number, end, day."""
 
     format: str = FORMAT
@@ -57,7 +57,7 @@ class State:
     keywords: dict[str, int] = field(default_factory=dict)
 
 
-def write_state(folder: Path, state: State) -> None:
+def write_state(folder: Path, state: CacheState) -> None:
     """The state in `folder` is this one, or after a crash the one before."""
     part = folder / "state.json.part"
     held = json.dumps(asdict(state))
@@ -65,7 +65,7 @@ def write_state(folder: Path, state: State) -> None:
     part.replace(folder / "state.json")
 
 
-def read_state(folder: Path) -> State | None:
+def read_state(folder: Path) -> CacheState | None:
     """The state in `folder`; None where there is none or another version of the code wrote it."""
     try:
         checksum, _, text = (folder / "state.json").read_text(errors="replace").partition("\n")
@@ -75,7 +75,7 @@ def read_state(folder: Path) -> State | None:
         logger.warning("the state of the serving cache is damaged; it is built again", extra={"folder": str(folder)})
         return None
     held = json.loads(text)
-    return State(**held) if held["format"] == FORMAT else None
+    return CacheState(**held) if held["format"] == FORMAT else None
 
 
 def checksum(path: Path) -> int:
@@ -102,9 +102,9 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
     return True
 
 
-def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
+def write_part(part: Part, parent: Path, layouts: CoarseQuantizers) -> Part:
     """The same part with its bytes in files of a folder under `parent`, mapped when touched."""
-    folder = parent / f"{part.day}-{part.numbers[0]}-{len(part)}"
+    folder = parent / f"{part.day}-{part.row_ids[0]}-{len(part)}"
     work = parent / f".{folder.name}.part"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -125,10 +125,10 @@ def laid_down(part: Part, parent: Path, layouts: Layouts) -> Part:
     (work / "spaces.json").write_text(json.dumps(spaces))
     shutil.rmtree(folder, ignore_errors=True)
     work.replace(folder)
-    return mapped(folder, part.day)
+    return map_part(folder, part.day)
 
 
-def with_filed_payload(part: Part, parent: Path) -> Part:
+def move_payload_to_file(part: Part, parent: Path) -> Part:
     """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers show of a few
     rows need not lie in memory for all.
     """
@@ -143,16 +143,16 @@ def with_filed_payload(part: Part, parent: Path) -> Part:
         return replace(part, payload=FilePayload(file))
 
 
-def mapped(folder: Path, day: date) -> Part:
-    """The part that `laid_down` wrote. Of a large one only what is touched is read."""
+def map_part(folder: Path, day: date) -> Part:
+    """The part that `write_part` wrote. Of a large one only what is touched is read."""
     arrays = _read_arrays(folder / ARRAYS_FILE)
-    with _opened(folder / "payload.arrow", is_mapped=len(arrays["numbers"]) >= MAPPED_ROWS) as source:
+    with _opened(folder / "payload.arrow", is_mapped=len(arrays["row_ids"]) >= MAPPED_ROWS) as source:
         payload = Payload(pa.ipc.open_file(source).read_all())
     vectors = {}
     for number, (space, form) in enumerate(json.loads((folder / "spaces.json").read_text())):
         index = folder / f"index-{number}.faiss"
         segment = Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None
-        vectors[space] = Vectors(arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment)
+        vectors[space] = VectorSet(arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment)
     numbers, identity, content, written, occurred_us, arrived_us, importance = (arrays[name] for name in ARRAYS)
     codes = {name: arrays[f"code-{name}"] for name in CODED}
     return Part(day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
@@ -182,7 +182,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         header = file.readline()
     places = json.loads(header)
-    with _opened(path, is_mapped=places["numbers"][1][0] >= MAPPED_ROWS) as source:
+    with _opened(path, is_mapped=places["row_ids"][1][0] >= MAPPED_ROWS) as source:
         held = source.read_buffer()
     return {
         name: np.frombuffer(held, dtype, count=math.prod(shape), offset=len(header) + offset).reshape(shape)
@@ -190,7 +190,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def own_folder(root: Path) -> tuple[Path, int]:
+def acquire_folder(root: Path) -> tuple[Path, int]:
     """A folder that no other live process uses, and the lock that keeps it ours."""
     root.mkdir(parents=True, exist_ok=True)
     for number in range(1000):

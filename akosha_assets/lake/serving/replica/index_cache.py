@@ -14,9 +14,9 @@ from uuid import uuid4
 from akosha_assets.lake.serving.parts.part import Part
 from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
-from akosha_assets.lake.serving.vectors.merging import Segment, joined, to_join
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
-from akosha_assets.lake.serving.vectors.vector_set import Vectors
+from akosha_assets.lake.serving.vectors.merging import Segment, merge, merge_groups
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 KEPT_ROWS = 20_000
 
 
-class KeptIndexes:
+class IndexCache:
     """The indexes of one tier's parts, in `folder`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.layouts = Layouts()
+        self.layouts = CoarseQuantizers()
 
     def indexed(self, part: Part) -> Part:
         """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
@@ -39,7 +39,7 @@ class KeptIndexes:
     def together(self, parts: Sequence[Part]) -> list[Part]:
         """The same parts, which lie in memory, with their indexes in few files."""
         segments = [held.index for part in parts for held in part.vectors.values() if held.index is not None]
-        moved = {old: new for group in to_join(segments) for old, new in zip(group, joined(group), strict=True)}
+        moved = {old: new for group in merge_groups(segments) for old, new in zip(group, merge(group), strict=True)}
 
         def placed(part: Part) -> Part:
             vectors = {space: replace(held, index=moved[held.index]) for space, held in part.vectors.items() if held.index in moved}
@@ -60,7 +60,7 @@ class KeptIndexes:
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
 
-    def _indexed(self, space: str, held: Vectors) -> Vectors:
+    def _indexed(self, space: str, held: VectorSet) -> VectorSet:
         if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
             return held.indexed(space, self.layouts)
         digest = hashlib.blake2b(f"{disk_cache.FORMAT}/{held.form}".encode(), digest_size=16)

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable
 from akosha_assets.lake.row_rules import repair
-from akosha_assets.lake.serving.parts.part import CODED, Part, Terms, join
+from akosha_assets.lake.serving.parts.part import CODED, Categories, Part, concatenate_parts
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.table_log.files import DataFile, LocalFiles
-from akosha_assets.lake.serving.vectors.vector_set import decoded
+from akosha_assets.lake.serving.vectors.vector_set import decode_vectors
 
 BATCH_ROWS = 65_536
 KEPT_CONNECTION_ROWS = 20_000
@@ -89,7 +89,7 @@ def _with_sound_tags(batch: pa.RecordBatch) -> pa.Table:
 class Loader:
     """Reads files of one tier's table into parts. `terms` and `lengths_bytes` are shared by all tables of a replica."""
 
-    def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Terms]):
+    def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Categories]):
         self.columns, self.files, self.terms = TIERS[tier], files, terms
         self._connection = connect()
         self._one_at_a_time = Lock()
@@ -129,7 +129,7 @@ class Loader:
         if not pieces:
             return None
         numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
-        return replace(join([part for part, _ in pieces]), numbers=numbers)
+        return replace(concatenate_parts([part for part, _ in pieces]), row_ids=numbers)
 
     def written(self, file: DataFile) -> np.ndarray:
         """What the parts of `file` would have as `written`, row by row.
@@ -153,7 +153,9 @@ class Loader:
     def _piece(self, day: date, table: pa.Table) -> tuple[Part, np.ndarray]:
         form = self.columns.form
         scales = None if form == "float16" else table["vector_scale"].to_numpy()
-        vectors, refused = decoded(table["vector"].combine_chunks(), table["space"].combine_chunks(), form, scales, self._lengths_bytes)
+        vectors, refused = decode_vectors(
+            table["vector"].combine_chunks(), table["space"].combine_chunks(), form, scales, self._lengths_bytes
+        )
         with self._one_at_a_time:
             self.refused_vectors += refused
         part = Part(

@@ -20,15 +20,15 @@ import pyarrow as pa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, StoreUnavailable
-from akosha_assets.lake.serving.parts.part import CODED, Terms, shadowed
+from akosha_assets.lake.serving.parts.part import CODED, Categories, RowRange, hide_shadowed
 from akosha_assets.lake.serving.replica import allocator, disk_cache
-from akosha_assets.lake.serving.replica.index_cache import KeptIndexes
+from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.loading import Hasher, Loader
-from akosha_assets.lake.serving.replica.tier_replica import Load, Tail
+from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex
-from akosha_assets.lake.telemetry import Complaint
+from akosha_assets.lake.telemetry import RateLimitedWarning
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +57,15 @@ class Replica:
     ):
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
-        self.folder, self._lock = disk_cache.own_folder(cache / "serving")
-        self.terms = {name: Terms() for name in CODED}
+        self.folder, self._lock = disk_cache.acquire_folder(cache / "serving")
+        self.terms = {name: Categories() for name in CODED}
         self._tails = {
-            tier: Tail(
+            tier: TierReplica(
                 tier,
                 Follower(lake, f"lifecycle/{tier}"),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
                 self.folder / "parts" / tier,
-                KeptIndexes(self.folder / "indexes" / tier),
+                IndexCache(self.folder / "indexes" / tier),
                 self._first_hot_day if tier == "hot" else lambda: date.max,
                 memory_bytes,
             )
@@ -79,7 +79,7 @@ class Replica:
         self._hash = Hasher()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
-        self._unfollowed = Complaint(logger, "the replica could not follow the tables")
+        self._unfollowed = RateLimitedWarning(logger, "the replica could not follow the tables")
         self._is_filling = True
         # Whether all rows that are served have their indexes and words.
         self.is_settled = False
@@ -136,37 +136,37 @@ class Replica:
                     views[tier] = replace(
                         views[tier],
                         state="ready",
-                        why=tail.set_aside_reason,
+                        reason=tail.set_aside_reason,
                         version=listing.version,
                         watermark=listing.committed_at,
                         rows_set_aside=tail.rows_set_aside,
                     )
                 elif views[tier].version is None:
-                    views[tier] = replace(views[tier], state="empty", why=f"nothing was written to the {tier} table yet")
+                    views[tier] = replace(views[tier], state="empty", reason=f"nothing was written to the {tier} table yet")
             except LakeError as error:
                 failed = error
                 tail.follower.forget()
-                views[tier] = replace(views[tier], state="unavailable", why=str(error))
+                views[tier] = replace(views[tier], state="unavailable", reason=str(error))
             except _Stopping:
                 raise
             except Exception as error:  # the edge of what one table may cost: that tier, not the others
                 logger.exception("a tier could not be followed", extra={"tier": tier})
                 failed = StoreUnavailable(self.lake.uri(f"lifecycle/{tier}"), f"{type(error).__name__}: {error}")
                 tail.follower.forget()
-                views[tier] = replace(views[tier], state="unavailable", why=str(failed))
+                views[tier] = replace(views[tier], state="unavailable", reason=str(failed))
         rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
         if self._is_filling:
             # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
             self._publish(views)
         self._index_words(views)
         if rows - before > LARGE_LOAD_ROWS:
-            allocator.give_back()
+            allocator.trim_heap()
         self._publish(views)
         if changed and views["hot"].version is not None:
             self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
         if self._settle(views) or changed:
             if rows - before > LARGE_LOAD_ROWS:
-                allocator.give_back()
+                allocator.trim_heap()
             self._checkpoint()
         if failed is not None:
             raise failed
@@ -181,7 +181,7 @@ class Replica:
     def _index_words(self, views: dict[str, TierView]) -> None:
         """The keyword index holds the rows that are served and no others."""
         waiting = 0
-        unknown: dict[tuple[date, str], dict[str, Load]] = defaultdict(dict)
+        unknown: dict[tuple[date, str], dict[str, RowRange]] = defaultdict(dict)
         for tier, tail in self._tails.items():
             for path in [path for path in tail.numbered if path not in tail.loads]:
                 self._keywords.remove(tail.numbered.pop(path).start)
@@ -208,7 +208,7 @@ class Replica:
             self._keywords.commit()
         self._keywords.expect(0)
 
-    def _index_file(self, tail: Tail, path: str, load: Load) -> None:
+    def _index_file(self, tail: TierReplica, path: str, load: RowRange) -> None:
         """The rows of a file are in the keyword index with the next commit; where one cannot be, they are found by meaning alone."""
         try:
             for part in tail.parts.get(load.day, ()):
@@ -228,13 +228,13 @@ class Replica:
                 self._unfollowed.about(str(error))
             except Exception as error:  # the edge of the thread: what is served goes on, and says that it is old
                 logger.exception("the replica failed")
-                why = f"{type(error).__name__}: {error}"
+                reason = f"{type(error).__name__}: {error}"
                 for tail in self._tails.values():
                     tail.follower.forget()
-                self._publish({tier: replace(view, state="unavailable", why=why) for tier, view in self.snapshot.tiers.items()})
+                self._publish({tier: replace(view, state="unavailable", reason=reason) for tier, view in self.snapshot.tiers.items()})
             self._stopping.wait(self.poll_seconds)
 
-    def _follow(self, tail: Tail, listing: Listing, views: dict[str, TierView]) -> None:
+    def _follow(self, tail: TierReplica, listing: Listing, views: dict[str, TierView]) -> None:
         parts = tail.without([path for path in tail.loads if path not in listing.files])
         loads = {path: load for path, load in tail.loads.items() if path in listing.files}
         for day, part, numbered, next_number in tail.load(tail.missing(), self._next_number, self._go_on):
@@ -245,18 +245,18 @@ class Replica:
             if self._is_filling:
                 # Vectors answer while the rest of the first load is under way.
                 tail.parts, tail.loads = dict(parts), dict(loads)
-                views[tail.tier] = replace(views[tail.tier], why=f"{len(loads)} of {len(listing.files)} files loaded")
+                views[tail.tier] = replace(views[tail.tier], reason=f"{len(loads)} of {len(listing.files)} files loaded")
                 self._publish(views)
         tail.parts, tail.loads = parts, loads
 
     def _publish(self, views: dict[str, TierView]) -> None:
-        hotter: list[Tail] = []
+        hotter: list[TierReplica] = []
         tiers = {}
         for tier, tail in self._tails.items():
             for day in list(tail.parts):
                 above = tuple(part for other in hotter for part in other.parts.get(day, ()))
                 if above or any(part.hidden is not None for part in tail.parts[day]):
-                    tail.parts[day] = shadowed(tail.parts[day], above)
+                    tail.parts[day] = hide_shadowed(tail.parts[day], above)
             parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
             tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads)
             hotter.append(tail)
@@ -285,7 +285,7 @@ class Replica:
         }
         terms = {name: list(held.names) for name, held in self.terms.items()}
         disk_cache.write_state(
-            self.folder, disk_cache.State(disk_cache.FORMAT, self._next_number, terms, numbered, parts, self._keyword_sums)
+            self.folder, disk_cache.CacheState(disk_cache.FORMAT, self._next_number, terms, numbered, parts, self._keyword_sums)
         )
         for tier in TIERS:
             for stale in (self.folder / "parts" / tier).glob("*"):
@@ -304,10 +304,12 @@ class Replica:
             self.terms[name].learn(names)
         keywords = KeywordIndex(folder, self.terms)
         for tier, tail in self._tails.items():
-            tail.numbered = {path: Load(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()}
+            tail.numbered = {
+                path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()
+            }
             for name, held in state.parts[tier].items():
                 if disk_cache.is_sound(tail.folder / name, held["files"]):
-                    part = disk_cache.mapped(tail.folder / name, date.fromisoformat(held["day"]))
+                    part = disk_cache.map_part(tail.folder / name, date.fromisoformat(held["day"]))
                     self._part_sums[str(part.folder)] = held["files"]
                     tail.take_over(part, held["loads"])
                 else:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from akosha_assets.lake.errors import DataFileUnreadable
-from akosha_assets.lake.serving.parts.part import Part, join, tidied
+from akosha_assets.lake.serving.parts.part import Part, RowRange, compact_parts, concatenate_parts
 from akosha_assets.lake.serving.replica import disk_cache
-from akosha_assets.lake.serving.replica.index_cache import KeptIndexes
+from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.loading import Loader
 from akosha_assets.lake.serving.table_log.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.vectors.nearest import threads
@@ -32,20 +32,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """A file whose rows are served: numbers `start` up to `stop`."""
-
-    start: int
-    stop: int
-    day: date
-
-    def is_in(self, part: Part) -> bool:
-        """Whether `part` has rows of it."""
-        at = int(np.searchsorted(part.numbers, self.start))
-        return at < len(part) and int(part.numbers[at]) < self.stop
-
-
-@dataclass(frozen=True, slots=True)
 class SetAside:
     """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again (monotonic)."""
 
@@ -55,7 +41,7 @@ class SetAside:
 
 
 @dataclass
-class Tail:
+class TierReplica:
     """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index.
 
     Files that cannot be read are in `set_aside` and tried again later; those of `without_words` could not be indexed.
@@ -65,11 +51,11 @@ class Tail:
     follower: Follower
     loader: Loader
     folder: Path
-    indexes: KeptIndexes
+    indexes: IndexCache
     first_in_memory: Callable[[], date]
     memory_bytes: int
-    loads: dict[str, Load] = field(default_factory=dict)
-    numbered: dict[str, Load] = field(default_factory=dict)
+    loads: dict[str, RowRange] = field(default_factory=dict)
+    numbered: dict[str, RowRange] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
     listing: Listing | None = None
     set_aside: dict[str, SetAside] = field(default_factory=dict)
@@ -113,7 +99,7 @@ class Tail:
 
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""
-        self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.numbers[0])))
+        self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.row_ids[0])))
         self.loads |= {path: self.numbered[path] for path in paths}
         self.indexes.meet(part)
 
@@ -128,7 +114,7 @@ class Tail:
             for part in parts.get(day, ()):
                 keep = np.ones(len(part), bool)
                 for start, stop in gone:
-                    keep[np.searchsorted(part.numbers, start) : np.searchsorted(part.numbers, stop)] = False
+                    keep[np.searchsorted(part.row_ids, start) : np.searchsorted(part.row_ids, stop)] = False
                 if keep.all():
                     left.append(part)
                 elif keep.any():
@@ -139,14 +125,14 @@ class Tail:
 
     def load(
         self, added: dict[date, list[DataFile]], next_number: int, go_on: Callable[[], None]
-    ) -> Iterator[tuple[date, Part | None, dict[str, Load], int]]:
+    ) -> Iterator[tuple[date, Part | None, dict[str, RowRange], int]]:
         """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free number.
 
         The next day is read while one is taken, no more: a year of history must not be in memory together.
         """
         expected = sum(file.rows for files in added.values() for file in files)
         self.indexes.layouts.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
-        under_way: deque[tuple[date, dict[str, Load], int, Future[Part | None]]] = deque()
+        under_way: deque[tuple[date, dict[str, RowRange], int, Future[Part | None]]] = deque()
         # Threads of its own: those that scan are for questions.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
             for day in sorted(added, reverse=True):
@@ -161,8 +147,8 @@ class Tail:
                 yield self._taken(*under_way.popleft())
 
     def _taken(
-        self, day: date, loads: dict[str, Load], next_number: int, loading: Future[Part | None]
-    ) -> tuple[date, Part | None, dict[str, Load], int]:
+        self, day: date, loads: dict[str, RowRange], next_number: int, loading: Future[Part | None]
+    ) -> tuple[date, Part | None, dict[str, RowRange], int]:
         """What was read, on disk at once where it does not fit into memory."""
         part = loading.result()
         loads = {path: load for path, load in loads.items() if path not in self.set_aside}
@@ -170,14 +156,14 @@ class Tail:
             part = self._laid_down(part)
         return day, part, loads, next_number
 
-    def _read(self, day: date, files: list[DataFile], loads: dict[str, Load]) -> Part | None:
+    def _read(self, day: date, files: list[DataFile], loads: dict[str, RowRange]) -> Part | None:
         """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are read without it."""
         try:
             part = self.loader.load(day, files, [loads[file.path].start for file in files])
         except DataFileUnreadable as error:
             if len(files) > 1:
                 parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
-                return join(parts) if parts else None
+                return concatenate_parts(parts) if parts else None
             (file,) = files
             if file.path not in self.set_aside:
                 logger.warning("a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)})
@@ -187,13 +173,13 @@ class Tail:
             self.set_aside.pop(file.path, None)
         return part
 
-    def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, Load], int]:
+    def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, RowRange], int]:
         """The numbers of each file, those that it had before where it was known, and the next free number."""
         loads = {}
         for file in files:
             known = self.numbered.get(file.path)
             if known is None or known.stop - known.start != file.rows:
-                known = Load(next_number, next_number + file.rows, day)
+                known = RowRange(next_number, next_number + file.rows, day)
                 next_number = known.stop
             loads[file.path] = known
         return loads, next_number
@@ -209,17 +195,17 @@ class Tail:
         for day in sorted(before, reverse=True):
             held = before[day]
             if all(part.folder is None for part in held) and self._fits(day, *held):
-                self.parts[day] = tidied(held)
+                self.parts[day] = compact_parts(held)
                 continue
             fresh = [part for part in held if part.folder is None]
             on_disk = [part for part in held if part.folder is not None]
             if len(held) > DISK_PARTS:
                 fresh, on_disk = list(held), []
-            self.parts[day] = (*on_disk, *([self._laid_down(join(fresh))] if fresh else []))
+            self.parts[day] = (*on_disk, *([self._laid_down(concatenate_parts(fresh))] if fresh else []))
 
         def build(part: Part) -> Part:
             go_on()
-            return disk_cache.with_filed_payload(self.indexes.indexed(part), self.folder)
+            return disk_cache.move_payload_to_file(self.indexes.indexed(part), self.folder)
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
         built = self.indexes.together(list(threads().map(build, [part for _, part in memory])))
@@ -231,7 +217,7 @@ class Tail:
         return changed
 
     def _laid_down(self, part: Part) -> Part:
-        return disk_cache.laid_down(part, self.folder, self.indexes.layouts)
+        return disk_cache.write_part(part, self.folder, self.indexes.layouts)
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""

@@ -37,7 +37,7 @@ class Group:
         return frozenset(self.text[:COMPARED_CHARS].split())
 
 
-def grouped(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool) -> tuple[list[Group], bool]:
+def collapse(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool) -> tuple[list[Group], bool]:
     """The first `limit` groups, best first, and whether there are more. A group has all copies of its texts that were ranked.
 
     `told` has the identities and the contents of what earlier pages showed, shape (results, 2). Neither a memory of these nor, where

@@ -99,7 +99,7 @@ class Ranking:
             yield Hit(tier, part, row, score, scores, identity, content)
 
 
-def fused(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
+def reciprocal_rank_fusion(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
     """One ranking by the sum of `weight / (constant + rank)` over the rankings that found a memory."""
     identity, first, which = np.unique(np.concatenate([semantic.identity, keyword.identity]), return_index=True, return_inverse=True)
     shares = [weight / (constant + np.arange(1, len(each) + 1)) for each, weight in zip((semantic, keyword), weights, strict=True)]

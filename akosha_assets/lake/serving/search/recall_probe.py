@@ -8,7 +8,7 @@ import numpy as np
 
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.vectors.nearest import nearest
-from akosha_assets.lake.serving.vectors.vector_set import Vectors, top
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet, top_k
 
 NEIGHBOURS = 10
 # Vectors scanned without a rest: a few milliseconds' work.
@@ -39,7 +39,7 @@ def recall(snapshot: Snapshot, *, probes: int, random: np.random.Generator, rest
     return found / (probes * NEIGHBOURS)
 
 
-def _true(sets: list[Vectors], question: np.ndarray, rest: Callable[[float], bool]) -> set[tuple[int, int]] | None:
+def _true(sets: list[VectorSet], question: np.ndarray, rest: Callable[[float], bool]) -> set[tuple[int, int]] | None:
     """Number of the set and row of each true neighbour; None where `rest` ended the scan."""
     best: list[tuple[float, int, int]] = []
     for number, held in enumerate(sets):
@@ -48,7 +48,7 @@ def _true(sets: list[Vectors], question: np.ndarray, rest: Callable[[float], boo
             some = slice(start, start + SCANNED_ROWS)
             scale = None if held.scale is None else held.scale[some]
             scores = replace(held, rows=held.rows[some], matrix=held.matrix[some], scale=scale, index=None).scores(question)
-            nearest_here = top(scores, NEIGHBOURS)
+            nearest_here = top_k(scores, NEIGHBOURS)
             rows = held.rows[some][nearest_here]
             best += zip((-scores[nearest_here]).tolist(), [number] * len(rows), rows.tolist(), strict=True)
             best = sorted(best)[:NEIGHBOURS]

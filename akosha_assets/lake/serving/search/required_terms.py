@@ -8,34 +8,34 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from akosha_assets.lake.serving.parts.part import Part, Terms
+from akosha_assets.lake.serving.parts.part import Categories, Part
 from akosha_assets.lake.serving.search.ranking import Places, Ranking
-from akosha_assets.lake.serving.text.analysis import named, stem, words
+from akosha_assets.lake.serving.text.analysis import identifier_parts, stem, tokenize
 from akosha_assets.lake.serving.text.query_parser import Token, tokenized
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 
-def demanded(text: str) -> list[Token]:
+def required_tokens(text: str) -> list[Token]:
     """The words and phrases of a question that must, or must not, be met."""
     return [token for token in tokenized(text) if token.sign]
 
 
-def meeting(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Terms]) -> Ranking:
+def filter_ranking(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Categories]) -> Ranking:
     """The rows of `ranking` that meet all of `demands`."""
     rows = zip(ranking.place.tolist(), ranking.row.tolist(), strict=True)
-    return ranking.picked(np.array([_meets(places[place][1], row, demands, terms) for place, row in rows], bool))
+    return ranking.picked(np.array([_matches_all(places[place][1], row, demands, terms) for place, row in rows], bool))
 
 
-def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Terms]) -> bool:
+def _matches_all(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Categories]) -> bool:
     check_time_limit()
     said: list[list[str]] = []
     for token in demands:
         if token.field == "text":
-            found = words(token.text)
+            found = tokenize(token.text)
             if not found:
                 continue
             said = said or _said(part.payload.value("text", row))
-            holds = any(_holds(each, found, token) for each in said)
+            holds = any(_matches(each, found, token) for each in said)
         elif token.field == "tags":
             holds = token.text in (part.payload.value("tags", row) or ())
         else:
@@ -47,11 +47,11 @@ def _meets(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Term
 
 def _said(text: str) -> list[list[str]]:
     """The words of a text, and the words inside its names."""
-    (inside,) = named(pa.array([text]))
-    return [words(text), words(inside or "")]
+    (inside,) = identifier_parts(pa.array([text]))
+    return [tokenize(text), tokenize(inside or "")]
 
 
-def _holds(said: list[str], found: list[str], token: Token) -> bool:
+def _matches(said: list[str], found: list[str], token: Token) -> bool:
     """Whether a text with the words `said` has those of a token, as the keyword index would say."""
     if len(found) == 1 and not token.is_prefix and not token.is_phrase:
         common = stem(found[0])

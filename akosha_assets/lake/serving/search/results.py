@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts.part import CODED, Part, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
@@ -24,7 +24,7 @@ FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type"
 FACET_VALUES = 20
 
 
-def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str], failures: list[str]) -> dict[str, Any]:
+def render_group(group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[str]) -> dict[str, Any]:
     """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks, and `failures`
     gets the reason.
     """
@@ -44,11 +44,11 @@ def shown(group: Group, terms: dict[str, Terms], stems: frozenset[str], failures
         "scores": hit.scores,
         "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
         "snippet": cut,
-        "is_cut": False,
+        "is_truncated": False,
     }
 
 
-def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Terms]) -> dict[str, Any]:
+def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> dict[str, Any]:
     """One row, whose text was read, as answers show it."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
     payload = part.payload.beside_text(row)
@@ -75,7 +75,7 @@ def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Terms]) 
     }
 
 
-def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
+def fit_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
     """As many of `results` as fit the budget, at four bytes a token; the text of the first is cut where it alone exceeds it."""
     if budget_tokens is None:
         return results
@@ -86,7 +86,7 @@ def within_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> l
         if tokens > left:
             if not kept:
                 cut = one["text"].encode()[: left * BYTES_PER_TOKEN].decode("utf-8", "ignore")
-                kept.append(one | {"text": cut, "is_cut": True})
+                kept.append(one | {"text": cut, "is_truncated": True})
             break
         left -= tokens
         kept.append(one)
@@ -117,15 +117,15 @@ def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dic
     return {name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:FACET_VALUES]) for name, values in counted.items()}
 
 
-def described(tier: TierView) -> dict[str, Any]:
+def describe_tier(tier: TierView) -> dict[str, Any]:
     """What an answer says of one tier."""
     on_disk = tier.days_on_disk
-    why = tier.why
-    if why is None and on_disk and tier.name == "hot":
-        why = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
+    reason = tier.reason
+    if reason is None and on_disk and tier.name == "hot":
+        reason = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
     return {
         "state": _state(tier),
-        "why": why,
+        "reason": reason,
         "version": tier.version,
         "watermark": tier.watermark,
         "rows": tier.rows,

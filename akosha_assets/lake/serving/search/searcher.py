@@ -14,10 +14,10 @@ import numpy as np
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
 from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
-from akosha_assets.lake.serving.search.collapsing import grouped
-from akosha_assets.lake.serving.search.ranking import Ranking, fused
-from akosha_assets.lake.serving.search.required_terms import demanded, meeting
-from akosha_assets.lake.serving.search.results import described, facets, shown, within_budget
+from akosha_assets.lake.serving.search.collapsing import collapse
+from akosha_assets.lake.serving.search.ranking import Ranking, reciprocal_rank_fusion
+from akosha_assets.lake.serving.search.required_terms import filter_ranking, required_tokens
+from akosha_assets.lake.serving.search.results import describe_tier, facets, fit_budget, render_group
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.text.analysis import names_something
 from akosha_assets.lake.serving.time_limit import check_time_limit
@@ -36,11 +36,11 @@ DEEPER, DEPTH_MAX = 8, 20_000
 
 
 @dataclass
-class Stage:
-    """What one ranking did: `state` is answered, skipped or unavailable; `why` says more."""
+class RankingStage:
+    """What one ranking did: `state` is answered, skipped or unavailable; `reason` says more."""
 
     state: str = "skipped"
-    why: str | None = None
+    reason: str | None = None
     space: str | None = None
     candidates: int = 0
     approximate: bool = False
@@ -53,7 +53,7 @@ class Answer:
 
     results: list[dict[str, Any]]
     tiers: dict[str, dict[str, Any]]
-    stages: dict[str, Stage]
+    stages: dict[str, RankingStage]
     cursor: str | None
     facets: dict[str, dict[str, int]]
     took_ms: float = 0.0
@@ -63,9 +63,9 @@ class Answer:
 @dataclass
 class _Ranked:
     ranking: Ranking = field(default_factory=Ranking.empty)
-    stage: Stage = field(default_factory=Stage)
+    stage: RankingStage = field(default_factory=RankingStage)
     # More rows may follow than were asked for.
-    is_cut: bool = False
+    is_truncated: bool = False
 
 
 class Searcher:
@@ -107,28 +107,28 @@ class Searcher:
         while True:
             check_time_limit()
             semantic, keyword, ranking = self._ranked(snapshot, question, depth)
-            groups, more = grouped(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
-            is_cut = semantic.is_cut or keyword.is_cut
+            groups, more = collapse(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
+            is_truncated = semantic.is_truncated or keyword.is_truncated
             is_crowded = depth == first_depth and question.collapse and 2 * ranking.contents < len(ranking)
-            if not is_cut or (len(groups) == question.limit and not is_crowded):
+            if not is_truncated or (len(groups) == question.limit and not is_crowded):
                 break
             if depth >= DEPTH_MAX:
                 for each in (semantic, keyword):
-                    if each.is_cut:
-                        each.stage.why = f"the best {depth} rows hold no more different texts; filters find others among the rest"
+                    if each.is_truncated:
+                        each.stage.reason = f"the best {depth} rows hold no more different texts; filters find others among the rest"
                 break
             depth = min(DEEPER * depth, DEPTH_MAX)
-        more = more or (is_cut and bool(groups))
+        more = more or (is_truncated and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
         failures: list[str] = []
-        results = within_budget([shown(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens)
+        results = fit_budget([render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens)
         with self._counting:
             self.snippet_failures += len(failures)
         page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
         more = more or len(results) < len(groups)
         return Answer(
             results,
-            {name: described(tier) for name, tier in snapshot.tiers.items()},
+            {name: describe_tier(tier) for name, tier in snapshot.tiers.items()},
             {"semantic": semantic.stage, "keyword": keyword.stage},
             question.cursor_after(told, page) if more else None,
             facets(snapshot, question.filters, question.facets) if question.facets else {},
@@ -141,10 +141,10 @@ class Searcher:
         semantic = _Ranked() if question.mode == "keyword" else self._semantic(snapshot, question, depth)
         keyword = _Ranked() if question.mode == "semantic" else _keyword(snapshot, question, depth)
         if question.mode == "hybrid":
-            if demands := demanded(question.text or ""):
-                semantic.ranking = meeting(semantic.ranking, snapshot.places, demands, snapshot.terms)
+            if demands := required_tokens(question.text or ""):
+                semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, demands, snapshot.terms)
             weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
-            return semantic, keyword, fused(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
+            return semantic, keyword, reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
         return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
 
     def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
@@ -154,7 +154,7 @@ class Searcher:
         except EmbeddingUnavailable as error:
             if question.mode == "semantic":
                 raise
-            return _Ranked(stage=Stage("unavailable", str(error)))
+            return _Ranked(stage=RankingStage("unavailable", str(error)))
         having = [
             number
             for number, (_, part) in enumerate(snapshot.places)
@@ -166,12 +166,14 @@ class Searcher:
         ranking = Ranking.of("semantic", snapshot.places, np.array(having, np.int64)[owners], rows, scores).settled()
         if itself is not None:
             ranking = ranking.without(np.array([itself], np.uint64))
-        stage = Stage("answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started))
+        stage = RankingStage("answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started))
         ranked = snapshot.vectors.get((space, len(vector)), 0)
         if not sets:
-            stage.why = f"no row has a vector of the space {space!r} yet"
+            stage.reason = f"no row has a vector of the space {space!r} yet"
         elif ranked < snapshot.visible_rows:
-            stage.why = f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of the space {space!r} (yet)"
+            stage.reason = (
+                f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of the space {space!r} (yet)"
+            )
         return _Ranked(ranking, stage, len(rows) >= depth)
 
     def _embed(self, text: str) -> np.ndarray:
@@ -222,9 +224,9 @@ def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
     place, row = snapshot.rows_of_numbers(numbers)
     served = place >= 0
     ranking = Ranking.of("keyword", snapshot.places, place[served], row[served], scores[served]).distinct()
-    stage = Stage("answered", None, None, len(ranking), took_ms=_ms(started))
+    stage = RankingStage("answered", None, None, len(ranking), took_ms=_ms(started))
     if snapshot.keyword_rows < snapshot.rows:
-        stage.why = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
+        stage.reason = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
     return _Ranked(ranking, stage, len(numbers) >= depth)
 
 

@@ -83,8 +83,8 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     here = [folder for folder in folders if Path(folder).is_dir()]
     said = _asked(vars(limits) | {"sql": sql, "files": files, "folders": here, "unreadable": list(unreadable)}, limits)
     if said[:1] == b"U":
-        tier, why = json.loads(said[1:])
-        raise unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), why)
+        tier, reason = json.loads(said[1:])
+        raise unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), reason)
     if said[:1] == b"E":
         raise InvalidRequest("query", json.loads(said[1:]))
     if said[:1] != b"A":

@@ -54,7 +54,7 @@ def main() -> None:
         answer = _answer(connection, request) if level != "limits" else _refusal(UNCONFINED)
     except duckdb.Error as error:
         if (tier := _tier_at_fault(error, request, unreadable)) is not None:
-            answer = _told(b"U", [tier, unreadable.get(tier) or _said(error, request)])
+            answer = _encode_answer(b"U", [tier, unreadable.get(tier) or _said(error, request)])
         else:
             answer = _refusal(_said(error, request))
     # Never given back: who watches tells nothing after this.
@@ -180,11 +180,11 @@ def _out_of_memory(request: dict[str, Any]) -> str:
     return f"needed more than {request['memory_bytes']} bytes; select less"
 
 
-def _refusal(why: str) -> bytes:
-    return _told(b"E", why)
+def _refusal(reason: str) -> bytes:
+    return _encode_answer(b"E", reason)
 
 
-def _told(kind: bytes, what: object) -> bytes:
+def _encode_answer(kind: bytes, what: object) -> bytes:
     """E: the query is at fault, and why. U: a tier cannot be read, and why."""
     return kind + json.dumps(what).encode()
 

@@ -91,13 +91,13 @@ class CommitTimes:
                 if error.reason == "file_missing":
                     return None
                 raise StoreUnavailable(f"{self._table.url}/{name}", error.message) from error
-            self._read[version] = _told(entry)
+            self._read[version] = _commit_timestamp(entry)
             if len(self._read) > ENTRIES_KEPT:
                 self._read.popitem(last=False)
         return self._read[version]
 
 
-def _told(entry: bytes) -> int:
+def _commit_timestamp(entry: bytes) -> int:
     """The time that a log entry tells, in milliseconds since 1970; 0 where it tells none."""
     for line in entry.splitlines():
         if line.startswith(b'{"commitInfo"'):

@@ -66,9 +66,9 @@ ANALYZERS = {
 AS_WRITTEN = TextAnalyzerBuilder(Tokenizer.simple()).build()
 
 
-def words(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The words of `text`, in lower case, in its order."""
-    return list(ANALYZERS["words"].analyze(spaced(text)))
+    return list(ANALYZERS["words"].analyze(fold_and_bigram(text)))
 
 
 def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -90,7 +90,7 @@ def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
         yield begin, end
 
 
-def spaced(text: str) -> str:
+def fold_and_bigram(text: str) -> str:
     """`text` without accents, and with runs that have no blanks between words as their pairs of letters, each with the next."""
     if text.isascii():
         return text
@@ -98,7 +98,7 @@ def spaced(text: str) -> str:
     return UNSPACED.sub(_pairs, plain)
 
 
-def spaced_texts(column: pa.StringArray) -> list[str]:
+def fold_and_bigram_texts(column: pa.StringArray) -> list[str]:
     """Each text as `spaced` gives it."""
     texts: list[str] = column.to_pylist()
     data, offsets = _bytes(column)
@@ -106,7 +106,7 @@ def spaced_texts(column: pa.StringArray) -> list[str]:
     is_unspaced = (data[at] >= FIRST_UNSPACED_BYTE) & (data[at] <= LAST_UNSPACED_BYTE) & (data[at] != PUNCTUATION_BYTE)
     at = at[(data[at] <= LAST_ACCENT_BYTE) | is_unspaced]
     for row in set((np.searchsorted(offsets, at, "right") - 1).tolist()):
-        texts[row] = spaced(texts[row])
+        texts[row] = fold_and_bigram(texts[row])
     return texts
 
 
@@ -132,17 +132,17 @@ def names_something(text: str) -> bool:
     return len(text.split()) == 1 or '"' in text or NAME.search(text) is not None
 
 
-def beginning(common: str) -> str:
+def stem_prefix(common: str) -> str:
     """What the words with the stem `common` begin with."""
     return common[:-1] if len(common) > 1 and common.endswith(CHANGING) else common
 
 
 def inner_words(name: str) -> set[str]:
     """The words inside a name such as parseConfig, in lower case. Names are written in ASCII."""
-    return set(words(re.sub(INNER, r" \1 ", name))) if name.isascii() else set()
+    return set(tokenize(re.sub(INNER, r" \1 ", name))) if name.isascii() else set()
 
 
-def named(texts: pa.StringArray) -> list[str | None]:
+def identifier_parts(texts: pa.StringArray) -> list[str | None]:
     """For each text the words inside the names in it that hold several, with blanks between; None where it has no such name."""
     found: list[str | None] = [None] * len(texts)
     data, offsets = _bytes(texts)

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import tantivy
 from tantivy import Occur, Query
 
-from akosha_assets.lake.serving.parts.part import CODED, Part, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters
-from akosha_assets.lake.serving.text.analysis import ANALYZERS, named, spaced_texts
+from akosha_assets.lake.serving.text.analysis import ANALYZERS, fold_and_bigram_texts, identifier_parts
 from akosha_assets.lake.serving.text.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
@@ -88,7 +88,7 @@ class KeywordSearcher:
 class KeywordIndex:
     """Takes rows in and out; one thread at a time. Readers use `searcher`, which each `commit` renews."""
 
-    def __init__(self, folder: Path, terms: dict[str, Terms]):
+    def __init__(self, folder: Path, terms: dict[str, Categories]):
         folder.mkdir(parents=True, exist_ok=True)
         self.schema = _schema()
         self.terms = terms
@@ -110,12 +110,12 @@ class KeywordIndex:
 
     def add(self, part: Part, load: int, stop: int) -> None:
         """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the next commit."""
-        first, last = np.searchsorted(part.numbers, [load, stop]).tolist()
+        first, last = np.searchsorted(part.row_ids, [load, stop]).tolist()
         for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=BATCH_ROWS):
             of_batch = slice(first, first + len(batch))
-            columns = [array[of_batch].tolist() for array in (part.numbers, part.occurred_us, part.importance)]
-            texts, tags = spaced_texts(batch.column("text")), batch.column("tags").to_pylist()
-            inside = named(batch.column("text"))
+            columns = [array[of_batch].tolist() for array in (part.row_ids, part.occurred_us, part.importance)]
+            texts, tags = fold_and_bigram_texts(batch.column("text")), batch.column("tags").to_pylist()
+            inside = identifier_parts(batch.column("text"))
             rows = zip(texts, inside, _marks(part, load, of_batch), tags, *columns, strict=True)
             for text, several, marks, row_tags, number, occurred_us, importance in rows:
                 document = tantivy.Document()

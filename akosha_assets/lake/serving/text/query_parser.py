@@ -9,9 +9,9 @@ import tantivy
 from tantivy import FieldType, Occur, Query
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts.part import Terms
+from akosha_assets.lake.serving.parts.part import Categories
 from akosha_assets.lake.serving.query import Filters
-from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, words
+from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, tokenize
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
 # A word of more than this share of the rows is left out of a question that has rarer ones: it costs most and tells least.
@@ -81,7 +81,7 @@ class QueryParser:
 
     schema: tantivy.Schema
     vocabulary: Vocabulary
-    terms: dict[str, Terms]
+    terms: dict[str, Categories]
 
     def queries(self, text: str) -> list[Query]:
         """Queries whose hits together are those of `text`: of a row that several find, the best score counts.
@@ -93,7 +93,7 @@ class QueryParser:
         if (prefixes := sum(token.is_prefix for token in tokens)) > MOST_PREFIXES:
             raise InvalidRequest("query", f"has {prefixes} words that end in *; expected at most {MOST_PREFIXES}")
         plain = [token for token in tokens if token.field == "text" and not token.sign and not token.is_phrase]
-        spared = self._spared({word for token in plain for word in words(token.text)})
+        spared = self._spared({word for token in plain for word in tokenize(token.text)})
         wanted, signed = Wanted(self.schema), []
         for token in tokens:
             if not token.sign:
@@ -103,7 +103,7 @@ class QueryParser:
             # Of an identifier or a path that is demanded its words stand together.
             if clauses := [(Occur.Should, query) for query in one.phrases] or one.without_phrases():
                 signed.append((SIGNED[token.sign], Query.boolean_query(clauses)))
-            elif words(token.text):
+            elif tokenize(token.text):
                 # No row has it.
                 signed.append((SIGNED[token.sign], Query.empty_query()))
         others = [*wanted.without_phrases(), *signed]
@@ -133,11 +133,11 @@ class QueryParser:
 
     def highlights(self, text: str) -> frozenset[str]:
         """Stems of the words of a question that are looked for, and its prefixes with their star."""
-        asked = set(words(text))
+        asked = set(tokenize(text))
         begun = {
             f"{found[-1]}*"
             for token in tokenized(text)
-            if token.is_prefix and token.sign != "-" and token.field == "text" and (found := words(token.text))
+            if token.is_prefix and token.sign != "-" and token.field == "text" and (found := tokenize(token.text))
         }
         return frozenset(stem(word) for word in asked - self._spared(asked)) | begun
 
@@ -153,7 +153,7 @@ class QueryParser:
         if token.field != "text":
             wanted.rest.append(self._equal(token.field, [token.text]))
             return
-        found = words(token.text)
+        found = tokenize(token.text)
         if not found:
             return
         if token.is_prefix:

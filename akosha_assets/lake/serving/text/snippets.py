@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, beginning, spans, stem, words
+from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, spans, stem, stem_prefix, tokenize
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 SNIPPET_CHARS = 240
@@ -93,7 +93,7 @@ def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iter
     prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
 
     def is_meant(first: int, last: int) -> bool:
-        return any(stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in words(text[first:last]))
+        return any(stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in tokenize(text[first:last]))
 
     for step, (first, last) in enumerate(spans(text, start, stop)):
         if step % CHECKED_STEPS == 0:
@@ -111,14 +111,14 @@ def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> Iterato
             check_time_limit()
         pair = text[start : min(start + 2, run.end())]
         # Letters of some scripts, as of Thai, are signs in between, at which words of the index end.
-        if pair in stems or (not pair.isalpha() and (said := words(pair)) and stems.issuperset(said)):
+        if pair in stems or (not pair.isalpha() and (said := tokenize(pair)) and stems.issuperset(said)):
             yield start, start + len(pair)
 
 
 def _stem_marks(text: str, lowered: str, common: str) -> Iterator[Span]:
     """Where in an ASCII `text` words, or words inside names, with the stem `common` stand, or with that prefix where it ends in a star."""
     is_prefix = common.endswith("*")
-    begin = common[:-1] if is_prefix else beginning(common)
+    begin = common[:-1] if is_prefix else stem_prefix(common)
     start, step = lowered.find(begin), 0
     while start >= 0:
         step += 1

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import tantivy
 
-from akosha_assets.lake.serving.text.analysis import beginning, stem
+from akosha_assets.lake.serving.text.analysis import stem, stem_prefix
 
 # More words than this with one beginning, and the rarest of them are not looked at.
 LOOKED_AT = 1_000
@@ -47,7 +47,7 @@ class Vocabulary:
     def _forms(self, word: str) -> tuple[Form, ...]:
         """Words of the index with the stem of `word`, the most frequent first; none where no row has any."""
         common = stem(word)
-        begin = beginning(common)
+        begin = stem_prefix(common)
         if not word.isalpha() or len(begin) < SHORTEST_BEGINNING:
             rows = self._searcher.doc_freq(self._field, word)
             return (Form(word, rows),) if rows else ()

@@ -14,13 +14,12 @@ import numpy as np
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts.part import Part, Terms
+from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
 from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.loading import Loader
-from akosha_assets.lake.serving.replica.tier_replica import Load
 from akosha_assets.lake.serving.table_log.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordSearcher
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
 
 # Row numbers begin here, far above those that the replica gives.
 FIRST_NUMBER = 1 << 60
@@ -32,12 +31,12 @@ Key = tuple[str, str]
 
 
 @dataclass
-class _Left:
+class _RemovedFile:
     """A file that left its table: what says of each of its rows how it was written, and those rows, under their own numbers, that
     the table did not have any more when they were asked for.
     """
 
-    load: Load
+    load: RowRange
     written: np.ndarray
     held: np.ndarray
     part: Part | None = None
@@ -48,13 +47,22 @@ class _Left:
         return self.written.nbytes + self.held.nbytes + (0 if self.part is None else self.part.nbytes)
 
 
-class Departed:
+class RemovedRows:
     """Rows of files that left. They may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as `wanted` are.
 
     Not for use from two threads; what it returns may be used from any.
     """
 
-    def __init__(self, lake: Lake, folder: Path, terms: dict[str, Terms], layouts: dict[str, Layouts], *, max_bytes: int, max_files: int):
+    def __init__(
+        self,
+        lake: Lake,
+        folder: Path,
+        terms: dict[str, Categories],
+        layouts: dict[str, CoarseQuantizers],
+        *,
+        max_bytes: int,
+        max_files: int,
+    ):
         self.max_bytes, self.max_files = max_bytes, max_files
         # What the question under way is about: never forgotten meanwhile.
         self.wanted: Collection[Key] = ()
@@ -62,7 +70,7 @@ class Departed:
         self._loaders = {tier: Loader(tier, files[tier], terms) for tier in layouts}
         self._folder, self._terms, self._layouts = folder, terms, layouts
         shutil.rmtree(folder, ignore_errors=True)
-        self._left: OrderedDict[Key, _Left] = OrderedDict()
+        self._left: OrderedDict[Key, _RemovedFile] = OrderedDict()
         self._words: KeywordIndex | None = None
         self._words_changed = False
         self._next_number = FIRST_NUMBER
@@ -85,7 +93,7 @@ class Departed:
             whole = loader.load(file.day, [file], [left.load.start])
             assert whole is not None
             held = gone | left.held
-            part = disk_cache.laid_down(whole.kept(held), self._folder / "parts" / tier, self._layouts[tier])
+            part = disk_cache.write_part(whole.kept(held), self._folder / "parts" / tier, self._layouts[tier])
             if left.part is not None:
                 self._forget(left.load, left.part)
             left.part, left.held = part, held
@@ -112,14 +120,14 @@ class Departed:
         if self._words is not None:
             self._words.close()
 
-    def _met(self, tier: str, file: DataFile) -> _Left:
+    def _met(self, tier: str, file: DataFile) -> _RemovedFile:
         """What is known of a file that left, at least how its rows were written."""
         key = tier, file.path
         if key not in self._left:
             written = self._loaders[tier].written(file)
-            load = Load(self._next_number, self._next_number + file.rows, file.day)
+            load = RowRange(self._next_number, self._next_number + file.rows, file.day)
             self._next_number = load.stop
-            self._left[key] = _Left(load, written, np.zeros(file.rows, bool))
+            self._left[key] = _RemovedFile(load, written, np.zeros(file.rows, bool))
         self._left.move_to_end(key)
         return self._left[key]
 
@@ -148,7 +156,7 @@ class Departed:
                 f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
             )
 
-    def _forget(self, load: Load, part: Part) -> None:
+    def _forget(self, load: RowRange, part: Part) -> None:
         """The rows are in no index and no file any more. Searches that hold the part go on with the mapped bytes."""
         self._index().remove(load.start)
         if part.folder is not None:

@@ -13,15 +13,14 @@ from threading import Lock
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
-from akosha_assets.lake.serving.parts.part import Part
+from akosha_assets.lake.serving.parts.part import Part, RowRange
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.replica.replica import Replica
-from akosha_assets.lake.serving.replica.tier_replica import Load
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Listing
 from akosha_assets.lake.serving.table_log.versions import Versions
 from akosha_assets.lake.serving.text.keyword_index import KeywordSearcher
-from akosha_assets.lake.serving.time_travel.removed_rows import MAX_FILES, Departed
+from akosha_assets.lake.serving.time_travel.removed_rows import MAX_FILES, RemovedRows
 
 TIERS = ("hot", "warm")
 COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
@@ -45,7 +44,7 @@ class _BothWords:
         return self.searchers[0].highlights(text)
 
 
-class Past:
+class TimeTravel:
     """Makes snapshots of earlier versions for `replica`.
 
     Rows that left may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as one snapshot needs.
@@ -56,7 +55,7 @@ class Past:
         lake = replica.lake
         self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
         layouts = {tier: replica.layouts[tier] for tier in TIERS}
-        self._departed = Departed(lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files)
+        self._departed = RemovedRows(lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files)
         self._one_at_a_time = Lock()
 
     def snapshot(self, as_of: int | datetime) -> Snapshot:
@@ -128,7 +127,7 @@ class Past:
             return view
         if listing is None:
             return TierView(view.name, "empty", f"the {view.name} table did not exist then")
-        kept: dict[date, list[Load]] = defaultdict(list)
+        kept: dict[date, list[RowRange]] = defaultdict(list)
         for path, load in view.loads.items():
             if path in listing.files:
                 kept[load.day].append(load)
@@ -142,8 +141,8 @@ class Past:
         ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
         # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and then.
         may_lack = view.state == "unavailable" and listing.version == view.version and listing.committed_at != at
-        state, why = (view.state, view.why) if may_lack else ("ready", None)
-        return replace(view, state=state, why=why, version=listing.version, watermark=listing.committed_at, parts=ordered)
+        state, reason = (view.state, view.reason) if may_lack else ("ready", None)
+        return replace(view, state=state, reason=reason, version=listing.version, watermark=listing.committed_at, parts=ordered)
 
     def _keywords(self, base: Snapshot, then: Mapping[str, TierView]) -> _BothWords:
         """The words of just those files of which rows are shown."""
@@ -154,23 +153,23 @@ class Past:
         return _BothWords((replace(base.keywords, without=since), *([departed] if departed is not None else [])))
 
 
-def _only(part: Part, loads: list[Load], written: np.ndarray | None) -> Part | None:
+def _only(part: Part, loads: list[RowRange], written: np.ndarray | None) -> Part | None:
     """The part with only the rows of `loads` and those that were written as `written` says; None where it has none of them."""
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for load in loads:
-        hidden[np.searchsorted(part.numbers, load.start) : np.searchsorted(part.numbers, load.stop)] = False
+        hidden[np.searchsorted(part.row_ids, load.start) : np.searchsorted(part.row_ids, load.stop)] = False
     return None if hidden.all() else part.hiding(hidden)
 
 
-def _shown(view: TierView) -> Callable[[Load], bool]:
+def _shown(view: TierView) -> Callable[[RowRange], bool]:
     """Whether some row of a load can be found."""
     parts: dict[date, list[Part]] = defaultdict(list)
     for part in view.parts:
         parts[part.day].append(part)
 
-    def is_shown(load: Load) -> bool:
+    def is_shown(load: RowRange) -> bool:
         for part in parts[load.day]:
-            first, last = np.searchsorted(part.numbers, [load.start, load.stop]).tolist()
+            first, last = np.searchsorted(part.row_ids, [load.start, load.stop]).tolist()
             if first < last and (part.hidden is None or not part.hidden[first:last].all()):
                 return True
         return False

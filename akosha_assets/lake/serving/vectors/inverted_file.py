@@ -11,7 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from akosha_assets.lake.serving.vectors.quantizer import Floats, Layout, lists_for
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer, Floats, list_count
 
 # Vectors that become float32 together: as many as stay in a core's cache.
 BLOCK_ROWS = 512
@@ -35,7 +35,7 @@ class InvertedFile:
     one set has no `blocks`.
     """
 
-    def __init__(self, index: Any, layout: Layout, starts: np.ndarray | None = None, blocks: np.ndarray | None = None):
+    def __init__(self, index: Any, layout: CoarseQuantizer, starts: np.ndarray | None = None, blocks: np.ndarray | None = None):
         self.index, self.layout = index, layout
         self.starts = np.array([0, index.ntotal]) if starts is None else starts
         self.blocks = blocks
@@ -49,7 +49,7 @@ class InvertedFile:
         return len(self.starts) - 1
 
     @classmethod
-    def built(cls, count: int, layout: Layout, floats: Floats) -> "InvertedFile":
+    def built(cls, count: int, layout: CoarseQuantizer, floats: Floats) -> "InvertedFile":
         """An index of `count` vectors, of which `floats` gives those at some positions.
 
         Their dimensions are a multiple of `NUMBERS_PER_BYTE`.
@@ -75,7 +75,7 @@ class InvertedFile:
         # Of the codes the first four have the lowest level for the second number, the other way round every fourth.
         levels = np.empty((4, index.d), np.float32)
         levels[:, 0::2], levels[:, 1::2] = points[:, :4, 0].T, points[:, ::4, 1].T
-        return cls(index, Layout.of(means, levels))
+        return cls(index, CoarseQuantizer.of(means, levels))
 
     def write(self, path: Path) -> None:
         """The index lies in a file."""
@@ -131,7 +131,7 @@ class Shards:
         self._files = files
         self._first = np.cumsum([0, *(file.index.ntotal for file in files)])
         layout = files[0].layout
-        shards: Any = faiss.IndexShardsIVF(layout.directions, len(layout), False, True)
+        shards: Any = faiss.IndexShardsIVF(layout.unit_centroids, len(layout), False, True)
         for file in files:
             file.index.nprobe = probed
             shards.addIndex(file.index)
@@ -148,11 +148,11 @@ class Shards:
         return numbers, labels - self._first[numbers], estimates[there]
 
 
-def empty(layout: Layout, count: int) -> Any:
+def empty(layout: CoarseQuantizer, count: int) -> Any:
     """FAISS's index with the lists and points of `layout`, which says that it has `count` vectors."""
     dimensions = layout.dimensions
     index = faiss.IndexIVFPQFastScan(layout.quantizer, dimensions, len(layout), dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
-    faiss.copy_array_to_vector(_points(layout.levels).ravel(), index.pq.centroids)
+    faiss.copy_array_to_vector(_points(layout.codebook).ravel(), index.pq.centroids)
     index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
     return index
 
@@ -160,16 +160,16 @@ def empty(layout: Layout, count: int) -> Any:
 def nbytes(count: int, dimensions: int) -> int:
     """Bytes of the index of so many vectors, nearly: of each its code and its position, of each list its mean and half a block."""
     code_bytes = dimensions // NUMBERS_PER_BYTE
-    return count * (code_bytes + ID_BYTES) + lists_for(count) * (dimensions * 4 + code_bytes * SCANNED_ROWS // 2)
+    return count * (code_bytes + ID_BYTES) + list_count(count) * (dimensions * 4 + code_bytes * SCANNED_ROWS // 2)
 
 
-def _assigned(count: int, layout: Layout, floats: Floats) -> np.ndarray:
+def _assigned(count: int, layout: CoarseQuantizer, floats: Floats) -> np.ndarray:
     """The list of each vector."""
-    turned = np.empty((count, layout.turn.d_out), np.float32)
+    turned = np.empty((count, layout.pca.d_out), np.float32)
     for start in range(0, count, BLOCK_ROWS):
-        turned[start : start + BLOCK_ROWS] = layout.turn.apply(floats(slice(start, start + BLOCK_ROWS)))
+        turned[start : start + BLOCK_ROWS] = layout.pca.apply(floats(slice(start, start + BLOCK_ROWS)))
     # A narrow type is sorted in one pass.
-    return layout.middles.search(turned, 1)[1][:, 0].astype(np.uint16 if len(layout) <= np.iinfo(np.uint16).max else np.int64)
+    return layout.pca_centroids.search(turned, 1)[1][:, 0].astype(np.uint16 if len(layout) <= np.iinfo(np.uint16).max else np.int64)
 
 
 def _codes(vectors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

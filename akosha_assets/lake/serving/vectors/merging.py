@@ -27,10 +27,10 @@ class Segment:
 
     def alone(self) -> InvertedFile:
         """A file with this set and no other."""
-        return self.file if self.file.sets == 1 else joined([self])[0].file
+        return self.file if self.file.sets == 1 else merge([self])[0].file
 
 
-def joined(segments: Sequence[Segment]) -> list[Segment]:
+def merge(segments: Sequence[Segment]) -> list[Segment]:
     """The same sets, which have one layout, in one file, in their order. Their blocks are copied as they are."""
     layout = segments[0].file.layout
     starts = np.cumsum([0, *(len(segment) for segment in segments)])
@@ -52,7 +52,7 @@ def joined(segments: Sequence[Segment]) -> list[Segment]:
     return [replace(segment, file=file, number=number) for number, segment in enumerate(segments)]
 
 
-def to_join(segments: Sequence[Segment]) -> list[list[Segment]]:
+def merge_groups(segments: Sequence[Segment]) -> list[list[Segment]]:
     """Groups of segments, each of one layout, that are better joined: then each file has more than twice the rows of all smaller ones
     together, and none has lost most of its sets.
 

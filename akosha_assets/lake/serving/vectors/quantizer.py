@@ -31,31 +31,33 @@ OUTER_LEVEL = 0.9816
 Floats = Callable[[np.ndarray | slice], np.ndarray]
 
 
-class Layout:
-    """`means` of the vectors told into each list, float32, a row a list; `levels` of each number, float32, four rows."""
+class CoarseQuantizer:
+    """`centroids` of the vectors told into each list, float32, a row a list; `codebook` of each number, float32, four rows."""
 
-    _known: ClassVar[WeakValueDictionary[bytes, "Layout"]] = WeakValueDictionary()
+    _known: ClassVar[WeakValueDictionary[bytes, "CoarseQuantizer"]] = WeakValueDictionary()
     _looking: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, means: np.ndarray, levels: np.ndarray):
-        self.means, self.levels = means, levels
+    def __init__(self, centroids: np.ndarray, codebook: np.ndarray):
+        self.centroids, self.codebook = centroids, codebook
 
     @classmethod
-    def of(cls, means: np.ndarray, levels: np.ndarray) -> "Layout":
-        """The layout with these means and levels, one object for all who ask."""
+    def of(cls, centroids: np.ndarray, codebook: np.ndarray) -> "CoarseQuantizer":
+        """The layout with these centroids and codebook, one object for all who ask."""
         # Numbers that were learnt agree to the last bit only where all of them do.
-        key = hashlib.blake2b(levels.tobytes() + means[:LISTS_MIN].tobytes() + means.shape[0].to_bytes(8), digest_size=16).digest()
+        key = hashlib.blake2b(
+            codebook.tobytes() + centroids[:LISTS_MIN].tobytes() + centroids.shape[0].to_bytes(8), digest_size=16
+        ).digest()
         with cls._looking:
             if (known := cls._known.get(key)) is None:
-                known = cls._known[key] = cls(means.copy(), levels.copy())
+                known = cls._known[key] = cls(centroids.copy(), codebook.copy())
             return known
 
     @classmethod
-    def learnt(cls, count: int, floats: Floats, lists: int) -> "Layout":
+    def train(cls, count: int, floats: Floats, lists: int) -> "CoarseQuantizer":
         """A layout of so many lists, learnt from `count` vectors, of which `floats` gives those at some positions."""
         sample = floats(np.linspace(0, count - 1, min(count, lists * TRAINING_ROWS_PER_LIST)).astype(np.int64))
         few = sample[:: max(1, len(sample) // FEW_ROWS)]
-        turned = _turn(few).apply(sample)
+        turned = _pca_transform(few).apply(sample)
         clustering = faiss.Clustering(turned.shape[1], lists)
         clustering.niter, clustering.min_points_per_centroid = TRAINING_ROUNDS, 1
         clustering.max_points_per_centroid = TRAINING_ROWS_PER_LIST
@@ -70,85 +72,85 @@ class Layout:
         means = np.zeros((lists, sample.shape[1]), np.float32)
         held = np.diff(np.append(first, len(order)))
         means[assigned[order][first]] = np.add.reduceat(sample[order], first) / held[:, None]
-        return cls.of(means, _levels(few))
+        return cls.of(means, _train_codebook(few))
 
     def __len__(self) -> int:
-        return len(self.means)
+        return len(self.centroids)
 
     @property
     def dimensions(self) -> int:
         """Numbers in one vector."""
-        return int(self.means.shape[1])
+        return int(self.centroids.shape[1])
 
     @cached_property
     def thresholds(self) -> np.ndarray:
         """Between the levels of each number: a number has the level that is nearest."""
-        return (self.levels[1:] + self.levels[:-1]) / 2
+        return (self.codebook[1:] + self.codebook[:-1]) / 2
 
     @cached_property
     def quantizer(self) -> faiss.IndexFlatIP:
         """The means as FAISS keeps them with an index."""
         flat = faiss.IndexFlatIP(self.dimensions)
-        flat.add(self.means)
+        flat.add(self.centroids)
         return flat
 
     @cached_property
-    def turn(self) -> faiss.LinearTransform:
+    def pca(self) -> faiss.LinearTransform:
         """Onto the directions in which the lists differ most."""
-        return _turn(self.means)
+        return _pca_transform(self.centroids)
 
     @cached_property
-    def middles(self) -> faiss.IndexFlatL2:
+    def pca_centroids(self) -> faiss.IndexFlatL2:
         """The means in those directions: a vector belongs to the list of the nearest."""
-        flat = faiss.IndexFlatL2(self.turn.d_out)
-        flat.add(self.turn.apply(self.means))
+        flat = faiss.IndexFlatL2(self.pca.d_out)
+        flat.add(self.pca.apply(self.centroids))
         return flat
 
     @cached_property
-    def directions(self) -> faiss.IndexFlatIP:
+    def unit_centroids(self) -> faiss.IndexFlatIP:
         """Where the means point: a question looks into the lists whose means point most nearly where it does."""
         flat = faiss.IndexFlatIP(self.dimensions)
-        flat.add(self.means / np.maximum(np.linalg.norm(self.means, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+        flat.add(self.centroids / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny))
         return flat
 
-    def likeliest(self, query: np.ndarray, count: int) -> np.ndarray:
+    def probe(self, query: np.ndarray, count: int) -> np.ndarray:
         """The numbers of the `count` lists that a question looks into, in ascending order."""
         if count >= len(self):
             return np.arange(len(self))
-        return np.sort(self.directions.search(np.ascontiguousarray(query[None], np.float32), count)[1][0])
+        return np.sort(self.unit_centroids.search(np.ascontiguousarray(query[None], np.float32), count)[1][0])
 
 
-class Layouts:
+class CoarseQuantizers:
     """The layouts under which the sets of one tier are indexed, by space."""
 
     def __init__(self) -> None:
         self.rows = 0
-        self._met: dict[str, WeakSet[Layout]] = {}
+        self._met: dict[str, WeakSet[CoarseQuantizer]] = {}
         self._learning = threading.Lock()
 
     def expect(self, rows: int) -> None:
         """The tier has, or is about to have, so many rows."""
         self.rows = rows
 
-    def meet(self, space: str, layout: Layout) -> None:
+    def meet(self, space: str, layout: CoarseQuantizer) -> None:
         """Some set of `space` is indexed under `layout`."""
         with self._learning:
             self._met.setdefault(space, WeakSet()).add(layout)
 
-    def of(self, space: str, count: int, floats: Floats) -> Layout:
+    def of(self, space: str, count: int, floats: Floats) -> CoarseQuantizer:
         """A layout for `count` more vectors of `space`: one that was met, unless it has far too few or too many lists for them."""
-        most = lists_for(max(self.rows, count))
+        most = list_count(max(self.rows, count))
         wanted = min(most, max(LISTS_MIN, count // ROWS_PER_LIST))
         with self._learning:
             fitting = [met for met in self._met.get(space, ()) if wanted / 2 <= len(met) <= 2 * most]
             found = min(fitting, key=lambda met: abs(np.log(len(met) / wanted)), default=None)
             if found is None:
-                found = Layout.learnt(count, floats, wanted)
+                found = CoarseQuantizer.train(count, floats, wanted)
                 self._met.setdefault(space, WeakSet()).add(found)
             return found
 
 
-def lists_for(rows: int) -> int:
+def list_count(rows: int) -> int:
     """The lists that serve so many rows best."""
     return min(LISTS_MAX, max(LISTS_MIN, round(LISTS_PER_ROOT * rows**0.5)))
 
@@ -162,7 +164,7 @@ def inner_products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return products
 
 
-def _turn(vectors: np.ndarray) -> faiss.LinearTransform:
+def _pca_transform(vectors: np.ndarray) -> faiss.LinearTransform:
     """Onto the directions in which `vectors` differ most."""
     count, dimensions = vectors.shape
     directions = min(DIRECTIONS, dimensions, count)
@@ -174,7 +176,7 @@ def _turn(vectors: np.ndarray) -> faiss.LinearTransform:
     return turn
 
 
-def _levels(vectors: np.ndarray) -> np.ndarray:
+def _train_codebook(vectors: np.ndarray) -> np.ndarray:
     """Four levels for each number of a vector: the means of what lies between three thresholds."""
     middle, spread = vectors.mean(axis=0), vectors.std(axis=0) * np.float32(OUTER_LEVEL)
     level = (vectors > np.stack([middle - spread, middle, middle + spread])[:, None]).sum(axis=0)

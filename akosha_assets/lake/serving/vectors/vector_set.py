@@ -18,7 +18,7 @@ from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.serving.vectors import inverted_file, sketches
 from akosha_assets.lake.serving.vectors.inverted_file import BLOCK_ROWS, InvertedFile
 from akosha_assets.lake.serving.vectors.merging import Segment
-from akosha_assets.lake.serving.vectors.quantizer import Layouts, inner_products
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers, inner_products
 
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
@@ -34,7 +34,7 @@ HALF_EXPONENT = np.float32(2.0**112)
 
 
 @dataclass(frozen=True)
-class Vectors:
+class VectorSet:
     """`matrix[i]`, times `scale[i]` where there is one, belongs to row `rows[i]` of its part; `rows` ascends.
 
     `form` is float16, int8 (with a scale) or sketch (bits, with the scale that makes estimates unbiased).
@@ -69,11 +69,11 @@ class Vectors:
     def _takes_index(self) -> bool:
         return len(self) >= INDEX_MIN_ROWS and self.form != "sketch" and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
 
-    def indexed(self, space: str, layouts: Layouts) -> Self:
+    def indexed(self, space: str, layouts: CoarseQuantizers) -> Self:
         """The same with an index, where there are rows enough for one to help."""
         if self.index is not None or not self._takes_index:
             return self
-        one_thread()
+        use_one_faiss_thread()
         layout = layouts.of(space, len(self), self.floats)
         return replace(self, index=Segment(InvertedFile.built(len(self), layout, self.floats)))
 
@@ -117,7 +117,7 @@ class Vectors:
             best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
             return among[best], estimates
         cosines = self.scores(query, among)
-        best = top(cosines, wanted)
+        best = top_k(cosines, wanted)
         return best if among is None else among[best], cosines[best]
 
     def of_row(self, row: int) -> np.ndarray | None:
@@ -159,7 +159,7 @@ def _float32(numbers: np.ndarray) -> np.ndarray:
     return wide
 
 
-def one_thread() -> None:
+def use_one_faiss_thread() -> None:
     """FAISS starts no threads of its own in calls of this thread; on a busy machine they would wait for each other."""
     if not hasattr(_told, "once"):
         faiss.omp_set_num_threads(1)
@@ -170,7 +170,7 @@ def one_thread() -> None:
 _told = threading.local()
 
 
-def top(scores: np.ndarray, k: int) -> np.ndarray:
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Positions of the `k` highest scores, best first; equal scores in order of position."""
     if len(scores) > k:
         best = np.sort(np.argpartition(-scores, k - 1)[:k])
@@ -178,12 +178,12 @@ def top(scores: np.ndarray, k: int) -> np.ndarray:
     return np.argsort(-scores, kind="stable")
 
 
-def joined(pieces: list[tuple[int, Vectors]]) -> Vectors:
+def concatenate_vectors(pieces: list[tuple[int, VectorSet]]) -> VectorSet:
     """One set from several of one form and length, each with the position its first row takes."""
     rows = np.concatenate([vectors.rows + np.int32(offset) for offset, vectors in pieces])
     scales = [vectors.scale for _, vectors in pieces if vectors.scale is not None]
     form = pieces[0][1].form
-    return Vectors(rows, np.concatenate([vectors.matrix for _, vectors in pieces]), form, np.concatenate(scales) if scales else None)
+    return VectorSet(rows, np.concatenate([vectors.matrix for _, vectors in pieces]), form, np.concatenate(scales) if scales else None)
 
 
 def _are_finite(vectors: np.ndarray) -> np.ndarray:
@@ -196,14 +196,14 @@ def _are_finite(vectors: np.ndarray) -> np.ndarray:
     return sound
 
 
-def decoded(
+def decode_vectors(
     column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
-) -> tuple[dict[str, Vectors], int]:
+) -> tuple[dict[str, VectorSet], int]:
     """Vectors by space from stored bytes, and how many were left out for another length or a number that is not finite.
 
     `lengths_bytes` holds the length of each space; that of a new space is the usual one among its vectors here.
     """
-    found: dict[str, Vectors] = {}
+    found: dict[str, VectorSet] = {}
     refused = 0
     lengths = pc.binary_length(column)
     for space in pc.unique(spaces).drop_null().to_pylist():
@@ -226,5 +226,5 @@ def decoded(
             rows, numbers, scale = rows[sound], numbers[sound], None if scale is None else scale[sound]
         refused += stored - len(rows)
         if len(rows):
-            found[space] = Vectors(rows, numbers, form, scale)
+            found[space] = VectorSet(rows, numbers, form, scale)
     return found, refused

@@ -14,8 +14,8 @@ from alembic.migration import MigrationContext
 from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, LeaseLost, NotFound
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import Outcome, SystemState
-from akosha_assets.lake.ingestion.ledger.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger.claims import SystemState, UploadOutcome
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import metadata
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -31,9 +31,9 @@ def ledger(ledger_url: str, tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def found(system: str, number: int, *, revision: str = "1", size: int = 100, reason: str = "") -> Found:
+def found(system: str, number: int, *, revision: str = "1", size: int = 100, reason: str = "") -> FoundUpload:
     upload = f"20261123_1200{number:02d}_{system}"
-    return Found(
+    return FoundUpload(
         system, upload, "session-buddy", f"systems/{system}/uploads/{upload}", revision, size, NOW + timedelta(seconds=number), reason
     )
 
@@ -137,8 +137,8 @@ def test_finishing_tells_each_upload_and_system_what_became_of_it(ledger: Ledger
     refs = {one.system_id: one.id for one in batch.uploads}
     claims.begin_commit(ledger, batch, now=NOW)
     outcomes = {
-        refs["a"]: Outcome("ingested", {"new_rows": 3, "hot_version": 7, "flaws": {"odd": 1}}),
-        refs["b"]: Outcome("quarantined", reason="gzip_damaged", message="b is damaged"),
+        refs["a"]: UploadOutcome("ingested", {"new_rows": 3, "hot_version": 7, "flaws": {"odd": 1}}),
+        refs["b"]: UploadOutcome("quarantined", reason="gzip_damaged", message="b is damaged"),
     }
     claims.finish(ledger, batch, outcomes, {"a": SystemState(b"rows", 3, {}, NOW)}, rows=3, now=NOW)
     receipt = ledger.receipt("20261123_120001_a")
@@ -154,7 +154,7 @@ def test_three_failures_quarantine_an_upload_and_redrive_lets_it_wait_again(ledg
         now = NOW + timedelta(hours=attempt)
         batch = claims.claim(ledger, run_id="r", now=now)
         assert batch
-        claims.finish(ledger, batch, {batch.uploads[0].id: Outcome("waiting", message="inbox down")}, {}, rows=0, now=now)
+        claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome("waiting", message="inbox down")}, {}, rows=0, now=now)
         assert claims.claim(ledger, run_id="r", now=now) is None
     receipt = ledger.receipt("20261123_120001_a")
     assert (receipt.state, receipt.reason) == ("quarantined", "attempts_exhausted")
@@ -173,7 +173,7 @@ def test_a_batch_that_keeps_dying_shrinks_until_the_culprit_is_alone(tmp_path: P
         batch = claims.claim(ledger, run_id="r", now=NOW)
         assert batch
         sizes.append(len(batch.uploads))
-        claims.give_back(ledger, batch, error="cannot be stored", at_fault=True, now=NOW)
+        claims.release(ledger, batch, error="cannot be stored", at_fault=True, now=NOW)
     assert sizes == [64, 8, 1, 1, 1]
     with ledger.read() as connection:
         limits = connection.execute(sa.text("SELECT batch_limit, count(*) FROM uploads GROUP BY 1")).all()
@@ -202,7 +202,7 @@ def test_an_unknown_state_and_an_unknown_upload_are_said(ledger: Ledger) -> None
 
 
 def test_an_id_that_several_systems_have_is_nobodys_until_the_system_is_said(ledger: Ledger) -> None:
-    victim, mallory = (Found(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW) for name in ("victim", "mallory"))
+    victim, mallory = (FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW) for name in ("victim", "mallory"))
     ledger.add([victim], found_by="listing", now=NOW)
     assert ledger.receipt("u").system_id == "victim"
     ledger.add([mallory], found_by="listing", now=NOW)

@@ -16,7 +16,7 @@ from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.conversion import VECTOR_NUMBERS
 from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.snapshot_reader import Piece, ReadApart, SnapshotReader, Snapshots, Upload
+from akosha_assets.lake.ingestion.source.snapshot_reader import Piece, RetryIndividually, SnapshotReader, Snapshots, UploadFiles
 from tests.hostile import database, sqlite
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -32,9 +32,9 @@ def reader(tmp_path: Path) -> Iterator[SnapshotReader]:
         yield SnapshotReader(connection, limits, 1)
 
 
-def upload(*paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Upload:
+def upload(*paths: Path, known: pa.Table | None = None, at: datetime = AT) -> UploadFiles:
     files = [File(path, path.name, f"key/{path.name}", "etag") for path in paths]
-    return Upload(files, at, KNOWN_SCHEMA.empty_table() if known is None else known)
+    return UploadFiles(files, at, KNOWN_SCHEMA.empty_table() if known is None else known)
 
 
 def read(reader: SnapshotReader, *paths: Path, known: pa.Table | None = None, at: datetime = AT) -> Snapshots:
@@ -233,7 +233,7 @@ def test_what_cannot_be_told_apart_is_left_to_be_read_apart(
     if held > 1:
         monkeypatch.setattr(snapshot_reader, "is_utf8", lambda _: False)
 
-    with pytest.raises(ReadApart):
+    with pytest.raises(RetryIndividually):
         reader.read([upload(path), upload(path)])
 
 

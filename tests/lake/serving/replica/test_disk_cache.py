@@ -6,27 +6,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from akosha_assets.lake.serving.parts.part import join
+from akosha_assets.lake.serving.parts.part import concatenate_parts
 from akosha_assets.lake.serving.parts.payload import FilePayload
 from akosha_assets.lake.serving.replica import disk_cache
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
 from tests.lake.serving.text.test_keyword_index import part_of
 
 
 def test_the_payload_of_a_large_part_lies_in_a_file_without_a_name(tmp_path: Path) -> None:
     part = part_of([f"text {number}" for number in range(disk_cache.FILE_ROWS)])
-    held = disk_cache.with_filed_payload(part, tmp_path)
+    held = disk_cache.move_payload_to_file(part, tmp_path)
     assert isinstance(held.payload, FilePayload)
     assert held.payload.whole().equals(part.payload.whole())
     assert list(tmp_path.iterdir()) == []
-    assert disk_cache.with_filed_payload(held, tmp_path) is held
+    assert disk_cache.move_payload_to_file(held, tmp_path) is held
     assert not isinstance(held.kept(np.arange(len(held)) != 1).payload, FilePayload)
-    assert join([held, part]).payload.value("text", len(part)) == "text 0"
+    assert concatenate_parts([held, part]).payload.value("text", len(part)) == "text 0"
 
 
 def test_the_payload_of_a_small_part_stays_in_memory(tmp_path: Path) -> None:
     part = part_of(["a", "b"])
-    assert disk_cache.with_filed_payload(part, tmp_path) is part
+    assert disk_cache.move_payload_to_file(part, tmp_path) is part
 
 
 def maps_of_this_process(folder: Path) -> int:
@@ -34,17 +34,19 @@ def maps_of_this_process(folder: Path) -> int:
 
 
 def test_small_parts_take_no_mapping_and_large_ones_few(tmp_path: Path) -> None:
-    small = [disk_cache.laid_down(part_of(["a", "b"], first=1 + 2 * number), tmp_path, Layouts()) for number in range(20)]
+    small = [disk_cache.write_part(part_of(["a", "b"], first=1 + 2 * number), tmp_path, CoarseQuantizers()) for number in range(20)]
     assert maps_of_this_process(tmp_path) == 0
-    large = disk_cache.laid_down(part_of([f"text {number}" for number in range(disk_cache.MAPPED_ROWS)], first=100), tmp_path, Layouts())
+    large = disk_cache.write_part(
+        part_of([f"text {number}" for number in range(disk_cache.MAPPED_ROWS)], first=100), tmp_path, CoarseQuantizers()
+    )
     assert 1 <= maps_of_this_process(tmp_path) <= 2
     assert [part.payload.value("text", 1) for part in small] == ["b"] * 20
-    assert large.numbers.tolist() == list(range(100, 100 + disk_cache.MAPPED_ROWS))
-    assert not large.numbers.flags.writeable
+    assert large.row_ids.tolist() == list(range(100, 100 + disk_cache.MAPPED_ROWS))
+    assert not large.row_ids.flags.writeable
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    state = disk_cache.State(next_number=7, terms={"system_id": ["laptop-ada"]})
+    state = disk_cache.CacheState(next_number=7, terms={"system_id": ["laptop-ada"]})
     disk_cache.write_state(tmp_path, state)
     assert disk_cache.read_state(tmp_path) == state
 
@@ -61,12 +63,12 @@ def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_state_is_not_taken(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    disk_cache.write_state(tmp_path, disk_cache.State(terms={"system_id": ["laptop-ada"]}))
+    disk_cache.write_state(tmp_path, disk_cache.CacheState(terms={"system_id": ["laptop-ada"]}))
     path = tmp_path / "state.json"
     path.write_bytes(damage(path.read_bytes()))
     assert disk_cache.read_state(tmp_path) is None
 
 
 def test_a_state_of_another_version_is_not_taken(tmp_path: Path) -> None:
-    disk_cache.write_state(tmp_path, disk_cache.State(format="1"))
+    disk_cache.write_state(tmp_path, disk_cache.CacheState(format="1"))
     assert disk_cache.read_state(tmp_path) is None

@@ -8,9 +8,9 @@ import pytest
 
 from akosha_assets.lake.serving.parts.part import CODED, Part
 from akosha_assets.lake.serving.replica import index_cache
-from akosha_assets.lake.serving.replica.index_cache import KeptIndexes
+from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.vectors.nearest import nearest
-from akosha_assets.lake.serving.vectors.vector_set import Vectors
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 from tests.hot_rows import NOW
 
 ROWS = 3000
@@ -26,7 +26,7 @@ def part(seed: int = 0) -> Part:
     matrix = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float16)
     zeros = np.zeros(ROWS, np.int64)
     codes = {name: zeros.astype(np.int32) for name in CODED}
-    vectors = {"space": Vectors(np.arange(ROWS, dtype=np.int32), matrix)}
+    vectors = {"space": VectorSet(np.arange(ROWS, dtype=np.int32), matrix)}
     return Part(
         NOW.date(),
         np.arange(ROWS),
@@ -41,10 +41,10 @@ def part(seed: int = 0) -> Part:
 
 
 def test_an_index_is_read_where_one_of_the_same_vectors_lies(tmp_path: Path) -> None:
-    first = KeptIndexes(tmp_path).indexed(part())
+    first = IndexCache(tmp_path).indexed(part())
     (kept,) = tmp_path.iterdir()
     written_at = kept.stat().st_mtime_ns
-    second = KeptIndexes(tmp_path).indexed(part())
+    second = IndexCache(tmp_path).indexed(part())
     question = second.vectors["space"].floats(slice(5, 6))[0]
     found = [nearest([(made.vectors["space"], None)], question, 20)[1].tolist() for made in (first, second)]
     assert found[0] == found[1]
@@ -53,7 +53,7 @@ def test_an_index_is_read_where_one_of_the_same_vectors_lies(tmp_path: Path) -> 
 
 
 def test_an_index_of_other_vectors_is_not_taken(tmp_path: Path) -> None:
-    kept = KeptIndexes(tmp_path)
+    kept = IndexCache(tmp_path)
     kept.indexed(part(0))
     other = kept.indexed(part(1))
     assert len(list(tmp_path.iterdir())) == 2
@@ -65,18 +65,18 @@ def test_an_index_of_other_vectors_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_a_damaged_index_is_built_again(tmp_path: Path) -> None:
-    KeptIndexes(tmp_path).indexed(part())
+    IndexCache(tmp_path).indexed(part())
     (kept,) = tmp_path.iterdir()
     sound = kept.read_bytes()
     kept.write_bytes(sound[:-100] + bytes(100))
-    again = KeptIndexes(tmp_path).indexed(part())
+    again = IndexCache(tmp_path).indexed(part())
     assert again.vectors["space"].index is not None
     (kept,) = tmp_path.iterdir()
     assert len(kept.read_bytes()) == len(sound)
 
 
 def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(tmp_path: Path) -> None:
-    kept = KeptIndexes(tmp_path)
+    kept = IndexCache(tmp_path)
     together = kept.together([kept.indexed(part(seed)) for seed in (0, 1)])
     segments = [made.vectors["space"].index for made in together]
     assert {segment.number for segment in segments if segment is not None} == {0, 1}

@@ -16,7 +16,7 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.parts.part import Part
 from akosha_assets.lake.serving.query import Filters, Identity
 from akosha_assets.lake.serving.replica.replica import Replica
-from akosha_assets.lake.serving.search.results import described as describe_tier
+from akosha_assets.lake.serving.search.results import describe_tier as describe_tier
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
 from tests.hot_rows import NOW, commit, memory, upsert
@@ -37,7 +37,7 @@ def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) 
     replica.refresh()
     tier = replica.snapshot.tiers["hot"]
     assert (tier.state, tier.rows) == ("empty", 0)
-    assert "nothing was written" in (tier.why or "")
+    assert "nothing was written" in (tier.reason or "")
 
 
 def test_each_commit_is_served_after_the_next_look(lake: Lake, replica: Replica) -> None:
@@ -167,7 +167,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake,
     assert texts(replica) == ["one"]
     hot = replica.snapshot.tiers["hot"]
     assert (hot.state, hot.is_whole, hot.is_loaded, hot.rows_set_aside) == ("ready", False, True, 1)
-    assert "1 rows in 1 files cannot be read" in (hot.why or "")
+    assert "1 rows in 1 files cannot be read" in (hot.reason or "")
     with pytest.raises(TierUnavailable, match="hot is not whole"):
         replica.snapshot.find(Identity("laptop-ada", "conversation", "b"))
     # Others that come meanwhile are served, and the file is tried again later.
@@ -180,7 +180,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake,
     monkeypatch.setattr("akosha_assets.lake.serving.replica.tier_replica.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100)
     replica.refresh()
     assert texts(replica) == ["one", "three", "two"]
-    assert (replica.snapshot.tiers["hot"].is_whole, replica.snapshot.tiers["hot"].why) == (True, None)
+    assert (replica.snapshot.tiers["hot"].is_whole, replica.snapshot.tiers["hot"].reason) == (True, None)
     assert replica.snapshot.keyword_rows == 3
 
 

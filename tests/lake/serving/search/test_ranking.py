@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.serving.parts.part import Part
-from akosha_assets.lake.serving.search.ranking import Places, Ranking, fused
+from akosha_assets.lake.serving.search.ranking import Places, Ranking, reciprocal_rank_fusion
 
 
 def places(*identities: list[int]) -> Places:
@@ -33,14 +33,14 @@ def test_fused_scores_add_up_and_say_which_ranking_found_a_row() -> None:
     both = places([7, 8, 9])
     semantic = ranking("semantic", both, (0, 0, 0.9), (0, 1, 0.8))
     keyword = ranking("keyword", both, (0, 1, 12.0), (0, 2, 11.0))
-    hits = list(fused(semantic, keyword, (1.0, 0.5), 20).hits(both))
+    hits = list(reciprocal_rank_fusion(semantic, keyword, (1.0, 0.5), 20).hits(both))
     assert [(hit.identity, hit.score) for hit in hits] == [(8, 1 / 22 + 0.5 / 21), (7, 1 / 21), (9, 0.5 / 22)]
     assert [hit.scores for hit in hits] == [{"keyword": 12.0, "semantic": 0.8}, {"semantic": 0.9}, {"keyword": 11.0}]
-    assert [hit.identity for hit in fused(semantic, keyword, (0.0, 1.0), 20).hits(both)] == [8, 9]
+    assert [hit.identity for hit in reciprocal_rank_fusion(semantic, keyword, (0.0, 1.0), 20).hits(both)] == [8, 9]
 
 
 def test_what_was_seen_is_left_out() -> None:
     both = places([7, 8, 9])
     left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).without(np.array([8], np.uint64))
     assert left.identity.tolist() == [7, 9]
-    assert len(fused(Ranking.empty(), left, (1.0, 1.0), 20)) == 2
+    assert len(reciprocal_rank_fusion(Ranking.empty(), left, (1.0, 1.0), 20)) == 2

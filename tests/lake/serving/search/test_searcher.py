@@ -14,7 +14,7 @@ from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotF
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
-from akosha_assets.lake.serving.text.analysis import stem, words
+from akosha_assets.lake.serving.text.analysis import stem, tokenize
 from akosha_assets.lake.serving.text.snippets import snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.settings import LakeSettings
@@ -126,7 +126,7 @@ def test_like_finds_others_than_itself(replica: Replica) -> None:
 def test_without_a_model_hybrid_says_that_meaning_is_missing_and_semantic_refuses(replica: Replica) -> None:
     answer = ask(replica, text="deadlock")
     assert ids(answer) == ["2"]
-    assert (answer.stages["semantic"].state, answer.stages["semantic"].why) == ("unavailable", "no model here")
+    assert (answer.stages["semantic"].state, answer.stages["semantic"].reason) == ("unavailable", "no model here")
     assert answer.stages["keyword"].state == "answered"
     with pytest.raises(EmbeddingUnavailable, match="no model here"):
         ask(replica, text="deadlock", mode="semantic")
@@ -371,7 +371,7 @@ def test_a_count_does_not_depend_on_the_size_of_the_page(copied: tuple[Replica, 
 
 def test_an_answer_says_how_many_memories_could_not_be_ranked_by_meaning(replica: Replica) -> None:
     stage = ask(replica, vector=tuple(unit("gateway").tolist())).stages["semantic"]
-    assert stage.why == "1 of 5 memories have no vector of the space 'test/space' (yet)"
+    assert stage.reason == "1 of 5 memories have no vector of the space 'test/space' (yet)"
 
 
 @pytest.mark.parametrize("length", [1e-300, 1e300, 3.0])
@@ -441,7 +441,7 @@ def test_a_budget_of_tokens_bounds_the_texts(replica: Replica) -> None:
     assert 0 < len(answer.results) < len(whole.results)
     assert answer.cursor is not None
     tiny = ask(replica, vector=tuple(unit("x").tolist()), budget_tokens=2)
-    assert (len(tiny.results), len(tiny.results[0]["text"]), tiny.results[0]["is_cut"]) == (1, 8, True)
+    assert (len(tiny.results), len(tiny.results[0]["text"]), tiny.results[0]["is_truncated"]) == (1, 8, True)
 
 
 def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
@@ -471,5 +471,5 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     ids=["name", "accents", "two scripts", "hindi", "thai"],
 )
 def test_what_was_looked_for_is_marked_in_any_script(text: str, asked: str, marked: list[str]) -> None:
-    found = snippet(text, frozenset(stem(word) for word in words(asked)))["highlights"]
+    found = snippet(text, frozenset(stem(word) for word in tokenize(asked)))["highlights"]
     assert [text[start:stop] for start, stop in found] == marked

@@ -88,7 +88,7 @@ def test_when_one_tier_cannot_be_read_the_others_answer(filled: Lake) -> None:
     answer = ask(replica, text="deadlock", mode="keyword")
     assert {result["id"] for result in answer.results} == {"h", "w"}
     assert answer.tiers["cold"]["state"] == "unavailable"
-    assert answer.tiers["cold"]["why"]
+    assert answer.tiers["cold"]["reason"]
     log.write_bytes(kept)
     replica.refresh()
     assert len(ask(replica, text="deadlock", mode="keyword").results) == 3

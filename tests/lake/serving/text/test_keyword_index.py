@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.parts.part import CODED, Part, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Filters
-from akosha_assets.lake.serving.text.analysis import inner_words, named, names_something, stem, words
+from akosha_assets.lake.serving.text.analysis import identifier_parts, inner_words, names_something, stem, tokenize
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS
 
@@ -35,7 +35,7 @@ def part_of(texts: list[str], *, first: int = 1) -> Part:
 
 @pytest.fixture(scope="module")
 def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeywordSearcher]:
-    index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Categories() for name in CODED})
     index.add(part_of(TEXTS), 1, len(TEXTS) + 1)
     index.commit()
     yield index.searcher
@@ -47,7 +47,7 @@ def found(searcher: KeywordSearcher, text: str) -> list[int]:
 
 
 def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(part_of(["it restarted twice", "it restarts twice", "nothing"]), 1, 4)
     index.commit()
     assert found(index.searcher, "restarts") == [1, 0]
@@ -74,7 +74,7 @@ def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(
 
 
 def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
-    assert words("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
+    assert tokenize("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
     assert inner_words("parseConfig") == {"parse", "config"}
     assert stem("deadlocks") == stem("deadlocked") == "deadlock"
 
@@ -93,14 +93,14 @@ def test_the_words_inside_a_name_are_those_between_its_capitals() -> None:
         ]
     )
     expected = [["I", "Ds"], [], ["parse", "Config", "HTTP", "Server2", "Go"], [], [], [], ["a", "B"], ["x" * 300, "Y"]]
-    assert [(several or "").split() for several in named(texts)] == expected
+    assert [(several or "").split() for several in identifier_parts(texts)] == expected
     # A slice of texts that others stand before and behind.
-    assert [(several or "").split() for several in named(texts.slice(2, 5))] == expected[2:7]
-    assert named(texts.slice(3, 0)) == []
+    assert [(several or "").split() for several in identifier_parts(texts.slice(2, 5))] == expected[2:7]
+    assert identifier_parts(texts.slice(3, 0)) == []
 
 
 def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     part = part_of(["a deadlock", "a timeout", "a panic"])
     index.add(part, 1, 2)
     index.expect(LARGE_LOAD_ROWS + 1)
@@ -115,7 +115,7 @@ def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path:
 
 
 def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(
         part_of(["config of a parser", "parse the config", "see parse_config", "parse_config, then parse_config again", "else"]), 1, 6
     )
@@ -153,7 +153,7 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
     ],
 )
 def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(tmp_path: Path, text: str, asked: str, is_found: bool) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(part_of([text, "something else"]), 1, 3)
     index.commit()
     assert found(index.searcher, asked) == ([0] if is_found else [])
@@ -161,7 +161,7 @@ def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(tmp_p
 
 
 def test_a_word_in_more_rows_than_are_left_is_asked_like_any(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     texts = [f"the gateway {number}" for number in range(2 * COMMON_MIN_ROWS)]
     index.add(part_of(texts), 1, COMMON_MIN_ROWS + 200)
     index.add(part_of(texts), COMMON_MIN_ROWS + 200, len(texts) + 1)

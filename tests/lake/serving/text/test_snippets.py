@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from akosha_assets.lake.serving.text import snippets
-from akosha_assets.lake.serving.text.analysis import stem, words
+from akosha_assets.lake.serving.text.analysis import stem, tokenize
 from akosha_assets.lake.serving.text.snippets import SNIPPET_CHARS, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 
@@ -48,7 +48,7 @@ def marked(found: dict[str, object]) -> list[str]:
 @given(text=TEXTS, question=TEXTS, form=st.sampled_from(("NFC", "NFD", None)))
 def test_marks_are_disjoint_stretches_of_the_text(text: str, question: str, form: str | None) -> None:
     text = unicodedata.normalize(form, text) if form else text
-    found = snippet(text, frozenset(stem(word) for word in words(question)) | {"imp*"})
+    found = snippet(text, frozenset(stem(word) for word in tokenize(question)) | {"imp*"})
     assert found["text"] in text and len(found["text"]) <= SNIPPET_CHARS
     end = 0
     for first, last in found["highlights"]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from akosha_assets.lake.serving.parts.part import CODED, Terms
+from akosha_assets.lake.serving.parts.part import CODED, Categories
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
 from akosha_assets.lake.serving.text.vocabulary import MOST_FORMS, Form, Vocabulary
 from tests.lake.serving.text.test_keyword_index import part_of
@@ -21,7 +21,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
-    index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path_factory.mktemp("keywords"), {name: Categories() for name in CODED})
     index.add(part_of(TEXTS), 1, len(TEXTS) + 1)
     index.commit()
     found = index.searcher.parser.vocabulary
@@ -53,7 +53,7 @@ def test_the_form_that_was_asked_comes_first_and_rows_are_counted(vocabulary: Vo
 
 
 def test_only_the_most_frequent_forms_are_looked_for(tmp_path: Path) -> None:
-    index = KeywordIndex(tmp_path, {name: Terms() for name in CODED})
+    index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     endings = (
         "",
         "s",

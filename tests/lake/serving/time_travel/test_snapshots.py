@@ -23,7 +23,7 @@ from akosha_assets.lake.serving.search import export
 from akosha_assets.lake.serving.search.memories import memory as read
 from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
-from akosha_assets.lake.serving.time_travel.snapshots import Past
+from akosha_assets.lake.serving.time_travel.snapshots import TimeTravel
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.backup import backup
 from akosha_assets.lake.upkeep.restore import restore
@@ -42,8 +42,8 @@ def replica(lake: Lake) -> Iterator[Replica]:
 
 
 @pytest.fixture
-def past(replica: Replica) -> Iterator[Past]:
-    made = Past(replica, max_bytes=1 << 30)
+def past(replica: Replica) -> Iterator[TimeTravel]:
+    made = TimeTravel(replica, max_bytes=1 << 30)
     yield made
     made.close()
 
@@ -60,7 +60,7 @@ def moved_to_warm(lake: Lake, row: dict[str, object]) -> None:
     days.remove(hot, days.predicate((NOW - AGED).date()), writer="test/aging", metadata={})
 
 
-def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     first = commit(lake, 1, memory("a", "deadlock in postgres"), memory("b", "deadlock in redis"))
     upsert(lake, 2, memory("a", "deadlock that was solved", snapshot_at=LATER))
     commit(lake, 3, memory("c", "deadlock that came later"))
@@ -80,7 +80,7 @@ def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past:
     ]
 
 
-def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     for number in range(5):
         commit(lake, number + 1, memory(str(number), f"memory {number}"))
     for version in range(6):
@@ -93,7 +93,7 @@ def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Repl
     assert past.snapshot(NOW).tiers["hot"].rows == 5
 
 
-def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     aged = memory("w", "certificate expired", age=AGED)
     before = commit(lake, 1, aged, memory("h", "certificate renewed"))
     moved_to_warm(lake, aged)
@@ -105,13 +105,13 @@ def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica
     assert [tier for _, tier, _ in found(past.snapshot(datetime.now(UTC)), "certificate")] == ["hot", "warm"]
 
 
-def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Past) -> None:
+def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     colder(lake, 1, "cold", memory("c", "ancient deadlock", age=timedelta(days=300)))
     version = commit(lake, 1, memory("h", "deadlock"))
     replica.refresh()
     then = past.snapshot(version)
     assert [id for id, _, _ in found(then, "deadlock")] == ["h"]
-    assert (then.tiers["cold"].state, then.tiers["cold"].why) == (
+    assert (then.tiers["cold"].state, then.tiers["cold"].reason) == (
         "skipped",
         "as_of reaches back in hot and warm; cold is not asked as of a past time",
     )
@@ -123,7 +123,7 @@ def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Past
         Searcher(None).search(then, Question(like=identity))
 
 
-def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: Replica, past: Past) -> None:
+def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     version = commit(lake, 1, memory("a", "one"))
     commit(lake, 2, memory("b", "two", age=timedelta(days=1)))
     replica.refresh()
@@ -131,7 +131,7 @@ def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: R
     assert any(then.payload is part.payload for part in replica.snapshot.tiers["hot"].parts)
 
 
-def test_rows_that_were_not_changed_are_shared_though_their_file_left(lake: Lake, replica: Replica, past: Past) -> None:
+def test_rows_that_were_not_changed_are_shared_though_their_file_left(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     first = commit(lake, 1, *(memory(name, f"deadlock {name}") for name in "abc"))
     for sequence, name in enumerate("ab", 2):
         upsert(lake, sequence, memory(name, f"solved {name}", snapshot_at=LATER))
@@ -155,7 +155,7 @@ def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica
         before = commit(lake, sequence, memory(str(sequence), f"deadlock {sequence}"))
     DeltaTable(lake.uri("lifecycle/hot")).optimize.compact()
     replica.refresh()
-    past = Past(replica, max_bytes=100)
+    past = TimeTravel(replica, max_bytes=100)
     then = past.snapshot(before)
     assert [len(part) for part in then.tiers["hot"].parts] == [len(part) for part in replica.snapshot.tiers["hot"].parts]
     assert found(then, "deadlock") == [(str(number), "hot", f"deadlock {number}") for number in range(1, 4)]
@@ -166,7 +166,7 @@ def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica
 @pytest.mark.parametrize("seed", range(3))
 def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed: int) -> None:
     chosen = random.Random(seed)
-    past = Past(replica, max_bytes=1 << 30, max_files=3)
+    past = TimeTravel(replica, max_bytes=1 << 30, max_files=3)
     texts_at: dict[int, dict[str, str]] = {}
     for step in range(1, 15):
         rows = {row["id"]: row for row in lake.select("lifecycle/hot", HOT.schema.names).to_pylist()}
@@ -193,7 +193,7 @@ def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed:
     past.close()
 
 
-def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     gone = commit(lake, 1, memory("a", "first form"))
     kept = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
     DeltaTable(lake.uri("lifecycle/hot")).vacuum(0, dry_run=False, enforce_retention_duration=False)
@@ -205,7 +205,7 @@ def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_wh
     assert found(past.snapshot(kept), "form") == [("a", "hot", "second form")]
 
 
-def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     for number in range(1, 5):
         commit(lake, number, memory(str(number), "text"))
     table = DeltaTable(lake.uri("lifecycle/hot"))
@@ -220,10 +220,10 @@ def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica:
 
 
 @contextmanager
-def served(lake: Lake) -> Iterator[tuple[Replica, Past]]:
+def served(lake: Lake) -> Iterator[tuple[Replica, TimeTravel]]:
     replica = Replica(lake, today=NOW.date)
     replica.refresh()
-    past = Past(replica, max_bytes=1 << 30)
+    past = TimeTravel(replica, max_bytes=1 << 30)
     yield replica, past
     past.close()
     replica.stop()
@@ -293,7 +293,7 @@ def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(lake: Lak
         assert_the_same_past(there, newest, marks_of(lake), before=before)
 
 
-def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     version = commit(lake, 1, memory("a", "text"))
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     retimed(lake, "lifecycle/hot", version, ahead)
@@ -304,7 +304,7 @@ def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: R
         past.snapshot(ahead + timedelta(seconds=1))
 
 
-def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, replica: Replica, past: Past) -> None:
+def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     aged = memory("w", "certificate", age=AGED)
     commit(lake, 1, aged)
     moved_to_warm(lake, aged)
@@ -317,15 +317,15 @@ def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, rep
         replica.refresh()
     later = past.snapshot(datetime.now(UTC)).tiers["warm"]
     assert (later.state, later.rows) == ("unavailable", 1)
-    assert "lifecycle/warm" in (later.why or "")
+    assert "lifecycle/warm" in (later.reason or "")
     assert past.snapshot(watermark).tiers["warm"].state == "ready"
     warm.rename(warm.with_name("elsewhere"))
     with pytest.raises(StoreUnavailable):
-        Past(replica, max_bytes=0).snapshot(datetime.now(UTC))
+        TimeTravel(replica, max_bytes=0).snapshot(datetime.now(UTC))
 
 
 @pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "lies ahead")])
-def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: Past, as_of: int | datetime, said: str) -> None:
+def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str) -> None:
     commit(lake, 1, memory("a", "text"))
     replica.refresh()
     with pytest.raises(InvalidRequest, match=said):
@@ -338,10 +338,10 @@ def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, rep
     versions = [commit(lake, 1, memory("a", texts[0]))]
     versions += [upsert(lake, number + 1, memory("a", texts[number], snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)]
     replica.refresh()
-    past = Past(replica, **bound)
+    past = TimeTravel(replica, **bound)
     for turn in (1, 2, 1):
         assert found(past.snapshot(versions[turn]), "form") == [("a", "hot", texts[turn])]
         assert len(list((replica.folder / "past/parts/hot").iterdir())) == 1
     past.close()
     with pytest.raises(InvalidRequest, match="AKOSHA_API_AS_OF_BYTES"):
-        Past(replica, max_bytes=1000).snapshot(versions[0])
+        TimeTravel(replica, max_bytes=1000).snapshot(versions[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile, Shards
-from akosha_assets.lake.serving.vectors.quantizer import Layout, lists_for
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer, list_count
 
 DIMENSIONS = 96
 
@@ -19,7 +19,7 @@ def vectors(count: int, seed: int = 2) -> np.ndarray:
 
 
 def built(stored: np.ndarray) -> InvertedFile:
-    layout = Layout.learnt(len(stored), lambda at: stored[at], lists_for(len(stored)))
+    layout = CoarseQuantizer.train(len(stored), lambda at: stored[at], list_count(len(stored)))
     return InvertedFile.built(len(stored), layout, lambda at: stored[at])
 
 
@@ -79,10 +79,10 @@ def test_an_index_read_again_finds_the_same_under_the_same_layout(tmp_path: Path
 @pytest.mark.parametrize("wanted", [60, 20_000])
 def test_files_searched_with_one_call_give_what_each_gives(wanted: int) -> None:
     stored = vectors(9_000)
-    layout = Layout.learnt(len(stored), lambda at: stored[at], 100)
+    layout = CoarseQuantizer.train(len(stored), lambda at: stored[at], 100)
     pieces = [stored[:4_000], stored[4_000:4_100], stored[4_100:]]
     files = [InvertedFile.built(len(piece), layout, lambda at, piece=piece: piece[at]) for piece in pieces]  # type: ignore[misc]
-    lists = layout.likeliest(stored[5], 12)
+    lists = layout.probe(stored[5], 12)
     each = [file.search(stored[5], len(piece), lists, None) for file, piece in zip(files, pieces, strict=True)]
     expected = {
         (number, position): estimate

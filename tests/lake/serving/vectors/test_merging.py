@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
-from akosha_assets.lake.serving.vectors.merging import Segment, joined, to_join
-from akosha_assets.lake.serving.vectors.quantizer import Layout
+from akosha_assets.lake.serving.vectors.merging import Segment, merge, merge_groups
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer
 from tests.lake.serving.vectors.test_inverted_file import vectors
 
 STORED = vectors(9_000)
-LAYOUT = Layout.learnt(len(STORED), lambda at: STORED[at], 100)
+LAYOUT = CoarseQuantizer.train(len(STORED), lambda at: STORED[at], 100)
 # One has fewer rows than lists, so that most lists have none of it.
 PIECES = [STORED[:4_000], STORED[4_000:4_060], STORED[4_060:]]
 
@@ -22,14 +22,14 @@ def segments() -> list[Segment]:
 
 
 def found(file: InvertedFile, wanted: int, selected: np.ndarray | None = None) -> dict[int, float]:
-    positions, estimates = file.search(STORED[5], wanted, LAYOUT.likeliest(STORED[5], 30), selected)
+    positions, estimates = file.search(STORED[5], wanted, LAYOUT.probe(STORED[5], 30), selected)
     assert len(set(positions.tolist())) == len(positions)
     return dict(zip(positions.tolist(), estimates.tolist(), strict=True))
 
 
 def test_sets_in_one_file_are_found_as_each_is_alone() -> None:
     alone = segments()
-    together = joined(alone)
+    together = merge(alone)
     file = together[0].file
     expected: dict[int, float] = {}
     for segment in together:
@@ -44,7 +44,7 @@ def test_sets_in_one_file_are_found_as_each_is_alone() -> None:
 
 def test_a_mask_of_some_sets_leaves_out_the_others() -> None:
     alone = segments()
-    file = joined(alone)[0].file
+    file = merge(alone)[0].file
     every_third = np.arange(len(PIECES[2])) % 3 == 0
     selected = file.mask({1: None, 2: every_third})
     expected = {4_000 + at: score for at, score in found(alone[1].file, 9_000).items()}
@@ -53,15 +53,15 @@ def test_a_mask_of_some_sets_leaves_out_the_others() -> None:
 
 
 def test_positions_in_a_file_are_told_as_set_and_position_there() -> None:
-    file = joined(segments())[0].file
+    file = merge(segments())[0].file
     numbers, positions = file.located(np.array([0, 3_999, 4_000, 4_059, 4_060, 8_999]))
     assert (numbers.tolist(), positions.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 3_999, 0, 59, 0, 4_939])
 
 
 def test_a_file_is_joined_anew_without_a_set_that_left() -> None:
     alone = segments()
-    first = joined(alone)
-    again = joined([first[2], first[0]])
+    first = merge(alone)
+    again = merge([first[2], first[0]])
     assert [len(segment) for segment in again] == [4_940, 4_000]
     expected = found(alone[2].file, 9_000)
     expected |= {4_940 + at: score for at, score in found(alone[0].file, 9_000).items()}
@@ -70,7 +70,7 @@ def test_a_file_is_joined_anew_without_a_set_that_left() -> None:
 
 def test_a_set_taken_out_of_a_file_is_what_it_was(tmp_path: Path) -> None:
     alone = segments()
-    for before, segment in zip(alone, joined(alone), strict=True):
+    for before, segment in zip(alone, merge(alone), strict=True):
         out = segment.alone()
         assert out.index.ntotal == len(segment)
         out.write(tmp_path / "out")
@@ -106,4 +106,4 @@ def of_sizes(*files: list[int]) -> list[list[Segment]]:
 def test_few_files_are_left_and_none_is_half_empty(files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]) -> None:
     made = of_sizes(*files)
     of = {segment: number for number, held in enumerate(made) for segment in held if (number, segment.number) not in left}
-    assert [{of[segment] for segment in group} for group in to_join(list(of))] == groups
+    assert [{of[segment] for segment in group} for group in merge_groups(list(of))] == groups

@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 
-from akosha_assets.lake.serving.vectors.quantizer import LISTS_MAX, Layout, Layouts, lists_for
+from akosha_assets.lake.serving.vectors.quantizer import LISTS_MAX, CoarseQuantizer, CoarseQuantizers, list_count
 
 DIMENSIONS = 32
 
@@ -17,15 +17,15 @@ def vectors(count: int, seed: int = 5) -> np.ndarray:
 STORED = vectors(40_000)
 
 
-def of(layouts: Layouts, count: int) -> Layout:
+def of(layouts: CoarseQuantizers, count: int) -> CoarseQuantizer:
     return layouts.of("space", count, lambda at: STORED[:count][at])
 
 
 def test_sets_of_one_space_share_a_layout_and_those_of_another_have_their_own() -> None:
-    layouts = Layouts()
+    layouts = CoarseQuantizers()
     layouts.expect(40_000)
     first = of(layouts, 10_000)
-    assert len(first) == lists_for(40_000)
+    assert len(first) == list_count(40_000)
     assert of(layouts, 8_000) is first
     assert of(layouts, 2_500) is first
     turned = STORED[:, ::-1]
@@ -33,7 +33,7 @@ def test_sets_of_one_space_share_a_layout_and_those_of_another_have_their_own() 
 
 
 def test_a_layout_of_few_lists_is_left_when_there_are_many_rows() -> None:
-    layouts = Layouts()
+    layouts = CoarseQuantizers()
     small = of(layouts, 3_000)
     layouts.expect(1_000_000)
     large = of(layouts, 30_000)
@@ -41,21 +41,21 @@ def test_a_layout_of_few_lists_is_left_when_there_are_many_rows() -> None:
     assert of(layouts, 30_000) is large
     layouts.expect(10**9)
     assert of(layouts, 40_000) is large
-    assert lists_for(10**9) == LISTS_MAX
+    assert list_count(10**9) == LISTS_MAX
 
 
 def test_a_layout_lasts_as_long_as_an_index_has_it() -> None:
-    layouts = Layouts()
+    layouts = CoarseQuantizers()
     of(layouts, 3_000)
     gc.collect()
     assert not layouts._met["space"]
 
 
 def test_a_vector_lies_in_a_list_whose_mean_is_near() -> None:
-    layout = of(Layouts(), 20_000)
+    layout = of(CoarseQuantizers(), 20_000)
     asked = STORED[::500]
-    own = layout.middles.search(layout.turn.apply(asked), 1)[1][:, 0]
-    likeliest = [layout.likeliest(one, len(layout) // 4).tolist() for one in asked]
+    own = layout.pca_centroids.search(layout.pca.apply(asked), 1)[1][:, 0]
+    likeliest = [layout.probe(one, len(layout) // 4).tolist() for one in asked]
     assert all(np.diff(some).min() > 0 for some in likeliest)
     assert np.mean([number in some for number, some in zip(own, likeliest, strict=True)]) > 0.95
-    assert layout.likeliest(asked[0], len(layout)).tolist() == list(range(len(layout)))
+    assert layout.probe(asked[0], len(layout)).tolist() == list(range(len(layout)))

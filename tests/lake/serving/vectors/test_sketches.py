@@ -6,7 +6,7 @@ import pytest
 from akosha_assets.lake.lifecycle.quantization import sketch_scores, to_sketch
 from akosha_assets.lake.serving.vectors import sketches
 from akosha_assets.lake.serving.vectors.nearest import nearest
-from akosha_assets.lake.serving.vectors.vector_set import Vectors
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 
 DIMENSIONS = 64
 
@@ -27,7 +27,7 @@ def test_the_best_are_those_of_an_exact_scan_with_the_same_estimates(floats: np.
 
 def test_a_filter_is_scanned_alone_however_few_rows_it_leaves(floats: np.ndarray) -> None:
     bits, scale = to_sketch(floats)
-    cold = Vectors(np.arange(len(floats), dtype=np.int32), bits, "sketch", scale)
+    cold = VectorSet(np.arange(len(floats), dtype=np.int32), bits, "sketch", scale)
     for share in (0.0, 0.0005, 0.9):
         mask = np.random.default_rng(6).random(len(floats)) < share
         expected = np.where(mask, sketch_scores(floats[7][None], bits, scale)[0], -9)

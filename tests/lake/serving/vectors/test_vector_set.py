@@ -9,10 +9,10 @@ import pytest
 
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
 from akosha_assets.lake.serving.vectors import nearest as nearest_module
-from akosha_assets.lake.serving.vectors.merging import joined as joined_segments
+from akosha_assets.lake.serving.vectors.merging import merge as joined_segments
 from akosha_assets.lake.serving.vectors.nearest import nearest
-from akosha_assets.lake.serving.vectors.quantizer import Layouts
-from akosha_assets.lake.serving.vectors.vector_set import Vectors, decoded, joined
+from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors, decode_vectors
 
 DIMENSIONS = 192
 
@@ -30,10 +30,10 @@ def stored() -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=["a file each", "one file", "one file that another set left"])
-def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[Vectors]:
+def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[VectorSet]:
     halves = np.split(stored.astype(np.float16), 2)
-    layouts = Layouts()
-    made = [Vectors(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
+    layouts = CoarseQuantizers()
+    made = [VectorSet(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
     if request.param == "a file each":
         return made
     left = [made[1]] if request.param == "one file that another set left" else []
@@ -41,7 +41,7 @@ def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[Vectors]:
     return [replace(held, index=segment) for held, segment in zip(made, together, strict=True)]
 
 
-def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
+def recall(sets: list[VectorSet], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
     hits = 0
     masks = [None] * len(sets) if mask is None else np.split(mask, len(sets))
     size = len(stored) // len(sets)
@@ -53,18 +53,18 @@ def recall(sets: list[Vectors], stored: np.ndarray, mask: np.ndarray | None = No
     return hits / (10 * len(stored[::2000]))
 
 
-def test_an_index_finds_what_an_exact_scan_finds(sets: list[Vectors], stored: np.ndarray) -> None:
+def test_an_index_finds_what_an_exact_scan_finds(sets: list[VectorSet], stored: np.ndarray) -> None:
     assert sets[0].index is not None
     assert recall(sets, stored) >= 0.99
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.7])
-def test_a_filter_holds_before_ranking(sets: list[Vectors], stored: np.ndarray, share: float) -> None:
+def test_a_filter_holds_before_ranking(sets: list[VectorSet], stored: np.ndarray, share: float) -> None:
     mask = np.random.default_rng(3).random(len(stored)) < share
     assert recall(sets, stored, mask) >= 0.99
 
 
-def test_scores_are_cosines_of_the_stored_vectors(sets: list[Vectors], stored: np.ndarray) -> None:
+def test_scores_are_cosines_of_the_stored_vectors(sets: list[VectorSet], stored: np.ndarray) -> None:
     _, rows, scores = nearest([(sets[0], None)], stored[7], 3)
     assert rows[0] == 7
     np.testing.assert_allclose(scores, stored[rows] @ stored[7], atol=2e-3)
@@ -73,19 +73,19 @@ def test_scores_are_cosines_of_the_stored_vectors(sets: list[Vectors], stored: n
 def test_float16_is_widened_exactly() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(-1, 32)
-    held = Vectors(np.arange(len(finite), dtype=np.int32), finite)
+    held = VectorSet(np.arange(len(finite), dtype=np.int32), finite)
     np.testing.assert_array_equal(held.floats(slice(None)), finite.astype(np.float32))
 
 
-def test_sets_shared_out_among_threads_rank_as_one(sets: list[Vectors], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    three = [(sets[0], None), (Vectors(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
+def test_sets_shared_out_among_threads_rank_as_one(sets: list[VectorSet], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    three = [(sets[0], None), (VectorSet(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
     alone = nearest(three, stored[7], 20)
     monkeypatch.setattr(nearest_module, "PARALLEL_ROWS", 0)
     for found, expected in zip(nearest(three, stored[7], 20), alone, strict=True):
         assert found.tolist() == expected.tolist()
 
 
-def test_the_bytes_of_a_set_count_its_index(sets: list[Vectors]) -> None:
+def test_the_bytes_of_a_set_count_its_index(sets: list[VectorSet]) -> None:
     held = sets[0]
     assert held.index is not None
     index_bytes = faiss.serialize_index(held.index.alone().index).nbytes
@@ -94,10 +94,10 @@ def test_the_bytes_of_a_set_count_its_index(sets: list[Vectors]) -> None:
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
     numbers, scale = to_int8(stored)
-    warm = Vectors(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed("space", Layouts())
+    warm = VectorSet(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed("space", CoarseQuantizers())
     assert recall([warm], stored) >= 0.98
     bits, scale = to_sketch(stored)
-    cold = Vectors(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
+    cold = VectorSet(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
     assert (cold.is_approximate, cold.dimensions) == (True, DIMENSIONS)
     _, rows, scores = nearest([(cold, None)], stored[7], 1)
     assert rows[0] == 7
@@ -107,13 +107,13 @@ def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: n
 
 def test_what_is_left_after_removal_is_found_under_its_new_row(stored: np.ndarray) -> None:
     keep = np.arange(100) % 2 == 0
-    some = Vectors(np.arange(0, 100, 4, dtype=np.int32), stored[:25].astype(np.float16))
+    some = VectorSet(np.arange(0, 100, 4, dtype=np.int32), stored[:25].astype(np.float16))
     left = some.kept(keep)
     assert left.rows.tolist() == list(range(0, 50, 2))
     vector = left.of_row(2)
     assert vector is not None
     np.testing.assert_allclose(vector, stored[1], atol=1e-3)
-    assert joined([(0, some), (100, some)]).rows.tolist() == [*range(0, 100, 4), *range(100, 200, 4)]
+    assert concatenate_vectors([(0, some), (100, some)]).rows.tolist() == [*range(0, 100, 4), *range(100, 200, 4)]
 
 
 def test_stored_bytes_of_the_wrong_length_or_without_a_number_are_left_out() -> None:
@@ -122,9 +122,9 @@ def test_stored_bytes_of_the_wrong_length_or_without_a_number_are_left_out() -> 
     column = pa.array([good, None, infinite, good[:6], good], pa.binary())
     spaces = pa.array(["a", None, "a", "a", "b"])
     lengths: dict[str, int] = {}
-    found, refused = decoded(column, spaces, "float16", None, lengths)
+    found, refused = decode_vectors(column, spaces, "float16", None, lengths)
     assert refused == 2
     assert (found["a"].rows.tolist(), found["b"].rows.tolist()) == ([0], [4])
     assert lengths == {"a": 8, "b": 8}
-    again, refused = decoded(pa.array([good[:4]], pa.binary()), pa.array(["a"]), "float16", None, lengths)
+    again, refused = decode_vectors(pa.array([good[:4]], pa.binary()), pa.array(["a"]), "float16", None, lengths)
     assert (again, refused) == ({}, 1)
