@@ -24,7 +24,8 @@ from akosha_assets.lake.ingestion.extraction.unpacking import raw_size_hint, unp
 from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.snapshot_reader import RetryIndividually, SnapshotReader, Snapshots, UploadFiles
+from akosha_assets.lake.ingestion.source.snapshot_reader import SnapshotReader
+from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
 
 MESSAGE_BYTES = 64 * 1024
 # With one for what is known.

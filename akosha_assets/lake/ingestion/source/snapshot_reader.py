@@ -5,9 +5,7 @@ number of rows; large ones are read alone and in batches, so that memory follows
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterator
 from time import perf_counter
 
 import duckdb
@@ -37,12 +35,13 @@ from akosha_assets.lake.ingestion.source.conversion import (
     mended,
     to_rows,
 )
-from akosha_assets.lake.ingestion.source.databases import Databases, File, Opened, Table
+from akosha_assets.lake.ingestion.source.databases import Databases, Opened, Table
 from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FROM, Clocks, ulid_times
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
+from akosha_assets.lake.ingestion.source.snapshots import Piece, RetryIndividually, Snapshots, UploadFiles
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 from akosha_assets.lake.schemas import TABLE_OF_KIND
@@ -52,45 +51,6 @@ HELD_ROWS = 50_000
 
 _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
 _PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
-
-
-class RetryIndividually(Exception):
-    """Something about one of several uploads that only reading each by itself can tell of."""
-
-
-@dataclass(frozen=True)
-class UploadFiles:
-    """One upload to read: its files, when it was taken, what is known of its system (KNOWN_SCHEMA)."""
-
-    files: Sequence[File]
-    snapshot_at: datetime
-    known: pa.Table
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of several uploads; `upload` is the place of each row's upload among them, ascending."""
-
-    batch: pa.RecordBatch
-    upload: np.ndarray
-
-
-@dataclass
-class Snapshots:
-    """What uploads gave: changed rows by table address, every row seen; counts by upload."""
-
-    rows_read: np.ndarray
-    flaws: list[Counter[str]]
-    rows: dict[str, list[Piece]] = field(default_factory=dict)
-    seen: list[Piece] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def count(self, code: str, uploads: np.ndarray) -> None:
-        """A flaw of rows, each of which belongs to one of `uploads`."""
-        if len(uploads):
-            for place, number in enumerate(np.bincount(uploads).tolist()):
-                if number:
-                    self.flaws[place][code] += number
 
 
 class SnapshotReader:
@@ -106,7 +66,7 @@ class SnapshotReader:
 
         Several together must be small; whatever is raised then says nothing of any one of them.
 
-        Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files; ReadApart for several uploads only.
+        Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files; RetryIndividually for several uploads only.
         """
         started = perf_counter()
         with self._databases.opened([file for upload in uploads for file in upload.files]) as opened:

@@ -6,28 +6,25 @@ process goes on with. How one table is held is in `tier_replica.py`, how a quest
 
 import logging
 import os
-import shutil
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
-
-import pyarrow as pa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, StoreUnavailable
-from akosha_assets.lake.serving.parts.part import CODED, Categories, RowRange, hide_shadowed
+from akosha_assets.lake.serving.parts.part import CODED, Categories, hide_shadowed
 from akosha_assets.lake.serving.replica import allocator, disk_cache
+from akosha_assets.lake.serving.replica.checkpoint import Checkpoint
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
+from akosha_assets.lake.serving.replica.keyword_update import KeywordUpdate
 from akosha_assets.lake.serving.replica.loading import Hasher, Loader
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
-from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex
+from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
 from akosha_assets.lake.telemetry import RateLimitedWarning
 
 logger = logging.getLogger(__name__)
@@ -36,8 +33,6 @@ logger = logging.getLogger(__name__)
 TIERS = ("hot", "warm", "cold")
 # Versions of the hot table of which it is known since when they are served.
 REACHED_KEPT = 5000
-# Words are committed in between where more rows than this came in one step.
-COMMIT_ROWS = 300_000
 
 
 class _Stopping(Exception):
@@ -72,10 +67,8 @@ class Replica:
             for tier in TIERS
         }
         self.layouts = {tier: tail.indexes.layouts for tier, tail in self._tails.items()}
-        self._next_number = 1
-        self._keyword_sums: dict[str, int] = {}
-        self._part_sums: dict[str, dict[str, int]] = {}
-        self._keywords = self._reopened()
+        self._checkpoint = Checkpoint(self.folder, self.terms, self._tails)
+        self._keywords, self._next_number = self._checkpoint.reopen()
         self._hash = Hasher()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
@@ -158,7 +151,8 @@ class Replica:
         if self._is_filling:
             # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
             self._publish(views)
-        self._index_words(views)
+        update = KeywordUpdate(self._keywords, self._tails.values(), self._go_on)
+        update.run(lambda: self._publish(views) if self._is_filling else None)
         if rows - before > LARGE_LOAD_ROWS:
             allocator.trim_heap()
         self._publish(views)
@@ -167,7 +161,7 @@ class Replica:
         if self._settle(views) or changed:
             if rows - before > LARGE_LOAD_ROWS:
                 allocator.trim_heap()
-            self._checkpoint()
+            self._checkpoint.write(self._next_number)
         if failed is not None:
             raise failed
         self.is_settled = True
@@ -177,46 +171,6 @@ class Replica:
         if settled := True in [tail.settle(self._go_on) for tail in self._tails.values()]:
             self._publish(views)
         return settled
-
-    def _index_words(self, views: dict[str, TierView]) -> None:
-        """The keyword index holds the rows that are served and no others."""
-        waiting = 0
-        unknown: dict[tuple[date, str], dict[str, RowRange]] = defaultdict(dict)
-        for tier, tail in self._tails.items():
-            for path in [path for path in tail.numbered if path not in tail.loads]:
-                self._keywords.remove(tail.numbered.pop(path).start)
-                tail.without_words.discard(path)
-                tail.loader.files.discard(path)
-                waiting += 1
-            for path, load in tail.loads.items():
-                if path not in tail.numbered:
-                    unknown[load.day, tier][path] = load
-        self._keywords.expect(sum(load.stop - load.start for loads in unknown.values() for load in loads.values()))
-        for day, tier in sorted(unknown, reverse=True):
-            loads = unknown[day, tier]
-            for path, load in loads.items():
-                self._go_on()
-                self._index_file(self._tails[tier], path, load)
-            self._tails[tier].numbered |= loads
-            waiting += sum(load.stop - load.start for load in loads.values())
-            if waiting > COMMIT_ROWS:
-                self._keywords.commit()
-                if self._is_filling:
-                    self._publish(views)
-                waiting = 0
-        if waiting:
-            self._keywords.commit()
-        self._keywords.expect(0)
-
-    def _index_file(self, tail: TierReplica, path: str, load: RowRange) -> None:
-        """The rows of a file are in the keyword index with the next commit; where one cannot be, they are found by meaning alone."""
-        try:
-            for part in tail.parts.get(load.day, ()):
-                self._keywords.add(part, load.start, load.stop)
-        except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
-            logger.exception("the words of a data file are left out", extra={"path": path, "cause": str(error)})
-            self._keywords.remove(load.start)
-            tail.without_words.add(path)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -262,61 +216,6 @@ class Replica:
             hotter.append(tail)
         with_words = sum(tail.rows_with_words for tail in self._tails.values())
         self.snapshot = Snapshot(tiers, self._keywords.searcher, with_words, self.terms, self._hash)
-
-    def _checkpoint(self) -> None:
-        """The state on disk speaks of what is served, and nothing else lies in the folder."""
-        parts: dict[str, dict[str, dict[str, Any]]] = {}
-        sums: dict[str, dict[str, int]] = {}
-        for tier, tail in self._tails.items():
-            parts[tier] = {}
-            for part in (part for held in tail.parts.values() for part in held if part.folder is not None):
-                assert part.folder is not None
-                name = str(part.folder)
-                sums[name] = self._part_sums.get(name) or disk_cache.checksums(part.folder, {})
-                paths = [path for path, load in tail.loads.items() if load.day == part.day and load.is_in(part)]
-                parts[tier][part.folder.name] = {"day": part.day.isoformat(), "files": sums[name], "loads": paths}
-        self._part_sums = sums
-        folder = self.folder / "keywords"
-        unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
-        self._keyword_sums = {name: value for name, value in disk_cache.checksums(folder, unchanging).items() if not name.endswith(".lock")}
-        numbered = {
-            tier: {path: (load.start, load.stop, load.day.isoformat()) for path, load in tail.numbered.items()}
-            for tier, tail in self._tails.items()
-        }
-        terms = {name: list(held.names) for name, held in self.terms.items()}
-        disk_cache.write_state(
-            self.folder, disk_cache.CacheState(disk_cache.FORMAT, self._next_number, terms, numbered, parts, self._keyword_sums)
-        )
-        for tier in TIERS:
-            for stale in (self.folder / "parts" / tier).glob("*"):
-                if stale.name not in parts[tier]:
-                    shutil.rmtree(stale, ignore_errors=True)
-
-    def _reopened(self) -> KeywordIndex:
-        """What an earlier process left is taken over, as far as it is sound; returns the keyword index."""
-        state, folder = disk_cache.read_state(self.folder), self.folder / "keywords"
-        if state is None or not disk_cache.is_sound(folder, state.keywords) or not state.keywords:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            return KeywordIndex(folder, self.terms)
-        self._next_number, self._keyword_sums = state.next_number, state.keywords
-        for name, names in state.terms.items():
-            self.terms[name].learn(names)
-        keywords = KeywordIndex(folder, self.terms)
-        for tier, tail in self._tails.items():
-            tail.numbered = {
-                path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in state.numbered[tier].items()
-            }
-            for name, held in state.parts[tier].items():
-                if disk_cache.is_sound(tail.folder / name, held["files"]):
-                    part = disk_cache.map_part(tail.folder / name, date.fromisoformat(held["day"]))
-                    self._part_sums[str(part.folder)] = held["files"]
-                    tail.take_over(part, held["loads"])
-                else:
-                    # Loaded again under new numbers, so that the numbers of a day's parts ascend.
-                    for path in held["loads"]:
-                        keywords.remove(tail.numbered.pop(path).start)
-        return keywords
 
     def _go_on(self) -> None:
         if self._stopping.is_set():

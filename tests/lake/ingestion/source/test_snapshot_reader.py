@@ -16,7 +16,8 @@ from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.conversion import VECTOR_NUMBERS
 from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.snapshot_reader import Piece, RetryIndividually, SnapshotReader, Snapshots, UploadFiles
+from akosha_assets.lake.ingestion.source.snapshot_reader import SnapshotReader
+from akosha_assets.lake.ingestion.source.snapshots import Piece, RetryIndividually, Snapshots, UploadFiles
 from tests.hostile import database, sqlite
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import ctypes, threading
 from akosha_assets.lake.serving.replica import allocator
-allocator.hold_little()
+allocator.limit_heap()
 libc = ctypes.CDLL(None)
 together = threading.Barrier(8)
 def allocate():

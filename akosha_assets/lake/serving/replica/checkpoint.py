@@ -1,0 +1,84 @@
+"""The checkpoint of a replica: what its cache folder holds, written after each change and reopened by the next process.
+
+How parts and the state lie on disk is in `disk_cache.py`.
+"""
+
+import shutil
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from akosha_assets.lake.serving.parts.part import Categories, RowRange
+from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.replica.tier_replica import TierReplica
+from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
+
+
+class Checkpoint:
+    """Writes and reopens the state in `folder`. Checksums of files that do not change are computed once."""
+
+    def __init__(self, folder: Path, terms: dict[str, Categories], tiers: Mapping[str, TierReplica]):
+        self.folder, self.terms, self.tiers = folder, terms, tiers
+        self._keyword_sums: dict[str, int] = {}
+        self._part_sums: dict[str, dict[str, int]] = {}
+
+    def write(self, next_number: int) -> None:
+        """The state on disk describes what is served, and nothing else lies in the folder."""
+        parts = {name: self._parts(tier) for name, tier in self.tiers.items()}
+        self._part_sums = {str(self.tiers[name].folder / part): one["files"] for name, held in parts.items() for part, one in held.items()}
+        unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
+        sums = disk_cache.checksums(self.folder / "keywords", unchanging)
+        self._keyword_sums = {name: value for name, value in sums.items() if not name.endswith(".lock")}
+        numbered = {
+            name: {path: (load.start, load.stop, load.day.isoformat()) for path, load in tier.numbered.items()}
+            for name, tier in self.tiers.items()
+        }
+        terms = {name: list(held.names) for name, held in self.terms.items()}
+        state = disk_cache.CacheState(disk_cache.FORMAT, next_number, terms, numbered, parts, self._keyword_sums)
+        disk_cache.write_state(self.folder, state)
+        for name, tier in self.tiers.items():
+            for stale in tier.folder.glob("*"):
+                if stale.name not in parts[name]:
+                    shutil.rmtree(stale, ignore_errors=True)
+
+    def _parts(self, tier: TierReplica) -> dict[str, dict[str, Any]]:
+        """By name of its folder, each part on disk: day, checksums of its files, data files whose rows it has."""
+        parts = {}
+        for part in (part for held in tier.parts.values() for part in held):
+            if part.folder is not None:
+                sums = self._part_sums.get(str(part.folder)) or disk_cache.checksums(part.folder, {})
+                paths = [path for path, load in tier.loads.items() if load.day == part.day and load.is_in(part)]
+                parts[part.folder.name] = {"day": part.day.isoformat(), "files": sums, "loads": paths}
+        return parts
+
+    def reopen(self) -> tuple[KeywordIndex, int]:
+        """The keyword index that an earlier process left, and the next free number; its sound parts are served.
+
+        Where the state or the index is damaged, both start empty.
+        """
+        state, folder = disk_cache.read_state(self.folder), self.folder / "keywords"
+        if state is None or not disk_cache.is_sound(folder, state.keywords) or not state.keywords:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            return KeywordIndex(folder, self.terms), 1
+        self._keyword_sums = state.keywords
+        for name, names in state.terms.items():
+            self.terms[name].learn(names)
+        keywords = KeywordIndex(folder, self.terms)
+        for name, tier in self.tiers.items():
+            numbered = state.numbered[name].items()
+            tier.numbered = {path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in numbered}
+            for part_name, held in state.parts[name].items():
+                self._reopen_part(tier, tier.folder / part_name, held, keywords)
+        return keywords, state.next_number
+
+    def _reopen_part(self, tier: TierReplica, folder: Path, held: dict[str, Any], keywords: KeywordIndex) -> None:
+        if disk_cache.is_sound(folder, held["files"]):
+            part = disk_cache.map_part(folder, date.fromisoformat(held["day"]))
+            self._part_sums[str(part.folder)] = held["files"]
+            tier.take_over(part, held["loads"])
+            return
+        # Loaded again under new numbers, so that the numbers of a day's parts ascend.
+        for path in held["loads"]:
+            keywords.remove(tier.numbered.pop(path).start)
