@@ -232,7 +232,7 @@ def test_a_fault_of_our_own_quarantines_nothing(tmp_path: Path, monkeypatch: pyt
         raise KeyError("a fault in the code")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch.diff, "compare", break_down)
+        patch.setattr(batch.reconcile, "compare", break_down)
         with pytest.raises(KeyError):
             ingest(settings)
     assert {state for state, _ in states(settings)} == {"waiting"}

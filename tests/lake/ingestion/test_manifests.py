@@ -10,9 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion import claims
-from akosha_assets.lake.ingestion.claims import Outcome
-from akosha_assets.lake.ingestion.ledger import Found, Ledger
+from akosha_assets.lake.ingestion.ledger import Found, Ledger, claims
+from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.uploads import MANIFEST, Part, parse_manifest, part_of
 from akosha_assets.lake.settings import LakeSettings
 
@@ -65,9 +64,9 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
     assert batch is not None
     try:
         parse_manifest(manifest, Part(upload.prefix, "a", upload.upload_id, "session-buddy", MANIFEST, True))
-        outcome = Outcome("ingested")
+        outcome = UploadOutcome("ingested")
     except UploadRejected as error:
-        outcome = Outcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
+        outcome = UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
     claims.finish(ledger, batch, {upload.id: outcome}, {}, rows=0, now=NOW)
     held = ledger.receipt(upload.upload_id)
     assert (held.state, held.reason, held.message, held.sample) == (outcome.state, outcome.reason, outcome.message, outcome.sample)
