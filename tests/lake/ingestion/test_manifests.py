@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion.ledger import Found, Ledger, claims
 from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
-from akosha_assets.lake.ingestion.uploads import MANIFEST, Part, parse_manifest, part_of
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger, claims
+from akosha_assets.lake.ingestion.uploads import MANIFEST, ManifestPart, parse_manifest, part_of
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -43,8 +43,8 @@ def ledger(ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     opened.close()
 
 
-def add(ledger: Ledger, part: Part, revision: str) -> Any:
-    found = Found(part.system_id, part.upload_id, part.layout, part.prefix, revision, 1, NOW, part.reason)
+def add(ledger: Ledger, part: ManifestPart, revision: str) -> Any:
+    found = FoundUpload(part.system_id, part.upload_id, part.layout, part.prefix, revision, 1, NOW, part.reason)
     assert ledger.add([found], found_by="listing", now=NOW) == 1
     return ledger.uploads(limit=1).uploads[0]
 
@@ -59,11 +59,11 @@ def add(ledger: Ledger, part: Part, revision: str) -> Any:
 @example(manifest=b"[" * 100_000)
 def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest: bytes) -> None:
     revision = str(len(ledger.uploads(limit=1000).uploads))
-    upload = add(ledger, Part(f"systems/a/uploads/u{revision}", "a", f"u{revision}", "session-buddy", MANIFEST, True), revision)
+    upload = add(ledger, ManifestPart(f"systems/a/uploads/u{revision}", "a", f"u{revision}", "session-buddy", MANIFEST, True), revision)
     batch = claims.claim(ledger, run_id="run", now=NOW)
     assert batch is not None
     try:
-        parse_manifest(manifest, Part(upload.prefix, "a", upload.upload_id, "session-buddy", MANIFEST, True))
+        parse_manifest(manifest, ManifestPart(upload.prefix, "a", upload.upload_id, "session-buddy", MANIFEST, True))
         outcome = UploadOutcome("ingested")
     except UploadRejected as error:
         outcome = UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
@@ -78,8 +78,10 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
 def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: str, error: str) -> None:
     part = part_of(f"systems/{system}/uploads/{upload}/{MANIFEST}")
     if part is not None:
-        ledger.add([Found(part.system_id, part.upload_id, part.layout, part.prefix, "1", 1, NOW, part.reason)], found_by="event", now=NOW)
-    ledger.add([Found("b", "b", "session-buddy", "systems/b/uploads/b", "1", 1, NOW)], found_by="event", now=NOW)
+        ledger.add(
+            [FoundUpload(part.system_id, part.upload_id, part.layout, part.prefix, "1", 1, NOW, part.reason)], found_by="event", now=NOW
+        )
+    ledger.add([FoundUpload("b", "b", "session-buddy", "systems/b/uploads/b", "1", 1, NOW)], found_by="event", now=NOW)
     batch = claims.claim(ledger, run_id="run", now=NOW)
     assert batch is not None
     claims.give_back(ledger, batch, error=error, at_fault=False, now=NOW)

@@ -179,7 +179,7 @@ def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(sta
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link", "socket"])
 def test_what_is_named_like_a_lock_and_is_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr("akosha_assets.lake.ingestion.scratch.MEMORY", tmp_path / "absent")
+    monkeypatch.setattr("akosha_assets.lake.ingestion.extraction.scratch.MEMORY", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"{PREFIX}x").mkdir()
     lock = tmp_path / f"{PREFIX}x.lock"
