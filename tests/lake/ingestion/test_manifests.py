@@ -85,6 +85,6 @@ def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: st
     ledger.add([FoundUpload("b", "b", "session-buddy", "systems/b/uploads/b", "1", 1, NOW)], found_by="event", now=NOW)
     batch = claims.claim(ledger, run_id="run", now=NOW)
     assert batch is not None
-    claims.give_back(ledger, batch, error=error, at_fault=False, now=NOW)
+    claims.release(ledger, batch, error=error, at_fault=False, now=NOW)
     ledger.remember("what", error)
     assert ledger.uploads(system_id=system, limit=1) is not None
