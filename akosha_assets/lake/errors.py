@@ -27,6 +27,8 @@ import re
 from collections.abc import Mapping
 from datetime import date
 
+from akosha_assets.lake.storable_text import escape_unstorable
+
 # A library of Rust that failed within a task appends where in its machine code that was.
 BACKTRACE = re.compile(r"\s*(\n\s*(stack )?backtrace:?)?\s*\n\s*0: .*", re.DOTALL | re.IGNORECASE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -120,12 +122,8 @@ class UploadRejected(LakeError):
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
         # They quote what an upload holds, which may be half a UTF-16 pair or a NUL.
-        self.reason, self.message, self.sample = reason, _printable(message), _printable(sample)
+        self.reason, self.message, self.sample = reason, escape_unstorable(message), escape_unstorable(sample)
         super().__init__(f"{reason}: {self.message}")
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class InvalidRequest(LakeError):

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 COMMIT_ATTEMPTS = 12
 # Writes that fail although the store works, before the rows are blamed.
 WRITE_ATTEMPTS = 3
+# Further ahead than this no right clock lets a snapshot be.
+CLOCKS_AHEAD = timedelta(minutes=15)
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
@@ -177,10 +180,11 @@ def upsert(
     """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
 
     `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
-    that no other file is read. A row that stands there from the same or a newer snapshot is left alone. A form that comes
-    without a vector keeps the one that was made of the same text.
+    that no other file is read. A row that stands there from the same or a newer snapshot is left alone, unless that snapshot
+    lies in the future: then a clock was ahead when it was taken in. A form that comes without a vector keeps the one that was made of the same text.
     """
     rows = checked(uri, rows)
+    latest = f"to_timestamp_micros({int((datetime.now(UTC) + CLOCKS_AHEAD).timestamp() * 1e6)})"
     updates = {name: f's."{name}"' for name in rows.schema.names}
     if {"vector", "space", "text"} <= set(updates):
         for name in ("vector", "space"):
@@ -195,7 +199,9 @@ def upsert(
             commit_properties=properties,
             writer_properties=WRITER,
         )
-        merger.when_matched_update(updates, predicate="t.snapshot_at < s.snapshot_at").when_not_matched_insert_all().execute()
+        merger.when_matched_update(
+            updates, predicate=f"t.snapshot_at < s.snapshot_at OR t.snapshot_at > {latest}"
+        ).when_not_matched_insert_all().execute()
 
     return commit(uri, storage_options, fence, write, metadata)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
@@ -84,7 +85,12 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         drained = connection.scalar(sa.select(count).where(uploads.c.ingested_at > now - RATE_WINDOW)) or 0
         live = batches.c.state.in_(("claimed", "committing"))
         held = connection.scalar(sa.select(count).select_from(batches).where(live)) or 0
-        expired = connection.scalar(sa.select(count).select_from(batches).where(live, batches.c.lease_until < now)) or 0
+        expired = (
+            connection.scalar(
+                sa.select(count).select_from(batches).where(live, plausible.has_lease_ended(now, ledger.settings.lease_seconds))
+            )
+            or 0
+        )
     total = states.get("waiting", 0) + states.get("claimed", 0)
     seconds = RATE_WINDOW.total_seconds()
     shrinking = (drained - arrived) / seconds

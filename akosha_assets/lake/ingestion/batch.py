@@ -82,7 +82,7 @@ class BatchIngest:
     def read(self, batch: Batch) -> ReadBatch:
         """What the uploads of the batch hold, until `stop()` or one of the bounds of a batch is reached."""
         clock, began_at = _Clock(), now()
-        systems = SystemStates.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}))
+        systems = SystemStates.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}), now=began_at)
         clock.lap("known")
         read = ReadBatch(batch, systems, began_at)
         self._extract(read)

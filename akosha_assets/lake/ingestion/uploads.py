@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.storable_text import escape_unstorable
 
 ROOT = "systems"
 MANIFEST = "manifest.json"
@@ -59,14 +60,9 @@ def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str
         reason = "system_id_invalid"
     elif not NAME.fullmatch(upload_id):
         reason = "upload_id_invalid"
-    return ManifestPart(storable(prefix or folder), storable(system_id), storable(upload_id), layout, name, completes, reason)
-
-
-def storable(text: str) -> str:
-    """`text` as every ledger can hold it: a file's name may be no Unicode, and a notification or a manifest may hold NUL."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return ManifestPart(
+        escape_unstorable(prefix or folder), escape_unstorable(system_id), escape_unstorable(upload_id), layout, name, completes, reason
+    )
 
 
 def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> datetime:
@@ -135,4 +131,4 @@ SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[_-]?key|authorizatio
 
 def _sample(data: bytes) -> str:
     """The first bytes as text, with what looks like a secret masked."""
-    return SECRET.sub(r"\1\2***", storable(data[:200].decode("utf-8", "backslashreplace")))
+    return SECRET.sub(r"\1\2***", escape_unstorable(data[:200].decode("utf-8", "backslashreplace")))

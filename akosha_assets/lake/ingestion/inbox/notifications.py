@@ -52,7 +52,7 @@ def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
     if (
         swept_at
         and not ledger.remembered("sweep_after")
-        and now - datetime.fromisoformat(swept_at) < timedelta(seconds=settings.sweep_seconds)
+        and timedelta(0) <= now - datetime.fromisoformat(swept_at) < timedelta(seconds=settings.sweep_seconds)
     ):
         return Sweep(0, polled.added, True)
     swept = sweep(settings, ledger, now=now)

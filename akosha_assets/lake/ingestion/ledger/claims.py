@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from akosha_assets.lake.errors import LeaseLost
-from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger import outages, plausible
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.tables import Fence
@@ -66,6 +66,9 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
     """The next batch of waiting uploads, bounded and fair between systems; None when nothing can be claimed."""
     settings = ledger.settings
     with ledger.write() as connection:
+        # Found while a clock was ahead; it would shut out the system's later snapshots.
+        is_ahead = sa.and_(uploads.c.state == "waiting", uploads.c.snapshot_at > plausible.latest_snapshot(now))
+        connection.execute(sa.update(uploads).where(is_ahead).values(snapshot_at=now))
         chosen = _choose(connection, ledger, now, arrival_day)
         if not chosen:
             return None
@@ -95,7 +98,7 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
 
 def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: Any) -> list[Row[Any]]:
     settings = ledger.settings
-    due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
+    due = plausible.is_due(now)
     if arrival_day is not None:
         due = sa.and_(due, uploads.c.arrival_day == arrival_day)
     busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
@@ -223,7 +226,8 @@ def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime
     One that had begun to commit is first fenced off in every table, so that nothing of it can appear afterwards.
     """
     with ledger.write() as connection:
-        expired = connection.execute(sa.select(batches).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)).all()
+        has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
+        expired = connection.execute(sa.select(batches).where(batches.c.state.in_(LIVE), has_ended)).all()
         for row in expired:
             # A claimed batch cannot begin to commit any more; a committing one is ours to fence for a lease's time.
             holder = {"owner": uuid.uuid4().hex, "lease_until": now + timedelta(seconds=ledger.settings.lease_seconds)}
@@ -274,9 +278,10 @@ def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> Non
 def anything_due(ledger: Ledger, *, now: datetime) -> bool:
     """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause after an
     outage is over."""
-    due = sa.and_(uploads.c.state == "waiting", sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now))
+    due = plausible.is_due(now)
     free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
-    expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), batches.c.lease_until < now)
+    has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
+    expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), has_ended)
     outage = outages.find(ledger, "ingest")
     # A clock that was set back must not keep ingestion waiting.
     if outage is not None and outage.last_at <= now < outage.retry_at:

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
 
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
-from akosha_assets.lake.ingestion.uploads import storable
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.storable_text import escape_unstorable
 
 metadata = MetaData()
 
@@ -38,7 +38,7 @@ class LedgerText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return storable(value) if value is not None else None
+        return escape_unstorable(value) if value is not None else None
 
 
 # SQLite numbers rows by itself only where the key is a plain INTEGER.

@@ -11,6 +11,7 @@ import pyarrow.compute
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
+from akosha_assets.lake.ingestion.ledger.plausible import EPOCH
 from akosha_assets.lake.schemas import ABSENCES, TABLES
 from akosha_assets.lake.tables import quoted
 
@@ -31,8 +32,21 @@ def decode(data: bytes) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def rebuild(lake: Lake, system_ids: list[str]) -> dict[str, pa.Table]:
-    """What every table holds of `system_ids`, newest form of each row. Systems without rows get an empty table."""
+def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
+    """`rows` with every `snapshot_at` after `latest` replaced by 1970: a clock was ahead when they were taken in."""
+    limit = pa.scalar(latest, UTC)
+    newest = pa.compute.max(rows["snapshot_at"]).as_py() if rows.num_rows else None
+    if newest is None or newest <= latest:
+        return rows
+    at = pa.compute.if_else(pa.compute.greater(rows["snapshot_at"].cast(UTC), limit), pa.scalar(EPOCH, UTC), rows["snapshot_at"].cast(UTC))
+    return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at)
+
+
+def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str, pa.Table]:
+    """What every table holds of `system_ids`, newest form of each row. Systems without rows get an empty table.
+
+    A form from a snapshot after `latest` stands behind all others.
+    """
     import duckdb
 
     parts = []
@@ -46,8 +60,10 @@ def rebuild(lake: Lake, system_ids: list[str]) -> dict[str, pa.Table]:
             found = found.append_column("event_day", pa.nulls(found.num_rows, pa.date32()))
         parts.append(found.select([*columns, "event_day"]))
     # Tables differ in what may be null.
-    held = pa.concat_tables([part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts])  # noqa: F841  (read by DuckDB by its name)
-    gone = lake.select(ABSENCES.address, ["system_id", "kind", "id", "is_absent", "snapshot_at"], f"system_id IN ({quoted(system_ids)})")  # noqa: F841
+    held = pa.concat_tables([part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts])
+    held = without_future(held, latest)
+    gone = lake.select(ABSENCES.address, ["system_id", "kind", "id", "is_absent", "snapshot_at"], f"system_id IN ({quoted(system_ids)})")
+    gone = without_future(gone, latest)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone='UTC'")
         rows = connection.sql(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
+from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.claims import SystemState
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import known as known_table
@@ -27,9 +28,13 @@ class SystemStates:
     last_snapshot_at: dict[str, datetime | None]
 
     @classmethod
-    def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str]) -> "SystemStates":
-        """What is known of `system_ids`; read from the tables where a crash left the ledger behind them."""
+    def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str], *, now: datetime) -> "SystemStates":
+        """What is known of `system_ids`; read from the tables where a crash left the ledger behind them.
+
+        What was taken in while a clock was ahead counts as older than every snapshot that comes now.
+        """
         found: list[Any] = []
+        latest = plausible.latest_snapshot(now)
         with ledger.read() as connection:
             for start in range(0, len(system_ids), 500):
                 part = system_ids[start : start + 500]
@@ -40,9 +45,11 @@ class SystemStates:
         lost = [row.system_id for row in found if not row.is_known]
         rows = {row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table() for row in found if row.is_known}
         if lost:
-            rows |= known_rows.rebuild(lake, lost)
-        digests = {row.system_id: (row.digests or {}) if row.is_known else {} for row in found}
-        return cls(rows, digests, {row.system_id: row.last_snapshot_at for row in found})
+            rows |= known_rows.rebuild(lake, lost, latest=latest)
+        rows = {system_id: known_rows.without_future(table, latest) for system_id, table in rows.items()}
+        digests = {row.system_id: _without_future(row.digests or {}, latest) if row.is_known else {} for row in found}
+        last = {row.system_id: None if row.last_snapshot_at and row.last_snapshot_at > latest else row.last_snapshot_at for row in found}
+        return cls(rows, digests, last)
 
     def digests_of(self, system_id: str) -> dict[str, Any]:
         """Digests of the files of the system's newest snapshot, by file name."""
@@ -78,3 +85,7 @@ class SystemStates:
                 table = known_rows.raised(table, digests)
             states[system_id] = SystemState(known_rows.encode(table), table.num_rows, digests, max(at, last) if last else at)
         return states
+
+
+def _without_future(digests: dict[str, Any], latest: datetime) -> dict[str, Any]:
+    return {name: one for name, one in digests.items() if datetime.fromisoformat(one["at"]) <= latest}

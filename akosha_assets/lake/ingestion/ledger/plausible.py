@@ -1,0 +1,34 @@
+"""Times in the ledger and the tables that no clock that is right now can have written.
+
+A clock may jump ahead and back (NTP, a resumed machine). What was written meanwhile lies in the future afterwards: a lease or a
+pause counts as over, and a snapshot as older than every one that comes.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
+from akosha_assets.lake.tables import CLOCKS_AHEAD
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Clocks of machines that share a ledger differ by less.
+CLOCKS_DIFFER = timedelta(minutes=10)
+LONGEST_PAUSE = timedelta(minutes=5)
+
+
+def latest_snapshot(now: datetime) -> datetime:
+    """No snapshot that is known at `now` was taken after this."""
+    return now + CLOCKS_AHEAD
+
+
+def has_lease_ended(now: datetime, lease_seconds: int) -> sa.ColumnElement[bool]:
+    """Whether the lease of a batch is over, or ends later than one that is renewed at `now` could."""
+    latest = now + 2 * timedelta(seconds=lease_seconds) + CLOCKS_DIFFER
+    return sa.or_(batches.c.lease_until < now, batches.c.lease_until > latest)
+
+
+def is_due(now: datetime) -> sa.ColumnElement[bool]:
+    """Whether an upload waits and its pause, if any, is over or longer than any pause."""
+    over = sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now, uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER)
+    return sa.and_(uploads.c.state == "waiting", over)
