@@ -13,6 +13,7 @@ from akosha_assets.lake import objects, store_check, tables
 from akosha_assets.lake.catalog import CLIENT, Lake
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable, LocalStorageFailed, StoreUnavailable
 from akosha_assets.lake.ingestion import arrivals, batch
+from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.inbox import fetching, listing
 from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -175,6 +176,21 @@ def test_a_full_disk_costs_no_attempt(tmp_path: Path, monkeypatch: pytest.Monkey
             ingest(settings)
     assert_waits_and_recovers(settings, "LocalStorageFailed", ingested=0)
     assert_all_is_taken_in(settings)
+
+
+def test_an_upload_that_cannot_be_read_is_not_blamed_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
+    make_upload(tmp_path / "inbox", "a", reflections=["x"])
+    for file in (tmp_path / "inbox").rglob("*.duckdb*"):
+        file.write_bytes(b"no database")
+    listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "FULL_BYTES", 2**60)
+        with pytest.raises(LocalStorageFailed, match="bytes free"):
+            ingest(settings)
+    assert states(settings) == {("waiting", 0): 1}
+    ingest(settings)
+    assert states(settings) == {("quarantined", 0): 1}
 
 
 def test_a_lake_folder_that_cannot_be_written_costs_no_attempt(tmp_path: Path) -> None:

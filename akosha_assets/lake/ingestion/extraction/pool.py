@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from time import monotonic
 from types import TracebackType
 
-from akosha_assets.lake.errors import UploadRejected, WorkerUnavailable
+from akosha_assets.lake.errors import LocalStorageFailed, UploadRejected, WorkerUnavailable
 from akosha_assets.lake.ingestion.extraction.protocol import Extraction, ExtractionJob, SourceFile, read_answer
 from akosha_assets.lake.ingestion.extraction.scratch import Scratch
 from akosha_assets.lake.ingestion.extraction.worker_handle import Sent, Worker
@@ -36,6 +36,8 @@ _TOGETHER = (FILES_TOGETHER, BYTES_TOGETHER, KNOWN_ROWS_TOGETHER, NAMES_TOGETHER
 
 QUEUED_PER_WORKER = 2
 UPLOADS_PER_WORKER = 2000
+# How an upload ends when its worker could not write what it unpacked.
+DISK_REASONS = ("worker_crashed", "database_unreadable")
 
 Jobs = tuple[ExtractionJob, ...]
 Outcome = tuple[ExtractionJob, Extraction | UploadRejected]
@@ -108,7 +110,7 @@ class ExtractionPool:
     def extract(self, jobs: Iterable[ExtractionJob]) -> Iterator[Outcome]:
         """Each job with its outcome, as they finish. Jobs are pulled as workers take them, one reading ahead for each.
 
-        Raises: WorkerUnavailable when no worker can be started.
+        Raises: WorkerUnavailable when no worker can be started, LocalStorageFailed when the disk they unpack to is full.
         """
         if self._scratch is None:
             raise RuntimeError("ExtractionPool is used outside its with block")
@@ -211,7 +213,13 @@ class ExtractionPool:
             logger.info("an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)})
             self._again.append((sent.jobs, True))
         else:
+            self._check_disk(rejection)
             yield sent.jobs[0], rejection
+
+    def _check_disk(self, rejection: UploadRejected) -> None:
+        """Raises: LocalStorageFailed where a full disk may be why a worker failed; what the upload itself unpacked is removed by now."""
+        if rejection.reason in DISK_REASONS and self._scratch is not None and (full := self._scratch.find_full()) is not None:
+            raise LocalStorageFailed(f"{full}; an upload ended with {rejection.reason}: {rejection.message}")
 
     def _died(self, worker: Worker) -> Iterator[Outcome]:
         code = worker.process.wait()

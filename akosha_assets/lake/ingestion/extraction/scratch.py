@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "akosha-extraction-"
 MEMORY = Path("/dev/shm")
 MEMORY_FREE_BYTES = 2 * 1024**3
+FULL_BYTES = 64 * 1024**2
 
 
 class Scratch:
@@ -34,6 +35,13 @@ class Scratch:
             _remove_abandoned(root)
             self._owned.append(_own(root))
         self.memory, self.disk = self._owned[0][2], self._owned[-1][2]
+
+    def find_full(self) -> str | None:
+        """Which file system that workers unpack to has no room left, and how much it has; None where all have."""
+        for _, _, folder in self._owned:
+            if (free := shutil.disk_usage(folder).free) < FULL_BYTES:
+                return f"{folder.parent} has {free:,} bytes free, and reading uploads needs more than {FULL_BYTES:,}"
+        return None
 
     def worker_folders(self) -> list[Path]:
         """New empty folders for one worker, the one in memory first."""
