@@ -32,10 +32,12 @@ from akosha_assets.lake import catalog
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
 from akosha_assets.lake.ingestion.inbox.listing import sweep
-from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup
+from akosha_assets.lake.watch import conditions
+from akosha_assets.lake.watch.orchestration import Orchestration
 from tests.factories import make_upload
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +81,11 @@ class Instance:
     def start(self, **settings: object) -> None:
         """The API serves the home, in this process: it is what the commands talk to, not what they start."""
         lake_settings = self.settings.model_copy(
-            update={name: settings.pop(name) for name in ("dagster_url", "dagster_silent_seconds", "lake_url") if name in settings}
+            update={
+                name: settings.pop(name)
+                for name in ("dagster_url", "dagster_silent_seconds", "lake_url", "backlog_age_seconds")
+                if name in settings
+            }
         )
         given = {"poll_seconds": 0.2, "alert_seconds": 0.5} | settings
         self.server = uvicorn.Server(uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning"))  # type: ignore[arg-type]
@@ -224,6 +230,23 @@ def backed_up(one: Instance) -> None:
     one.stop()
 
 
+def unswept(one: Instance) -> None:
+    """Dagster answers, and nobody lists the inbox."""
+    one.upload(1)
+    one.patch.setattr(conditions.orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"}))
+    ledger = Ledger.open(one.settings)
+    ledger.remember(SWEEP_ENDED, (NOW - timedelta(hours=1)).isoformat())
+    ledger.close()
+    one.start(dagster_url="http://127.0.0.1:9", backlog_age_seconds=30)
+    firing = f"{one.url}/api/v1/alerts?state=firing"
+    until(lambda: "sweep/late" in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
+
+
+def switched_off(one: Instance) -> None:
+    unswept(one)
+    one.repair = lambda: one.patch.setattr(conditions.orchestration, "read", lambda *_, **__: Orchestration())
+
+
 STATES: dict[str, Callable[[Instance], None]] = {
     "ingestion-backlog": behind,
     "hot-tier-loss": table_gone,
@@ -236,6 +259,8 @@ STATES: dict[str, Callable[[Instance], None]] = {
     "poisoned-uploads": poisoned,
     "restore-from-backup": backed_up,
     "failed-run": searched,
+    "inbox-not-listed": unswept,
+    "sensor-or-schedule-stopped": switched_off,
 }
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS, table_metadata
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 
 
@@ -32,11 +33,13 @@ def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[La
     )
 
 
-group_near_duplicates = dg.define_asset_job("group_near_duplicates", selection=[near_duplicates], executor_def=dg.in_process_executor)
+group_near_duplicates = dg.define_asset_job(
+    "group_near_duplicates", selection=[near_duplicates], executor_def=dg.in_process_executor, tags=BACKGROUND
+)
 
-group_near_duplicates_nightly = dg.ScheduleDefinition(
+group_near_duplicates_nightly = one_at_a_time(
+    group_near_duplicates,
     name="group_near_duplicates_nightly",
-    job=group_near_duplicates,
-    cron_schedule="40 3 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    cron="40 3 * * *",
+    description="Groups memories that are nearly the same across systems.",
 )

@@ -14,7 +14,8 @@ from akosha_assets.defs.shutdown import asked_to_stop, end_if_cancelled
 from akosha_assets.lake.catalog import Lake
 
 # The ledger knows what a failed run left waiting, and the sensor asks again.
-LIVE = {"dagster/max_retries": "0"}
+# Before everything that can wait.
+LIVE = {"dagster/max_retries": "0", "dagster/priority": "10"}
 # Runs side by side never hold the same system; `AKOSHA_INGEST_RUNS` is this pool's limit.
 POOL = "ingest"
 

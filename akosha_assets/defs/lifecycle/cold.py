@@ -8,6 +8,7 @@ from akosha_assets.defs.aging import POOL, SWEEP_SECONDS, aged, recall_check, re
 from akosha_assets.defs.lifecycle.warm import age_to_warm
 from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
+from akosha_assets.defs.schedules import BACKGROUND
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import COLD, WARM
 
@@ -30,7 +31,7 @@ def cold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Ite
     yield from aged(context, lake, COLD)
 
 
-age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=dg.in_process_executor)
+age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
 
 @dg.sensor(jobs=[age_to_warm, age_to_cold], minimum_interval_seconds=SWEEP_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)

@@ -3,6 +3,7 @@
 The job `embed` gives vectors to rows that came without, as soon as a model lies here.
 """
 
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dagster_duckdb import DuckDBResource
 
 from akosha_assets.defs.metadata import OWNERS, day_metadata, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.defs.shutdown import asked_to_stop, end_if_cancelled
 from akosha_assets.lake import days, inventory
 from akosha_assets.lake.catalog import Lake
@@ -54,14 +56,24 @@ rebuild_hot_day = dg.define_asset_job(
 )
 
 
-@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"})
+@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"}, pool="embed")
 def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
-    """Gives every row without a vector one of the configured model, newest day first."""
+    """Gives every row without a vector one of the configured model, newest day first; one run at a time does it."""
     from akosha_assets.lake.embeddings import Embedder
+    from akosha_assets.lake.ingestion.ledger.duty_lease import hold
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 
-    embedder = Embedder.load(lake.settings)
-    with asked_to_stop() as stop, duckdb.get_connection() as connection:
+    ledger = Ledger.open(lake.settings)
+    with closing(ledger), hold(ledger, "embed") as lease, asked_to_stop() as is_asked, duckdb.get_connection() as connection:
+        if lease is None:
+            context.log.info("another run embeds; this one ends")
+            return
+
+        def stop() -> bool:
+            return is_asked() or not lease.extend()
+
+        embedder = Embedder.load(lake.settings)
         for day in sorted(days_without_vectors(lake, embedder.space), reverse=True):
             if stop():
                 break
@@ -73,15 +85,14 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
     end_if_cancelled(context.instance, context.run_id)
 
 
-@dg.job(name="embed", tags={"akosha/lane": "embed", "dagster/max_retries": "0"})
+@dg.job(name="embed", tags=BACKGROUND)
 def embed_job() -> None:
     """Gives every hot row without a vector one of the configured model. Fails with what to do where no model can be loaded."""
     embed_waiting()
 
 
-@dg.schedule(job=embed_job, cron_schedule="*/5 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def embed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:  # noqa: ARG001
-    """Starts `embed` every five minutes while a model lies here and rows wait for a vector."""
+def request_embed(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:  # noqa: ARG001
+    """A run while a model lies here and rows wait for a vector."""
     from akosha_assets.lake.embeddings import cache_dir
     from akosha_assets.lake.lifecycle.hot import days_without_vectors
 
@@ -93,6 +104,15 @@ def embed_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.
     if not waiting:
         return dg.SkipReason("every row has a vector")
     return dg.RunRequest(tags={"akosha/rows": str(sum(waiting.values()))})
+
+
+embed_schedule = one_at_a_time(
+    embed_job,
+    name="embed_schedule",
+    cron="*/5 * * * *",
+    description="Starts `embed` every five minutes while a model lies here and rows wait for a vector.",
+    request=request_embed,
+)
 
 
 def _holds_model(folder: Path) -> bool:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from akosha_assets.defs.aging import POOL
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 
 
@@ -39,7 +40,10 @@ def retention(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -
     )
 
 
-retention_job = dg.define_asset_job("apply_retention", selection=[retention], executor_def=dg.in_process_executor)
-apply_retention_nightly = dg.ScheduleDefinition(
-    name="apply_retention_nightly", job=retention_job, cron_schedule="53 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+retention_job = dg.define_asset_job("apply_retention", selection=[retention], executor_def=dg.in_process_executor, tags=BACKGROUND)
+apply_retention_nightly = one_at_a_time(
+    retention_job,
+    name="apply_retention_nightly",
+    cron="53 3 * * *",
+    description="Counts, and deletes where AKOSHA_RETENTION_DELETES is set, rows that outlived the cold window.",
 )

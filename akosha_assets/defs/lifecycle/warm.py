@@ -7,6 +7,7 @@ import dagster as dg
 from akosha_assets.defs.aging import POOL, aged, recall_check
 from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
+from akosha_assets.defs.schedules import BACKGROUND
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import WARM
 
@@ -30,4 +31,4 @@ def warm(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Ite
     yield from aged(context, lake, WARM)
 
 
-age_to_warm = dg.define_asset_job("age_to_warm", selection=[warm], executor_def=dg.in_process_executor)
+age_to_warm = dg.define_asset_job("age_to_warm", selection=[warm], executor_def=dg.in_process_executor, tags=BACKGROUND)

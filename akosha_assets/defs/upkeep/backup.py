@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
@@ -32,10 +33,18 @@ def backup(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata=asdict(made))
 
 
-backup_job = dg.define_asset_job("back_up", selection=[backup], executor_def=dg.in_process_executor)
+backup_job = dg.define_asset_job("back_up", selection=[backup], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
 
-@dg.schedule(job=backup_job, cron_schedule="23 1 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def back_up_nightly() -> dg.RunRequest | dg.SkipReason:
-    """Every night, where a place for backups is named."""
+def request_back_up(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:  # noqa: ARG001
+    """A run where a place for backups is named."""
     return dg.RunRequest() if LakeSettings().backup_url else dg.SkipReason("AKOSHA_BACKUP_URL is not set, so no backups are made")
+
+
+back_up_nightly = one_at_a_time(
+    backup_job,
+    name="back_up_nightly",
+    cron="23 1 * * *",
+    description="Backs up the tables and the ledger where AKOSHA_BACKUP_URL names a place.",
+    request=request_back_up,
+)

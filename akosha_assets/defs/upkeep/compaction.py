@@ -7,6 +7,7 @@ import dagster as dg
 
 from akosha_assets.defs.aging import POOL
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 
 
@@ -34,7 +35,7 @@ def compaction(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) 
     return dg.MaterializeResult(metadata=metadata | {"parts_left_for_next_time": dg.MetadataValue.int(contended)})
 
 
-compaction_job = dg.define_asset_job("compact_tables", selection=[compaction], executor_def=dg.in_process_executor)
-compaction_hourly = dg.ScheduleDefinition(
-    name="compact_tables_hourly", job=compaction_job, cron_schedule="17 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+compaction_job = dg.define_asset_job("compact_tables", selection=[compaction], executor_def=dg.in_process_executor, tags=BACKGROUND)
+compaction_hourly = one_at_a_time(
+    compaction_job, name="compact_tables_hourly", cron="17 * * * *", description="Packs every table into few, ordered files, hourly."
 )

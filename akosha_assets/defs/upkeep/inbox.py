@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.settings import LakeSettings
 
 
@@ -29,8 +30,11 @@ def inbox() -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"uploads removed": len(expired.uploads), "bytes removed": expired.bytes})
 
 
-expire_inbox = dg.define_asset_job("expire_inbox", selection=[inbox], executor_def=dg.in_process_executor)
+expire_inbox = dg.define_asset_job("expire_inbox", selection=[inbox], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
-expire_inbox_nightly = dg.ScheduleDefinition(
-    name="expire_inbox_nightly", job=expire_inbox, cron_schedule="20 3 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+expire_inbox_nightly = one_at_a_time(
+    expire_inbox,
+    name="expire_inbox_nightly",
+    cron="20 3 * * *",
+    description="Removes ingested uploads from the inbox after AKOSHA_INBOX_KEEP_DAYS.",
 )

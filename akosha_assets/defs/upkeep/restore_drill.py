@@ -5,6 +5,7 @@ from dataclasses import asdict
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
@@ -27,10 +28,18 @@ def restore_drill(lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
     )
 
 
-restore_drill_job = dg.define_asset_job("drill_restore", selection=[restore_drill], executor_def=dg.in_process_executor)
+restore_drill_job = dg.define_asset_job("drill_restore", selection=[restore_drill], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
 
-@dg.schedule(job=restore_drill_job, cron_schedule="7 4 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING)
-def drill_restore_weekly() -> dg.RunRequest | dg.SkipReason:
-    """Every Sunday, where a place for backups is named."""
+def request_drill_restore(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:  # noqa: ARG001
+    """A run where a place for backups is named."""
     return dg.RunRequest() if LakeSettings().backup_url else dg.SkipReason("AKOSHA_BACKUP_URL is not set, so there is nothing to restore")
+
+
+drill_restore_weekly = one_at_a_time(
+    restore_drill_job,
+    name="drill_restore_weekly",
+    cron="7 4 * * 0",
+    description="Restores the newest backup into a scratch place and compares it, where AKOSHA_BACKUP_URL names one.",
+    request=request_drill_restore,
+)

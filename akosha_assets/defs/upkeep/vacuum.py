@@ -6,6 +6,7 @@ import dagster as dg
 
 from akosha_assets.defs.aging import POOL
 from akosha_assets.defs.metadata import OWNERS
+from akosha_assets.defs.schedules import BACKGROUND, one_at_a_time
 from akosha_assets.lake.catalog import Lake
 
 
@@ -34,11 +35,19 @@ def vacuum(lake: dg.ResourceParam[Lake], config: VacuumConfig) -> dg.Materialize
     return dg.MaterializeResult(metadata=metadata | {"files": dg.MetadataValue.int(sum(each.files for each in done))})
 
 
-vacuum_job = dg.define_asset_job("vacuum_tables", selection=[vacuum], executor_def=dg.in_process_executor)
+vacuum_job = dg.define_asset_job("vacuum_tables", selection=[vacuum], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
 
-@dg.schedule(job=vacuum_job, cron_schedule="41 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
-def vacuum_tables_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """A lite vacuum every night, a full one on Sundays."""
+def request_vacuum(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """A lite vacuum, on Sundays a full one."""
     is_full = context.scheduled_execution_time.isoweekday() == 7
     return dg.RunRequest(run_config=dg.RunConfig(ops={"upkeep__vacuum": VacuumConfig(is_full=is_full)}))
+
+
+vacuum_tables_nightly = one_at_a_time(
+    vacuum_job,
+    name="vacuum_tables_nightly",
+    cron="41 2 * * *",
+    description="Removes files that no version of a table needs any more; on Sundays also files that no log names.",
+    request=request_vacuum,
+)

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger import plausible
-from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
 
@@ -52,6 +52,8 @@ class Backlog:
     catch_up_seconds: float | None
     live_batches: int
     expired_leases: int
+    # When the beginning of the last sweep was that reached the end of the inbox; None before the first.
+    swept_at: datetime | None = None
 
     @property
     def oldest_waiting_seconds(self) -> float:
@@ -111,6 +113,7 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         catch_up_seconds=0.0 if not total else total / shrinking if shrinking > 0 else None,
         live_batches=held,
         expired_leases=expired,
+        swept_at=datetime.fromisoformat(swept) if (swept := ledger.remembered(SWEEP_ENDED)) else None,
     )
 
 
@@ -138,8 +141,14 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
 
 
 def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
-    """Whether every complete upload older than the limit has been taken in."""
-    return measured.oldest_waiting_seconds <= settings.backlog_age_seconds
+    """Whether every complete upload older than the limit has been taken in, by a listing of the whole inbox that is recent enough."""
+    return measured.oldest_waiting_seconds <= settings.backlog_age_seconds and not is_unswept(measured, settings)
+
+
+def is_unswept(measured: Backlog, settings: LakeSettings) -> bool:
+    """Whether the inbox was not listed to its end for so long that uploads may wait unseen."""
+    limit = max(settings.backlog_age_seconds, 2 * settings.sweep_seconds if settings.ingestion_queue else 0)
+    return measured.swept_at is None or (measured.measured_at - measured.swept_at).total_seconds() > limit
 
 
 def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:

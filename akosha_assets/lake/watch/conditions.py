@@ -23,7 +23,7 @@ HEARTBEAT_SECONDS = 120
 BACKLOG = "ingestion/backlog"
 SENSOR_LAG_SECONDS = 300
 SEVERITY = {"warn": WARNING, "error": CRITICAL}
-RUNBOOKS = {"ingestion": "ingestion-backlog", "lifecycle": "hot-tier-loss", "upkeep": "restore-from-backup"}
+RUNBOOKS = {"ingestion": "ingestion-backlog"}
 
 
 def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
@@ -89,15 +89,36 @@ def of_dagster(state: Orchestration) -> list[Condition]:
         if seconds > SENSOR_LAG_SECONDS:
             detail = f"sensor `{sensor}` is {seconds:,.0f} s overdue"
             found.append(Condition(f"sensor/{sensor}", WARNING, f"Sensor {sensor} is late", detail, "orchestrator-unreachable"))
+    for name, kind in state.stopped.items():
+        severity = CRITICAL if name in NEEDED else WARNING
+        detail = f"{kind} `{name}` is switched off in Dagster; what it starts does not run"
+        found.append(
+            Condition(f"stopped/{name}", severity, f"{kind.capitalize()} {name} is switched off", detail, "sensor-or-schedule-stopped")
+        )
+    for name, kind in state.failing.items():
+        detail = f"the last tick of {kind} `{name}` failed; its page in Dagster has the error"
+        found.append(Condition(f"tick/{name}", WARNING, f"{kind.capitalize()} {name} fails", detail, "sensor-or-schedule-stopped"))
     return found
 
 
-DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster")
+def of_sweeps(ledger: Ledger, measured: Backlog) -> list[Condition]:
+    """An inbox that was not listed to its end for too long: uploads may wait that nobody sees, and the backlog says nothing of them."""
+    if not backlog.is_unswept(measured, ledger.settings):
+        return []
+    last = "never" if measured.swept_at is None else f"{measured.swept_at:%Y-%m-%d %H:%M:%S} UTC"
+    detail = f"the inbox was last listed to its end: {last}; expected at least every {ledger.settings.backlog_age_seconds} s"
+    return [Condition("sweep/late", CRITICAL, "The inbox is not listed", detail, "inbox-not-listed")]
+
+
+# Without these nothing is found, ingested or watched.
+NEEDED = frozenset(("upload_sensor", "backlog_sensor"))
+DAGSTER_SCOPES = ("run", "check", "freshness", "daemon", "sensor", "dagster", "stopped", "tick", "sweep")
 
 
 def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
     """Everything that can be looked at was, and the alerts know of it; returns keys of alerts that changed."""
-    found = of_backlog(ledger, backlog.measure(ledger, now=now))
+    measured = backlog.measure(ledger, now=now)
+    found = of_backlog(ledger, measured)
     found += of_outages(ledger)
     scopes = ["backlog", "outage", "orchestrator"]
     found += bootstrap.look(ledger, now=now)
@@ -105,6 +126,8 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
         unanswered = ""
         try:
             found += of_dagster(orchestration.read(url, token=ledger.settings.dagster_token.get_secret_value(), now=now))
+            # Without Dagster somebody else starts ingestion, as often as they like.
+            found += of_sweeps(ledger, measured)
             scopes += DAGSTER_SCOPES
         except OrchestratorUnavailable as error:
             unanswered = str(error)

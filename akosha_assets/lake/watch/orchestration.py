@@ -26,6 +26,9 @@ query State($failedAfter: Float!) {
   sensorsOrError(repositorySelector: {repositoryLocationName: "akosha", repositoryName: "__repository__"}) {
     ... on Sensors { results { name minIntervalSeconds sensorState { status ticks(limit: 1) { timestamp status } } } }
   }
+  schedulesOrError(repositorySelector: {repositoryLocationName: "akosha", repositoryName: "__repository__"}) {
+    ... on Schedules { results { name scheduleState { status ticks(limit: 1) { timestamp status } } } }
+  }
   assetNodes {
     assetKey { path }
     freshnessStatusInfo { freshnessStatus }
@@ -72,6 +75,9 @@ class Orchestration:
     failed_checks: list[FailedCheck] = field(default_factory=list)
     heartbeat_seconds: dict[str, float] = field(default_factory=dict)
     sensor_lag_seconds: dict[str, float] = field(default_factory=dict)
+    # Sensors and schedules that are switched off, and those whose newest tick failed, with the kind of each.
+    stopped: dict[str, str] = field(default_factory=dict)
+    failing: dict[str, str] = field(default_factory=dict)
     freshness: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,6 +96,10 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
         failed[run["jobName"]] = failed.get(run["jobName"], 0) + (run["status"] == "FAILURE")
         newest.setdefault(run["jobName"], run)
     daemons = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
+    instigators = [
+        *(("sensor", one["name"], one["sensorState"]) for one in data["sensorsOrError"].get("results", [])),
+        *(("schedule", one["name"], one["scheduleState"]) for one in data["schedulesOrError"].get("results", [])),
+    ]
     return Orchestration(
         queued=len(queued),
         oldest_queued_seconds=max((seconds - run["creationTime"] for run in queued), default=0.0),
@@ -99,6 +109,8 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
         failed_checks=_failed_checks(data["assetNodes"]),
         heartbeat_seconds={one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons},
         sensor_lag_seconds=_lags(data["sensorsOrError"].get("results", []), seconds),
+        stopped={name: kind for kind, name, state in instigators if state["status"] == "STOPPED"},
+        failing={name: kind for kind, name, state in instigators if state["ticks"] and state["ticks"][0]["status"] == "FAILURE"},
         freshness={
             "/".join(node["assetKey"]["path"]): node["freshnessStatusInfo"]["freshnessStatus"].lower()
             for node in data["assetNodes"]

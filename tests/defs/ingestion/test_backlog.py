@@ -11,7 +11,7 @@ import pytest
 from akosha_assets.defs.ingestion.backlog import AGE, KEY, SIZE, backlog, backlog_sensor
 from akosha_assets.defs.policies import with_freshness
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime.now(UTC)
@@ -23,6 +23,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     for name, value in given.items():
         monkeypatch.setenv(f"AKOSHA_{name}", value)
     opened = Ledger.open(LakeSettings())
+    opened.remember(SWEEP_ENDED, datetime.now(UTC).isoformat())
     yield opened
     opened.close()
 

@@ -4,10 +4,10 @@ from datetime import datetime
 
 import dagster as dg
 
-from akosha_assets.defs.upkeep.backup import back_up_nightly, backup
+from akosha_assets.defs.upkeep.backup import backup, request_back_up
 from akosha_assets.defs.upkeep.compaction import compaction
 from akosha_assets.defs.upkeep.restore_drill import restore_drill
-from akosha_assets.defs.upkeep.vacuum import vacuum, vacuum_tables_nightly
+from akosha_assets.defs.upkeep.vacuum import request_vacuum, vacuum
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import days_ago, hot_rows, store
@@ -28,11 +28,9 @@ def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path)
 
 
 def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(monkeypatch, tmp_path):
-    assert isinstance(back_up_nightly(), dg.SkipReason)
+    assert isinstance(request_back_up(dg.build_schedule_context()), dg.SkipReason)
     monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path))
-    assert isinstance(back_up_nightly(), dg.RunRequest)
+    assert isinstance(request_back_up(dg.build_schedule_context()), dg.RunRequest)
     for day, is_full in ((22, True), (23, False)):
-        asked = vacuum_tables_nightly(
-            dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00"))
-        )
+        asked = request_vacuum(dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00")))
         assert asked.run_config["ops"]["upkeep__vacuum"]["config"]["is_full"] is is_full

@@ -9,8 +9,9 @@ import pytest
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.watch import conditions
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -70,7 +71,18 @@ def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger)
 
 def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
     upload(ledger, range(1), NOW)
+    ledger.remember(SWEEP_ENDED, NOW.isoformat())
     young, old, ancient = (measure(ledger, now=NOW + minutes * MINUTE) for minutes in (1, 6, 31))
     assert is_caught_up(young, ledger.settings)
     assert not is_caught_up(old, ledger.settings)
     assert [judge_age(ledger.settings, one).level for one in (young, old, ancient)] == ["ok", "warn", "error"]
+
+
+def test_nobody_is_caught_up_with_an_inbox_that_was_not_listed_to_its_end(ledger: Ledger) -> None:
+    assert not is_caught_up(measure(ledger, now=NOW), ledger.settings)
+    ledger.remember(SWEEP_ENDED, NOW.isoformat())
+    assert is_caught_up(measure(ledger, now=NOW + MINUTE), ledger.settings)
+    late = NOW + timedelta(seconds=ledger.settings.backlog_age_seconds + 1)
+    assert not is_caught_up(measure(ledger, now=late), ledger.settings)
+    (alert,) = conditions.of_sweeps(ledger, measure(ledger, now=late))
+    assert (alert.key, alert.runbook) == ("sweep/late", "inbox-not-listed")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 from akosha_assets.lake.ingestion.ledger import outages
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of, snapshot_time
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
@@ -21,7 +21,6 @@ STRETCH_UPLOADS = 5000
 PATIENCE_OBJECTS = 10_000
 # Entries that a sweep skipped and names in the log.
 SKIPPED_LOGGED = 10
-
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -114,6 +113,8 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -
     if not whole and (start or not finished):
         # Quoted, since the name of a file in a folder may be no Unicode.
         ledger.remember("sweep_after", "" if finished else quote(last, errors="surrogateescape"))
+    if finished:
+        ledger.remember(SWEEP_ENDED, now.isoformat())
     if skipped.count:
         ledger.count("inbox_entries_skipped", skipped.count)
     return Sweep(listed, added, finished, skipped.count)

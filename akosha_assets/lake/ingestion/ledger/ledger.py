@@ -7,7 +7,7 @@
 Claiming, finishing and recovering batches is in `claims.py`; the tables are in `schema.py`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,10 @@ STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
 HEAD = "0002"
 LOOKUP_ROWS = 500
 RECEIPTS_AT_ONCE = 100
+
+
+# What `Ledger.remembered` has the time under at which a sweep last reached the end of the inbox.
+SWEEP_ENDED = "sweep_ended_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +266,14 @@ class Ledger:
         with self.write() as connection:
             insert: Any = insert_for(connection)(meta).values(key=key, value=value)
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+    def update(self, key: str, change: Callable[[str | None], str | None]) -> str | None:
+        """`remembered(key)` is what `change` makes of it, read and written in one transaction; returns that. None leaves nothing."""
+        with self.write() as connection:
+            value = change(connection.scalar(sa.select(meta.c.value).where(meta.c.key == key)))
+            insert: Any = insert_for(connection)(meta).values(key=key, value=value or "")
+            connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value or ""}))
+            return value
 
     def systems(self, *, limit: int = 100, after: str = "") -> list[Row[Any]]:
         """Systems in order of their id, those after `after`."""
