@@ -16,6 +16,7 @@ import pyarrow as pa
 from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
+from akosha_assets.lake import tables
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.schemas import TableSpec, bare
@@ -204,7 +205,7 @@ def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, st
 
 def _once(table: DeltaTable, writer: str, metadata: dict[str, str]) -> CommitProperties:
     """Two commits of one writer that were prepared on the same version exclude each other."""
-    known = table.transaction_version(writer)
+    known = tables.committed_sequence(table, writer)
     return CommitProperties(
         custom_metadata=metadata, max_commit_retries=50, app_transactions=[Transaction(writer, (known if known is not None else 0) + 1)]
     )

@@ -92,6 +92,19 @@ def _open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
         raise StoreUnavailable(uri, str(error)) from error
 
 
+def committed_sequence(table: DeltaTable, writer: str) -> int | None:
+    """The last sequence that `writer` committed to the version of the handle; None where it never did.
+
+    Raises:
+        StoreUnavailable: the log could not be read.
+    """
+    try:
+        known: int | None = table.transaction_version(writer)
+    except (OSError, DeltaError) as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+    return known
+
+
 def commit(
     uri: str,
     storage_options: dict[str, str],
@@ -113,7 +126,7 @@ def commit(
     for attempt in range(COMMIT_ATTEMPTS):
         table = _open_existing(uri, storage_options)
         if fence is not None:
-            known = table.transaction_version(fence.writer)
+            known = committed_sequence(table, fence.writer)
             if known is not None and known > fence.sequence:
                 raise LeaseLost(fence.sequence)
             if known == fence.sequence:
