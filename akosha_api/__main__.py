@@ -36,11 +36,17 @@ def main() -> None:
     # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the core from those
     # that index words.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from akosha_assets.lake.ingestion.ledger import known_tables
     from akosha_assets.lake.serving.replica.allocator import limit_heap
     from akosha_assets.lake.serving.replica.replica import Replica
 
     limit_heap()
-    replica = Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
+    replica = Replica(
+        Lake(lake_settings),
+        poll_seconds=settings.poll_seconds,
+        memory_bytes=settings.memory_bytes,
+        is_expected=known_tables.expected(lake_settings),
+    )
     replica.start()
     try:
         _serve(lake_settings, settings, replica)

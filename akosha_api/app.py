@@ -23,6 +23,7 @@ from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.request_guard import RequestGuard, Routes, parse_hosts, parse_origins
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
@@ -46,7 +47,12 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        served = replica or Replica(Lake(lake_settings), poll_seconds=settings.poll_seconds, memory_bytes=settings.memory_bytes)
+        served = replica or Replica(
+            Lake(lake_settings),
+            poll_seconds=settings.poll_seconds,
+            memory_bytes=settings.memory_bytes,
+            is_expected=known_tables.expected(lake_settings),
+        )
         pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
         past_pool = Pool(1, settings.search_queue, settings.search_seconds)
         sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from akosha_assets.lake import tables
+from akosha_assets.lake.errors import TableLost
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import TABLES, TableSpec
 from akosha_assets.lake.settings import LakeSettings
@@ -44,8 +45,14 @@ class Lake:
         return unquote(urlsplit(url).path) if url.startswith("file:") else url
 
     def create(self, address: str) -> DeltaTable:
-        """The table exists; returns a fresh handle."""
+        """The table exists; returns a fresh handle.
+
+        Raises:
+            TableLost: data files lie there without a log: a new table would hide their rows, and a vacuum remove them.
+        """
         uri = self.uri(address)
+        if self.open(address) is None and self.has_lost_log(address):
+            raise TableLost(uri, "has data files and no log")
         if not urlsplit(uri).scheme:
             Path(uri).mkdir(parents=True, exist_ok=True)
         return tables.create(uri, TABLES[address], self.storage_options)

@@ -18,6 +18,7 @@
     ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
     ├── LedgerDamaged               the ledger's file cannot be read as a ledger
+    ├── TableLost                   a table that was written to is gone or went back
     └── LedgerMismatch              the ledger does not belong to these tables
 
 The HTTP status of each is in `akosha_api/errors.py`.
@@ -189,6 +190,17 @@ class LedgerDamaged(LakeError):
         super().__init__(
             f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away together with those beside it that end in -wal and -shm, "
             "then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
+        )
+
+
+class TableLost(LakeError):
+    """A table that was written to is gone, has no log, was made anew or went back to an older version. Nothing is written to it."""
+
+    def __init__(self, uri: str, found: str):
+        self.uri = uri
+        super().__init__(
+            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, restore a backup, or replay the inbox: "
+            "docs/runbooks/hot-tier-loss.md has the steps."
         )
 
 

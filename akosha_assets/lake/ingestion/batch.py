@@ -20,7 +20,7 @@ from akosha_assets.lake.errors import EmbeddingUnavailable, StoreUnavailable, Tr
 from akosha_assets.lake.ingestion import upload_tracing
 from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
-from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger import claims, known_tables
 from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
@@ -198,6 +198,7 @@ class BatchIngest:
                 result.versions[spec.address] = self.lake.append(spec.address, part.rows, batch.fence, metadata)
             result.rows[spec.address] = part.rows.num_rows
             self.on_step(f"committed {spec.address}")
+        known_tables.remember(self.ledger, self.lake, result.versions)
         if HOT.address in tables:
             days = tables[HOT.address].rows["event_day"].value_counts()
             result.event_days = {entry["values"]: entry["counts"] for entry in days.to_pylist()}

@@ -12,8 +12,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch
+from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion.inbox.listing import sweep
+from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, systems, uploads
 from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
@@ -29,10 +30,18 @@ def check(lake: Lake, ledger: Ledger) -> None:
 
     Raises:
         LedgerMismatch: it does not; the message says what to do.
+        TableLost: a table that this ledger knows is gone or went back.
     """
-    table = lake.create(HOT.address)
-    held, found = ledger.remembered(LAKE_ID), str(table.metadata().id)
+    held = ledger.remembered(LAKE_ID)
+    known_tables.check(ledger, lake)
+    table = lake.create(HOT.address) if held is None else lake.open(HOT.address)
+    if table is None:
+        # A ledger of an earlier version, which knows the lake's id alone.
+        raise TableLost(lake.uri(HOT.address), "is gone")
+    found = str(table.metadata().id)
     if held == found:
+        existing = {address: table.version() for address in TABLES if (table := lake.open(address)) is not None}
+        known_tables.remember(ledger, lake, existing)
         return
     if held is not None:
         raise LedgerMismatch(
@@ -57,7 +66,10 @@ class Rebuilt:
 
 
 def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
-    """A new ledger knows the uploads of the inbox and of the tables again. Uploads that left no row wait, and change nothing.
+    """A new ledger knows the uploads of the inbox and of the tables again.
+
+    Those of the inbox wait and are compared with the tables: rows in one table say nothing of rows that another one lost. Those
+    that have left the inbox count as ingested where a row came from them.
 
     Raises:
         InvalidRequest: the ledger has taken uploads in already.
@@ -71,10 +83,11 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
         insert: Any = insert_for(connection)
         for one in found:
             match = sa.and_(uploads.c.system_id == one["system_id"], uploads.c.upload_id == one["upload_id"])
-            times = {"arrived_at": one["arrived_at"], "day": one["arrived_at"].date()}
-            ingested = {"state": "ingested", "ingested_at": one["arrived_at"], "seen_at": times["arrived_at"], "arrival_day": times["day"]}
-            if connection.execute(sa.update(uploads).where(match).values(**ingested)).rowcount:
+            day = one["arrived_at"].date()
+            arrived = {"seen_at": one["arrived_at"], "arrival_day": day}
+            if connection.execute(sa.update(uploads).where(match).values(**arrived)).rowcount:
                 continue
+            ingested = {"state": "ingested", "ingested_at": one["arrived_at"], **arrived}
             gone = {
                 "system_id": one["system_id"],
                 "upload_id": one["upload_id"],

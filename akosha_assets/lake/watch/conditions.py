@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from akosha_assets.lake.errors import OrchestratorUnavailable
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.backlog import Backlog
-from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger import known_tables, outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
@@ -58,6 +58,16 @@ def of_outages(ledger: Ledger) -> list[Condition]:
         runbook = "disk-full" if outage.kind == "LocalStorageFailed" else "object-storage-down"
         found.append(Condition(f"outage/{outage.step}", CRITICAL, f"An outage interrupts {outage.step}", detail, runbook))
     return found
+
+
+def of_lost_tables(ledger: Ledger) -> list[Condition]:
+    """A table that was written to and that ingestion no longer found as it was."""
+    lost = known_tables.lost(ledger)
+    if lost is None:
+        return []
+    address, found = lost
+    detail = f"{address} {found}; ingestion has stopped and nothing is written"
+    return [Condition(f"table/{address}", CRITICAL, f"Table {address} is lost", detail, "hot-tier-loss")]
 
 
 def of_dagster(state: Orchestration) -> list[Condition]:
@@ -120,7 +130,8 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
     measured = backlog.measure(ledger, now=now)
     found = of_backlog(ledger, measured)
     found += of_outages(ledger)
-    scopes = ["backlog", "outage", "orchestrator"]
+    found += of_lost_tables(ledger)
+    scopes = ["backlog", "outage", "table", "orchestrator"]
     found += bootstrap.look(ledger, now=now)
     if url := ledger.settings.dagster_url:
         unanswered = ""

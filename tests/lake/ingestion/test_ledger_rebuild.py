@@ -1,17 +1,21 @@
 """A ledger belongs to one lake, and a lost one is restored from the tables and the inbox."""
 
+import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch
+from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion import arrivals, ledger_rebuild
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.vacuum import vacuum
+from akosha_assets.lake.watch import conditions
 from tests.factories import make_upload
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -45,7 +49,7 @@ def test_a_lost_ledger_is_refused_then_restored_and_nothing_is_stored_twice(sett
     with pytest.raises(LedgerMismatch, match="akosha ledger rebuild"):
         take_in(settings)
     ledger = Ledger.open(settings)
-    assert ledger_rebuild.rebuild(lake, ledger, now=NOW) == ledger_rebuild.Rebuilt(ingested=2, waiting=1, systems=2)
+    assert ledger_rebuild.rebuild(lake, ledger, now=NOW) == ledger_rebuild.Rebuilt(ingested=1, waiting=2, systems=2)
     arrivals.ingest(lake, ledger, run_id="after")
     assert stored(lake) == [("a", "changed"), ("a", "fresh"), ("a", "kept"), ("b", "changing"), ("b", "kept")]
     assert ledger.receipt(removed.name).removed_at is not None
@@ -60,5 +64,70 @@ def test_a_ledger_that_has_taken_uploads_in_is_not_rebuilt(settings: LakeSetting
 def test_the_ledger_of_another_lake_is_refused(settings: LakeSettings, tmp_path: Path) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["kept"], at=AT)
     take_in(settings)
-    with pytest.raises(LedgerMismatch, match="belongs to lake"):
+    with pytest.raises(TableLost, match="is gone"):
         take_in(LakeSettings(home=settings.home, lake_url=str(tmp_path / "elsewhere")))
+
+
+def without_folder(lake: Lake, address: str) -> None:
+    shutil.rmtree(lake.uri(address))
+
+
+def without_log(lake: Lake, address: str) -> None:
+    shutil.rmtree(Path(lake.uri(address)) / "_delta_log")
+
+
+def made_anew(lake: Lake, address: str) -> None:
+    shutil.rmtree(lake.uri(address))
+    lake.create(address)
+
+
+def gone_back(lake: Lake, address: str) -> None:
+    max((Path(lake.uri(address)) / "_delta_log").glob("*.json")).unlink()
+
+
+@pytest.mark.parametrize("harm", [without_folder, without_log, made_anew, gone_back])
+@pytest.mark.parametrize("address", [HOT.address, "graph/entities"])
+def test_a_lost_table_stops_ingestion_and_is_not_replaced(
+    settings: LakeSettings, lake: Lake, address: str, harm: Callable[[Lake, str], None]
+) -> None:
+    entity = {"id": "e1", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
+    make_upload(settings.home / "inbox", "a", reflections=[KEPT], others={"kg_entities": [entity]}, at=AT)
+    take_in(settings).close()
+    harm(lake, address)
+    before = sorted(Path(lake.uri(address)).rglob("*"))
+    waiting = make_upload(settings.home / "inbox", "b", reflections=[KEPT], at=AT)
+    with pytest.raises(TableLost, match="hot-tier-loss"):
+        take_in(settings)
+    ledger = Ledger.open(settings)
+    receipt = ledger.receipt(waiting.upload_id)
+    assert (receipt.state, receipt.attempts) == ("waiting", 0)
+    assert sorted(Path(lake.uri(address)).rglob("*")) == before, "nothing was written"
+    (alert,) = conditions.of_lost_tables(ledger)
+    assert (alert.key, alert.severity, alert.runbook) == (f"table/{address}", "critical", "hot-tier-loss")
+
+
+def test_a_vacuum_leaves_the_files_of_a_table_without_log_alone(settings: LakeSettings, lake: Lake) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=[KEPT], at=AT)
+    take_in(settings).close()
+    without_log(lake, HOT.address)
+    files = sorted(Path(lake.uri(HOT.address)).rglob("*.parquet"))
+    with pytest.raises(TableLost):
+        lake.create(HOT.address)
+    vacuum(lake, HOT.address, is_full=True, dry_run=False)
+    assert sorted(Path(lake.uri(HOT.address)).rglob("*.parquet")) == files
+
+
+def test_memories_whose_graph_rows_are_left_come_back_from_the_inbox(settings: LakeSettings, lake: Lake) -> None:
+    entity = {"id": "e1", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
+    for system in ("a", "b"):
+        make_upload(settings.home / "inbox", system, reflections=[KEPT, "more"], others={"kg_entities": [entity]}, at=AT)
+    take_in(settings).close()
+    rows = stored(lake)
+    without_folder(lake, HOT.address)
+    for path in settings.home.glob("ledger.sqlite*"):
+        path.unlink()
+    ledger = Ledger.open(settings)
+    ledger_rebuild.rebuild(lake, ledger, now=NOW)
+    arrivals.ingest(lake, ledger, run_id="after")
+    assert stored(lake) == rows
+    assert lake.select("graph/entities", ["id"]).num_rows == 2

@@ -49,7 +49,9 @@ class Replica:
         poll_seconds: float = 0.5,
         memory_bytes: int = 1 << 40,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        is_expected: Callable[[str], bool] = lambda _: False,
     ):
+        """`is_expected`: whether the table of an address was written to, as the ledger knows; one that is gone then is no empty one."""
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
         self.folder, self._lock = disk_cache.acquire_folder(cache / "serving")
@@ -57,7 +59,7 @@ class Replica:
         self._tails = {
             tier: TierReplica(
                 tier,
-                Follower(lake, f"lifecycle/{tier}"),
+                Follower(lake, f"lifecycle/{tier}", is_expected),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
                 self.folder / "parts" / tier,
                 IndexCache(self.folder / "indexes" / tier),

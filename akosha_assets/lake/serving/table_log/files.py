@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -61,8 +61,9 @@ class Listing:
 class Follower:
     """Tells when a table has a new version and which files it holds. Not for use from two threads."""
 
-    def __init__(self, lake: Lake, address: str):
-        self.lake, self.address = lake, address
+    def __init__(self, lake: Lake, address: str, is_expected: Callable[[str], bool] = lambda _: False):
+        """`is_expected`: whether the table of an address was written to, as far as somebody else knows."""
+        self.lake, self.address, self._is_expected = lake, address, is_expected
         self._table: DeltaTable | None = None
         self._opened_version = 0
         self._opened_at = 0.0
@@ -87,7 +88,7 @@ class Follower:
             self._opened_at = time.monotonic()
             if self._table is None:
                 if self._was_there is None:
-                    self._was_there = self.lake.has_lost_log(self.address)
+                    self._was_there = self.lake.has_lost_log(self.address) or self._is_expected(self.address)
                 if self._was_there:
                     raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
                 return None

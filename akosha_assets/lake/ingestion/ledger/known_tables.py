@@ -1,0 +1,112 @@
+"""The tables that were written to, as the ledger knows them: Delta's own id of each, and a version that it reached.
+
+A table that is gone, was made anew or went back is lost, whatever lies in its place now; nothing may be written there before it is
+repaired, or an empty table would pass for the old one.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import LakeError, TableLost
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.settings import LakeSettings
+
+logger = logging.getLogger(__name__)
+
+KEY, LOST_KEY = "tables", "lost_table"
+
+
+@dataclass(frozen=True)
+class KnownTable:
+    """Delta's id of a table, and a version that it has reached."""
+
+    id: str
+    version: int
+
+
+def find_all(ledger: Ledger) -> dict[str, KnownTable]:
+    """Every table that was written to, by address."""
+    held = json.loads(ledger.remembered(KEY) or "{}")
+    return {address: KnownTable(**one) for address, one in held.items()}
+
+
+def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
+    """The tables have reached these versions."""
+    known = find_all(ledger)
+    added = {address: _id(lake.open(address)) for address in versions if address not in known}
+
+    def merge(text: str | None) -> str:
+        held = json.loads(text or "{}")
+        for address, version in versions.items():
+            before = held.get(address)
+            table_id = before["id"] if before else added.get(address)
+            if table_id is not None:
+                held[address] = asdict(KnownTable(table_id, max(version, before["version"] if before else 0)))
+        return json.dumps(held)
+
+    if versions:
+        ledger.update(KEY, merge)
+
+
+def check(ledger: Ledger, lake: Lake) -> None:
+    """Every table that was written to is there, and no older than it was.
+
+    Raises:
+        TableLost: one is not; it is noted in the ledger until a check succeeds.
+    """
+    for address, known in find_all(ledger).items():
+        found = _loss(lake, address, known)
+        if found is not None:
+            ledger.remember(LOST_KEY, json.dumps({"address": address, "found": found}))
+            raise TableLost(lake.uri(address), found)
+    if ledger.remembered(LOST_KEY):
+        ledger.remember(LOST_KEY, "")
+
+
+def lost(ledger: Ledger) -> tuple[str, str] | None:
+    """Address of the table that the last check missed, and what it found."""
+    text = ledger.remembered(LOST_KEY)
+    if not text:
+        return None
+    held = json.loads(text)
+    return held["address"], held["found"]
+
+
+def _loss(lake: Lake, address: str, known: KnownTable) -> str | None:
+    """What is wrong with the table; None where nothing is."""
+    table = lake.open(address)
+    if table is None:
+        return "has data files and no log" if lake.has_lost_log(address) else "is gone"
+    if (found := _id(table)) != known.id:
+        return f"was made anew: its id is {found}, expected {known.id}"
+    if table.version() < known.version:
+        return f"went back to version {table.version()}, expected {known.version} or later"
+    return None
+
+
+def _id(table: DeltaTable | None) -> str | None:
+    return None if table is None else str(table.metadata().id)
+
+
+def expected(settings: LakeSettings) -> Callable[[str], bool]:
+    """Whether the ledger of the settings, where there is one that answers, knows the table of an address."""
+
+    def is_known(address: str) -> bool:
+        url = settings.ledger()
+        if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+            return False
+        try:
+            with closing(Ledger.open(settings)) as ledger:
+                return address in find_all(ledger)
+        except LakeError as error:
+            logger.warning("the ledger could not be asked for its tables", extra={"table": address, "cause": str(error)})
+            return False
+
+    return is_known
