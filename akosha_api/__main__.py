@@ -5,6 +5,7 @@ Only what reads the tables is imported at first: they are read while the rest is
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -13,21 +14,30 @@ from typing import TYPE_CHECKING
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.settings import LakeSettings
 
 if TYPE_CHECKING:
     from akosha_assets.lake.serving.replica.replica import Replica
 
 
+logger = logging.getLogger(__name__)
+
+
 def main() -> None:
-    """Run the service with the settings of the environment and the options given."""
-    settings = ApiSettings()
+    """Run the service with the settings of the environment and the options given; wrong ones end it with one line and exit code 2."""
+    try:
+        settings, lake_settings = ApiSettings(), LakeSettings()
+    except InvalidSettings as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     parser = argparse.ArgumentParser(prog="python -m akosha_api", description="Serve the lake over HTTP.")
     parser.add_argument("--host", default=settings.host, help="address to listen on (AKOSHA_API_HOST)")
     parser.add_argument("--port", default=settings.port, type=int, help="port to listen on (AKOSHA_API_PORT)")
     given = parser.parse_args()
-    lake_settings = LakeSettings()
     telemetry.configure_logging(lake_settings.log_format)
+    for name, meant in ApiSettings.unread_variables().items():
+        logger.warning("nothing reads a variable of the environment", extra={"variable": name, "meant": meant})
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     # A thread that comes back from a scan waits this long for one that runs Python; the default of 5 ms adds up over a search.
     sys.setswitchinterval(0.0005)

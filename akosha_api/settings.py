@@ -3,12 +3,13 @@
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from akosha_assets.lake.checked_settings import CheckedSettings
 from akosha_assets.lake.request_guard import parse_hosts, parse_origins
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(CheckedSettings):
     """Where the service listens and what one request may cost."""
 
     model_config = SettingsConfigDict(env_prefix="AKOSHA_API_", frozen=True, extra="ignore")

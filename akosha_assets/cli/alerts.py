@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from akosha_assets.cli.ledgers import existing_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, grid, lake_errors
 
 if TYPE_CHECKING:
@@ -21,22 +22,17 @@ def alerts(
 
     Exit status 0: listed; 1: a test message was not accepted; 2: there is no such state; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.watch import alerts as kept
     from akosha_assets.lake.watch import conditions
 
     if state not in ("", "firing", "resolved"):
         raise fail(f"{state!r} is no state of an alert; expected firing or resolved", Exit.USAGE)
-    with lake_errors():
-        ledger = Ledger.open(LakeSettings())
-        try:
-            failed = _test(ledger) if test else 0
-            if look:
-                conditions.evaluate_and_notify(ledger)
-            rows = kept.listed(ledger, state=state or None)
-        finally:
-            ledger.close()
+    with lake_errors(), existing_ledger(LakeSettings()) as ledger:
+        failed = _test(ledger) if test else 0
+        if look:
+            conditions.evaluate_and_notify(ledger)
+        rows = kept.listed(ledger, state=state or None)
     if as_json:
         emit({"alerts": [{name: value for name, value in row._mapping.items() if name != "delivered"} for row in rows]})
     else:

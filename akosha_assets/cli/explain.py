@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from akosha_assets.cli.ledgers import existing_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, pairs, shown
 
 if TYPE_CHECKING:
@@ -28,18 +29,13 @@ def explain(
             f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada-00000/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
         )
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.lifecycle.explain import explain
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.settings import LakeSettings
 
     lake = Lake(LakeSettings())
-    with lake_errors():
-        ledger = Ledger.open(lake.settings)
-        try:
-            found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
-        finally:
-            ledger.close()
+    with lake_errors(), existing_ledger(lake.settings) as ledger:
+        found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
     if as_json:
         emit(asdict(found) | {"policy": json.loads(found.policy) if found.policy else None})
         return

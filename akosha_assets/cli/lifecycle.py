@@ -88,9 +88,8 @@ def simulate(
 
     Exit status 0: shown; 2: the policy cannot be; 3: a store did not answer.
     """
-    from pydantic import ValidationError
-
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.errors import InvalidSettings
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.lifecycle.simulation import Prices, simulate
     from akosha_assets.lake.settings import LakeSettings
@@ -102,8 +101,8 @@ def simulate(
         changed["warm_keeps"] = ",".join({*filter(None, settings.warm_keeps.split(",")), "text"})
     try:
         policy = TierPolicy.of(LakeSettings(**(settings.model_dump() | changed)))
-    except ValidationError as error:
-        raise fail("; ".join(each["msg"] for each in error.errors()), Exit.USAGE) from error
+    except InvalidSettings as error:
+        raise fail(str(error), Exit.USAGE) from error
     with lake_errors():
         found = simulate(Lake(settings), policy, today=now.date(), moved_at=now, prices=Prices(storage_price, memory_price))
     if as_json:

@@ -3,6 +3,9 @@
 A family is one module; heavy imports stand inside its commands or, where a whole family needs them, it is loaded when called.
 """
 
+import sys
+from typing import Any
+
 import typer
 
 from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model
@@ -11,11 +14,26 @@ from akosha_assets.cli.demo import demo
 from akosha_assets.cli.explain import explain
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.metrics import metrics
+from akosha_assets.cli.output import Exit, errors, foreign
 from akosha_assets.cli.search import search
 from akosha_assets.cli.status import status, uploads
 from akosha_assets.cli.up import up
 
-app = typer.Typer(
+
+class App(typer.Typer):
+    """The commands; wrong settings end each with one line that names the variable."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from akosha_assets.lake.errors import InvalidSettings
+
+        try:
+            return super().__call__(*arguments, **options)
+        except InvalidSettings as error:
+            errors.print(f"[bold red]error:[/] {foreign(str(error))}", highlight=False, soft_wrap=True)
+            sys.exit(Exit.USAGE)
+
+
+app = App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -37,3 +55,9 @@ app.add_typer(lifecycle.retention, name="retention")
 @app.callback()
 def root() -> None:
     """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in AKOSHA_HOME."""
+    from akosha_assets.lake.settings import LakeSettings
+
+    for name, meant in LakeSettings.unread_variables().items():
+        if not name.startswith("AKOSHA_API_"):
+            hint = f"; did you mean {meant}?" if meant else ""
+            errors.print(f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True)

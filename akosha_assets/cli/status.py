@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from akosha_assets.cli.api import DEFAULT_URL
+from akosha_assets.cli.ledgers import existing_ledger
 from akosha_assets.cli.output import Json, console, emit, foreign, grid, lake_errors, size
 from akosha_assets.cli.search import Url
 
@@ -30,7 +31,6 @@ def status(
 
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.backlog import measure
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.inventory import table_size
     from akosha_assets.lake.lifecycle.hot import days_without_vectors
     from akosha_assets.lake.schemas import TABLES
@@ -38,9 +38,8 @@ def status(
 
     settings, now = LakeSettings(), datetime.now(UTC)
     with lake_errors(), duckdb.connect() as connection:
-        ledger = Ledger.open(settings)
-        backlog = measure(ledger, now=now)
-        ledger.close()
+        with existing_ledger(settings) as ledger:
+            backlog = measure(ledger, now=now)
         lake = Lake(settings)
         tables = [table_size(lake, address, connection) for address in TABLES]
         bare = sum(days_without_vectors(lake, settings.embedding_model).values())
@@ -78,16 +77,11 @@ def status(
 def _watch(seconds: float) -> None:
     from akosha_assets.cli import watching
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     settings = LakeSettings()
-    with lake_errors():
-        ledger = Ledger.open(settings)
-        try:
-            watching.watch(Lake(settings), ledger, seconds=seconds)
-        finally:
-            ledger.close()
+    with lake_errors(), existing_ledger(settings) as ledger:
+        watching.watch(Lake(settings), ledger, seconds=seconds)
 
 
 def uploads(
@@ -102,13 +96,10 @@ def uploads(
 
     Exit status 0: listed; 2: there is no such state; 3: the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
-    with lake_errors():
-        ledger = Ledger.open(LakeSettings())
+    with lake_errors(), existing_ledger(LakeSettings()) as ledger:
         page = ledger.uploads(state=state or None, system_id=system or None, limit=limit)
-        ledger.close()
     rows = [row._asdict() for row in page.uploads]
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})

@@ -18,6 +18,7 @@
     ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
     ├── LedgerDamaged               the ledger's file cannot be read as a ledger
+    ├── InvalidSettings             an environment variable holds what cannot be
     ├── TableLost                   a table that was written to is gone or went back
     └── LedgerMismatch              the ledger does not belong to these tables
 
@@ -125,6 +126,10 @@ class UploadRejected(LakeError):
         # They quote what an upload holds, which may be half a UTF-16 pair or a NUL.
         self.reason, self.message, self.sample = reason, escape_unstorable(message), escape_unstorable(sample)
         super().__init__(f"{reason}: {self.message}")
+
+
+class InvalidSettings(LakeError):
+    """Environment variables hold what cannot be; the message names each, its value and what was expected."""
 
 
 class InvalidRequest(LakeError):

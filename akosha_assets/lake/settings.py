@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from akosha_assets.lake.checked_settings import CheckedSettings
 
 MIB = 1024 * 1024
 
@@ -17,7 +19,7 @@ WARM_MAY_KEEP = ("text", "attributes", "_rescued")
 INBOX_SCHEMES = ("file", "s3", "gs", "az")
 
 
-class LakeSettings(BaseSettings):
+class LakeSettings(CheckedSettings):
     """Where the lake lies, what an upload may cost, and how a batch is bounded."""
 
     model_config = SettingsConfigDict(env_prefix="AKOSHA_", frozen=True, extra="ignore")

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from pydantic import ValidationError
 
+from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import TODAY, days_ago
@@ -33,7 +33,7 @@ def test_any_change_of_the_policy_is_another_version(settings):
 
 
 def test_windows_out_of_order_and_unknown_columns_are_refused():
-    with pytest.raises(ValidationError, match="cannot leave warm before"):
+    with pytest.raises(InvalidSettings, match="cannot leave warm before"):
         LakeSettings(hot_days=100)
-    with pytest.raises(ValidationError, match="warm can keep text"):
+    with pytest.raises(InvalidSettings, match="warm can keep text"):
         LakeSettings(warm_keeps="text,vector")

@@ -1,0 +1,66 @@
+"""What all classes of settings share: a wrong value is one line, and a variable that nobody reads is reported.
+
+Which settings there are is in `settings.py` and `akosha_api/settings.py`.
+"""
+
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings
+
+from akosha_assets.lake.errors import InvalidSettings
+
+PREFIX = "AKOSHA_"
+# Read by commands and tests, and no fields of a class of settings.
+OTHERS = frozenset(
+    (
+        *("AKOSHA_URL", "AKOSHA_DAGSTER_PORT", "AKOSHA_CODE_PORT", "AKOSHA_DRAIN_SECONDS", "AKOSHA_API_SUPERVISOR"),
+        *("AKOSHA_SHARED", "AKOSHA_SLOW_TESTS", "AKOSHA_TEST_NO_SKIPS", "AKOSHA_CHAOS_SEED"),
+    )
+)
+
+
+class CheckedSettings(BaseSettings):
+    """Settings from the environment whose errors name the variable, its value and what was expected."""
+
+    def __init__(self, **values: Any):
+        """The settings of the environment, with `values` instead of what it says.
+
+        Raises:
+            InvalidSettings: a value cannot be.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            faults = [self._fault(fault) for fault in error.errors(include_url=False)]
+        else:
+            return
+        raise InvalidSettings("; ".join(faults))
+
+    @classmethod
+    def _fault(cls, fault: Mapping[str, Any]) -> str:
+        expected = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        if not fault["loc"]:
+            return expected
+        name = str(fault["loc"][0])
+        field = cls.model_fields.get(name)
+        is_secret = field is not None and (not field.repr or field.annotation is SecretStr)
+        value = "set to a secret" if is_secret else f"{str(fault['input'])[:200]!r}"
+        return f"{cls.variable(name)} is {value}; expected {expected}"
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        """The environment variable of the field `name`."""
+        return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
+
+    @classmethod
+    def unread_variables(cls, environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
+        """Variables with the prefix of this class that no setting reads, each with the name that may have been meant."""
+        own = str(cls.model_config.get("env_prefix", ""))
+        known = {cls.variable(name) for name in cls.model_fields} | OTHERS
+        given = os.environ if environment is None else environment
+        unread = sorted(name for name in given if name.startswith(own) and name not in known)
+        return {name: next(iter(get_close_matches(name, known, 1, 0.8)), None) for name in unread}
