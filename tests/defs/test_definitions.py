@@ -1,6 +1,8 @@
 """The code location loads, and holds what the docs promise."""
 
 import functools
+import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -49,6 +51,24 @@ def test_jobs_sensors_and_schedules_are_there_and_the_sensor_runs_by_default() -
     sensor = repository.get_sensor_def("upload_sensor")
     assert (sensor.default_status, sensor.minimum_interval_seconds) == (dg.DefaultSensorStatus.RUNNING, 1)
     assert repository.get_schedule_def("embed_schedule").default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def snapshot() -> dict[str, object]:
+    """Every asset with what it depends on, every job, sensor and schedule."""
+    repository = loaded().get_repository_def()
+    return {
+        "assets": {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in sorted(specs().items())},
+        "jobs": sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")),
+        "sensors": {sensor.name: sensor.minimum_interval_seconds for sensor in sorted(repository.sensor_defs, key=lambda one: one.name)},
+        "schedules": {one.name: [one.job_name, one.cron_schedule] for one in sorted(repository.schedule_defs, key=lambda one: one.name)},
+    }
+
+
+def test_the_definitions_are_those_of_the_snapshot() -> None:
+    path = Path(__file__).parent / "definitions.json"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        path.write_text(json.dumps(snapshot(), indent=2) + "\n")
+    assert snapshot() == json.loads(path.read_text()), "if that is meant, run this test with UPDATE_SNAPSHOTS=1"
 
 
 def test_runs_start_no_process_of_their_own_for_each_step() -> None:
