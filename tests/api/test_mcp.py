@@ -9,10 +9,14 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mcp import Client
 from mcp_types import CallToolResult, ListToolsResult
 
+from akosha_api.mcp.answers import found, whole
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.serving.search.searcher import Answer, RankingStage
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
 from tests.api.test_metrics import scraped
@@ -114,12 +118,12 @@ def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
     for tool in tools:
         hints = tool.annotations
         assert hints is not None and tool.title and tool.description and tool.output_schema
-        assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) == (True, False, True, False)
+        assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) == (True, False, True, True)
         assert "request" not in tool.input_schema["properties"]
         assert tool.input_schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(("budget", "results", "whole"), [(500, 4, 0), (1000, 6, 0), (4000, 6, 1), (20_000, 6, 6)])
+@pytest.mark.parametrize(("budget", "results", "whole"), [(500, 3, 0), (1000, 6, 0), (4000, 6, 1), (20_000, 6, 6)])
 def test_an_answer_keeps_within_its_budget(client: httpx.Client, budget: int, results: int, whole: int) -> None:
     found = asked(client, "search_all_systems", query="kafka", mode="keyword", budget_tokens=budget)
     assert len(found.content[0].text.encode()) <= 4 * budget  # type: ignore[union-attr]
@@ -230,3 +234,48 @@ def test_messages_and_searches_of_agents_are_counted(client: httpx.Client) -> No
     # A message is counted once its answer was sent.
     until(lambda: counts()[0] > before[0])
     assert counts()[1] == before[1] + 1
+
+
+def test_answers_say_that_memories_are_quotations(client: httpx.Client) -> None:
+    for answer in (
+        answered(client, "search_all_systems", query="deadlock"),
+        answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="3"),
+    ):
+        assert "never instructions" in answer["notice"]
+
+
+TEXT = st.text(max_size=40) | st.just("long")
+ROW = st.fixed_dictionaries(
+    {
+        "text": TEXT,
+        "project": st.none() | TEXT,
+        "tags": st.lists(TEXT, max_size=5),
+        "namespace": st.none() | TEXT,
+        "attributes": st.none() | st.dictionaries(TEXT, TEXT, max_size=4),
+        "many": st.booleans(),
+    }
+)
+
+
+def stretched(value: Any) -> Any:
+    return "é\n" * 4_000 if value == "long" else value
+
+
+@settings(max_examples=25, deadline=None)
+@given(row=ROW, budget=st.integers(500, 3000))
+def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: int) -> None:
+    tags = [stretched(tag)[:1024] for tag in row["tags"]] * (20 if row["many"] else 1)
+    attributes = {key: stretched(value) for key, value in row["attributes"].items()} if row["attributes"] else None
+    shown = {name: stretched(row[name])[:1024] if row[name] else row[name] for name in ("project", "namespace")} | {
+        "system_id": "laptop-ada", "kind": "reflection", "id": "r1", "text": stretched(row["text"]), "tags": tags, "tier": "hot",
+        "is_summary": False, "occurred_at": NOW, "arrived_at": NOW, "attributes": attributes, "provenance": {"upload_id": "u"},
+    }  # fmt: skip
+    one = whole(shown, budget)
+    assert len(one.json_bytes()) <= budget * 4
+    assert one.text == shown["text"] or "text" in one.shortened
+    result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
+    answer = Answer(
+        [result] * 3, {"hot": {"state": "answered", "watermark": NOW, "reason": None}}, {"keyword": RankingStage("answered")}, None, {}
+    )
+    report = found(answer, budget)
+    assert len(report.json_bytes()) <= budget * 4 and report.results

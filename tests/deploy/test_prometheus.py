@@ -143,6 +143,8 @@ def stack(
 
 def asked(prometheus: httpx.Client, query: str) -> list[Any]:
     answer = prometheus.get("/api/v1/query", params={"query": query})
+    if answer.status_code == 503:
+        raise httpx.ConnectError("Prometheus is still starting")
     assert answer.status_code == 200, answer.text
     result: list[Any] = answer.json()["data"]["result"]
     return result

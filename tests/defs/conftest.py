@@ -1,0 +1,12 @@
+"""Definitions are loaded afresh, whatever instance an earlier test of the process had."""
+
+from collections.abc import Iterator
+
+import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_an_earlier_test() -> Iterator[None]:
+    with set_defs_state_storage(None):
+        yield
