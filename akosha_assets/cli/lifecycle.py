@@ -28,6 +28,7 @@ def age(
     if not once and not dry_run:
         raise fail("say --once, or --dry-run to look first; days age by themselves while `akosha up` runs", Exit.USAGE)
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle import aging
     from akosha_assets.lake.lifecycle.moving import Aged
     from akosha_assets.lake.lifecycle.policy import TierPolicy
@@ -42,14 +43,19 @@ def age(
         items = aging.due(lake, policy, now.date())
         if not dry_run:
             run = f"cli-{now:%Y%m%dT%H%M%S}"
-            for outcome in aging.age(lake, items, policy=policy, today=now.date(), moved_at=now, run=run):
-                if isinstance(outcome, Aged):
-                    moved.append(asdict(outcome))
-                else:
-                    stopped.append(
-                        {"event_day": outcome.day, "tier": outcome.tier, "recall_at_10": outcome.recall, "required": outcome.required}
-                    )
-                    errors.print(f"[bold red]stopped:[/] {outcome}", highlight=False, soft_wrap=True)
+            with guarded(lake):
+                for outcome in aging.age(lake, items, policy=policy, today=now.date(), moved_at=now, run=run):
+                    if isinstance(outcome, Aged):
+                        moved.append(asdict(outcome))
+                    else:
+                        told = {
+                            "event_day": outcome.day,
+                            "tier": outcome.tier,
+                            "recall_at_10": outcome.recall,
+                            "required": outcome.required,
+                        }
+                        stopped.append(told)
+                        errors.print(f"[bold red]stopped:[/] {outcome}", highlight=False, soft_wrap=True)
     if as_json:
         due = [asdict(item) for item in items]
         emit(
@@ -133,6 +139,7 @@ def renew(
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
     from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
     from akosha_assets.lake.settings import LakeSettings
@@ -140,7 +147,7 @@ def renew(
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
     policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()
     done: list[dict[str, Any]] = []
-    with lake_errors():
+    with lake_errors(), guarded(lake):
         found = {
             tier: reprocessable_days(lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model)
             for tier in (WARM, COLD)
@@ -168,12 +175,13 @@ def apply_retention(
     Exit status 0: done or shown; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.lifecycle.retention import expire
     from akosha_assets.lake.settings import LakeSettings
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
-    with lake_errors():
+    with lake_errors(), guarded(lake):
         found = expire(lake, TierPolicy.of(lake.settings), today=now.date(), run=f"cli-{now:%Y%m%dT%H%M%S}", dry_run=not delete)
     if as_json:
         emit(asdict(found))
@@ -197,12 +205,13 @@ def hold(
     Exit status 0: the hold is in force; 2: it would hold nothing; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.retention import Hold, place
     from akosha_assets.lake.settings import LakeSettings
 
     placed = Hold(name, system, _day(since), _day(until), reason)
-    with lake_errors():
-        place(Lake(LakeSettings()), placed, changed_at=datetime.now(UTC))
+    with lake_errors(), guarded(lake := Lake(LakeSettings())):
+        place(lake, placed, changed_at=datetime.now(UTC))
     emit(asdict(placed)) if as_json else console.print(f"hold {name} is in force", highlight=False)
 
 
@@ -210,11 +219,12 @@ def hold(
 def release_hold(name: Annotated[str, typer.Argument(help="Name of the hold.")], as_json: Json = False) -> None:
     """End a hold. Exit status 0: it is no longer in force; 1: there is none of that name; 3: a store did not answer."""
     from akosha_assets.lake.catalog import Lake
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.retention import release
     from akosha_assets.lake.settings import LakeSettings
 
-    with lake_errors():
-        release(Lake(LakeSettings()), name, changed_at=datetime.now(UTC))
+    with lake_errors(), guarded(lake := Lake(LakeSettings())):
+        release(lake, name, changed_at=datetime.now(UTC))
     emit({"released": name}) if as_json else console.print(f"hold {name} is released", highlight=False)
 
 

@@ -52,6 +52,13 @@ def recall_check(tier: str) -> dg.AssetCheckSpec:
 
 def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[dg.AssetCheckResult]:
     """The run's days that belong in `tier` lie there; each that moved is materialised, each that the gate stopped is in the check."""
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
+
+    with guarded(lake):
+        yield from _aged(context, lake, tier)
+
+
+def _aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[dg.AssetCheckResult]:
     from akosha_assets.lake.errors import RecallBelowPolicy
     from akosha_assets.lake.lifecycle.aging import age, due
     from akosha_assets.lake.lifecycle.moving import Aged

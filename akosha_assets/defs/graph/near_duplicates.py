@@ -20,8 +20,10 @@ from akosha_assets.lake.catalog import Lake
 def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
     """Groups of memories across the fleet that are nearly the same by their MinHash fingerprints. A signal: none is dropped."""
     from akosha_assets.lake.graph.near_duplicates import group
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
 
-    grouped = group(lake, now=datetime.now(UTC), run_id=context.run_id)
+    with guarded(lake):
+        grouped = group(lake, now=datetime.now(UTC), run_id=context.run_id)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": grouped.grouped,

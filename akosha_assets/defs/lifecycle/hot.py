@@ -39,9 +39,10 @@ def hot(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb:
     """The newest memories, whole text and vector, one partition per day they tell of (UTC). Ingestion appends to it; materialising
     a day lays its rows anew in as few files as they need.
     """
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.hot import rebuild_day
 
-    with duckdb.get_connection() as connection:
+    with guarded(lake), duckdb.get_connection() as connection:
         for key in context.partition_keys:
             stored = rebuild_day(lake, date.fromisoformat(key), run_id=context.run_id, connection=connection)
             table = inventory.table_size(lake, ADDRESS, connection)
@@ -60,6 +61,7 @@ rebuild_hot_day = dg.define_asset_job(
 def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
     """Gives every row without a vector one of the configured model, newest day first; one run at a time does it."""
     from akosha_assets.lake.embeddings import Embedder
+    from akosha_assets.lake.ingestion.ledger import known_tables
     from akosha_assets.lake.ingestion.ledger.duty_lease import hold
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
@@ -73,6 +75,7 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
         def stop() -> bool:
             return is_asked() or not lease.extend()
 
+        known_tables.check(ledger, lake)
         embedder = Embedder.load(lake.settings)
         for day in sorted(days_without_vectors(lake, embedder.space), reverse=True):
             if stop():

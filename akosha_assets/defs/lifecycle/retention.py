@@ -21,11 +21,13 @@ from akosha_assets.lake.catalog import Lake
 )
 def retention(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
     """Rows past AKOSHA_COLD_YEARS that no hold keeps: counted, and with AKOSHA_RETENTION_DELETES gone."""
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.lifecycle.retention import expire
 
     policy = TierPolicy.of(lake.settings)
-    found = expire(lake, policy, today=datetime.now(UTC).date(), run=context.run.run_id, dry_run=not lake.settings.retention_deletes)
+    with guarded(lake):
+        found = expire(lake, policy, today=datetime.now(UTC).date(), run=context.run.run_id, dry_run=not lake.settings.retention_deletes)
     rows = sum(found.rows.values())
     context.log.info("%d rows from before %s %s", rows, found.before_day, "would be deleted" if found.is_dry_run else "were deleted")
     return dg.MaterializeResult(

@@ -21,17 +21,18 @@ from akosha_assets.lake.catalog import Lake
 )
 def compaction(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:
     """Small files packed, days at rest ordered by system and time, a checkpoint, the old end of the log removed."""
+    from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.schemas import TABLES
     from akosha_assets.lake.upkeep.compaction import compact
 
     metadata: dict[str, dg.MetadataValue] = {}
     contended = 0
-    for address in TABLES:
-        done = compact(lake, address, today=datetime.now(UTC).date())
-        if done is not None:
-            metadata[address] = dg.MetadataValue.json({name: value for name, value in asdict(done).items() if name != "address"})
-            contended += done.contended
-            context.log.info("%s: %d partitions, %d files, %d before", address, done.partitions, done.files_after, done.files_before)
+    with guarded(lake):
+        compacted = [done for address in TABLES if (done := compact(lake, address, today=datetime.now(UTC).date())) is not None]
+    for done in compacted:
+        metadata[done.address] = dg.MetadataValue.json({name: value for name, value in asdict(done).items() if name != "address"})
+        contended += done.contended
+        context.log.info("%s: %d partitions, %d files, %d before", done.address, done.partitions, done.files_after, done.files_before)
     return dg.MaterializeResult(metadata=metadata | {"parts_left_for_next_time": dg.MetadataValue.int(contended)})
 
 

@@ -1,5 +1,6 @@
 """`upkeep/vacuum`: files that no reader needs are removed daily; on Sundays also those the log never knew of."""
 
+from contextlib import closing
 from dataclasses import asdict
 
 import dagster as dg
@@ -27,10 +28,12 @@ class VacuumConfig(dg.Config):
 )
 def vacuum(lake: dg.ResourceParam[Lake], config: VacuumConfig) -> dg.MaterializeResult:
     """Files that were written off a week ago are gone: the end of every move, merge and compaction."""
+    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.schemas import TABLES
     from akosha_assets.lake.upkeep.vacuum import vacuum as remove
 
-    done = [found for address in TABLES if (found := remove(lake, address, is_full=config.is_full, dry_run=config.dry_run))]
+    with closing(Ledger.open(lake.settings)) as ledger:
+        done = [found for address in TABLES if (found := remove(lake, ledger, address, is_full=config.is_full, dry_run=config.dry_run))]
     metadata: dict[str, dg.MetadataValue] = {each.address: dg.MetadataValue.json(asdict(each)) for each in done}
     return dg.MaterializeResult(metadata=metadata | {"files": dg.MetadataValue.int(sum(each.files for each in done))})
 

@@ -40,8 +40,7 @@ def check(lake: Lake, ledger: Ledger) -> None:
         raise TableLost(lake.uri(HOT.address), "is gone")
     found = str(table.metadata().id)
     if held == found:
-        existing = {address: table.version() for address in TABLES if (table := lake.open(address)) is not None}
-        known_tables.remember(ledger, lake, existing)
+        known_tables.remember_all(ledger, lake)
         return
     if held is not None:
         raise LedgerMismatch(
@@ -107,6 +106,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
             connection.execute(insert(systems).on_conflict_do_nothing(), known)
         counted = dict(connection.execute(sa.select(uploads.c.state, sa.func.count()).group_by(uploads.c.state)).tuples().all())
     ledger.remember(LAKE_ID, str(lake.create(HOT.address).metadata().id))
+    known_tables.remember_all(ledger, lake)
     return Rebuilt(counted.get("ingested", 0), counted.get("waiting", 0), len(names))
 
 

@@ -7,6 +7,8 @@ the log never knew of.
 from dataclasses import dataclass
 
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.ingestion.ledger import known_tables
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
 # Longer than the longest write, the longest reader and any time travel that is promised; delta-rs refuses less than a week.
 RETENTION_HOURS = 168
@@ -23,11 +25,15 @@ class Vacuumed:
     version: int
 
 
-def vacuum(lake: Lake, address: str, *, is_full: bool, dry_run: bool = True) -> Vacuumed | None:
+def vacuum(lake: Lake, ledger: Ledger, address: str, *, is_full: bool, dry_run: bool = True) -> Vacuumed | None:
     """Files written off `RETENTION_HOURS` ago are gone; `is_full`: so are those that age that the log does not know.
 
     None where there is no such table. A dry run only counts.
+
+    Raises:
+        TableLost: a table is not there as the ledger knows it; its files may be all that is left of it, so none is removed.
     """
+    known_tables.check(ledger, lake)
     table = lake.open(address)
     if table is None:
         return None

@@ -108,12 +108,13 @@ def test_a_lost_table_stops_ingestion_and_is_not_replaced(
 
 def test_a_vacuum_leaves_the_files_of_a_table_without_log_alone(settings: LakeSettings, lake: Lake) -> None:
     make_upload(settings.home / "inbox", "a", reflections=[KEPT], at=AT)
-    take_in(settings).close()
+    ledger = take_in(settings)
     without_log(lake, HOT.address)
     files = sorted(Path(lake.uri(HOT.address)).rglob("*.parquet"))
     with pytest.raises(TableLost):
         lake.create(HOT.address)
-    vacuum(lake, HOT.address, is_full=True, dry_run=False)
+    with pytest.raises(TableLost):
+        vacuum(lake, ledger, HOT.address, is_full=True, dry_run=False)
     assert sorted(Path(lake.uri(HOT.address)).rglob("*.parquet")) == files
 
 

@@ -8,6 +8,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from akosha_assets.lake import days
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.upkeep import compaction
 from akosha_assets.lake.upkeep.compaction import compact
 from akosha_assets.lake.upkeep.vacuum import vacuum
@@ -74,10 +75,11 @@ def test_the_installed_deltalake_refuses_the_second_of_two_racing_compactions(la
 
 
 def test_vacuum_is_a_dry_run_unless_asked_and_leaves_a_week_of_time_travel(lake):
+    ledger = Ledger.open(lake.settings)
     for batch in range(1, 4):
         store(lake, hot_rows(days_ago(4), 5, first=batch * 10, batch=batch), batch=batch)
     compact(lake, "lifecycle/hot", today=TODAY)
-    assert vacuum(lake, "lifecycle/hot", is_full=True).is_dry_run
-    assert vacuum(lake, "lifecycle/hot", is_full=True, dry_run=False).files == 0
+    assert vacuum(lake, ledger, "lifecycle/hot", is_full=True).is_dry_run
+    assert vacuum(lake, ledger, "lifecycle/hot", is_full=True, dry_run=False).files == 0
     assert DeltaTable(lake.uri("lifecycle/hot"), version=2).version() == 2
-    assert vacuum(lake, "lifecycle/cold", is_full=False) is None
+    assert vacuum(lake, ledger, "lifecycle/cold", is_full=False) is None

@@ -6,8 +6,8 @@ repaired, or an empty table would pass for the old one.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, TableLost
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,24 @@ def check(ledger: Ledger, lake: Lake) -> None:
             raise TableLost(lake.uri(address), found)
     if ledger.remembered(LOST_KEY):
         ledger.remember(LOST_KEY, "")
+
+
+@contextmanager
+def guarded(lake: Lake) -> Iterator[None]:
+    """Tables are written to inside: none is lost before, and the ledger of the lake's settings knows their versions afterwards.
+
+    Raises: as `check`, and what was raised inside.
+    """
+    with closing(Ledger.open(lake.settings)) as ledger:
+        check(ledger, lake)
+        remember_all(ledger, lake)
+        yield
+        remember_all(ledger, lake)
+
+
+def remember_all(ledger: Ledger, lake: Lake) -> None:
+    """The ledger knows every table that is there, at its present version."""
+    remember(ledger, lake, {address: table.version() for address in TABLES if (table := lake.open(address)) is not None})
 
 
 def lost(ledger: Ledger) -> tuple[str, str] | None:

@@ -1,0 +1,133 @@
+"""A table that was written to and is gone, has no log, an older log or another table in its place: nothing writes to the lake."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from akosha_assets.lake import tables
+from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import TableLost
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger import known_tables
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.objects import ObjectStore
+from akosha_assets.lake.schemas import HOT, TABLES
+from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.vacuum import vacuum
+from tests.bucket import bucket
+from tests.factories import make_upload
+
+AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a lake that took two uploads in, every table of which exists; its files are older than vacuum's week."""
+    home = tmp_path_factory.mktemp("template")
+    settings = LakeSettings(home=home, workers=1)
+    for hour in range(2):
+        make_upload(home / "inbox", "laptop", reflections=[f"text {hour}"], at=AT + timedelta(hours=hour))
+        take_in(Lake(settings))
+    with known_tables.guarded(lake := Lake(settings)):
+        for address in TABLES:
+            lake.create(address)
+    # A copy of a file is another revision of its upload.
+    shutil.rmtree(home / "inbox")
+    for path in (home / "lake").rglob("*.parquet"):
+        os.utime(path, (time.time() - 30 * 86_400,) * 2)
+    return home
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def filled(request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
+    """That lake, in a folder or in a bucket."""
+    home = tmp_path / "akosha"
+    shutil.copytree(template, home)
+    if request.param == "folder":
+        yield Lake(LakeSettings(home=home, workers=1))
+        return
+    with bucket("lost", monkeypatch) as url:
+        source, target = ObjectStore((home / "lake").as_uri()), ObjectStore(f"{url}/lake")
+        for item in source.list():
+            target.put(item.key, source.read(item.key, max_bytes=1 << 30))
+        yield Lake(LakeSettings(home=home, lake_url=target.url, workers=1))
+
+
+def take_in(lake: Lake) -> None:
+    with closing(Ledger.open(lake.settings)) as ledger:
+        listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
+        arrivals.ingest(lake, ledger, run_id="test")
+
+
+def keys(lake: Lake, address: str) -> list[str]:
+    return [one.key for one in ObjectStore(f"{lake.settings.lake()}/{address}").list()]
+
+
+def remove(lake: Lake, address: str, prefix: str = "") -> None:
+    store = ObjectStore(f"{lake.settings.lake()}/{address}")
+    for key in [key for key in keys(lake, address) if key.startswith(prefix)]:
+        store.delete(key)
+    if store.folder is not None:
+        shutil.rmtree(store.folder / prefix)
+
+
+def remove_log(lake: Lake, address: str) -> None:
+    remove(lake, address, "_delta_log")
+
+
+def go_back(lake: Lake, address: str) -> None:
+    """The log ends one commit earlier."""
+    table = lake.open(address)
+    assert table is not None and table.version() > 0
+    ObjectStore(f"{lake.settings.lake()}/{address}").delete(f"_delta_log/{table.version():020d}.json")
+
+
+def make_anew(lake: Lake, address: str) -> None:
+    remove(lake, address)
+    tables.create(lake.uri(address), lake.spec(address), lake.storage_options)
+
+
+Loss = Callable[[Lake, str], None]
+LOSSES = [remove, remove_log, go_back, make_anew]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_lost_table_stops_ingestion_and_nothing_takes_its_place(filled: Lake, lose: Loss) -> None:
+    lose(filled, HOT.address)
+    before = keys(filled, HOT.address)
+    make_upload(filled.settings.home / "inbox", "laptop", reflections=["second"], at=AT + timedelta(hours=3))
+    for _ in range(2):
+        with pytest.raises(TableLost):
+            take_in(Lake(filled.settings))
+    assert keys(filled, HOT.address) == before
+    with closing(Ledger.open(filled.settings)) as ledger:
+        (waiting,) = ledger.uploads(state="waiting").uploads
+    assert (waiting.attempts, waiting.not_before) == (0, None)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_full_vacuum_removes_nothing_while_a_table_is_lost(filled: Lake, lose: Loss) -> None:
+    lose(filled, HOT.address)
+    before = {address: keys(filled, address) for address in TABLES}
+    with closing(Ledger.open(filled.settings)) as ledger:
+        for address in TABLES:
+            with pytest.raises(TableLost):
+                vacuum(Lake(filled.settings), ledger, address, is_full=True, dry_run=False)
+    assert {address: keys(filled, address) for address in TABLES} == before
+
+
+@pytest.mark.parametrize("address", TABLES)
+def test_whoever_writes_stops_where_any_table_is_lost(template: Path, tmp_path: Path, address: str) -> None:
+    shutil.copytree(template, tmp_path / "akosha")
+    lake = Lake(LakeSettings(home=tmp_path / "akosha", workers=1))
+    remove(lake, address)
+    with pytest.raises(TableLost, match=address), known_tables.guarded(lake):
+        pytest.fail("a lost table was found whole")
+    assert keys(lake, address) == []
