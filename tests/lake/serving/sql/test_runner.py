@@ -105,9 +105,9 @@ def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, 
     harm(tmp_path / "lake/lifecycle/hot")
     for sql in ("SELECT count(*) AS n FROM hot", "SELECT id FROM memories", "SELECT 1 WHERE EXISTS (FROM hot)", "DESCRIBE hot"):
         with pytest.raises(StoreUnavailable, match="lifecycle/hot did not answer"):
-            run(made, sql, LIMITS, written=("hot", "cold"))
-    assert run(made, "SELECT id FROM cold", LIMITS, written=("hot", "cold")).table.num_rows == 1
-    assert run(made, "SELECT id FROM warm", LIMITS, written=("hot", "cold")).table.num_rows == 0
+            run(made, sql, SqlLimits(seconds=60), written=("hot", "cold"))
+    assert run(made, "SELECT id FROM cold", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 1
+    assert run(made, "SELECT id FROM warm", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 0
     assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
 
 
