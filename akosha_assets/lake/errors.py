@@ -32,7 +32,8 @@ from datetime import date
 from akosha_assets.lake.storable_text import escape_unstorable
 
 # A library of Rust that failed within a task appends where in its machine code that was.
-BACKTRACE = re.compile(r"\s*(\n\s*(stack )?backtrace:?)?\s*\n\s*0: .*", re.DOTALL | re.IGNORECASE)
+BACKTRACE = re.compile(r"^[ \t]*0: ", re.MULTILINE)
+BACKTRACE_TITLE = re.compile(r"\n[ \t]*(stack )?backtrace:?$", re.IGNORECASE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -42,7 +43,12 @@ class LakeError(Exception):
 
 def clean_cause(cause: str) -> str:
     """What another library said went wrong, on one line, without its backtrace and its colours."""
-    return " ".join(COLOUR.sub("", BACKTRACE.sub("", cause)).split()).removesuffix(".")
+    # The cause may hold what a stranger sent. Where its backtrace begins is found in one pass; one expression for all of it takes the
+    # cube of a run of line ends.
+    found = BACKTRACE.search(cause, cause.find("\n") + 1) if "\n" in cause else None
+    if found is not None:
+        cause = BACKTRACE_TITLE.sub("", cause[: found.start()].rstrip()).rstrip()
+    return " ".join(COLOUR.sub("", cause).split()).removesuffix(".")
 
 
 class TransientError(LakeError):

@@ -30,7 +30,7 @@ PLAIN = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "task
 # All that is not printable, and letters that are.
 UNPRINTABLE = re.compile(r"[^ -~]")
 SECRETS = (
-    (re.compile(r"://[^/@\s'\"]*:[^/@\s'\"]*@"), "://***@"),
+    (re.compile(r"://[^/@:\s'\"]*:[^/@\s'\"]*@"), "://***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
     (re.compile(r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|password|secret(?:_access_key)?)=)[^&\s'\"]+"), r"\1***"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),

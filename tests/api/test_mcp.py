@@ -16,6 +16,7 @@ from mcp_types import CallToolResult, ListToolsResult
 
 from akosha_api.mcp.answers import found, whole
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.searcher import Answer, RankingStage
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
@@ -253,6 +254,9 @@ ROW = st.fixed_dictionaries(
         "namespace": st.none() | TEXT,
         "attributes": st.none() | st.dictionaries(TEXT, TEXT, max_size=4),
         "many": st.booleans(),
+        "id": st.integers(1, 3000).map("i".__mul__) | st.just("r1"),
+        "reason": st.none() | TEXT,
+        "text_bytes": st.none() | st.integers(1000, 14_000),
     }
 )
 
@@ -261,21 +265,31 @@ def stretched(value: Any) -> Any:
     return "é\n" * 4_000 if value == "long" else value
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(row=ROW, budget=st.integers(500, 3000))
 def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: int) -> None:
     tags = [stretched(tag)[:1024] for tag in row["tags"]] * (20 if row["many"] else 1)
     attributes = {key: stretched(value) for key, value in row["attributes"].items()} if row["attributes"] else None
     shown = {name: stretched(row[name])[:1024] if row[name] else row[name] for name in ("project", "namespace")} | {
-        "system_id": "laptop-ada", "kind": "reflection", "id": "r1", "text": stretched(row["text"]), "tags": tags, "tier": "hot",
+        "system_id": "laptop-ada", "kind": "reflection", "id": row["id"],
+        "text": "x" * row["text_bytes"] if row["text_bytes"] else stretched(row["text"]), "tags": tags, "tier": "hot",
         "is_summary": False, "occurred_at": NOW, "arrived_at": NOW, "attributes": attributes, "provenance": {"upload_id": "u"},
     }  # fmt: skip
-    one = whole(shown, budget)
-    assert len(one.json_bytes()) <= budget * 4
-    assert one.text == shown["text"] or "text" in one.shortened
+    try:
+        one = whole(shown, budget)
+        assert len(one.json_bytes()) <= budget * 4
+        assert one.text == shown["text"] or "text" in one.shortened
+    except InvalidRequest as error:
+        # With what it asks for, it answers.
+        least = int(str(error).partition("at least ")[2].split(",")[0])
+        assert budget < least and len(whole(shown, least).json_bytes()) <= least * 4
     result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
-    answer = Answer(
-        [result] * 3, {"hot": {"state": "answered", "watermark": NOW, "reason": None}}, {"keyword": RankingStage("answered")}, None, {}
-    )
-    report = found(answer, budget)
-    assert len(report.json_bytes()) <= budget * 4 and report.results
+    reason = stretched(row["reason"])
+    tiers = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
+    stages = {name: RankingStage("unavailable", reason) for name in ("semantic", "keyword")}
+    report = found(Answer([result] * 3, tiers, stages, None, {}), budget)
+    assert len(report.json_bytes()) <= budget * 4
+    assert report.results or (report.has_more and len(row["id"]) > 100)
+    # A result whose names take all the room hides none that follows.
+    report = found(Answer([result | {"id": "i" * 20_000}, result | {"id": "r1"}], tiers, stages, None, {}), budget)
+    assert [each.id for each in report.results] == ["r1"] and report.has_more

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import StoreUnavailable, TableContended
+from akosha_assets.lake.errors import StoreUnavailable, TableContended, clean_cause
+from akosha_assets.lake.telemetry import masked
 from tests.hot_rows import commit, memory
 
 
@@ -23,3 +24,11 @@ def test_a_damaged_log_is_told_without_a_backtrace(lake: Lake) -> None:
 def test_a_cause_is_cut_where_its_backtrace_begins() -> None:
     said = str(TableContended("t", 3, "conflict\n\nStack backtrace:\n   0: <unknown>\n   1: clone3\n"))
     assert "(last: conflict)" in said
+
+
+def test_causes_and_log_lines_that_strangers_fill_are_cleaned_in_one_pass() -> None:
+    # Expressions that try every split of such a run would not come back.
+    assert clean_cause("conflict" + "\n" * 300_000 + "end") == "conflict end"
+    assert clean_cause("conflict" + " \n\t" * 100_000 + "\n 0: <unknown>") == "conflict"
+    assert masked("://" + ":" * 300_000) == "://" + ":" * 300_000
+    assert masked("s3://user:pass:word@host") == "s3://***@host"

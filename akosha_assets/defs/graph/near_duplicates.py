@@ -30,6 +30,7 @@ def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[La
             "memories looked at": grouped.memories,
             "groups": grouped.groups,
             "systems in the widest group": grouped.widest_systems,
+            "memories that nothing was compared with": grouped.crowded,
             "table version": grouped.version,
         }
     )

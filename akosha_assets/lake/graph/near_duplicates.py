@@ -19,6 +19,9 @@ from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
 VALUES = 128
 # Above this estimate two texts differ in little more than names and numbers.
 SIMILARITY = 0.85
+# Leaders that one memory may be compared with. Fingerprints come from outside: where so many distinct ones share a bucket they were made to,
+# and comparing all with all would take the square of their number.
+CANDIDATES_MAX = 1000
 # Session-Buddy's own values are compared with each other only; the library must not mix them with another kind's.
 SCHEME = "legacy"
 
@@ -32,6 +35,8 @@ class Grouped:
     groups: int
     widest_systems: int
     version: int
+    # Memories with distinct fingerprints that lead no group, because as many as can be compared are like them in part.
+    crowded: int
 
 
 def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
@@ -45,7 +50,7 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
                FROM memories WHERE octet_length(fingerprint) = 1024 GROUP BY 1 ORDER BY min(occurred_at), 2"""
         ).to_arrow_table()
         values = np.frombuffer(b"".join(distinct["fingerprint"].to_pylist()), "<u8").reshape(-1, VALUES)
-        leader, similarity = leaders(values)
+        leader, similarity, crowded = leaders(values)
         named = distinct["first"].take(pa.array(leader))
         connection.register(
             "leaders", pa.table({"fingerprint": distinct["fingerprint"], "group_id": named, "similarity": similarity.astype(np.float32)})
@@ -65,15 +70,17 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
         ).fetchone()
     version = tables.overwrite(lake.create(NEAR_DUPLICATES.address), found, {"akosha_run": run_id})
     groups, widest = counted or (0, 0)
-    return Grouped(rows.num_rows, found.num_rows, groups, widest, version)
+    return Grouped(rows.num_rows, found.num_rows, groups, widest, version, crowded)
 
 
-def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """For each fingerprint (rows of 128 uint64, oldest first) the earliest similar one that leads a group, and how similar it is.
 
     A fingerprint similar to none leads its own group. Members are compared with their leader only, so a group cannot
-    drift from text to text.
+    drift from text to text. The last value counts fingerprints that no later one is compared with, since they had
+    `CANDIDATES_MAX` candidates: so no bucket of the index holds more, and the time grows with the rows, not with their square.
     """
+    crowded = 0
     leader, similarity = np.arange(len(values)), np.ones(len(values))
     index = MinHashLSH(threshold=SIMILARITY, num_perm=VALUES)
     permutations = MinHash(num_perm=VALUES, scheme=SCHEME).permutations
@@ -83,6 +90,8 @@ def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shares = (values[candidates] == row).mean(axis=1) if len(candidates) else np.empty(0)
         if len(shares) and shares.max() >= SIMILARITY:
             leader[position], similarity[position] = candidates[shares.argmax()], shares.max()
-        else:
+        elif len(candidates) < CANDIDATES_MAX:
             index.insert(position, sketch, check_duplication=False)
-    return leader, similarity
+        else:
+            crowded += 1
+    return leader, similarity, crowded

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import numpy as np
+import pytest
+from datasketch import MinHashLSH
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.graph import near_duplicates
@@ -43,6 +45,26 @@ def test_members_are_compared_with_their_leader_so_that_a_group_does_not_drift()
     near[:12] += np.uint64(1000)
     far[:12] += np.uint64(1000)
     far[12:30] += np.uint64(2000)
-    leader, similarity = near_duplicates.leaders(np.stack([first, near, far]))
+    leader, similarity, _ = near_duplicates.leaders(np.stack([first, near, far]))
     assert leader.tolist() == [0, 0, 2]
     assert similarity.round(2).tolist() == [1.0, 0.91, 1.0]
+
+
+def test_fingerprints_made_to_share_a_bucket_are_not_all_compared_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[int] = []
+
+    class Counted(MinHashLSH):
+        def query(self, minhash: object) -> list[int]:
+            found: list[int] = super().query(minhash)
+            compared.append(len(found))
+            return found
+
+    monkeypatch.setattr(near_duplicates, "MinHashLSH", Counted)
+    monkeypatch.setattr(near_duplicates, "CANDIDATES_MAX", 10)
+    values = np.random.default_rng(0).integers(0, 2**32, (300, 128), dtype=np.uint64)
+    values[:, :64] = 7
+    copy = values[:1].copy()
+    leader, _, crowded = near_duplicates.leaders(np.concatenate([values, copy]))
+    assert max(compared) == 10 and crowded == 290
+    # Those that were there first still lead.
+    assert leader[-1] == 0

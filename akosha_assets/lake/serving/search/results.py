@@ -3,7 +3,6 @@
 What was found and in which order is decided before; nothing here ranks.
 """
 
-import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +16,14 @@ from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.text.snippets import plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
-logger = logging.getLogger(__name__)
-
 BYTES_PER_TOKEN = 4
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
 FACET_VALUES = 20
 
 
-def render_group(group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[str]) -> dict[str, Any]:
+def render_group(group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[Exception]) -> dict[str, Any]:
     """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks, and `failures`
-    gets the reason.
+    gets the error.
     """
     check_time_limit()
     hit = group.first
@@ -34,9 +31,9 @@ def render_group(group: Group, terms: dict[str, Categories], stems: frozenset[st
         cut = snippet(group.text, stems)
     except TimeLimitExceeded:
         raise
-    except Exception as error:  # the edge of what one memory may cost: its snippet, not the answer
-        failures.append(f"{type(error).__name__}: {error}")
-        logger.exception("a result is shown without marks", extra={"id": hit.part.payload.value("id", hit.row)})
+    except Exception as error:  # noqa: BLE001 - the edge of what one memory may cost: its snippet, not the answer
+        error.add_note(f"memory {hit.part.payload.value('id', hit.row)}")
+        failures.append(error)
         cut = plain_snippet(group.text)
     systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
     return result(hit.tier, hit.part, hit.row, group.text, terms) | {

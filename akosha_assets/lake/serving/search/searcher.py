@@ -3,6 +3,7 @@
 Knows nothing of HTTP and nothing of how rows came to be served.
 """
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.text.analysis import names_something
 from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.vectors.nearest import nearest
+
+logger = logging.getLogger(__name__)
 
 # How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
 RRF_CONSTANT = 20
@@ -81,6 +84,7 @@ class Searcher:
         self._under_way = 0
         # Results, since the start, that were shown without marks.
         self.snippet_failures = 0
+        self._logged_failures: set[str] = set()
         self._embedded = lru_cache(EMBEDDED_KEPT)(self._embed)
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
@@ -120,10 +124,10 @@ class Searcher:
             depth = min(DEEPER * depth, DEPTH_MAX)
         more = more or (is_truncated and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
-        failures: list[str] = []
+        failures: list[Exception] = []
         results = fit_budget([render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens)
-        with self._counting:
-            self.snippet_failures += len(failures)
+        if failures:
+            self._count_failures(failures)
         page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
         more = more or len(results) < len(groups)
         return Answer(
@@ -135,6 +139,15 @@ class Searcher:
             _ms(started),
             question.mode,
         )
+
+    def _count_failures(self, failures: list[Exception]) -> None:
+        """Each is counted; the first of each kind is logged, as any search for the same memory fails again."""
+        with self._counting:
+            self.snippet_failures += len(failures)
+            first = {type(each).__name__: each for each in failures if type(each).__name__ not in self._logged_failures}
+            self._logged_failures.update(first)
+        for each in first.values():
+            logger.error("a result is shown without marks", exc_info=each)
 
     def _ranked(self, snapshot: Snapshot, question: Question, depth: int) -> tuple[_Ranked, _Ranked, Ranking]:
         """What each ranking found, and both together."""

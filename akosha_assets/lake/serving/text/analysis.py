@@ -16,6 +16,8 @@ from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 # A hash of 512 bits in hexadecimal digits is a word; what is longer is none.
 LONGEST_TOKEN_BYTES = 200
+# What one step of a walk along names takes at least, in bytes that a pass over the data reads in the same time.
+STEP_WORK = 256
 # A run of letters that are written without blanks: Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 # Accents of Latin, Greek and Cyrillic letters, where they stand by themselves: file names of macOS have them so.
@@ -121,9 +123,14 @@ def _pairs(run: re.Match[str]) -> str:
     return f" {' '.join(one + two for one, two in pairwise(letters)) or letters} "
 
 
-@lru_cache(maxsize=1 << 16)
 def stem(word: str) -> str:
-    """What `word` (one, in lower case) has in common with its other forms."""
+    """What `word` (one, in lower case) has in common with its other forms; one that is too long for a token is its own stem."""
+    return word if len(word) > LONGEST_TOKEN_BYTES else _stem(word)
+
+
+# Keys are bounded by `stem`: a cache of words of a megabyte each would fill the memory.
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
     return next(iter(ANALYZERS["stems"].analyze(word)), word)
 
 
@@ -191,8 +198,20 @@ def _reached(data: np.ndarray, at: np.ndarray, limits: np.ndarray, step: int) ->
     """The farthest position in the direction of `step` with nothing but letters and digits from `at` to it, and no farther than its limit."""
     reached = at.copy()
     moving = np.flatnonzero(reached != limits)
+    work = 0
     while len(moving):
+        work += len(moving) + STEP_WORK
+        if work > len(data):
+            break
         moving = moving[CHARACTERS[data[reached[moving] + step]] != OTHER]
         reached[moving] += step
         moving = moving[reached[moving] != limits[moving]]
+    if len(moving):
+        # A walk from each capital of a long name takes the square of its length; a search for the end does not, but reads all data.
+        others = np.flatnonzero(CHARACTERS[data] == OTHER)
+        following = np.searchsorted(others, reached[moving])
+        if step > 0:
+            reached[moving] = np.minimum(np.append(others, len(data))[following] - 1, limits[moving])
+        else:
+            reached[moving] = np.maximum(np.append(-1, others)[following] + 1, limits[moving])
     return reached

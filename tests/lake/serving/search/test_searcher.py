@@ -400,7 +400,9 @@ def test_the_least_importance_is_met_by_words_as_by_meaning(replica: Replica, le
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
 
 
-def test_a_result_whose_snippet_fails_is_shown_without_marks(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_whose_snippet_fails_is_shown_without_marks(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: object) -> None:
         raise ValueError("substring not found")
 
@@ -409,6 +411,9 @@ def test_a_result_whose_snippet_fails_is_shown_without_marks(replica: Replica, m
     answer = searcher.search(replica.snapshot, Question(text="deadlock", mode="keyword"))
     assert answer.results and all(result["snippet"]["highlights"] == [] for result in answer.results)
     assert searcher.snippet_failures == len(answer.results)
+    searcher.search(replica.snapshot, Question(text="deadlock", mode="keyword"))
+    assert searcher.snippet_failures == 2 * len(answer.results)
+    assert len([record for record in caplog.records if "without marks" in record.message]) == 1
 
 
 def test_a_search_ends_at_its_time_limit(replica: Replica) -> None:
