@@ -6,6 +6,7 @@ gives up is in `worker.py`.
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Collection
@@ -88,7 +89,7 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     if said[:1] == b"E":
         raise InvalidRequest("query", json.loads(said[1:]))
     if said[:1] != b"A":
-        raise InvalidRequest("query", f"needed more than {limits.memory_bytes} bytes or {limits.seconds} s; select less")
+        raise InvalidRequest("query", f"needed more than {limits.memory_bytes} bytes; select less")
     table = pa.ipc.open_stream(said[1:]).read_all()
     types = json.loads(table.schema.metadata[b"types"])
     return SqlAnswer(table.slice(0, limits.max_rows), types, len(table) > limits.max_rows, versions)
@@ -117,9 +118,15 @@ def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise InvalidRequest("query", f"took longer than {limits.seconds} s; select less") from error
+        raise _too_slow(limits) from error
+    if done.returncode == -signal.SIGXCPU:
+        raise _too_slow(limits)
     if done.returncode:
         logger.info(
             "a query ended its process", extra={"returncode": done.returncode, "said": done.stderr.decode(errors="replace")[-1000:]}
         )
     return done.stdout
+
+
+def _too_slow(limits: SqlLimits) -> InvalidRequest:
+    return InvalidRequest("query", f"took longer than {limits.seconds} s; select less")
