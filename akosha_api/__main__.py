@@ -1,6 +1,7 @@
 """`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0.
 
-Only what reads the tables is imported at first: they are read while the rest is, which takes as long as a third of them.
+Only what reads the tables is imported at first: they are read while the rest is, which takes as long as a third of
+them.
 """
 
 import argparse
@@ -25,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Run the service with the settings of the environment and the options given; wrong ones end it with one line and exit code 2."""
+    """Run the service with the settings of the environment and the options given; wrong ones end it with one line and
+    exit code 2.
+    """
     try:
         settings, lake_settings = ApiSettings(), LakeSettings()
     except InvalidSettings as error:
@@ -39,12 +42,13 @@ def main() -> None:
     for name, meant in ApiSettings.unread_variables().items():
         logger.warning("nothing reads a variable of the environment", extra={"variable": name, "meant": meant})
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
-    # A thread that comes back from a scan waits this long for one that runs Python; the default of 5 ms adds up over a search.
+    # A thread that comes back from a scan waits this long for one that runs Python; the default of 5 ms adds up over a
+    # search.
     sys.setswitchinterval(0.0005)
     # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the core from those
-    # that index words.
+    # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the
+    # core from those that index words.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from akosha_assets.lake.ingestion.ledger import known_tables
     from akosha_assets.lake.serving.replica.allocator import limit_heap

@@ -48,7 +48,11 @@ class AlertLoop(Background):
         """Uploads taken in since the last round, and served by now, get the last span of their trace."""
         query = (
             sa.select(uploads.c.system_id, uploads.c.upload_id, uploads.c.ingested_at, uploads.c.hot_version)
-            .where(uploads.c.state == "ingested", uploads.c.ingested_at > self._traced_until, uploads.c.hot_version.is_not(None))
+            .where(
+                uploads.c.state == "ingested",
+                uploads.c.ingested_at > self._traced_until,
+                uploads.c.hot_version.is_not(None),
+            )
             .order_by(uploads.c.ingested_at)
             .limit(TRACED_AT_ONCE)
         )
@@ -60,5 +64,9 @@ class AlertLoop(Background):
                 return
             self._traced_until = row.ingested_at
             trace = telemetry.upload_trace(row.system_id, row.upload_id)
-            named = {"akosha.upload_id": row.upload_id, "akosha.system_id": row.system_id, "akosha.hot_version": row.hot_version}
+            named = {
+                "akosha.upload_id": row.upload_id,
+                "akosha.system_id": row.system_id,
+                "akosha.hot_version": row.hot_version,
+            }
             telemetry.spanned("become searchable", row.ingested_at, max(reached, row.ingested_at), named, trace=trace)

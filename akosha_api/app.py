@@ -17,7 +17,21 @@ from akosha_api.metrics import RequestMetrics
 from akosha_api.models import Problem
 from akosha_api.recall_monitor import RecallMonitor
 from akosha_api.request_middleware import RequestMiddleware
-from akosha_api.routes import alerts, bulk, docs, explain, health, ingestion, memories, metrics, page, search, shutdown, systems, uploads
+from akosha_api.routes import (
+    alerts,
+    bulk,
+    docs,
+    explain,
+    health,
+    ingestion,
+    memories,
+    metrics,
+    page,
+    search,
+    shutdown,
+    systems,
+    uploads,
+)
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
@@ -42,7 +56,8 @@ PROBLEMS: dict[int | str, dict[str, object]] = {
 def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: Replica | None = None) -> FastAPI:
     """The service over the lake of `lake_settings`. Nothing is opened before it starts.
 
-    `replica`, of the same lake, may have started: it is served and ends with the service, which has one of its own otherwise.
+    `replica`, of the same lake, may have started: it is served and ends with the service, which has one of its own
+    otherwise.
     """
 
     @asynccontextmanager
@@ -60,15 +75,20 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         served.start()
         past = TimeTravel(served, max_bytes=settings.as_of_bytes)
         model = searcher(lake_settings)
-        app.state.serving = AppState(served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC))
+        app.state.serving = AppState(
+            served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC)
+        )
         app.state.watched = RequestMetrics(app.state.serving)
-        app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(lake_settings.home)
+        app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(
+            lake_settings.home
+        )
         app.state.trigger = Trigger(lake_settings)
         watcher = AlertLoop(app.state.serving.ledger, served, settings)
         prober = RecallMonitor(served, app.state.watched, settings)
         watcher.start()
         prober.start()
-        # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of a second.
+        # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of
+        # a second.
         gc.collect()
         gc.freeze()
         try:
@@ -91,8 +111,27 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
     )
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=2048, compresslevel=3)
-    app.add_middleware(RequestMiddleware, guard=guard(settings), body_max_bytes=settings.body_max_bytes, body_seconds=settings.body_seconds)
-    for module in (search, bulk, memories, explain, systems, ingestion, uploads, alerts, health, metrics, shutdown, page, docs):
+    app.add_middleware(
+        RequestMiddleware,
+        guard=guard(settings),
+        body_max_bytes=settings.body_max_bytes,
+        body_seconds=settings.body_seconds,
+    )
+    for module in (
+        search,
+        bulk,
+        memories,
+        explain,
+        systems,
+        ingestion,
+        uploads,
+        alerts,
+        health,
+        metrics,
+        shutdown,
+        page,
+        docs,
+    ):
         app.include_router(module.router)
     mcp.install(app)
     return app

@@ -100,12 +100,15 @@ class AppState:
         """What is served now, or the tables as they stood then.
 
         Raises:
-            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `TimeTravel.snapshot` and `Pool.run`.
+            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `TimeTravel.snapshot`
+                and `Pool.run`.
         """
         present = self.replica.snapshot
         if as_of is None:
             return present
-        if missing := {name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_loaded}:
+        if missing := {
+            name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_loaded
+        }:
             raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
         # Files that left may have to be loaded, which must not take the threads of other searches.
         return await self.past_pool.run(partial(self.past.snapshot, as_of), seconds=seconds)

@@ -21,14 +21,19 @@ class ExportRequest(FilterFields):
     )
 
     format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
-    partial: Annotated[StrictBool, Field(description="What can be had while a tier is not whole, which is refused otherwise.")] = False
+    partial: Annotated[
+        StrictBool, Field(description="What can be had while a tier is not whole, which is refused otherwise.")
+    ] = False
 
 
 class SqlRequest(BaseModel):
     """One SELECT."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"query": "SELECT project, count(*) AS memories FROM memories GROUP BY project"}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"query": "SELECT project, count(*) AS memories FROM memories GROUP BY project"}]
+        },
     )
 
     query: Annotated[str, Field(min_length=1, max_length=20_000)]

@@ -13,7 +13,9 @@ from akosha_api.metrics import RequestMetrics
 from akosha_assets.lake import operator_token
 
 # What /docs shows; the token itself is checked below.
-BEARER = HTTPBearer(auto_error=False, scheme_name="operator token", description="The content of AKOSHA_HOME/operator-token.")
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="operator token", description="The content of AKOSHA_HOME/operator-token."
+)
 
 
 async def _serving(request: Request) -> AppState:
@@ -36,7 +38,8 @@ async def _operator(request: Request, _shown: Annotated[object, Security(BEARER)
     if not operator_token.matches(given, token):
         raise HTTPException(
             status.HTTP_403_FORBIDDEN,
-            f"found {'another token' if given else 'no token'}; expected Authorization: Bearer with the operator token, which is "
+            f"found {'another token' if given else 'no token'}; expected Authorization: Bearer with the operator "
+            "token, which is "
             f"AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
         )
 

@@ -65,7 +65,9 @@ TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "tier-unavailable": "5", "try-again": "5"}
 
 
-def document(request: Request, status: int, name: str, detail: str, fields: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def document(
+    request: Request, status: int, name: str, detail: str, fields: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """A problem document. `fields` names each field at fault: field, message."""
     body: dict[str, Any] = {
         "type": f"urn:akosha:problem:{name}",
@@ -85,7 +87,9 @@ def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
     status, name = next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, UNEXPECTED))
     if isinstance(error, RequestValidationError):
         fields = validation_errors.validation_fields(error.errors())
-        return name, document(request, status, name, "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5]), fields)
+        return name, document(
+            request, status, name, "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5]), fields
+        )
     if name == UNEXPECTED:
         logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
         return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
@@ -99,7 +103,12 @@ def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
 
 
 def problem(
-    request: Request, status: int, name: str, detail: str, errors: Sequence[dict[str, Any]] = (), headers: dict[str, str] | None = None
+    request: Request,
+    status: int,
+    name: str,
+    detail: str,
+    errors: Sequence[dict[str, Any]] = (),
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """A problem document as a response."""
     retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}

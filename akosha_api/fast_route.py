@@ -1,4 +1,5 @@
-"""Routes for bodies that come often: the bytes become the body's model in one step, and the endpoint gets that and the request.
+"""Routes for bodies that come often: the bytes become the body's model in one step, and the endpoint gets that and the
+request.
 
 OpenAPI shows them as any other route. FastAPI's own way reads JSON into Python first and looks for dependencies, which
 holds the interpreter lock longer than a search.

@@ -1,11 +1,21 @@
-"""Metrics of the service itself: requests, searches by stage, the replica. Those of the lake come from `lake/watch/metrics.py`."""
+"""Metrics of the service itself: requests, searches by stage, the replica. Those of the lake come from
+`lake/watch/metrics.py`.
+"""
 
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from fastapi import Request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,15 +35,26 @@ METRICS = {
         Declared("akosha_search_seconds", "Time a search took inside the service, by mode.", ("mode",)),
         Declared("akosha_search_stage_seconds", "Time one ranking of a search took, by stage.", ("stage",)),
         Declared("akosha_search_tier_seconds", "Time of searches that a tier answered, by tier.", ("tier",)),
-        Declared("akosha_search_incomplete_total", "Searches that a tier did not answer whole, by tier and state.", ("tier", "state")),
-        Declared("akosha_search_snippet_failures_total", "Results shown without marks because their snippet could not be made."),
+        Declared(
+            "akosha_search_incomplete_total",
+            "Searches that a tier did not answer whole, by tier and state.",
+            ("tier", "state"),
+        ),
+        Declared(
+            "akosha_search_snippet_failures_total",
+            "Results shown without marks because their snippet could not be made.",
+        ),
         Declared(
             "akosha_search_recall_ratio",
             "recall@10 of stored vectors asked as questions, as last measured; absent while there are too few.",
         ),
         Declared("akosha_replica_rows", "Memories that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_rows_without_vector", "Served memories without a vector, by tier.", ("tier",)),
-        Declared("akosha_replica_rows_set_aside", "Rows of data files that cannot be read and are left out, by tier.", ("tier",)),
+        Declared(
+            "akosha_replica_rows_set_aside",
+            "Rows of data files that cannot be read and are left out, by tier.",
+            ("tier",),
+        ),
         Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_lag_seconds", "Seconds since the tables were last looked at with success."),
         Declared("akosha_replica_ready", "1 while a tier is served as its table is, by tier.", ("tier",)),
@@ -90,7 +111,11 @@ def _traced(answer: Answer, request: Request) -> None:
         return
     end = datetime.now(UTC)
     start = end - timedelta(milliseconds=answer.took_ms)
-    named = {"akosha.mode": answer.mode, "akosha.results": len(answer.results), "akosha.request_id": request.state.request_id}
+    named = {
+        "akosha.mode": answer.mode,
+        "akosha.results": len(answer.results),
+        "akosha.request_id": request.state.request_id,
+    }
     tiers = {f"akosha.tier.{name}": str(tier["state"]) for name, tier in answer.tiers.items()}
     whole = telemetry.spanned("search", start, end, named | tiers, parent=telemetry.caller(request.headers))
     at = start
@@ -125,7 +150,11 @@ class _ReplicaCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """What this process serves."""
         replica = self.serving.replica
-        families = {name: GaugeMetricFamily(name, one.says, labels=one.labels) for name, one in METRICS.items() if "_replica_" in name}
+        families = {
+            name: GaugeMetricFamily(name, one.says, labels=one.labels)
+            for name, one in METRICS.items()
+            if "_replica_" in name
+        }
         for name, tier in replica.snapshot.tiers.items():
             for metric, value in (
                 ("rows", tier.rows),

@@ -54,14 +54,21 @@ class FilterFields(BaseModel):
     as_of: Annotated[
         StrictInt | Time | None,
         Field(
-            description="The tables as they stood: a time, or a version of the hot table. In hot and warm, as far back as their files are kept."
+            description=(
+                "The tables as they stood: a time, or a version of the hot table. In hot and warm, as far "
+                "back as their files are kept."
+            )
         ),
     ] = None
 
     def filters(self) -> Filters:
         """The conditions in the lake's words."""
         given = {name: getattr(self, name) for name in CODED}
-        equals = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in given.items() if value is not None}
+        equals = {
+            name: (value,) if isinstance(value, str) else tuple(value)
+            for name, value in given.items()
+            if value is not None
+        }
         return Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min)
 
 
@@ -79,20 +86,32 @@ class SearchRequest(FilterFields):
         },
     )
 
-    query: Annotated[str | None, Field(description='Words. In keyword ranking: "a phrase", prefix*, field:value, +must, -must_not.')] = None
-    vector: Annotated[list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")] = None
+    query: Annotated[
+        str | None, Field(description='Words. In keyword ranking: "a phrase", prefix*, field:value, +must, -must_not.')
+    ] = None
+    vector: Annotated[
+        list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")
+    ] = None
     like: Annotated[Like | None, Field(description="A stored memory to find similar ones of.")] = None
     mode: Annotated[Literal["hybrid", "semantic", "keyword"], Field(description="How to rank.")] = "hybrid"
-    space: Annotated[str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")] = None
+    space: Annotated[
+        str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")
+    ] = None
     limit: Annotated[StrictInt, Field(ge=1, le=100, description="Results of one page.")] = 10
     cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
     weights: Annotated[
         Weights | None,
-        Field(description="How much each ranking counts in hybrid mode. Not given: words for more where the question names a thing."),
+        Field(
+            description=(
+                "How much each ranking counts in hybrid mode. Not given: words for more where the question "
+                "names a thing."
+            )
+        ),
     ] = None
     collapse: Annotated[StrictBool, Field(description="Fold near-duplicates into the best of them.")] = True
     facets: Annotated[
-        list[str], Field(max_length=8, description="Fields to count values of, among all memories that pass the filters.")
+        list[str],
+        Field(max_length=8, description="Fields to count values of, among all memories that pass the filters."),
     ] = []
     budget_tokens: Annotated[
         StrictInt | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have together.")
@@ -144,9 +163,12 @@ class FullMemory(Memory):
     """One stored memory with all the table holds of it."""
 
     attributes: Annotated[
-        dict[str, Any] | None, Field(description="Minor columns of the source; `_json` has them as text where they nest too deeply.")
+        dict[str, Any] | None,
+        Field(description="Minor columns of the source; `_json` has them as text where they nest too deeply."),
     ] = None
-    provenance: Annotated[dict[str, Any], Field(description="The upload, object and snapshot that its present form came from.")]
+    provenance: Annotated[
+        dict[str, Any], Field(description="The upload, object and snapshot that its present form came from.")
+    ]
     has_vector: bool
     space: str | None
 
@@ -181,7 +203,10 @@ class TierState(BaseModel):
     state: Annotated[
         str,
         Field(
-            description="answered, partial (still loading, or without rows that cannot be read), stale, empty, unavailable or skipped (not asked)."
+            description=(
+                "answered, partial (still loading, or without rows that cannot be read), stale, empty, "
+                "unavailable or skipped (not asked)."
+            )
         ),
     ]
     reason: str | None
@@ -212,16 +237,24 @@ class SearchResponse(BaseModel):
     stages: dict[str, StageState]
     mode: str
     facets: dict[str, dict[str, int]]
-    cursor: Annotated[str | None, Field(description="Give it with the same question for the next page; null on the last.")]
+    cursor: Annotated[
+        str | None, Field(description="Give it with the same question for the next page; null on the last.")
+    ]
     took_ms: float
 
 
 class BatchRequest(BaseModel):
-    """Several questions at once. Each is held against its own model when its turn comes, so that one at fault does not refuse the others."""
+    """Several questions at once. Each is held against its own model when its turn comes, so that one at fault does not
+    refuse the others.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"examples": [{"searches": [{"query": "certificate expired", "limit": 3}, {"like": OF_THE_DEMO, "limit": 3}]}]},
+        json_schema_extra={
+            "examples": [
+                {"searches": [{"query": "certificate expired", "limit": 3}, {"like": OF_THE_DEMO, "limit": 3}]}
+            ]
+        },
     )
 
     searches: Annotated[list[SkipValidation[SearchRequest]], Field(min_length=1, max_length=32)]
@@ -247,7 +280,9 @@ class SystemList(BaseModel):
     """Systems in order of their ids, and which tiers they were counted in."""
 
     systems: list[System]
-    tiers: Annotated[dict[str, TierState], Field(description="Systems and memories of a tier that is not whole may be missing.")]
+    tiers: Annotated[
+        dict[str, TierState], Field(description="Systems and memories of a tier that is not whole may be missing.")
+    ]
     cursor: str | None
 
 
@@ -262,7 +297,9 @@ class UploadModel(BaseModel):
     seen_at: datetime
     claimed_at: datetime | None
     ingested_at: datetime | None
-    searchable_at: Annotated[datetime | None, Field(description="Since when this process serves it; null while it does not.")]
+    searchable_at: Annotated[
+        datetime | None, Field(description="Since when this process serves it; null while it does not.")
+    ]
     attempts: int
     reason: Annotated[str | None, Field(description="Why it is in quarantine, as a code.")]
     message: str | None

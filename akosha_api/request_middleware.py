@@ -1,4 +1,5 @@
-"""What every request passes first and last: an id, who may ask, HEAD as GET, the bounds of its body, the headers and count of its answer.
+"""What every request passes first and last: an id, who may ask, HEAD as GET, the bounds of its body, the headers and
+count of its answer.
 
 One plain ASGI layer: each further one costs every search. What an answer says is not its business.
 """
@@ -17,7 +18,8 @@ from akosha_assets.lake.request_guard import RequestGuard
 ID_MAX_CHARS = 128
 # What is counted, as web servers do, where the client left before its request was whole; nobody is answered.
 LEFT = 499
-# No other site may read, show or frame an answer, and none is taken for another type than it says. Pages bring a policy of their own.
+# No other site may read, show or frame an answer, and none is taken for another type than it says. Pages bring a policy
+# of their own.
 SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -29,7 +31,9 @@ NOTHING = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ances
 
 
 class RequestMiddleware:
-    """Wraps `app`; what `guard` refuses does not reach it, and a body may have `body_max_bytes` and take `body_seconds` to come."""
+    """Wraps `app`; what `guard` refuses does not reach it, and a body may have `body_max_bytes` and take `body_seconds`
+    to come.
+    """
 
     def __init__(self, app: ASGIApp, guard: RequestGuard, body_max_bytes: int, body_seconds: float):
         self.app, self.guard, self.body_max_bytes, self.body_seconds = app, guard, body_max_bytes, body_seconds
@@ -54,7 +58,10 @@ class RequestMiddleware:
                 status, has_begun = message["status"], True
                 given: list[tuple[bytes, bytes]] = message["headers"]
                 policy = [] if any(name == POLICY for name, _ in given) else [(POLICY, NOTHING)]
-                message = {**message, "headers": [*given, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS, *policy]}
+                message = {
+                    **message,
+                    "headers": [*given, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS, *policy],
+                }
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -71,8 +78,13 @@ class RequestMiddleware:
                     receive = _replayed(body, receive)
                 except TimeoutError:
                     # What may yet come would be taken for the next request.
-                    detail = f"the body did not come within {self.body_seconds:g} s; expected as many bytes as Content-Length says"
-                    answer = errors.problem(Request(scope), 408, "request-timeout", detail, headers={"Connection": "close"})
+                    detail = (
+                        f"the body did not come within {self.body_seconds:g} s; expected as many bytes as "
+                        "Content-Length says"
+                    )
+                    answer = errors.problem(
+                        Request(scope), 408, "request-timeout", detail, headers={"Connection": "close"}
+                    )
             await answer(scope, receive, sending)
         except Exception as error:
             if has_begun:
@@ -123,4 +135,8 @@ def _replayed(message: Message, receive: Receive) -> Receive:
 
 
 def _id(given: str) -> str:
-    return given if 0 < len(given) <= ID_MAX_CHARS and given.isascii() and given.isprintable() else f"{random.getrandbits(128):032x}"
+    return (
+        given
+        if 0 < len(given) <= ID_MAX_CHARS and given.isascii() and given.isprintable()
+        else f"{random.getrandbits(128):032x}"
+    )

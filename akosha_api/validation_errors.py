@@ -52,7 +52,9 @@ Name = Annotated[str, AfterValidator(_without_nul)]
 Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
 
 
-def validation_fields(errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows") -> list[dict[str, str]]:
+def validation_fields(
+    errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows"
+) -> list[dict[str, str]]:
     """Each field at fault once: `field`, `message`. `fields` says which there are."""
     said: dict[str, list[str]] = {}
     found: dict[str, str] = {}
@@ -62,13 +64,19 @@ def validation_fields(errors: Iterable[Mapping[str, Any]], fields: str = "those 
         field = ".".join(str(step) for step in steps if step not in TYPES) or "body"
         said.setdefault(field, []).append(_expected(error, fields))
         found.setdefault(field, _found(error))
-    return [{"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]} for field, texts in said.items()]
+    return [
+        {"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]} for field, texts in said.items()
+    ]
 
 
 def _expected(error: Mapping[str, Any], fields: str) -> str:
     kind, text = error["type"], error["msg"]
     if kind == "json_invalid":
-        where = text.removeprefix("Invalid JSON: ") if len(error["loc"]) == 1 else f"{error['ctx']['error']} at character {error['loc'][1]}"
+        where = (
+            text.removeprefix("Invalid JSON: ")
+            if len(error["loc"]) == 1
+            else f"{error['ctx']['error']} at character {error['loc'][1]}"
+        )
         return f"is not JSON ({where}); expected a JSON object"
     if kind == "model_attributes_type":
         return "expected a JSON object, sent as Content-Type: application/json"
@@ -90,5 +98,7 @@ def _found(error: Mapping[str, Any]) -> str:
     if isinstance(value, list | dict):
         return f"; found {f'a list of {len(value)}' if isinstance(value, list) else 'an object'}"
     # As JSON has it; a string in quotes that need no escape in the JSON of the problem.
-    text = {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    text = (
+        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+    )
     return f"; found {text if len(text) <= FOUND_CHARS else text[:FOUND_CHARS] + '…'}"

@@ -1,4 +1,5 @@
-"""HTTP connections that cannot be held for nothing: uvicorn's protocol with bounds on heads, on idle peers and on their number.
+"""HTTP connections that cannot be held for nothing: uvicorn's protocol with bounds on heads, on idle peers and on their
+number.
 
 uvicorn waits for the rest of a request's head for ever, and for a peer that reads nothing. What is
 served bounds the body.
@@ -56,7 +57,9 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """What belongs to a body is not counted as a head; one that nobody reads any more ends with the time for the next head."""
+        """What belongs to a body is not counted as a head; one that nobody reads any more ends with the time for the
+        next head.
+        """
         self._head_bytes = 0
         super().on_body(body)
 
@@ -108,7 +111,11 @@ class BoundedHttp(HttpToolsProtocol):
         text = detail.encode()
         size = b"content-length: " + str(len(text)).encode()
         self.transport.write(
-            STATUS_LINE[status] + headers + size + b"\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n" + text
+            STATUS_LINE[status]
+            + headers
+            + size
+            + b"\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"
+            + text
         )
         self.transport.close()
 

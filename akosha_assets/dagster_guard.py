@@ -1,7 +1,8 @@
-"""What stands before Dagster's webserver, which knows neither callers nor sites: a token, and the rules of `lake/request_guard.py`.
+"""What stands before Dagster's webserver, which knows neither callers nor sites: a token, and the rules of
+`lake/request_guard.py`.
 
-The webserver runs whatever reaches it, a mutation by GET included, and its runs execute code. Here a caller proves itself by the
-token, as a bearer or once in the address; a browser keeps a cookie for the session then.
+The webserver runs whatever reaches it, a mutation by GET included, and its runs execute code. Here a caller proves
+itself by the token, as a bearer or once in the address; a browser keeps a cookie for the session then.
 """
 
 import hashlib
@@ -14,7 +15,15 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from akosha_assets.lake import operator_token
-from akosha_assets.lake.request_guard import Headers, Refusal, RequestGuard, Routes, collect, is_navigation, refuse_content
+from akosha_assets.lake.request_guard import (
+    Headers,
+    Refusal,
+    RequestGuard,
+    Routes,
+    collect,
+    is_navigation,
+    refuse_content,
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,7 +54,8 @@ class DagsterGuard:
     def __init__(self, app: App, *, token: str, host: str, port: int):
         self.app, self.token = app, token
         self.guard = RequestGuard(listens_on=host, hosts=(), origins=(), routes=Routes(), settings=("", ""))
-        # Cookies are for all ports of a host, so the name has the port. Other services there see the value, which is not the token.
+        # Cookies are for all ports of a host, so the name has the port. Other services there see the value, which is
+        # not the token.
         self.cookie = f"akosha_dagster_{port}"
         self.session = hmac.new(token.encode(), b"dagster session", hashlib.sha256).hexdigest()
 
@@ -62,7 +72,9 @@ class DagsterGuard:
             return
         if refusal is None and not self._is_known(scope, headers):
             refusal = Refusal(
-                401, "token-missing", "expected the operator token, as Authorization: Bearer or once as ?token= in the address"
+                401,
+                "token-missing",
+                "expected the operator token, as Authorization: Bearer or once as ?token= in the address",
             )
         if refusal is None:
             await self.app(scope, receive, send if scope["type"] == "websocket" else _secured(send))
@@ -89,12 +101,16 @@ class DagsterGuard:
             return refuse_content(found)
         # Dagster reads a query of GET or of the address as it does a body, mutations too.
         if is_graphql and ((method in READS and not is_page) or _query(scope, "query") is not None):
-            return Refusal(405, "method-not-allowed", "found a query by GET or in the address; expected POST with a JSON body")
+            return Refusal(
+                405, "method-not-allowed", "found a query by GET or in the address; expected POST with a JSON body"
+            )
         return None
 
     def _is_known(self, scope: Message, headers: Headers) -> bool:
         for name, value in headers:
-            if name == b"authorization" and operator_token.matches(operator_token.bearer(value.decode("latin-1")), self.token):
+            if name == b"authorization" and operator_token.matches(
+                operator_token.bearer(value.decode("latin-1")), self.token
+            ):
                 return True
         if scope["type"] == "websocket" and not any(name == b"origin" for name, _ in headers):
             # Browsers always send it; others have no use for a cookie.
@@ -135,7 +151,11 @@ class DagsterGuard:
                 "instance": scope["path"],
             }
             kind, body = b"application/problem+json", json.dumps(problem).encode()
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
+        headers = [
+            (b"content-type", kind),
+            (b"content-length", str(len(body)).encode()),
+            (b"cache-control", b"no-store"),
+        ]
         headers.append((b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'"))
         await _answer(send, refusal.status, headers, b"" if scope["method"] == "HEAD" else body)
 

@@ -1,6 +1,7 @@
 """`python -m akosha_assets.dagster_webserver`: Dagster's webserver behind `dagster_guard.py`, in one process.
 
-Dagster's own command has no place for it. The guard is the only thing that listens, so nobody on the machine gets around it.
+Dagster's own command has no place for it. The guard is the only thing that listens, so nobody on the machine gets
+around it.
 """
 
 import argparse
@@ -47,7 +48,9 @@ def config(app: DagsterGuard, *, host: str, port: int) -> uvicorn.Config:
 
 def main() -> None:
     """Serves until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="python -m akosha_assets.dagster_webserver", description="Serve Dagster's UI behind a token.")
+    parser = argparse.ArgumentParser(
+        prog="python -m akosha_assets.dagster_webserver", description="Serve Dagster's UI behind a token."
+    )
     parser.add_argument("-w", "--workspace", required=True, help="workspace file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("-p", "--port", default=3000, type=int, help="port to listen on")
@@ -55,12 +58,17 @@ def main() -> None:
     settings = LakeSettings()
     token = settings.dagster_token.get_secret_value() or operator_token.read_or_create(settings.home)
     if not token:
-        sys.exit(f"no token: {operator_token.path(settings.home)} cannot be written, and AKOSHA_DAGSTER_TOKEN is empty; set it")
+        sys.exit(
+            f"no token: {operator_token.path(settings.home)} cannot be written, and AKOSHA_DAGSTER_TOKEN is empty; "
+            "set it"
+        )
     configure_loggers(formatter="colored", log_level="INFO")
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, POOL_OVERFLOW)
         target = WorkspaceFileTarget([given.workspace])
-        with WorkspaceProcessContext(instance, version=__version__, read_only=False, workspace_load_target=target) as context:
+        with WorkspaceProcessContext(
+            instance, version=__version__, read_only=False, workspace_load_target=target
+        ) as context:
             app = create_app(context, token=token, host=given.host, port=given.port)
             uvicorn.Server(config(app, host=given.host, port=given.port)).run()
 

@@ -19,11 +19,12 @@ from akosha_assets.lake.settings import LakeSettings
 def defs() -> dg.Definitions:
     """Assets, jobs, sensors, schedules and resources of the lake."""
     with warnings.catch_warnings():
-        # Package loading is a preview and backfill policies are a beta of Dagster 1.13. The version is pinned, and a test
-        # of the definitions shows whatever another would lose.
+        # Package loading is a preview and backfill policies are a beta of Dagster 1.13. The version is pinned, and a
+        # test of the definitions shows whatever another would lose.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        # A process for every step would double what a run costs to start, and no run here has steps to run side by side.
+        # A process for every step would double what a run costs to start, and no run here has steps to run side by
+        # side.
         settings = LakeSettings()
         loaded = dg.load_definitions_from_package_module(
             stages, resources=resources(), loggers=loggers(settings), executor=dg.in_process_executor

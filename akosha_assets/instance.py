@@ -1,8 +1,9 @@
 """Dagster's own storage under `AKOSHA_HOME/dagster`, wherever a `dagster` command is started.
 
-`dagster.yaml` names the three classes here. Dagster reads a plain path there relative to the current folder and
-refuses an unset variable; these follow the setting `home` as everything else does. `python -m akosha_assets.instance`
-brings the storage up to date, sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` calls it before it starts anything.
+`dagster.yaml` names the three classes here. Dagster reads a plain path there relative to the current folder and refuses
+an unset variable; these follow the setting `home` as everything else does. `python -m akosha_assets.instance` brings
+the storage up to date, sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` calls it
+before it starts anything.
 """
 
 import sys
@@ -67,7 +68,9 @@ def end_orphaned_runs(instance: DagsterInstance) -> list[str]:
     """No run is shown as running; returns the ids of those that were. Call it only while no run process lives."""
     orphans = instance.get_runs(RunsFilter(statuses=ALIVE))
     for run in orphans:
-        instance.report_run_failed(run, "The process of this run ended with the services that started it. Its uploads are taken in again.")
+        instance.report_run_failed(
+            run, "The process of this run ended with the services that started it. Its uploads are taken in again."
+        )
     return [run.run_id for run in orphans]
 
 

@@ -1,4 +1,5 @@
-"""The generated passages of `docs/`: settings, columns, reason codes, commands. `python -m akosha_assets.reference` rewrites them.
+"""The generated passages of `docs/`: settings, columns, reason codes, commands. `python -m akosha_assets.reference`
+rewrites them.
 
 A passage stands between `<!-- generated: NAME -->` and `<!-- end -->`; a test compares it with what the code says.
 """
@@ -34,7 +35,10 @@ def columns_table(address: str) -> str:
     lines = ["| Column | Type | Holds |", "|---|---|---|"]
     for field in TABLES[address].schema:
         comment = (field.metadata or {}).get(b"comment", b"").decode()
-        lines.append(f"| `{field.name}` | {field.type}{' or null' if field.nullable else ''} | {comment.replace('|', chr(92) + '|')} |")
+        lines.append(
+            f"| `{field.name}` | {field.type}{' or null' if field.nullable else ''} | "
+            f"{comment.replace('|', chr(92) + '|')} |"
+        )
     return "\n".join(lines)
 
 

@@ -16,7 +16,9 @@ NO_SKIPS = os.environ.get("AKOSHA_TEST_NO_SKIPS") == "1"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With `AKOSHA_TEST_NO_SKIPS=1` a skip fails, except of tests marked slow and of those that use data beside the checkout."""
+    """With `AKOSHA_TEST_NO_SKIPS=1` a skip fails, except of tests marked slow and of those that use data beside the
+    checkout.
+    """
     report = yield
     is_optional = item.get_closest_marker("slow") or "shared" in getattr(item, "fixturenames", ())
     if NO_SKIPS and report.skipped and not is_optional:

@@ -29,8 +29,8 @@ def make_upload(
 ) -> UploadedSnapshot:
     """The inbox holds an upload of `system_id` made at `at`.
 
-    A conversation or reflection is its text, or a dict whose columns (`content` among them) override the defaults; a row
-    lies one minute before `at` per place from the end. `others` are rows of further tables, `conversations` and
+    A conversation or reflection is its text, or a dict whose columns (`content` among them) override the defaults; a
+    row lies one minute before `at` per place from the end. `others` are rows of further tables, `conversations` and
     `reflections` (the older tables) and `kg_entities` included, given in full. Ids depend on text and time alone.
     """
     rng = Random(f"{system_id}/{at.isoformat()}")
@@ -38,11 +38,13 @@ def make_upload(
     tables = dict(others or {})
     if talked:
         tables["conversations_v2"] = [
-            _filled(row, rows.conversation(_text(row), at=when, zone=zone, project=project)) for row, when in _spread(talked, at)
+            _filled(row, rows.conversation(_text(row), at=when, zone=zone, project=project))
+            for row, when in _spread(talked, at)
         ]
     if noted:
         tables["reflections_v2"] = [
-            _filled(row, rows.reflection(_text(row), at=when, zone=zone, project=project, rng=rng)) for row, when in _spread(noted, at)
+            _filled(row, rows.reflection(_text(row), at=when, zone=zone, project=project, rng=rng))
+            for row, when in _spread(noted, at)
         ]
     with Renderer() as renderer:
         return write_upload(ObjectStore(inbox.as_uri()), system_id, tables, at=at, renderer=renderer)

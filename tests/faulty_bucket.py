@@ -1,4 +1,6 @@
-"""A bucket behind a proxy that refuses requests while a test wants it to, as a store does whose token expired or that is down."""
+"""A bucket behind a proxy that refuses requests while a test wants it to, as a store does whose token expired or that
+is down.
+"""
 
 import http.client
 import os
@@ -18,7 +20,9 @@ HOP_HEADERS = ("transfer-encoding", "content-length", "connection", "date", "ser
 
 @dataclass
 class Faults:
-    """Requests of `methods` whose path holds `path` are answered with `status` and the S3 error `code`; nothing is, while `status` is 0."""
+    """Requests of `methods` whose path holds `path` are answered with `status` and the S3 error `code`; nothing is,
+    while `status` is 0.
+    """
 
     url: str = ""
     status: int = 0
@@ -67,7 +71,9 @@ def faulty_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
                 sent = self.rfile.read(size) if size else None
                 if faults.refuses(self.command, self.path):
                     faults.refused.append(f"{self.command} {self.path}")
-                    body = f"<?xml version='1.0'?><Error><Code>{faults.code}</Code><Message>no</Message></Error>".encode()
+                    body = (
+                        f"<?xml version='1.0'?><Error><Code>{faults.code}</Code><Message>no</Message></Error>".encode()
+                    )
                     self.answer(faults.status, [("Content-Type", "application/xml")], body, str(len(body)))
                     return
                 connection = http.client.HTTPConnection(target, timeout=60)
@@ -78,7 +84,12 @@ def faulty_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
                 finally:
                     connection.close()
                 headers = [(key, value) for key, value in got.getheaders() if key.lower() not in HOP_HEADERS]
-                self.answer(got.status, headers, body, (self.command == "HEAD" and got.getheader("Content-Length")) or str(len(body)))
+                self.answer(
+                    got.status,
+                    headers,
+                    body,
+                    (self.command == "HEAD" and got.getheader("Content-Length")) or str(len(body)),
+                )
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_request  # noqa: N815
 

@@ -15,7 +15,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 # What a store answers when it does not serve a request, and the error code in its body.
-REFUSALS = (("503 Slow Down", "SlowDown"), ("500 Internal Server Error", "InternalError"), ("403 Forbidden", "AccessDenied"))
+REFUSALS = (
+    ("503 Slow Down", "SlowDown"),
+    ("500 Internal Server Error", "InternalError"),
+    ("403 Forbidden", "AccessDenied"),
+)
 
 
 @dataclass
@@ -35,7 +39,11 @@ class FlakyStore:
                 return None
             self.refused += 1
             status, code = self.random.choice(REFUSALS)
-            return status, f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode(), self.random.random() < 0.25
+            return (
+                status,
+                f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode(),
+                self.random.random() < 0.25,
+            )
 
 
 @contextmanager

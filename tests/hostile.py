@@ -37,7 +37,9 @@ def sqlite(path: Path, *statements: str) -> None:
 
 def sound(path: Path) -> None:
     database(
-        path, CONVERSATIONS, f"INSERT INTO conversations_v2 SELECT 'id-' || i, '{MARKER} ' || i, '2026-11-01', NULL FROM range(20) r(i)"
+        path,
+        CONVERSATIONS,
+        f"INSERT INTO conversations_v2 SELECT 'id-' || i, '{MARKER} ' || i, '2026-11-01', NULL FROM range(20) r(i)",
     )
 
 
@@ -92,8 +94,14 @@ _WIDE = ", ".join(f"c{number} INTEGER" for number in range(2000))
 
 REJECTED: dict[str, tuple[Maker, str]] = {
     "a gzip file that ends early": (_of_sound(lambda raw: gzip.compress(raw)[:1000]), "gzip_damaged"),
-    "a gzip file with flipped bits": (_of_sound(lambda raw: _flipped(gzip.compress(raw), range(400, 420))), "gzip_damaged"),
-    "a gzip file with something after its end": (_of_sound(lambda raw: gzip.compress(raw) + b"\x10\0\0\0"), "gzip_damaged"),
+    "a gzip file with flipped bits": (
+        _of_sound(lambda raw: _flipped(gzip.compress(raw), range(400, 420))),
+        "gzip_damaged",
+    ),
+    "a gzip file with something after its end": (
+        _of_sound(lambda raw: gzip.compress(raw) + b"\x10\0\0\0"),
+        "gzip_damaged",
+    ),
     "two gzip files in one": (_of_sound(lambda raw: gzip.compress(raw) * 2), "gzip_damaged"),
     "a gzip file of three bytes": (_bytes(lambda: b"\x1f\x8b\x08"), "gzip_damaged"),
     "a gzip bomb": (_bytes(lambda: gzip.compress(bytes(80 * 1024**2))), "file_too_large_raw"),
@@ -101,16 +109,25 @@ REJECTED: dict[str, tuple[Maker, str]] = {
     "a file that is too large without gzip": (_bytes(lambda: b"DUCK" * (17 * 1024**2)), "file_too_large_raw"),
     "an empty file": (_bytes(lambda: b""), "database_unreadable"),
     "text": (_bytes(lambda: b"This is not a database. " * 100), "database_unreadable"),
-    "the magic of DuckDB and rubbish after it": (_bytes(lambda: bytes(8) + b"DUCK" + bytes(range(256)) * 100), "database_unreadable"),
+    "the magic of DuckDB and rubbish after it": (
+        _bytes(lambda: bytes(8) + b"DUCK" + bytes(range(256)) * 100),
+        "database_unreadable",
+    ),
     "a truncated database": (_of_sound(lambda raw: raw[: len(raw) // 2]), "database_unreadable"),
-    "a database with flipped bits": (_of_sound(lambda raw: _flipped(raw, range(HEADER_BYTES + 64, len(raw), 999))), "database_unreadable"),
+    "a database with flipped bits": (
+        _of_sound(lambda raw: _flipped(raw, range(HEADER_BYTES + 64, len(raw), 999))),
+        "database_unreadable",
+    ),
     "a write-ahead log": (_bytes(lambda: b"\x65\x00\x16" + bytes(500)), "database_unreadable"),
     "a view that reads a local file": (
         _made("CREATE VIEW conversations_v2 AS SELECT content AS id, content FROM read_text('/etc/passwd')"),
         "database_hostile",
     ),
     "a view that never ends": (
-        _made("CREATE VIEW reflections_v2 AS SELECT a.range::VARCHAR AS id, 'x' AS content FROM range(1000000000) a, range(1000000000) b"),
+        _made(
+            "CREATE VIEW reflections_v2 AS SELECT a.range::VARCHAR AS id, 'x' AS content FROM range(1000000000) a, "
+            "range(1000000000) b"
+        ),
         "database_hostile",
     ),
     "a column that is computed when it is read": (
@@ -120,21 +137,39 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         ),
         "database_hostile",
     ),
-    "a table of two thousand columns": (_made(f"CREATE TABLE wide ({_WIDE})", "INSERT INTO wide (c0) VALUES (1)"), "too_many_columns"),
-    "more than a thousand tables": (_made(";".join(f"CREATE TABLE t{number} (a INTEGER)" for number in range(1001))), "too_many_tables"),
+    "a table of two thousand columns": (
+        _made(f"CREATE TABLE wide ({_WIDE})", "INSERT INTO wide (c0) VALUES (1)"),
+        "too_many_columns",
+    ),
+    "more than a thousand tables": (
+        _made(";".join(f"CREATE TABLE t{number} (a INTEGER)" for number in range(1001))),
+        "too_many_tables",
+    ),
     "more rows than may be": (_made("CREATE TABLE numbers AS SELECT range AS n FROM range(60000)"), "too_many_rows"),
     "a text of 30 MB": (
         _made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, repeat('x', 30000000) AS content"),
         "field_too_large",
     ),
-    "an id of two kilobytes": (_made("CREATE TABLE conversations_v2 AS SELECT repeat('x', 2000) AS id, 'a' AS content"), "field_too_large"),
-    "a row without id": (_made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES (NULL, 'a', NULL, NULL)"), "row_without_id"),
-    "a row with an empty id": (_made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES ('', 'a', NULL, NULL)"), "row_without_id"),
+    "an id of two kilobytes": (
+        _made("CREATE TABLE conversations_v2 AS SELECT repeat('x', 2000) AS id, 'a' AS content"),
+        "field_too_large",
+    ),
+    "a row without id": (
+        _made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES (NULL, 'a', NULL, NULL)"),
+        "row_without_id",
+    ),
+    "a row with an empty id": (
+        _made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES ('', 'a', NULL, NULL)"),
+        "row_without_id",
+    ),
     "an id that is a structure": (
         _made("CREATE TABLE conversations_v2 AS SELECT {'a': 1} AS id, 'a' AS content"),
         "column_type_unexpected",
     ),
-    "texts that are bytes": (_made("CREATE TABLE reflections_v2 AS SELECT 'a' AS id, 'a'::BLOB AS content"), "column_type_unexpected"),
+    "texts that are bytes": (
+        _made("CREATE TABLE reflections_v2 AS SELECT 'a' AS id, 'a'::BLOB AS content"),
+        "column_type_unexpected",
+    ),
     "memories without text": (_made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id"), "column_type_unexpected"),
     "a truncated SQLite database": (
         lambda path: (
@@ -143,7 +178,10 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         )[0],
         "database_unreadable",
     ),
-    "a SQLite view": (_sqlite_of("CREATE VIEW conversations_v2 AS SELECT 'a' AS id, 'b' AS content"), "database_hostile"),
+    "a SQLite view": (
+        _sqlite_of("CREATE VIEW conversations_v2 AS SELECT 'a' AS id, 'b' AS content"),
+        "database_hostile",
+    ),
     "a SQLite view that loads an extension": (
         _sqlite_of("CREATE VIEW reflections AS SELECT load_extension('/tmp/x.so') AS id, 'b' AS content"),
         "database_hostile",
@@ -156,7 +194,10 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         "database_hostile",
     ),
     "a SQLite value of 30 MB": (
-        _sqlite_of("CREATE TABLE conversations_v2 (id, content)", "INSERT INTO conversations_v2 VALUES ('a', zeroblob(30000000))"),
+        _sqlite_of(
+            "CREATE TABLE conversations_v2 (id, content)",
+            "INSERT INTO conversations_v2 VALUES ('a', zeroblob(30000000))",
+        ),
         "database_unreadable",
     ),
     "JSON of another kind": (_bytes(lambda: b'{"conversations": [1, 2]}'), "database_unreadable"),
@@ -167,7 +208,8 @@ _NAN = "list_transform(range(384), lambda i: 'nan'::FLOAT)::FLOAT[384]"
 _INFINITE = "list_transform(range(384), lambda i: 'inf'::FLOAT)::FLOAT[384]"
 _ZERO = "list_transform(range(384), lambda i: 0::FLOAT)::FLOAT[384]"
 _SIZES = (
-    "CREATE TABLE conversations_v2 AS SELECT 'id-' || i AS id, 'a' AS content, list_transform(range(i), lambda j: 1.0::FLOAT) AS embedding"
+    "CREATE TABLE conversations_v2 AS SELECT 'id-' || i AS id, 'a' AS content, list_transform(range(i), lambda "
+    "j: 1.0::FLOAT) AS embedding"
 )
 
 
@@ -181,7 +223,10 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
     "vectors of NaN, of infinity and of zeros": (
         _made(
             CONVERSATIONS,
-            *(f"INSERT INTO conversations_v2 VALUES ('{n}', 'a', '2026-11-01', {v})" for n, v in enumerate((_NAN, _INFINITE, _ZERO))),
+            *(
+                f"INSERT INTO conversations_v2 VALUES ('{n}', 'a', '2026-11-01', {v})"
+                for n, v in enumerate((_NAN, _INFINITE, _ZERO))
+            ),
         ),
         {"vector_not_finite": 2, "vector_zero": 1},
     ),
@@ -194,7 +239,8 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         _made(
             CONVERSATIONS,
             "INSERT INTO conversations_v2 SELECT 'id-' || row_number() OVER (), 'a', t::TIMESTAMP, NULL FROM "
-            "(VALUES ('1900-01-01'), ('9999-12-31 23:59:59'), ('infinity'), ('-infinity'), ('290000-01-01'), ('0044-03-15 (BC)')) r(t)",
+            "(VALUES ('1900-01-01'), ('9999-12-31 23:59:59'), ('infinity'), ('-infinity'), ('290000-01-01'), "
+            "('0044-03-15 (BC)')) r(t)",
         ),
         {"timestamp_out_of_range": 6},
     ),
@@ -209,7 +255,11 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         {},
     ),
     "a view beside the tables": (
-        _made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES ('a', 'b', NULL, NULL)", "CREATE VIEW v AS SELECT * FROM glob('/*')"),
+        _made(
+            CONVERSATIONS,
+            "INSERT INTO conversations_v2 VALUES ('a', 'b', NULL, NULL)",
+            "CREATE VIEW v AS SELECT * FROM glob('/*')",
+        ),
         {"view_ignored": 1},
     ),
     "names that try to leave their quotes": (
@@ -237,7 +287,8 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
     ),
     "SQLite text that is no UTF-8": (
         _sqlite_of(
-            "CREATE TABLE conversations_v2 (id TEXT, content TEXT)", "INSERT INTO conversations_v2 VALUES ('a', CAST(x'61ff62' AS TEXT))"
+            "CREATE TABLE conversations_v2 (id TEXT, content TEXT)",
+            "INSERT INTO conversations_v2 VALUES ('a', CAST(x'61ff62' AS TEXT))",
         ),
         {},
     ),

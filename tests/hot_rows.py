@@ -28,7 +28,9 @@ def unit(*seed: object) -> np.ndarray:
     return made / np.linalg.norm(made)
 
 
-def memory(id: str, text: str, *, system: str = "laptop-ada", age: timedelta = timedelta(), **columns: Any) -> dict[str, Any]:
+def memory(
+    id: str, text: str, *, system: str = "laptop-ada", age: timedelta = timedelta(), **columns: Any
+) -> dict[str, Any]:
     """One row of the hot table."""
     occurred = NOW - age
     row: dict[str, Any] = dict.fromkeys(HOT.schema.names)
@@ -77,7 +79,9 @@ def colder(lake: Lake, sequence: int, tier: str, *rows: dict[str, Any]) -> int:
 
 
 def retimed(lake: Lake, address: str, version: int, at: datetime | None) -> None:
-    """The log tells that `version` was committed `at`, as a writer with such a clock would have it; None: it tells no time."""
+    """The log tells that `version` was committed `at`, as a writer with such a clock would have it; None: it tells no
+    time.
+    """
     entry = Path(lake.uri(address)) / f"_delta_log/{version:020d}.json"
     first, *others = entry.read_text().splitlines()
     told = json.loads(first)

@@ -17,7 +17,9 @@ import pytest
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
     """A running server; the SQLAlchemy URL of its database. Skips the test where PostgreSQL is not installed."""
-    initdb = shutil.which("initdb") or next((str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None)
+    initdb = shutil.which("initdb") or next(
+        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None
+    )
     if initdb is None:
         pytest.skip("PostgreSQL is not installed")
     programs = Path(initdb).resolve().parent
@@ -48,7 +50,12 @@ def postgresql(folder: Path) -> Iterator[str]:
     )
     try:
         for _ in range(100):
-            if subprocess.run([programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"], check=False).returncode == 0:
+            if (
+                subprocess.run(
+                    [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-q"], check=False
+                ).returncode
+                == 0
+            ):
                 break
             assert server.poll() is None, "PostgreSQL ended while it started"
             time.sleep(0.1)

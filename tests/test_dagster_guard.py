@@ -1,4 +1,6 @@
-"""Dagster's webserver is reached by who holds the token, never by a page of another site, and its UI works in a browser behind it."""
+"""Dagster's webserver is reached by who holds the token, never by a page of another site, and its UI works in a browser
+behind it.
+"""
 
 import asyncio
 import shutil
@@ -83,7 +85,12 @@ def test_nothing_is_answered_without_the_token(url: str, anonymous: httpx.Client
         "/x",
     ):
         for method in ("GET", "HEAD", "POST", "OPTIONS"):
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": "akosha_dagster_0=wrong"}, {"Accept": "text/html"}):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Cookie": "akosha_dagster_0=wrong"},
+                {"Accept": "text/html"},
+            ):
                 answer = anonymous.request(method, path, headers=headers)
                 assert answer.status_code in (401, 405, 415), (method, path, answer.status_code)
                 assert "dagster" not in answer.text.replace("akosha_dagster", "").replace("AKOSHA_DAGSTER_TOKEN", "")
@@ -131,7 +138,10 @@ def test_a_mutation_by_get_or_in_the_address_is_refused(session: httpx.Client, i
             for path in ("/graphql", "/graphql/"):
                 assert session.request(method, path, params=WIPE, headers=headers).status_code in (403, 405)
     assert session.post("/graphql", params=WIPE).status_code == 415
-    assert session.post("/graphql", params=WIPE, content=b"", headers={"Content-Type": "application/graphql"}).status_code == 415
+    assert (
+        session.post("/graphql", params=WIPE, content=b"", headers={"Content-Type": "application/graphql"}).status_code
+        == 415
+    )
     assert limits(instance) == set()
 
 
@@ -203,7 +213,14 @@ def test_an_empty_token_opens_nothing() -> None:
 
         guard = DagsterGuard(app, token="", host="127.0.0.1", port=1)
         headers = [(b"host", b"localhost"), (b"authorization", b"Bearer "), (b"cookie", f"{guard.cookie}=".encode())]
-        scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"token=", "headers": headers}
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"token=",
+            "headers": headers,
+        }
         await guard(scope, receive, send)
         return int(sent[0]["status"])
 
@@ -223,7 +240,9 @@ def test_the_ui_works_in_a_browser_after_the_printed_address_was_opened(url: str
         wrong: list[str] = []
         acknowledged: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        page.on(
+            "response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None
+        )
         page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: acknowledged.append(str(frame))))
         page.goto(url)
         assert "asks for a token" in page.inner_text("h1")

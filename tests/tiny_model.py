@@ -13,8 +13,9 @@ from tokenizers.processors import TemplateProcessing
 
 DIMENSIONS = 384
 WORDS = (
-    "postgres lock timeout redis eviction kubernetes oomkilled pytest fixture tls certificate expired deadlock asyncio index query".split()
-)
+    "postgres lock timeout redis eviction kubernetes oomkilled pytest fixture tls certificate expired deadlock "
+    "asyncio index query"
+).split()
 
 
 def make(folder: Path) -> Path:
@@ -28,7 +29,9 @@ def make(folder: Path) -> Path:
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     (folder / "special_tokens_map.json").write_text(json.dumps(special))
     (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 256, **special}))
-    (folder / "config.json").write_text(json.dumps({"hidden_size": DIMENSIONS, "pad_token_id": 0, "max_position_embeddings": 256}))
+    (folder / "config.json").write_text(
+        json.dumps({"hidden_size": DIMENSIONS, "pad_token_id": 0, "max_position_embeddings": 256})
+    )
     table = np.random.default_rng(7).normal(size=(len(vocabulary), DIMENSIONS)).astype(np.float32)
     # Tokens that carry no meaning weigh little, so that shared words decide.
     table[:4] *= 0.05
@@ -39,5 +42,7 @@ def make(folder: Path) -> Path:
     output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["rows", "tokens", DIMENSIONS])
     gather = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
     graph = helper.make_graph([gather], "tiny", inputs, [output], [numpy_helper.from_array(table, "table")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx"
+    )
     return folder

@@ -1,7 +1,7 @@
 """`POST /mcp`: the server behind it, which is made when the first agent asks.
 
-The SDK takes 0.4 s of processor time and 23 MiB to import. A start does not wait for that, and a service that no agent asks never
-pays it. Which messages there are is in `server.py`.
+The SDK takes 0.4 s of processor time and 23 MiB to import. A start does not wait for that, and a service that no agent
+asks never pays it. Which messages there are is in `server.py`.
 """
 
 import asyncio
@@ -34,7 +34,9 @@ class _McpRoute(Route):
 
 
 def install(app: FastAPI) -> None:
-    """`app` answers agents. Only POST: nothing is kept between messages, so there is no stream to GET and no session to DELETE."""
+    """`app` answers agents. Only POST: nothing is kept between messages, so there is no stream to GET and no session to
+    DELETE.
+    """
     app.router.routes.append(_McpRoute(PATH, _Agents(), methods=["POST"]))
 
 

@@ -35,8 +35,12 @@ class AlertList(BaseModel):
 
 
 @router.get("/alerts")
-async def list_alerts(serving: ServingDep, state: Annotated[Literal["firing", "resolved"] | None, Query()] = None) -> AlertList:
+async def list_alerts(
+    serving: ServingDep, state: Annotated[Literal["firing", "resolved"] | None, Query()] = None
+) -> AlertList:
     """Alerts, the newest change first."""
     rows = await serving.pool.run(lambda: alerts.listed(serving.ledger(), state=state))
     base = serving.lake.settings.runbook_url.rstrip("/")
-    return AlertList(alerts=[Alert.model_validate({**row._mapping, "runbook": f"{base}/{row.runbook}.md"}) for row in rows])
+    return AlertList(
+        alerts=[Alert.model_validate({**row._mapping, "runbook": f"{base}/{row.runbook}.md"}) for row in rows]
+    )

@@ -24,8 +24,8 @@ router = APIRouter(prefix="/api/v1", tags=["bulk"], route_class=FastRoute)
 async def export_memories(body: ExportRequest, request: Request) -> StreamingResponse:
     """Every memory that passes the filters, once, from one state of the tables; as JSON lines or one Parquet file.
 
-    Refused with 503 while a tier is not whole, unless `partial` is true. `X-Akosha-Incomplete` names tiers that are not in it as their
-    tables are now, and how: `hot=unavailable`.
+    Refused with 503 while a tier is not whole, unless `partial` is true. `X-Akosha-Incomplete` names tiers that are not
+    in it as their tables are now, and how: `hot=unavailable`.
     """
     serving: AppState = request.app.state.serving
     snapshot, filters = await serving.snapshot(body.as_of), body.filters()
@@ -34,7 +34,9 @@ async def export_memories(body: ExportRequest, request: Request) -> StreamingRes
         raise TierUnavailable('an export would lack rows, which "partial": true accepts', missing)
     headers = _incomplete(snapshot)
     if body.format == "parquet":
-        return StreamingResponse(export.parquet(snapshot, filters), headers=headers, media_type="application/vnd.apache.parquet")
+        return StreamingResponse(
+            export.parquet(snapshot, filters), headers=headers, media_type="application/vnd.apache.parquet"
+        )
     return StreamingResponse(export.json_lines(snapshot, filters), headers=headers, media_type="application/x-ndjson")
 
 
@@ -43,11 +45,15 @@ async def run_sql(body: SqlRequest, request: Request) -> Response:
     """One SELECT of DuckDB's SQL over the views `hot`, `warm`, `cold` and `memories` (all of them, each memory once)."""
     serving: AppState = request.app.state.serving
     settings = serving.settings
-    limits = runner.SqlLimits(settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows))
+    limits = runner.SqlLimits(
+        settings.sql_seconds, settings.sql_memory_bytes, min(body.max_rows, settings.sql_max_rows)
+    )
     written = {name for name, tier in serving.replica.snapshot.tiers.items() if tier.version is not None}
     answer = await serving.sql_pool.run(lambda: runner.run(serving.lake, body.query, limits, written=written))
     said = {
-        "columns": [{"name": name, "type": kind} for name, kind in zip(answer.table.schema.names, answer.types, strict=True)],
+        "columns": [
+            {"name": name, "type": kind} for name, kind in zip(answer.table.schema.names, answer.types, strict=True)
+        ],
         "rows": [{name: _json_value(value) for name, value in row.items()} for row in answer.table.to_pylist()],
         "is_truncated": answer.is_truncated,
         "versions": answer.versions,

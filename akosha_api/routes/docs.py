@@ -1,4 +1,6 @@
-"""`GET /docs`: the routes, in Swagger UI. All of it comes from this service, and the page may load and ask nothing else."""
+"""`GET /docs`: the routes, in Swagger UI. All of it comes from this service, and the page may load and ask nothing
+else.
+"""
 
 from functools import cache
 from importlib.resources import files
@@ -25,7 +27,8 @@ PAGE = """<!doctype html>
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});\n'
 # Swagger UI sets styles of elements and has its icons in the address.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src "
+    "'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 CACHED = {"Cache-Control": "private, max-age=3600"}

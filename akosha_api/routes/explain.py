@@ -27,6 +27,8 @@ async def explain_memory(system_id: str, kind: str, id: str, serving: ServingDep
             if place is None:
                 raise
             address = f"lifecycle/{place[0]}"
-            raise StoreUnavailable(serving.lake.uri(address), "it is served from the table, which does not hold it now") from error
+            raise StoreUnavailable(
+                serving.lake.uri(address), "it is served from the table, which does not hold it now"
+            ) from error
 
     return await serving.pool.run(explained)

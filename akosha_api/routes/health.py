@@ -14,16 +14,26 @@ router = APIRouter(tags=["health"])
 async def health(serving: ServingDep) -> dict[str, Any]:
     """`ok`, or `degraded` with the reasons; 200 either way, since the process answers."""
     snapshot = serving.replica.snapshot
-    reasons = [f"{name}: {tier.reason}" for name, tier in snapshot.tiers.items() if tier.state == "unavailable" or tier.rows_set_aside]
+    reasons = [
+        f"{name}: {tier.reason}"
+        for name, tier in snapshot.tiers.items()
+        if tier.state == "unavailable" or tier.rows_set_aside
+    ]
     model = serving.searcher.embedder
     by_meaning = 0 if model is None else snapshot.vectors.get((model.space, model.dimensions), 0)
     if model is None:
         reasons.append(f"semantic search by words: {serving.searcher.no_model}")
     elif snapshot.visible_rows and not by_meaning:
-        reasons.append(f"semantic search by words: none of {snapshot.visible_rows} memories has a vector of the space {model.space!r}")
+        reasons.append(
+            f"semantic search by words: none of {snapshot.visible_rows} memories has a vector of the space "
+            f"{model.space!r}"
+        )
     silent = serving.replica.silent_seconds()
     if silent > serving.settings.stale_seconds:
-        reasons.append(f"replica: the tables were last looked at {silent:.0f} s ago; expected every {serving.settings.poll_seconds:g} s")
+        reasons.append(
+            f"replica: the tables were last looked at {silent:.0f} s ago; expected every "
+            f"{serving.settings.poll_seconds:g} s"
+        )
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,

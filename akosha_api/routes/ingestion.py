@@ -1,4 +1,6 @@
-"""`/api/v1/ingestion/…`: how much waits, and starting to take it in. `POST /api/v1/uploads/redrive` gives quarantined uploads another try."""
+"""`/api/v1/ingestion/…`: how much waits, and starting to take it in. `POST /api/v1/uploads/redrive` gives quarantined
+uploads another try.
+"""
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -98,7 +100,9 @@ async def read_backlog(
             "caught_up": backlog.is_caught_up(measured, settings),
             "size": backlog.judge_size(ledger, measured).level,
             "age": backlog.judge_age(settings, measured).level,
-            "history": [vars(moment) for moment in backlog.history(ledger, now=measured.measured_at, span=span, step=span / 60)],
+            "history": [
+                vars(moment) for moment in backlog.history(ledger, now=measured.measured_at, span=span, step=span / 60)
+            ],
         }
 
     return BacklogAnswer.model_validate(await serving.pool.run(read))
@@ -109,7 +113,9 @@ async def trigger(
     serving: ServingDep,
     request: Request,
     _operator: OperatorDep,
-    retry: Annotated[bool, Query(alias="retry_now", description="Uploads that wait after a failure are tried at once.")] = False,
+    retry: Annotated[
+        bool, Query(alias="retry_now", description="Uploads that wait after a failure are tried at once.")
+    ] = False,
 ) -> TriggerAnswer:
     """Look at the inbox and start ingestion now: by Dagster where it answers, else by a process of this machine."""
     starter: Trigger = request.app.state.trigger
@@ -120,7 +126,10 @@ async def trigger(
         if retry:
             retry_now(ledger)
         started = starter.start(asked_by="api")
-        return asdict(started) | {"found": swept.added, "waiting": backlog.measure(ledger, now=datetime.now(UTC)).waiting}
+        return asdict(started) | {
+            "found": swept.added,
+            "waiting": backlog.measure(ledger, now=datetime.now(UTC)).waiting,
+        }
 
     return TriggerAnswer.model_validate(await serving.pool.run(start))
 
@@ -131,6 +140,8 @@ async def redrive(body: Redrive, serving: ServingDep, _operator: OperatorDep) ->
     if body.upload_id is None and body.reason is None and body.system_id is None:
         raise InvalidRequest("body", "names no upload; give upload_id, reason or system_id")
     ids = await serving.pool.run(
-        lambda: serving.ledger().redrive(upload_id=body.upload_id, reason=body.reason, system_id=body.system_id, dry_run=body.dry_run)
+        lambda: serving.ledger().redrive(
+            upload_id=body.upload_id, reason=body.reason, system_id=body.system_id, dry_run=body.dry_run
+        )
     )
     return RedriveAnswer(dry_run=body.dry_run, uploads=ids)

@@ -25,8 +25,12 @@ async def read_memory(
     id: str,
     serving: ServingDep,
     response: Response,
-    as_of: Annotated[AsOf, Query(description="The tables as they stood: a time, or a version of the hot table.")] = None,
-    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer; 304 while nothing changed.")] = None,
+    as_of: Annotated[
+        AsOf, Query(description="The tables as they stood: a time, or a version of the hot table.")
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="`ETag` of an earlier answer; 304 while nothing changed.")
+    ] = None,
 ) -> Any:
     """One memory with its provenance, from the hottest tier that holds it."""
     identity = Identity(system_id, kind, id)
@@ -35,7 +39,9 @@ async def read_memory(
     # Weak, since what is sent may be compressed or not.
     tag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
     etag = f"W/{tag}"
-    if if_none_match is not None and not {tag, "*"}.isdisjoint(each.strip().removeprefix("W/") for each in if_none_match.split(",")):
+    if if_none_match is not None and not {tag, "*"}.isdisjoint(
+        each.strip().removeprefix("W/") for each in if_none_match.split(",")
+    ):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return found

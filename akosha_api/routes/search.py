@@ -48,9 +48,13 @@ async def _one(serving: AppState, request: Request, present: Snapshot, asked: An
     try:
         body = checked(partial(SearchRequest.model_validate, asked))
         snapshot = present if body.as_of is None else await serving.snapshot(body.as_of, seconds=_left(ends_at))
-        answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, body.question()), seconds=_left(ends_at))
+        answer, encoded = await serving.pool.run(
+            partial(_answered, serving, snapshot, body.question()), seconds=_left(ends_at)
+        )
     except TooSlow:
-        late = TooSlow(serving.settings.search_seconds, "all questions of a batch share them; ask this one again, among fewer")
+        late = TooSlow(
+            serving.settings.search_seconds, "all questions of a batch share them; ask this one again, among fewer"
+        )
         return orjson.dumps(errors.of(request, late)[1])
     except (LakeError, Overloaded, RequestValidationError) as error:
         return orjson.dumps(errors.of(request, error)[1])
@@ -66,6 +70,8 @@ def _left(ends_at: float) -> float:
 
 
 def _answered(serving: AppState, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
-    """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as the search."""
+    """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as
+    the search.
+    """
     answer = serving.searcher.search(snapshot, question)
     return answer, orjson.dumps(answer, option=orjson.OPT_UTC_Z)

@@ -23,4 +23,6 @@ async def list_systems(
     after, snapshot = cursors.decoded(cursor), serving.replica.snapshot
     found, last = await serving.pool.run(lambda: systems(snapshot, limit, after))
     tiers = {name: TierState.model_validate(describe_tier(tier)) for name, tier in snapshot.tiers.items()}
-    return SystemList(systems=[System.model_validate(system) for system in found], tiers=tiers, cursor=cursors.encoded(last))
+    return SystemList(
+        systems=[System.model_validate(system) for system in found], tiers=tiers, cursor=cursors.encoded(last)
+    )

@@ -18,7 +18,9 @@ router = APIRouter(prefix="/api/v1", tags=["uploads"])
 @router.get("/uploads")
 async def list_uploads(
     serving: ServingDep,
-    state: Annotated[Name | None, Query(description="arriving, waiting, claimed, ingested, quarantined or incomplete.")] = None,
+    state: Annotated[
+        Name | None, Query(description="arriving, waiting, claimed, ingested, quarantined or incomplete.")
+    ] = None,
     system_id: Annotated[Name | None, Query()] = None,
     reason: Annotated[Name | None, Query(description="Reason code of a quarantine.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -40,9 +42,13 @@ async def list_uploads(
 async def read_upload(
     upload_id: Name,
     serving: ServingDep,
-    system_id: Annotated[Name | None, Query(description="Whose upload; needed where several systems have one of that id.")] = None,
+    system_id: Annotated[
+        Name | None, Query(description="Whose upload; needed where several systems have one of that id.")
+    ] = None,
 ) -> UploadModel:
-    """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts. 409 where several systems have one."""
+    """The receipt of one upload: seen, claimed, ingested, searchable, with times and counts. 409 where several systems
+    have one.
+    """
     return _receipt(serving, await serving.pool.run(lambda: serving.ledger().receipt(upload_id, system_id=system_id)))
 
 

@@ -35,7 +35,8 @@ class AgedLake:
         self._commits = 0
 
     def append(self, numbers: np.ndarray, vectors: np.ndarray, day: int) -> np.ndarray:
-        """Rows with `numbers` as ids are in the `day`th day of the tier, in one commit; returns their vectors as the tier holds them.
+        """Rows with `numbers` as ids are in the `day`th day of the tier, in one commit; returns their vectors as the
+        tier holds them.
 
         Of cold, which holds none, the float vectors come back.
         """
@@ -44,7 +45,9 @@ class AgedLake:
         occurred = (datetime.now(UTC) - timedelta(days=NEWEST[self.tier] + day)).replace(microsecond=0)
         columns, held = self._vectors(vectors)
         columns |= self._columns(numbers, occurred)
-        rows = pa.table([columns.get(f.name, pa.nulls(len(numbers), f.type)).cast(f.type) for f in spec.schema], schema=spec.schema)
+        rows = pa.table(
+            [columns.get(f.name, pa.nulls(len(numbers), f.type)).cast(f.type) for f in spec.schema], schema=spec.schema
+        )
         self.lake.append(spec.address, rows, Fence("bench", self._commits), {})
         return held
 
@@ -52,7 +55,10 @@ class AgedLake:
         every = np.arange(len(vectors))
         if self.tier == "cold":
             sketches, scale = quantization.to_sketch(vectors)
-            return {"sketch": quantization.scattered(len(vectors), [(every, sketches)]), "sketch_scale": pa.array(scale)}, vectors
+            return {
+                "sketch": quantization.scattered(len(vectors), [(every, sketches)]),
+                "sketch_scale": pa.array(scale),
+            }, vectors
         numbers, scale = quantization.to_int8(vectors)
         columns = {"vector": quantization.scattered(len(vectors), [(every, numbers)]), "vector_scale": pa.array(scale)}
         return columns, quantization.from_int8(numbers, scale)

@@ -1,4 +1,5 @@
-"""A local S3 API server with what a deployment in a cloud has: an inbox bucket that notifies a queue, and one for the tables.
+"""A local S3 API server with what a deployment in a cloud has: an inbox bucket that notifies a queue, and one for the
+tables.
 
 For benchmarks only. The server is a dependency of the tests, not of the product.
 """
@@ -10,7 +11,12 @@ from contextlib import contextmanager
 
 from akosha_assets.lake.errors import InvalidRequest
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 
 
 @contextmanager
@@ -23,7 +29,9 @@ def buckets() -> Iterator[dict[str, str]]:
     try:
         from moto.server import ThreadedMotoServer
     except ImportError as error:
-        raise InvalidRequest("s3", "no S3 API server is installed; expected the package moto with its extras server, s3 and sqs") from error
+        raise InvalidRequest(
+            "s3", "no S3 API server is installed; expected the package moto with its extras server, s3 and sqs"
+        ) from error
     import boto3
 
     # It writes a line for every request.
@@ -42,7 +50,11 @@ def buckets() -> Iterator[dict[str, str]]:
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         rule = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
         s3.put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration=rule)
-        yield reached | {"AKOSHA_INBOX_URL": "s3://inbox", "AKOSHA_LAKE_URL": "s3://lake", "AKOSHA_INGESTION_QUEUE": queue}
+        yield reached | {
+            "AKOSHA_INBOX_URL": "s3://inbox",
+            "AKOSHA_LAKE_URL": "s3://lake",
+            "AKOSHA_INGESTION_QUEUE": queue,
+        }
     finally:
         os.environ.clear()
         os.environ.update(before)

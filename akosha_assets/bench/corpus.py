@@ -1,7 +1,8 @@
-"""Real text and real vectors for benchmarks, from what is on every machine: the doc strings of installed Python packages.
+"""Real text and real vectors for benchmarks, from what is on every machine: the doc strings of installed Python
+packages.
 
-A million texts would take an hour to embed, so a few thousand real vectors are widened: each further one lies between two
-near neighbours, with noise. `widened` says so in figures that rest on it.
+A million texts would take an hour to embed, so a few thousand real vectors are widened: each further one lies between
+two near neighbours, with noise. `widened` says so in figures that rest on it.
 """
 
 import ast

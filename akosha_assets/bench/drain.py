@@ -14,14 +14,24 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT
 
 
-def run(*, uploads: int, systems: int, memories: int, distinct: int, work: Path | None, on_upload: Callable[[], None]) -> dict[str, Any]:
-    """Fill an inbox with `uploads` uploads of `systems` systems, then time one ingest process from its start to its end.
+def run(
+    *, uploads: int, systems: int, memories: int, distinct: int, work: Path | None, on_upload: Callable[[], None]
+) -> dict[str, Any]:
+    """Fill an inbox with `uploads` uploads of `systems` systems, then time one ingest process from its start to its
+    end.
 
-    `distinct` databases are rendered and reused by bytes under the other systems' names; identity is per system, so every
-    row is stored for each. `rows_expected` are the memories of each system's last snapshot.
+    `distinct` databases are rendered and reused by bytes under the other systems' names; identity is per system, so
+    every row is stored for each. `rows_expected` are the memories of each system's last snapshot.
     """
     snapshots = max(1, uploads // systems)
-    plan = FleetPlan(systems=systems, memories=memories, snapshots=snapshots, distinct=distinct, fingerprints=True, now=datetime.now(UTC))
+    plan = FleetPlan(
+        systems=systems,
+        memories=memories,
+        snapshots=snapshots,
+        distinct=distinct,
+        fingerprints=True,
+        now=datetime.now(UTC),
+    )
     with runs.home(work) as settings:
         sent = upload_fleet(settings.inbox(), plan, on_upload=lambda _: on_upload())
         expected = sum({one.system_id: one.memories for one in sent}.values())

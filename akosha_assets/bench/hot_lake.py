@@ -15,7 +15,9 @@ BATCH_ROWS = 25_000
 DAYS = 7
 
 
-def fill(lake: Lake, vectors: np.ndarray, texts: list[str], space: str, *, systems: int, on_rows: Callable[[int], None]) -> None:
+def fill(
+    lake: Lake, vectors: np.ndarray, texts: list[str], space: str, *, systems: int, on_rows: Callable[[int], None]
+) -> None:
     """The hot table holds a row for each of `vectors`, spread evenly over the last seven days and over `systems`.
 
     A text is two paragraphs, so that no two rows of a million have the same.
@@ -34,7 +36,13 @@ def fill(lake: Lake, vectors: np.ndarray, texts: list[str], space: str, *, syste
 
 
 def rows(
-    numbers: np.ndarray, vectors: np.ndarray, texts: list[str], space: str, systems: int, occurred: datetime, sequence: int
+    numbers: np.ndarray,
+    vectors: np.ndarray,
+    texts: list[str],
+    space: str,
+    systems: int,
+    occurred: datetime,
+    sequence: int,
 ) -> pa.Table:
     """Rows of the hot table with these `numbers` as ids, which happened and arrived at `occurred`."""
     count = len(numbers)

@@ -22,7 +22,9 @@ Requests = Callable[[int], tuple[str, bytes]]
 
 @dataclass
 class LoadResult:
-    """What a load met: seconds of each answer by name of its request, statuses other than 200, and how long it all took."""
+    """What a load met: seconds of each answer by name of its request, statuses other than 200, and how long it all
+    took.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
@@ -38,7 +40,12 @@ class LoadResult:
         everything = np.concatenate([np.array(each) for each in self.seconds.values()]) * 1000
         shares = {f"p{share}_ms": round(float(np.percentile(everything, share)), 1) for share in (50, 95, 99)}
         per_second = round(self.answers / self.took_seconds, 1)
-        return {"requests": self.answers, "errors": sum(self.refused.values()), **shares, "requests_per_second": per_second}
+        return {
+            "requests": self.answers,
+            "errors": sum(self.refused.values()),
+            **shares,
+            "requests_per_second": per_second,
+        }
 
     def met(self, name: str, status: int, seconds: float) -> None:
         """One answer came."""
@@ -49,7 +56,10 @@ class LoadResult:
 
 def post(path: str, body: bytes) -> bytes:
     """The bytes of one POST of JSON."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
+        f"{len(body)}\r\n\r\n"
+    )
     return head.encode("ascii") + body
 
 

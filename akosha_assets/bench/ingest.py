@@ -1,8 +1,8 @@
 """How fast large snapshots become committed rows, where the time goes, and how soon a small upload can be found.
 
 The first part is one ingest process on full snapshots with vectors. The second starts all services as `akosha up` does
-and puts single uploads into their inbox, timed until the API's receipt says that it serves them: an inbox in a folder, or
-with `s3` a bucket with notifications, and the tables in a bucket too, on an S3 API server of the bench's own.
+and puts single uploads into their inbox, timed until the API's receipt says that it serves them: an inbox in a folder,
+or with `s3` a bucket with notifications, and the tables in a bucket too, on an S3 API server of the bench's own.
 """
 
 import json
@@ -32,7 +32,8 @@ FOUND_SECONDS = 120
 
 
 def run(*, uploads: int, memories: int, distinct: int, singles: int, s3: bool, work: Path | None) -> dict[str, Any]:
-    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the other.
+    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the
+    other.
 
     Raises:
         InvalidRequest: `s3` is wanted and there is no S3 API server to start.
@@ -42,7 +43,9 @@ def run(*, uploads: int, memories: int, distinct: int, singles: int, s3: bool, w
         return _measured(uploads, memories, distinct, singles, environment, work)
 
 
-def _measured(uploads: int, memories: int, distinct: int, singles: int, environment: dict[str, str], work: Path | None) -> dict[str, Any]:
+def _measured(
+    uploads: int, memories: int, distinct: int, singles: int, environment: dict[str, str], work: Path | None
+) -> dict[str, Any]:
     plan = FleetPlan(systems=uploads, memories=memories, distinct=distinct, vectors=True, days=7, now=datetime.now(UTC))
     with runs.home(work) as settings:
         upload_fleet(settings.inbox(), plan)
@@ -82,7 +85,9 @@ def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str
             (sent,) = upload_fleet(inbox_url, plan)
             put_at = time.monotonic()
             receipt = _answered(
-                f"http://127.0.0.1:{api}/api/v1/uploads/{sent.upload_id}", lambda answer: bool(answer.get("searchable_at")), FOUND_SECONDS
+                f"http://127.0.0.1:{api}/api/v1/uploads/{sent.upload_id}",
+                lambda answer: bool(answer.get("searchable_at")),
+                FOUND_SECONDS,
             )
             if receipt["state"] != "ingested":
                 raise RuntimeError(f"upload {sent.upload_id} became {receipt['state']}: {receipt['message']}")

@@ -35,11 +35,19 @@ WARM_AGE, COLD_AGE = 10, 100
 
 
 def run(
-    *, rows: int, days: int, embedded: int, questions: int, commits: int, work: Path | None, on_day: Callable[[], None] = lambda: None
+    *,
+    rows: int,
+    days: int,
+    embedded: int,
+    questions: int,
+    commits: int,
+    work: Path | None,
+    on_day: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Store `rows` rows in each of `days` event days, age all that is due in one process, and ask what came out of it.
 
-    The first day goes to warm, the second to cold; more days are a history that ends yesterday. `embedded` real vectors are made, once.
+    The first day goes to warm, the second to cold; more days are a history that ends yesterday. `embedded` real vectors
+    are made, once.
     """
     today = datetime.now(UTC).date()
     ages = [WARM_AGE, COLD_AGE][:days] if days <= 2 else list(range(1, days + 1))
@@ -51,7 +59,8 @@ def run(
         started = clock()
         with ThreadPoolExecutor(STORED_AT_ONCE) as pool:
             making = [
-                pool.submit(_store, lake, today - timedelta(days=age), stored, paragraphs, space, number) for number, age in enumerate(ages)
+                pool.submit(_store, lake, today - timedelta(days=age), stored, paragraphs, space, number)
+                for number, age in enumerate(ages)
             ]
             for made in making:
                 made.result()
@@ -65,7 +74,10 @@ def run(
         answers = {tier: _recall(lake, tier, lying[tier], asked) for tier in (WARM, COLD) if lying[tier]}
         seconds = aged.report["seconds"]
         count = sum(day["rows_moved"] for day in moved)
-        sizes = {tier: round(_bytes_per_row(found), 1) for tier, found in (("hot", hot), (WARM, lying[WARM]), (COLD, lying[COLD]))}
+        sizes = {
+            tier: round(_bytes_per_row(found), 1)
+            for tier, found in (("hot", hot), (WARM, lying[WARM]), (COLD, lying[COLD]))
+        }
         return {
             "rows": count,
             "days": len(moved),
@@ -75,7 +87,10 @@ def run(
             "cold_share_of_hot": round(sizes[COLD] / sizes["hot"], 3) if lying[COLD] else None,
             "recall_at_10": answers,
             "gate_recall_at_10": {
-                tier: min((day["recall_at_10"] for day in moved if day["tier"] == tier and day["recall_at_10"] is not None), default=None)
+                tier: min(
+                    (day["recall_at_10"] for day in moved if day["tier"] == tier and day["recall_at_10"] is not None),
+                    default=None,
+                )
                 for tier in (WARM, COLD)
             },
             "stopped": len(aged.report["stopped"]),
@@ -94,10 +109,16 @@ def _vectors(count: int) -> tuple[np.ndarray, list[str], str]:
     except EmbeddingUnavailable:
         rng = np.random.default_rng(1)
         made = rng.standard_normal((60, 384))[rng.integers(0, 60, count)] + 0.5 * rng.standard_normal((count, 384))
-        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32), corpus.paragraphs(count), MADE_UP
+        return (
+            (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32),
+            corpus.paragraphs(count),
+            MADE_UP,
+        )
 
 
-def _small_commits(work: Path | None, commits: int, vectors: np.ndarray, paragraphs: list[str], space: str) -> dict[str, Any]:
+def _small_commits(
+    work: Path | None, commits: int, vectors: np.ndarray, paragraphs: list[str], space: str
+) -> dict[str, Any]:
     """What a week of commits every few seconds leaves behind, in small: seven days, packed once for every hour of them."""
     from akosha_assets.lake.upkeep.compaction import compact
 
@@ -138,11 +159,13 @@ def _store(lake: Lake, day: date, vectors: np.ndarray, paragraphs: list[str], sp
         columns: dict[str, Any] = {
             "system_id": systems,
             "kind": pa.repeat("conversation", count),
-            "id": pa.StringArray.from_buffers(count, pa.py_buffer(np.arange(count + 1, dtype=np.int32) * 32), pa.py_buffer(digits)),
-            "event_day": pa.repeat(pa.scalar(day, pa.date32()), count),
-            "occurred_at": pa.array(midnight + rng.integers(0, 86_400_000_000, count).astype("timedelta64[us]"), pa.timestamp("us")).cast(
-                HOT_TABLE.schema.field("occurred_at").type
+            "id": pa.StringArray.from_buffers(
+                count, pa.py_buffer(np.arange(count + 1, dtype=np.int32) * 32), pa.py_buffer(digits)
             ),
+            "event_day": pa.repeat(pa.scalar(day, pa.date32()), count),
+            "occurred_at": pa.array(
+                midnight + rng.integers(0, 86_400_000_000, count).astype("timedelta64[us]"), pa.timestamp("us")
+            ).cast(HOT_TABLE.schema.field("occurred_at").type),
             "occurred_from": pa.repeat("ulid", count),
             "text": pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), picked), " "),
             "project": pa.array([f"project-{n}" for n in range(24)]).take(pa.array(rng.integers(0, 24, count))),
@@ -164,8 +187,12 @@ def _store(lake: Lake, day: date, vectors: np.ndarray, paragraphs: list[str], sp
             "batch_id": pa.repeat(batch, count),
             "parser_version": pa.repeat(1, count),
         }
-        filled = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(count, f.type) for f in HOT_TABLE.schema]
-        lake.append(HOT_TABLE.address, pa.table(filled, schema=HOT_TABLE.schema), Fence(f"ingest/bench-{number}", batch), {})
+        filled = [
+            columns[f.name].cast(f.type) if f.name in columns else pa.nulls(count, f.type) for f in HOT_TABLE.schema
+        ]
+        lake.append(
+            HOT_TABLE.address, pa.table(filled, schema=HOT_TABLE.schema), Fence(f"ingest/bench-{number}", batch), {}
+        )
 
 
 def _bytes_per_row(found: dict[date, Any]) -> float:
@@ -188,7 +215,9 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) ->
         part, steps = form.slice(start, CHUNK_ROWS), scale[start : start + CHUNK_ROWS]
         keys = rows["id"].combine_chunks().slice(start, CHUNK_ROWS)
 
-        def stored(questions: np.ndarray, _: np.ndarray, part: pa.Array = part, steps: np.ndarray = steps) -> np.ndarray:
+        def stored(
+            questions: np.ndarray, _: np.ndarray, part: pa.Array = part, steps: np.ndarray = steps
+        ) -> np.ndarray:
             if tier == COLD:
                 return quantization.sketch_scores(questions, quantization.matrix(part, "u1"), steps)
             scores: np.ndarray = questions @ quantization.from_int8(quantization.matrix(part, "i1"), steps).T
@@ -209,5 +238,7 @@ def _hot_as_it_was(lake: Lake, day: date) -> tuple[pa.Array, np.ndarray]:
         raise RuntimeError("nothing was stored")
     first = min(entry["version"] for entry in now.history() if entry.get("akosha_op") == "age") - 1
     table = DeltaTable(lake.uri(HOT_TABLE.address), version=first, storage_options=lake.storage_options)
-    rows = tables.select(table, ["id", "vector"], HOT_TABLE.schema, f"event_day = '{day}'").sort_by("id").combine_chunks()
+    rows = (
+        tables.select(table, ["id", "vector"], HOT_TABLE.schema, f"event_day = '{day}'").sort_by("id").combine_chunks()
+    )
     return rows["id"].combine_chunks(), quantization.matrix(rows["vector"].combine_chunks(), "<f2")

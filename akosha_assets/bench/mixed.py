@@ -40,9 +40,11 @@ def mixed(
     seconds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """`RATE` requests a second of every kind for `seconds`, a commit of changed rows every few seconds, memory at intervals.
+    """`RATE` requests a second of every kind for `seconds`, a commit of changed rows every few seconds, memory at
+    intervals.
 
-    Commits change rows and add none, so what grows is not data. Growth is the slope over the last three fifths of the time.
+    Commits change rows and add none, so what grows is not data. Growth is the slope over the last three fifths of the
+    time.
     """
     started, rows = time.perf_counter(), service.health()["tiers"]["hot"]["rows"]
     samples: list[tuple[float, dict[str, int]]] = []
@@ -55,7 +57,9 @@ def mixed(
         numbers = (np.arange(CHANGED_ROWS) + CHANGED_ROWS * sequence) % max(CHANGED_ROWS, rows // 7)
         made = rows_of(numbers, asked[numbers % len(asked)], texts[sequence % 97 :], space, systems, newest, sequence)
         at = schema.get_field_index("snapshot_at")
-        made = made.set_column(at, schema.field(at), pa.repeat(pa.scalar(datetime.now(UTC), schema.field(at).type), len(made)))
+        made = made.set_column(
+            at, schema.field(at), pa.repeat(pa.scalar(datetime.now(UTC), schema.field(at).type), len(made))
+        )
         lake.upsert(HOT.address, made, Fence("bench/mixed", sequence), {}, only=f"t.event_day = '{newest.date()}'")
         commits.append(sequence)
 
@@ -68,7 +72,9 @@ def mixed(
     times = np.array([at for at, _ in samples])
     late = times >= SETTLING_SHARE * times[-1]
     growth = {
-        f"{name}_per_hour": round(3600 * float(np.polyfit(times[late], np.array([held[name] for _, held in samples])[late], 1)[0]))
+        f"{name}_per_hour": round(
+            3600 * float(np.polyfit(times[late], np.array([held[name] for _, held in samples])[late], 1)[0])
+        )
         for name in ("rss_bytes", "anonymous_bytes")
     }
     return {
@@ -76,7 +82,10 @@ def mixed(
         **load.figures(),
         "refused": dict(load.refused),
         "by_kind": {
-            name: {"p50_ms": round(float(np.median(each)) * 1000, 1), "p99_ms": round(float(np.percentile(each, 99)) * 1000, 1)}
+            name: {
+                "p50_ms": round(float(np.median(each)) * 1000, 1),
+                "p99_ms": round(float(np.percentile(each, 99)) * 1000, 1),
+            }
             for name, each in sorted(load.seconds.items())
         },
         "commits": len(commits),
@@ -90,7 +99,21 @@ def mixed(
 def _requests(asked: np.ndarray, texts: list[str], systems: int) -> Requests:
     """Of each hundred requests, how many are of which kind."""
     kinds = np.repeat(
-        ["vector", "keyword", "hybrid", "filtered", "facets", "batch", "memory", "systems", "health", "metrics", "past", "export", "sql"],
+        [
+            "vector",
+            "keyword",
+            "hybrid",
+            "filtered",
+            "facets",
+            "batch",
+            "memory",
+            "systems",
+            "health",
+            "metrics",
+            "past",
+            "export",
+            "sql",
+        ],
         [25, 20, 20, 10, 5, 3, 8, 2, 2, 2, 1, 1, 1],
     )
     kinds = np.random.default_rng(3).permutation(kinds)

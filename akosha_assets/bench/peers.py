@@ -24,7 +24,9 @@ SCANNED = 20
 
 
 def timed(ask: Callable[[np.ndarray], set[int]], asked: np.ndarray, truth: list[set[int]]) -> dict[str, float]:
-    """recall@10 of `ask`, its latency, one question at a time, and what it takes of processors, which other work slows down less."""
+    """recall@10 of `ask`, its latency, one question at a time, and what it takes of processors, which other work slows
+    down less.
+    """
     ask(asked[0])
     hits, seconds = 0, []
     used = time.process_time()
@@ -39,11 +41,16 @@ def timed(ask: Callable[[np.ndarray], set[int]], asked: np.ndarray, truth: list[
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
     """Median and 99th percentile in milliseconds."""
-    return {"p50_ms": round(float(np.percentile(seconds, 50)) * 1000, 2), "p99_ms": round(float(np.percentile(seconds, 99)) * 1000, 2)}
+    return {
+        "p50_ms": round(float(np.percentile(seconds, 50)) * 1000, 2),
+        "p99_ms": round(float(np.percentile(seconds, 99)) * 1000, 2),
+    }
 
 
 def lancedb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]], folder: Path) -> dict[str, Any]:
-    """LanceDB with each index in its fastest setting that reaches the recall; the fastest index first, then the `others`."""
+    """LanceDB with each index in its fastest setting that reaches the recall; the fastest index first, then the
+    `others`.
+    """
     from lancedb import connect
     from lancedb.index import IvfRq
 
@@ -69,7 +76,9 @@ def _tuned(table: Any, asked: np.ndarray, truth: list[set[int]]) -> dict[str, An
     settings = itertools.product(LANCEDB_LISTS, LANCEDB_REFINED)
     tried = [(timed(asks(*setting), asked[:TRIED], truth[:TRIED]), setting) for setting in settings]
     enough = [(figures["p50_ms"], setting) for figures, setting in tried if figures["recall_at_10"] >= RECALL]
-    _, (lists, refined) = min(enough) if enough else max((figures["recall_at_10"], setting) for figures, setting in tried)
+    _, (lists, refined) = (
+        min(enough) if enough else max((figures["recall_at_10"], setting) for figures, setting in tried)
+    )
     return {"nprobes": lists, "refine": refined, **timed(asks(lists, refined), asked, truth)}
 
 

@@ -41,7 +41,8 @@ class _Remembering(Embedder):
 
 
 def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | None) -> dict[str, Any]:
-    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries; every result counts that is of the right topic.
+    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries; every result counts that is of the right
+    topic.
 
     Recall@10 is the share of the relevant memories among the ten results, of as many as ten could hold. A `sweep` has
     nDCG@10 of hybrid for other weights and constants of the fusion, for all topics and for each half of them: a choice
@@ -65,7 +66,9 @@ def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | 
     answer: dict[str, Any] = {"queries": len(judged), "memories": len(texts), "topics": len(relevant)}
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
         answer[figure] = {mode: by_mode[mode]["all"][figure] for mode in MODES}
-    answer["by_style"] = {mode: {style: held for style, held in by_mode[mode].items() if style != "all"} for mode in MODES}
+    answer["by_style"] = {
+        mode: {style: held for style, held in by_mode[mode].items() if style != "all"} for mode in MODES
+    }
     if swept is not None:
         answer["sweep"] = swept
     return answer | {"space": embedder.space, "machine": runs.machine()}
@@ -109,7 +112,9 @@ def _swept(
                 for some in (judged, *(half for half in halves if half))
             ]
             names = ("ndcg_at_10", "of_one_half", "of_the_other")
-            found.append({"rrf_constant": constant, "keyword_weight": weight, **dict(zip(names, figures, strict=False))})
+            found.append(
+                {"rrf_constant": constant, "keyword_weight": weight, **dict(zip(names, figures, strict=False))}
+            )
     return found
 
 

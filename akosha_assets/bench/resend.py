@@ -32,10 +32,14 @@ ROUNDS = ("first", "unchanged", "one_percent")
 
 
 def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
-    """`systems` full snapshots of `memories` memories each, sent three times. The `rows_alone` figures leave vectors out."""
+    """`systems` full snapshots of `memories` memories each, sent three times. The `rows_alone` figures leave vectors
+    out.
+    """
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="akosha-bench-", dir=work) as folder:
-        settings = LakeSettings(home=Path(folder), batch_uploads=systems + 1, batch_seconds=3600, embedding_seconds=36_000)
+        settings = LakeSettings(
+            home=Path(folder), batch_uploads=systems + 1, batch_seconds=3600, embedding_seconds=36_000
+        )
         store, lake, ledger = ObjectStore(settings.inbox()), Lake(settings), Ledger.open(settings)
         tables = history(FleetPlan(systems=1, memories=memories, now=now), 0)[-1].tables
         small = history(FleetPlan(systems=1, memories=5, now=now, seed=1), 0)[-1].tables
@@ -74,7 +78,8 @@ def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
         },
         "rows_stored": {name: _stored(results) for name, results in zip(ROUNDS, rounds, strict=True)},
         "where_the_time_goes": {
-            name: {step: round(seconds, 3) for step, seconds in each.items()} for name, each in zip(ROUNDS, steps, strict=True)
+            name: {step: round(seconds, 3) for step, seconds in each.items()}
+            for name, each in zip(ROUNDS, steps, strict=True)
         },
         "machine": runs.machine(),
     }

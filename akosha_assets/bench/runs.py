@@ -14,7 +14,8 @@ from typing import Any
 
 from akosha_assets.lake.settings import LakeSettings
 
-# A small process between: a child's peak memory begins with that of whoever started it, which here may hold a million vectors.
+# A small process between: a child's peak memory begins with that of whoever started it, which here may hold a million
+# vectors.
 _MEASURED = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[2:])
@@ -27,7 +28,9 @@ sys.exit(done.returncode)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one process of the product reported, its peak memory (the larger of the run and its largest worker), their CPU time."""
+    """What one process of the product reported, its peak memory (the larger of the run and its largest worker), their
+    CPU time.
+    """
 
     report: dict[str, Any]
     peak_rss_bytes: int
@@ -69,7 +72,11 @@ def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> 
 
 def environment(home: Path) -> dict[str, str]:
     """Environment of a process of the product on `home`: nothing of the caller's settings but the embedding model."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")
+    }
     return kept | {"AKOSHA_HOME": str(home)}
 
 
@@ -87,4 +94,8 @@ def anonymous_bytes() -> int:
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    return {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "python": platform.python_version()}
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+    }

@@ -28,8 +28,9 @@ def run(
 ) -> dict[str, Any]:
     """Fill a hot table with `vectors` rows, load it, and ask `queries` held-out real vectors, one at a time.
 
-    Recall is against an exact scan of the same stored vectors. The product answers with whole results, near-duplicates not
-    folded, since it is neighbours that are counted; `ids_only` is its search alone. Peers answer with ids and distances.
+    Recall is against an exact scan of the same stored vectors. The product answers with whole results, near-duplicates
+    not folded, since it is neighbours that are counted; `ids_only` is its search alone. Peers answer with ids and
+    distances.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
@@ -83,7 +84,10 @@ def _ids_only(replica: Replica, asked: np.ndarray, truth: list[set[int]], space:
 
     def ask(vector: np.ndarray) -> set[int]:
         owners, rows, _ = nearest(sets, vector, K)
-        return {int(parts[owner].payload.value("id", row)) for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)}
+        return {
+            int(parts[owner].payload.value("id", row))
+            for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)
+        }
 
     return timed(ask, asked, truth)
 
@@ -102,7 +106,9 @@ def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
 
 def _build_rate(replica: Replica, space: str) -> int | None:
     """Vectors a second; None where every part is too small for an index."""
-    sets = [part.vectors[space] for part in replica.snapshot.tiers["hot"].parts if part.vectors[space].index is not None]
+    sets = [
+        part.vectors[space] for part in replica.snapshot.tiers["hot"].parts if part.vectors[space].index is not None
+    ]
     if not sets:
         return None
     started = time.perf_counter()
@@ -119,7 +125,9 @@ def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: 
     filters = Filters({"system_id": ("system-00000",)})
 
     def ask(vector: np.ndarray) -> set[int]:
-        answer = searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, filters=filters, collapse=False))
+        answer = searcher.search(
+            replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, filters=filters, collapse=False)
+        )
         return {int(result["id"]) for result in answer.results}
 
     return {"rows": len(mine), **timed(ask, asked, truth)}

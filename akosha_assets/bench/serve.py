@@ -1,4 +1,6 @@
-"""How the service answers many clients over HTTP: the real process, a real table, questions by vector, by words and by both."""
+"""How the service answers many clients over HTTP: the real process, a real table, questions by vector, by words and by
+both.
+"""
 
 import json
 from collections.abc import Callable
@@ -23,14 +25,24 @@ PACE = 0.6
 
 
 def run(
-    *, vectors: int, clients: int, requests: int, real: int, systems: int, seconds: int, work: Path | None, say: Callable[[str], None]
+    *,
+    vectors: int,
+    clients: int,
+    requests: int,
+    real: int,
+    systems: int,
+    seconds: int,
+    work: Path | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fill a hot table, start the service on it without any cache, then let `clients` ask `requests` questions of each kind.
+    """Fill a hot table, start the service on it without any cache, then let `clients` ask `requests` questions of each
+    kind.
 
-    `requests`, `errors`, `p50_ms` and `p99_ms` are of the closed loop by vector, which stands beside the others in full too.
-    `cold_start_seconds` is from the start of the process to where every row is found by vector, `words_seconds` to where every
-    row is found by words too, `indexed_seconds` to where indexes are made; `restart_seconds` is the last for a process that
-    finds the cache of the one before. With `seconds`, a mixed load with commits follows for that long.
+    `requests`, `errors`, `p50_ms` and `p99_ms` are of the closed loop by vector, which stands beside the others in full
+    too. `cold_start_seconds` is from the start of the process to where every row is found by vector, `words_seconds` to
+    where every row is found by words too, `indexed_seconds` to where indexes are made; `restart_seconds` is the last
+    for a process that finds the cache of the one before. With `seconds`, a mixed load with commits follows for that
+    long.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
@@ -53,7 +65,11 @@ def run(
         with BenchService(settings.home) as service:
             restart_answers = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
             restart = service.seconds_until(lambda health: health["is_settled"])
-            mix = mixed(service, lake, asked, texts, space, systems=systems, seconds=seconds, say=say) if seconds else None
+            mix = (
+                mixed(service, lake, asked, texts, space, systems=systems, seconds=seconds, say=say)
+                if seconds
+                else None
+            )
         text_bytes = round(vectors * 2 * float(np.mean([len(text.encode()) for text in texts])))
         vector_bytes = vectors * base.shape[1] * 2
         return {
@@ -94,7 +110,9 @@ def _post(**fields: object) -> bytes:
 
 
 def _measured(service: BenchService, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
-    """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced load."""
+    """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced
+    load.
+    """
 
     def since(first: int) -> http_load.Requests:
         return lambda turn: ("search", questions[(first + turn) % len(questions)])

@@ -24,7 +24,9 @@ class BenchService:
         self.log = (home / "service.log").open("wb")
         environment = runs.environment(home) | {"AKOSHA_API_PORT": str(self.port)}
         self.started = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "akosha_api"], env=environment, stdout=self.log, stderr=self.log
+        )
 
     def __enter__(self) -> "BenchService":
         return self
@@ -55,7 +57,9 @@ class BenchService:
     def memory_bytes(self) -> dict[str, int]:
         """Resident memory now, and that of it which is no file's."""
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmRSS", "RssAnon"))}
+        found = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmRSS", "RssAnon"))
+        }
         return {"rss_bytes": found["VmRSS"], "anonymous_bytes": found["RssAnon"]}
 
     def cpu_seconds(self) -> float:

@@ -18,8 +18,8 @@ UPLOADS_PER_SYSTEM = 100
 def run(*, objects: int, new_objects: int, work: Path | None) -> dict[str, Any]:
     """An inbox of `objects` known objects and `new_objects` that came since, three an upload, in a folder on disk.
 
-    `seconds` is the longest tick; `pass_seconds` the time of all ticks of one round, after which every new one is known.
-    The files are empty: a listing does not open them.
+    `seconds` is the longest tick; `pass_seconds` the time of all ticks of one round, after which every new one is
+    known. The files are empty: a listing does not open them.
     """
     with runs.home(work) as settings:
         ledger = Ledger.open(settings)

@@ -41,7 +41,8 @@ def run(
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits onto a hot one of `fresh`; 0 leaves one out.
+    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits onto a hot one of `fresh`; 0 leaves one
+    out.
 
     Without `words`, warm and cold are asked by meaning alone, as a service answers whose words are not indexed yet.
     """
@@ -173,7 +174,14 @@ def _by_words(replica: Replica, texts: list[str], queries: int) -> dict[str, Any
 
 
 def _fresh(
-    rows: int, seconds: int, base: np.ndarray, texts: list[str], space: str, *, work: Path | None, say: Callable[[str], None]
+    rows: int,
+    seconds: int,
+    base: np.ndarray,
+    texts: list[str],
+    space: str,
+    *,
+    work: Path | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """From the return of a commit until its last row is found by its words and by its vector, a commit each second."""
     batch = 50
@@ -195,7 +203,9 @@ def _fresh(
             own = [f"arrival{number}" for number in numbers]
             made = hot_lake.rows(numbers, vectors[numbers], own, space, SYSTEMS, datetime.now(UTC), turn)
             lake.append(HOT.address, made, Fence("bench-fresh", turn + 1), {})
-            waited.append(_seconds_until_found(replica, str(made["text"][-1]), vectors[numbers[-1]], str(made["id"][-1])))
+            waited.append(
+                _seconds_until_found(replica, str(made["text"][-1]), vectors[numbers[-1]], str(made["id"][-1]))
+            )
         replica.stop()
     return {
         "rows": rows,
@@ -213,8 +223,11 @@ def _seconds_until_found(replica: Replica, words: str, vector: np.ndarray, id: s
     by_meaning = Question(vector=tuple(vector.astype(float).tolist()), limit=1)
     while time.perf_counter() - started < PATIENCE_SECONDS:
         if all(
-            [result["id"] for result in searcher.search(replica.snapshot, question).results] == [id] for question in (by_words, by_meaning)
+            [result["id"] for result in searcher.search(replica.snapshot, question).results] == [id]
+            for question in (by_words, by_meaning)
         ):
             return time.perf_counter() - started
         time.sleep(LOOK_SECONDS)
-    raise RuntimeError(f"row {id} was committed {PATIENCE_SECONDS:g} s ago and is not found; expected a replica that follows its table")
+    raise RuntimeError(
+        f"row {id} was committed {PATIENCE_SECONDS:g} s ago and is not found; expected a replica that follows its table"
+    )

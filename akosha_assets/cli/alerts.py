@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def alerts(
     state: Annotated[str, typer.Option(help="Only alerts in this state: firing, resolved.")] = "",
     look: Annotated[bool, typer.Option("--look", help="Look for trouble and deliver what is due first.")] = False,
-    test: Annotated[bool, typer.Option("--test", help="Send a test alert and its resolution to every channel.")] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test alert and its resolution to every channel.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List alerts, the newest change first.
@@ -38,7 +40,8 @@ def alerts(
     else:
         columns = ("alert", "severity", "state", "since", "over", "said", "detail")
         lines = (
-            (one.key, one.severity, one.state, one.fired_at, one.resolved_at, not one.pending, one.error or one.detail) for one in rows
+            (one.key, one.severity, one.state, one.fired_at, one.resolved_at, not one.pending, one.error or one.detail)
+            for one in rows
         )
         console.print(grid("Alerts (times in UTC)", columns, lines) if rows else "Nothing is wrong, and nothing was.")
     if failed:

@@ -30,7 +30,9 @@ def show(question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     lacking = _lacking(answer)
     if not answer["results"]:
         end = ", but the answer is not whole:" if lacking else "."
-        _print(Text.assemble("Nothing found for ", (f"'{_line(question['query'])}'", "bold"), _conditions(question), end))
+        _print(
+            Text.assemble("Nothing found for ", (f"'{_line(question['query'])}'", "bold"), _conditions(question), end)
+        )
     elif lacking:
         _print(Text("The answer is not whole:", "yellow"))
     for line in lacking:
@@ -104,7 +106,9 @@ def _summary(question: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
         if names := [name for name, tier in answer["tiers"].items() if tier["state"] == state]:
             said.append(f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {state}")
     if "as_of" in question:
-        shown = [f"{name} version {tier['version']}" for name, tier in answer["tiers"].items() if tier["version"] is not None]
+        shown = [
+            f"{name} version {tier['version']}" for name, tier in answer["tiers"].items() if tier["version"] is not None
+        ]
         time = [] if isinstance(question["as_of"], int) else [question["as_of"]]
         said.append(f"as of {', '.join(time + shown)}")
     if answer["cursor"] is not None and count == limit:

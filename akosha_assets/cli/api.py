@@ -17,7 +17,8 @@ def call(method: str, url: str, path: str, *, body: Any = None, timeout_seconds:
         raise fail(f"{url!r} is not a URL: {error}", Exit.USAGE) from error
     except httpx.TransportError as error:
         raise fail(
-            f"no API answers at {url} ({error}). Start it with `akosha up`, or name another with --url.", Exit.UNAVAILABLE
+            f"no API answers at {url} ({error}). Start it with `akosha up`, or name another with --url.",
+            Exit.UNAVAILABLE,
         ) from error
     if answer.is_success:
         return answer.json()

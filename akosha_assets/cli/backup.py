@@ -10,9 +10,11 @@ from akosha_assets.cli.output import Json, console, emit, lake_errors, pairs, si
 
 
 def backup(as_json: Json = False) -> None:
-    """Copy a consistent set of table versions and the ledger to AKOSHA_BACKUP_URL. Files that lie there already are not copied again.
+    """Copy a consistent set of table versions and the ledger to AKOSHA_BACKUP_URL. Files that lie there already are not
+    copied again.
 
-    Exit status 0: made; 2: AKOSHA_BACKUP_URL is not set; 3: a store did not answer, or the tables changed without pause.
+    Exit status 0: made; 2: AKOSHA_BACKUP_URL is not set; 3: a store did not answer, or the tables changed without
+    pause.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -37,10 +39,13 @@ def backup(as_json: Json = False) -> None:
 def restore(
     backup_id: Annotated[str | None, typer.Option("--backup", help="Which backup. Unset: the newest.")] = None,
     is_list: Annotated[bool, typer.Option("--list", help="List the backups and restore nothing.")] = False,
-    is_drill: Annotated[bool, typer.Option("--drill", help="Restore the newest into a scratch place, compare, and remove it.")] = False,
+    is_drill: Annotated[
+        bool, typer.Option("--drill", help="Restore the newest into a scratch place, compare, and remove it.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a backup back into an empty lake and an empty ledger, comparing every checksum. Stopped half-way, run it again.
+    """Bring a backup back into an empty lake and an empty ledger, comparing every checksum. Stopped half-way, run it
+    again.
 
     Exit status 0: restored; 1: there is none, or it is damaged; 2: the lake is not empty; 3: a store did not answer.
     """
@@ -53,14 +58,20 @@ def restore(
     with lake_errors():
         if is_list:
             names = backups(store_of(settings))
-            emit({"backups": names}) if as_json else console.print("\n".join(names) or "No backup lies there.", highlight=False)
+            emit({"backups": names}) if as_json else console.print(
+                "\n".join(names) or "No backup lies there.", highlight=False
+            )
             return
         restored = drill(settings) if is_drill else bring(settings, backup_id)
     if as_json:
         emit(asdict(restored))
         return
     done = "can be restored" if is_drill else "is restored"
-    console.print(f"Backup {restored.backup_id} of {restored.made_at} {done}: every checksum, version and count fits.", highlight=False)
     console.print(
-        f"{restored.tables} tables, {restored.rows:,} rows, {restored.files:,} files, {size(restored.stored_bytes)}", highlight=False
+        f"Backup {restored.backup_id} of {restored.made_at} {done}: every checksum, version and count fits.",
+        highlight=False,
+    )
+    console.print(
+        f"{restored.tables} tables, {restored.rows:,} rows, {restored.files:,} files, {size(restored.stored_bytes)}",
+        highlight=False,
     )

@@ -17,7 +17,9 @@ def drain(
     uploads: Annotated[int, typer.Option(min=1, help="Small uploads that wait.")] = 50_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems that sent them.")] = 5_000,
     memories: Annotated[int, typer.Option(min=1, help="Memories in each system's last snapshot.")] = 20,
-    distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different; the others reuse their bytes.")] = 50,
+    distinct: Annotated[
+        int, typer.Option(min=1, help="Databases that are really different; the others reuse their bytes.")
+    ] = 50,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -29,7 +31,12 @@ def drain(
     with Progress(console=errors, transient=True, disable=as_json) as progress:
         bar = progress.add_task("uploading", total=uploads)
         answer = bench.run(
-            uploads=uploads, systems=systems, memories=memories, distinct=distinct, work=work, on_upload=lambda: progress.advance(bar)
+            uploads=uploads,
+            systems=systems,
+            memories=memories,
+            distinct=distinct,
+            work=work,
+            on_upload=lambda: progress.advance(bar),
         )
     show("drain", answer, as_json=as_json)
 
@@ -39,15 +46,23 @@ def ingest(
     uploads: Annotated[int, typer.Option(min=1, help="Large snapshots, one of each system.")] = 8,
     memories: Annotated[int, typer.Option(min=1, help="Memories in each, with vectors.")] = 10_000,
     distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different.")] = 2,
-    singles: Annotated[int, typer.Option(min=0, help="Small uploads timed until they can be found; 0: do not start the services.")] = 7,
-    s3: Annotated[bool, typer.Option("--s3", help="Single uploads go to a bucket with notifications, rows to another.")] = False,
+    singles: Annotated[
+        int, typer.Option(min=0, help="Small uploads timed until they can be found; 0: do not start the services.")
+    ] = 7,
+    s3: Annotated[
+        bool, typer.Option("--s3", help="Single uploads go to a bucket with notifications, rows to another.")
+    ] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
     """Rows a second from inbox to committed, and seconds from upload to searchable with all services running."""
     from akosha_assets.bench import ingest as bench
 
-    show("ingest", bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, s3=s3, work=work), as_json=as_json)
+    show(
+        "ingest",
+        bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, s3=s3, work=work),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -80,13 +95,16 @@ def tick(
 def lifecycle(
     rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 20_000,
     days: Annotated[
-        int, typer.Option(min=1, help="Event days. 1: one for warm; 2: and one for cold; more: a history up to yesterday.")
+        int,
+        typer.Option(min=1, help="Event days. 1: one for warm; 2: and one for cold; more: a history up to yesterday."),
     ] = 2,
     embedded: Annotated[
         int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
     ] = 3_000,
     questions: Annotated[int, typer.Option(min=1, help="Held-out questions that recall is measured with.")] = 200,
-    commits: Annotated[int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")] = 300,
+    commits: Annotated[
+        int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")
+    ] = 300,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -99,7 +117,13 @@ def lifecycle(
     with lake_errors(), Progress(console=errors, transient=True, disable=as_json) as progress:
         bar = progress.add_task("storing days", total=days)
         answer = bench.run(
-            rows=rows, days=days, embedded=embedded, questions=questions, commits=commits, work=work, on_day=lambda: progress.advance(bar)
+            rows=rows,
+            days=days,
+            embedded=embedded,
+            questions=questions,
+            commits=commits,
+            work=work,
+            on_day=lambda: progress.advance(bar),
         )
     show("lifecycle", answer, as_json=as_json)
 
@@ -108,7 +132,9 @@ def lifecycle(
 def search(
     vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
     queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 200,
-    real: Annotated[int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    real: Annotated[
+        int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+    ] = 6_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
     peers: Annotated[bool, typer.Option(help="Ask LanceDB and DuckDB the same.")] = True,
     work: Work = None,
@@ -119,7 +145,9 @@ def search(
     from akosha_assets.cli.output import lake_errors
 
     with lake_errors(), errors.status("starting") as status:
-        answer = bench.run(vectors=vectors, queries=queries, real=real, peers=peers, systems=systems, work=work, say=status.update)
+        answer = bench.run(
+            vectors=vectors, queries=queries, real=real, peers=peers, systems=systems, work=work, say=status.update
+        )
     show("search", answer, as_json=as_json)
 
 
@@ -128,9 +156,13 @@ def serve(
     vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
     clients: Annotated[int, typer.Option(min=1, help="Clients that ask at the same time.")] = 8,
     requests: Annotated[int, typer.Option(min=8, help="Questions of all clients together, of each kind.")] = 2_000,
-    real: Annotated[int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
+    real: Annotated[
+        int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+    ] = 6_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
-    seconds: Annotated[int, typer.Option(min=0, help="Seconds of a mixed load with commits, for growth of memory; 0: leave it out.")] = 0,
+    seconds: Annotated[
+        int, typer.Option(min=0, help="Seconds of a mixed load with commits, for growth of memory; 0: leave it out.")
+    ] = 0,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
@@ -158,11 +190,17 @@ def tiers(
     warm_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 83,
     cold: Annotated[int, typer.Option(min=0, help="Rows of the cold table; 0: leave it out.")] = 300_000,
     cold_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 30,
-    fresh: Annotated[int, typer.Option(min=0, help="Rows of the hot table that new ones are committed onto; 0: leave it out.")] = 50_000,
+    fresh: Annotated[
+        int, typer.Option(min=0, help="Rows of the hot table that new ones are committed onto; 0: leave it out.")
+    ] = 50_000,
     fresh_seconds: Annotated[int, typer.Option(min=1, help="Commits, one a second.")] = 20,
     queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 100,
-    real: Annotated[int, typer.Option(min=200, help="Real texts embedded; further vectors lie between neighbours, with noise.")] = 6_000,
-    words: Annotated[bool, typer.Option(help="Index words too; without, warm and cold are asked by meaning alone.")] = True,
+    real: Annotated[
+        int, typer.Option(min=200, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+    ] = 6_000,
+    words: Annotated[
+        bool, typer.Option(help="Index words too; without, warm and cold are asked by meaning alone.")
+    ] = True,
     work: Work = None,
     as_json: Json = False,
 ) -> None:

@@ -18,7 +18,17 @@ from akosha_assets.cli.api import call
 from akosha_assets.cli.output import Exit, console, fail
 from akosha_assets.cli.services import Ports
 from akosha_assets.cli.supervisor import Supervisor
-from akosha_assets.cli.up import API_PORT, DAGSTER_PORT, ApiHost, ApiPort, CodePort, DagsterPort, addresses, services_up, stay
+from akosha_assets.cli.up import (
+    API_PORT,
+    DAGSTER_PORT,
+    ApiHost,
+    ApiPort,
+    CodePort,
+    DagsterPort,
+    addresses,
+    services_up,
+    stay,
+)
 from akosha_assets.lake.settings import LakeSettings
 
 if TYPE_CHECKING:
@@ -38,11 +48,14 @@ def demo(
     dagster_port: DagsterPort = DAGSTER_PORT,
     code_port: CodePort = None,
     api_host: ApiHost = services.HOST,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop everything after the search instead of waiting for Ctrl-C.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="Stop everything after the search instead of waiting for Ctrl-C.")
+    ] = False,
 ) -> None:
     """Start everything, let a simulated fleet upload, watch the sensor take it in, and search for what came.
 
-    Exit status 0: the search found it, and everything was stopped when asked; 1: it did not come through; 3: a port is taken.
+    Exit status 0: the search found it, and everything was stopped when asked; 1: it did not come through; 3: a port is
+    taken.
     """
     from akosha_assets.fleet.systems import FleetPlan
 
@@ -121,7 +134,9 @@ class _View:
     def __init__(self, progress: Progress, fleet: _Fleet):
         self.progress, self.fleet = progress, fleet
         self.services: TaskID = progress.add_task("services", total=1, note="Dagster and the API are starting")
-        self.uploaded: TaskID = progress.add_task("uploaded", total=fleet.expected, note="into the inbox, as Session-Buddy does it")
+        self.uploaded: TaskID = progress.add_task(
+            "uploaded", total=fleet.expected, note="into the inbox, as Session-Buddy does it"
+        )
         self.ingested: TaskID = progress.add_task("ingested", total=fleet.expected, note="")
         self.looked_at = 0.0
 
@@ -137,7 +152,13 @@ class _View:
             memories = sum(one.memories for one in self.fleet.uploaded)
             self.progress.update(self.uploaded, completed=len(self.fleet.uploaded), note=f"{memories:,} memories")
             left = self.fleet.expected - self.fleet.ingested
-            note = "the upload sensor starts an ingest run" if not self.fleet.ingested else f"{left} remain" if left else "in the hot table"
+            note = (
+                "the upload sensor starts an ingest run"
+                if not self.fleet.ingested
+                else f"{left} remain"
+                if left
+                else "in the hot table"
+            )
             self.progress.update(self.ingested, completed=self.fleet.ingested, note=note)
         return True
 
@@ -146,7 +167,9 @@ def _until(supervisor: Supervisor, condition: Callable[[], bool], *, within_seco
     deadline = time.monotonic() + within_seconds
     while not supervisor.stopping and not condition():
         if time.monotonic() > deadline:
-            raise fail(f"waited {within_seconds:.0f} s for {waiting_for}; see the logs in {supervisor.logs}", Exit.FAILED)
+            raise fail(
+                f"waited {within_seconds:.0f} s for {waiting_for}; see the logs in {supervisor.logs}", Exit.FAILED
+            )
         supervisor.look_after()
         time.sleep(0.2)
 
@@ -161,7 +184,12 @@ def _search(supervisor: Supervisor, fleet: _Fleet, ports: Ports) -> None:
         found.update(call("POST", url, "/api/v1/search", body=question))
         return any(one["arrived_at"] >= fleet.plan.now.isoformat() for one in found["results"])
 
-    _until(supervisor, answered, within_seconds=SEARCHABLE_SECONDS, waiting_for=f"a search for {words!r} to find what was uploaded")
+    _until(
+        supervisor,
+        answered,
+        within_seconds=SEARCHABLE_SECONDS,
+        waiting_for=f"a search for {words!r} to find what was uploaded",
+    )
     if found:
         console.print(f"\n[bold]akosha search[/] {words!r}\n", highlight=False)
         show(question, found)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    memory: Annotated[str, typer.Argument(metavar="SYSTEM/KIND/ID", help="The memory to explain; `akosha search` shows it as id.")],
+    memory: Annotated[
+        str, typer.Argument(metavar="SYSTEM/KIND/ID", help="The memory to explain; `akosha search` shows it as id.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show why a memory is where it is: tier, policy, bytes on disk, upload and run it came by, and when it moves next.
@@ -26,7 +28,11 @@ def explain(
     parts = memory.split("/", 2)
     if len(parts) != 3 or not all(parts):
         raise fail(
-            f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada-00000/conversation/0b7c; `akosha search` shows it as id", Exit.USAGE
+            (
+                f"{memory!r} is not SYSTEM/KIND/ID, for example laptop-ada-00000/conversation/0b7c; `akosha search` "
+                "shows it as id"
+            ),
+            Exit.USAGE,
         )
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.lifecycle.explain import explain
@@ -52,7 +58,9 @@ def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
     if found.moves_on is not None:
         yield (
             "then",
-            f"to {found.next_tier} on {found.moves_on}" if found.next_tier != "none" else f"may be deleted from {found.moves_on} on",
+            f"to {found.next_tier} on {found.moves_on}"
+            if found.next_tier != "none"
+            else f"may be deleted from {found.moves_on} on",
         )
     yield "happened", f"{shown(found.occurred_at)} UTC, known from {found.occurred_from}"
     yield "vector", found.space if found.has_vector else "none yet"
@@ -65,7 +73,10 @@ def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
     if found.also_in:
         yield "also in", f"{', '.join(found.also_in)}, hidden there until the day is aged again"
     yield "policy", found.policy_version
-    yield "arrived", f"{shown(found.arrived_at)} UTC in batch {found.batch_id}, run {found.ingest_run or 'no longer known'}"
+    yield (
+        "arrived",
+        f"{shown(found.arrived_at)} UTC in batch {found.batch_id}, run {found.ingest_run or 'no longer known'}",
+    )
     yield "upload", f"{found.upload_id}, the snapshot of {shown(found.snapshot_at)} UTC"
     yield "object", f"{found.object_key}, table {found.source_table}"
     yield "table", f"{found.table}, version {found.table_version}"

@@ -26,10 +26,16 @@ def upload(
     inbox: Annotated[str, typer.Option(help="Folder or URL to upload to. Unset: the inbox of the settings.")] = "",
     seed: Annotated[int, typer.Option(help="Same seed, options and --now: same rows.")] = 0,
     now: Annotated[str, typer.Option(help="Time of the last upload, ISO 8601 with zone. Unset: the present.")] = "",
-    distinct: Annotated[int, typer.Option(min=0, help="Simulate only so many machines; the rest uploads copies. 0: all differ.")] = 0,
-    vectors: Annotated[bool, typer.Option("--vectors", help="Fill the embedding columns with made-up unit vectors.")] = False,
+    distinct: Annotated[
+        int, typer.Option(min=0, help="Simulate only so many machines; the rest uploads copies. 0: all differ.")
+    ] = 0,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Fill the embedding columns with made-up unit vectors.")
+    ] = False,
     fingerprints: Annotated[bool, typer.Option(help="Compute MinHash fingerprints as Session-Buddy does.")] = True,
-    faults: Annotated[bool, typer.Option("--faults", help="Add one upload of each kind that cannot be taken in.")] = False,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="Add one upload of each kind that cannot be taken in.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that render databases.")] = 2,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +70,9 @@ def upload(
 
     started = time.monotonic()
     try:
-        with Progress(*Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=errors) as progress:
+        with Progress(
+            *Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=errors
+        ) as progress:
             bar = progress.add_task("uploading", total=systems * snapshots)
 
             def advance(_: UploadedSnapshot) -> None:
@@ -99,7 +107,10 @@ def upload(
 
 
 def _show(summary: dict[str, Any]) -> None:
-    lines = [(name.replace("_", " "), summary[name]) for name in ("systems", "uploads", "memories", "seconds", "uploads_per_second")]
+    lines = [
+        (name.replace("_", " "), summary[name])
+        for name in ("systems", "uploads", "memories", "seconds", "uploads_per_second")
+    ]
     lines += [(f"rows of {name}", count) for name, count in summary["rows"].items()]
     console.print(grid(f"Uploaded to {summary['inbox']}", ("what", "count"), lines))
     if summary["faults"]:

@@ -20,7 +20,8 @@ def ingest(
 ) -> None:
     """List the inbox and take in every upload that waits. SIGTERM or Ctrl-C finishes or hands back what is under way.
 
-    Exit status 0: nothing waits any more but what another run holds, or a signal came; 1: it failed; 2: --once is missing; 3: a store did not answer.
+    Exit status 0: nothing waits any more but what another run holds, or a signal came; 1: it failed; 2: --once is
+    missing; 3: a store did not answer.
     """
     if not once:
         raise fail("say --once; to take uploads in as they come, run `akosha up`", Exit.USAGE)
@@ -54,7 +55,13 @@ def ingest(
                 progress.advance(bar, sum(result.uploads.values()))
 
             began = time.monotonic()
-            results = ingest(Lake(settings), ledger, run_id=f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", stop=asked.is_set, on_batch=advance)
+            results = ingest(
+                Lake(settings),
+                ledger,
+                run_id=f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}",
+                stop=asked.is_set,
+                on_batch=advance,
+            )
             taking_in = time.monotonic() - began
         left = measure(ledger, now=datetime.now(UTC))
         ledger.close()
@@ -94,8 +101,13 @@ def ingest(
         console.print(grid("Rows stored", ("table", "rows"), sorted(rows.items())))
     ended = "stopped when asked, " if asked.is_set() else ""
     console.print(
-        f"{swept.listed:,} objects listed, {ended}{left.waiting:,} uploads wait, {answer['seconds']} s", style="dim", highlight=False
+        f"{swept.listed:,} objects listed, {ended}{left.waiting:,} uploads wait, {answer['seconds']} s",
+        style="dim",
+        highlight=False,
     )
     if left.claimed:
-        held = f"{left.claimed:,} of them are held by another run; if that died, for {settings.lease_seconds} s more at most"
+        held = (
+            f"{left.claimed:,} of them are held by another run; if that died, for {settings.lease_seconds} s more "
+            "at most"
+        )
         console.print(held, style="yellow", highlight=False)

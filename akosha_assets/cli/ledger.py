@@ -24,7 +24,8 @@ def redrive(
 ) -> None:
     """Let quarantined uploads wait again, with their attempts forgotten; the next ingest run takes them.
 
-    Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger did not answer.
+    Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger
+    did not answer.
     """
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
@@ -33,7 +34,9 @@ def redrive(
         raise fail("say which: --upload, --reason, --system, or --all for every quarantined upload", Exit.USAGE)
     with lake_errors():
         ledger = Ledger.open(LakeSettings())
-        names = ledger.redrive(upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run)
+        names = ledger.redrive(
+            upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run
+        )
         ledger.close()
     if as_json:
         emit({"uploads": names, "dry_run": dry_run})
@@ -71,7 +74,9 @@ def rebuild(as_json: Json = False) -> None:
 
 @inbox_app.command()
 def expire(
-    remove: Annotated[bool, typer.Option("--remove", help="Really remove them; without it they are only named.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Really remove them; without it they are only named.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Name, or remove, uploads that were taken in more than AKOSHA_INBOX_KEEP_DAYS ago.
@@ -90,7 +95,10 @@ def expire(
     if as_json:
         emit(asdict(expired))
         return
-    _named(expired.uploads, f"({size(expired.bytes)}) {'left the inbox' if remove else 'would leave the inbox; --remove does it'}")
+    _named(
+        expired.uploads,
+        f"({size(expired.bytes)}) {'left the inbox' if remove else 'would leave the inbox; --remove does it'}",
+    )
 
 
 def _named(names: list[str], became: str) -> None:

@@ -21,9 +21,11 @@ def age(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the days that are due and change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Move event days that have outlived their tier: hot to warm, warm to cold. Safe to stop anywhere and to run beside Dagster.
+    """Move event days that have outlived their tier: hot to warm, warm to cold. Safe to stop anywhere and to run beside
+    Dagster.
 
-    Exit status 0: nothing is due any more; 1: the recall gate stopped a day, or a move failed; 2: --once is missing; 3: a store did not answer.
+    Exit status 0: nothing is due any more; 1: the recall gate stopped a day, or a move failed; 2: --once is missing; 3:
+    a store did not answer.
     """
     if not once and not dry_run:
         raise fail("say --once, or --dry-run to look first; days age by themselves while `akosha up` runs", Exit.USAGE)
@@ -75,14 +77,22 @@ def age(
         console.print(grid("Due", ("event day", "goes to", "rows", "bytes now"), rows))
     else:
         columns = ("event_day", "tier", "rows_moved", "rows_without_vector", "recall_at_10", "seconds")
-        console.print(grid("Moved", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in moved)))
+        console.print(
+            grid(
+                "Moved",
+                [name.replace("_", " ") for name in columns],
+                ([row[name] for name in columns] for row in moved),
+            )
+        )
     if stopped:
         raise typer.Exit(Exit.FAILED)
 
 
 @tiers.command()
 def simulate(
-    hot_days: Annotated[int | None, typer.Option(min=1, help="Age at which a day leaves hot. Unset: as the settings say.")] = None,
+    hot_days: Annotated[
+        int | None, typer.Option(min=1, help="Age at which a day leaves hot. Unset: as the settings say.")
+    ] = None,
     cold_days: Annotated[int | None, typer.Option(min=2, help="Age at which a day enters cold.")] = None,
     cold_years: Annotated[int | None, typer.Option(min=1, help="Years a day is kept.")] = None,
     keep_text: Annotated[bool, typer.Option("--keep-text", help="Warm keeps the whole text.")] = False,
@@ -110,19 +120,33 @@ def simulate(
     except InvalidSettings as error:
         raise fail(str(error), Exit.USAGE) from error
     with lake_errors():
-        found = simulate(Lake(settings), policy, today=now.date(), moved_at=now, prices=Prices(storage_price, memory_price))
+        found = simulate(
+            Lake(settings), policy, today=now.date(), moved_at=now, prices=Prices(storage_price, memory_price)
+        )
     if as_json:
         emit(asdict(found))
         return
     for title, costs in (("Now", found.now), (f"Under this policy ({found.policy_version})", found.then)):
         columns = ("tier", "days", "rows", "bytes", "memory", "cost a month", "bytes a row", "from")
         shown = (
-            (c.tier, c.days, c.rows, size(c.stored_bytes), size(c.memory_bytes), c.cost_per_month, c.bytes_per_row, c.bytes_per_row_from)
+            (
+                c.tier,
+                c.days,
+                c.rows,
+                size(c.stored_bytes),
+                size(c.memory_bytes),
+                c.cost_per_month,
+                c.bytes_per_row,
+                c.bytes_per_row_from,
+            )
             for c in costs
         )
         console.print(grid(title, columns, shown))
         console.print()
-    console.print(f"{found.rows_to_move:,} rows would move; {found.rows_past_retention:,} are older than retention keeps.", highlight=False)
+    console.print(
+        f"{found.rows_to_move:,} rows would move; {found.rows_past_retention:,} are older than retention keeps.",
+        highlight=False,
+    )
 
 
 @tiers.command()
@@ -131,11 +155,13 @@ def renew(
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day. Unset: today.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make rows of warm and cold anew as far as what was kept allows: summaries and int8 vectors by the present methods, missing vectors.
+    """Make rows of warm and cold anew as far as what was kept allows: summaries and int8 vectors by the present
+    methods, missing vectors.
 
     `rows left` are of an older method or another model and cannot be made again, for what they were made of is gone.
 
-    Exit status 0: done; 1: rows need a vector and no model can be loaded; 3: a store did not answer, or other writers kept touching a day.
+    Exit status 0: done; 1: rows need a vector and no model can be loaded; 3: a store did not answer, or other writers
+    kept touching a day.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
@@ -149,25 +175,33 @@ def renew(
     done: list[dict[str, Any]] = []
     with lake_errors(), guarded(lake):
         found = {
-            tier: reprocessable_days(lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model)
+            tier: reprocessable_days(
+                lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model
+            )
             for tier in (WARM, COLD)
         }
         needs_model = any(todo.embedded for todos in found.values() for todo in todos.values())
         embedder = Embedder.load(lake.settings) if needs_model else None
         for tier, todos in found.items():
             for day in todos:
-                renewed = reprocess_day(lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder)
+                renewed = reprocess_day(
+                    lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder
+                )
                 done.append(asdict(renewed))
     if as_json:
         emit({"renewed": done})
         return
     columns = ("event_day", "tier", "rows_resummarised", "rows_embedded", "rows_requantised", "rows_left")
-    console.print(grid("Renewed", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in done)))
+    console.print(
+        grid("Renewed", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in done))
+    )
 
 
 @retention.command("apply")
 def apply_retention(
-    delete: Annotated[bool, typer.Option("--delete", help="Really delete. Without it the rows are only counted.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Really delete. Without it the rows are only counted.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Delete rows older than the cold window, except those under a hold. A dry run unless --delete is given.
@@ -182,7 +216,9 @@ def apply_retention(
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
     with lake_errors(), guarded(lake):
-        found = expire(lake, TierPolicy.of(lake.settings), today=now.date(), run=f"cli-{now:%Y%m%dT%H%M%S}", dry_run=not delete)
+        found = expire(
+            lake, TierPolicy.of(lake.settings), today=now.date(), run=f"cli-{now:%Y%m%dT%H%M%S}", dry_run=not delete
+        )
     if as_json:
         emit(asdict(found))
         return
@@ -195,7 +231,9 @@ def apply_retention(
 def hold(
     name: Annotated[str, typer.Argument(help="Name of the hold.")],
     system: Annotated[str | None, typer.Option(help="Only this system. Unset: every system.")] = None,
-    since: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First event day that is held.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First event day that is held.")
+    ] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day that is held.")] = None,
     reason: Annotated[str, typer.Option(help="Why; shown wherever the hold is.")] = "",
     as_json: Json = False,

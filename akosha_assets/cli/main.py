@@ -1,6 +1,7 @@
 """The `akosha` command: assembles the command families; what they do is in their modules.
 
-A family is one module; heavy imports stand inside its commands or, where a whole family needs them, it is loaded when called.
+A family is one module; heavy imports stand inside its commands or, where a whole family needs them, it is loaded when
+called.
 """
 
 import sys
@@ -39,7 +40,19 @@ app = App(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (up, demo, ingest, lifecycle.age, explain, backup.backup, backup.restore, ledger.redrive, search, status, uploads):
+for command in (
+    up,
+    demo,
+    ingest,
+    lifecycle.age,
+    explain,
+    backup.backup,
+    backup.restore,
+    ledger.redrive,
+    search,
+    status,
+    uploads,
+):
     app.command()(command)
 app.command()(alerts)
 app.command()(metrics)
@@ -54,10 +67,14 @@ app.add_typer(lifecycle.retention, name="retention")
 
 @app.callback()
 def root() -> None:
-    """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in AKOSHA_HOME."""
+    """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in
+    AKOSHA_HOME.
+    """
     from akosha_assets.lake.settings import LakeSettings
 
     for name, meant in LakeSettings.unread_variables().items():
         if not name.startswith("AKOSHA_API_"):
             hint = f"; did you mean {meant}?" if meant else ""
-            errors.print(f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True)
+            errors.print(
+                f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True
+            )

@@ -10,7 +10,9 @@ from akosha_assets.cli.output import Exit, console, fail
 
 
 def metrics(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to answer Prometheus on; 0 lets the system choose.")] = 8685,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to answer Prometheus on; 0 lets the system choose.")
+    ] = 8685,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
 ) -> None:
@@ -41,7 +43,9 @@ def metrics(
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
-            raise fail(f"port {port} cannot be used: {error.strerror}. Choose another with --port.", Exit.UNAVAILABLE) from error
+            raise fail(
+                f"port {port} cannot be used: {error.strerror}. Choose another with --port.", Exit.UNAVAILABLE
+            ) from error
         console.print(f"http://{host}:{server.server_port}/metrics", highlight=False)
         asked.wait()
         server.shutdown()

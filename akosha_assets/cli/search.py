@@ -20,16 +20,25 @@ WHEN = "A day, a time (in UTC where it has no zone), or how long ago: 2026-11-01
 def search(
     query: Annotated[str, typer.Argument(help="Words, or a question.")],
     mode: Annotated[
-        Literal["hybrid", "semantic", "keyword"], typer.Option(help="Rank by meaning and words, by meaning, or by words.")
+        Literal["hybrid", "semantic", "keyword"],
+        typer.Option(help="Rank by meaning and words, by meaning, or by words."),
     ] = "hybrid",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Results at most.")] = 5,
-    system: Annotated[list[str] | None, typer.Option(help="Only memories of this system; of any of them where given again.")] = None,
-    project: Annotated[list[str] | None, typer.Option(help="Only memories of this project; of any of them where given again.")] = None,
+    system: Annotated[
+        list[str] | None, typer.Option(help="Only memories of this system; of any of them where given again.")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option(help="Only memories of this project; of any of them where given again.")
+    ] = None,
     kind: Annotated[str, typer.Option(help="Only conversation or reflection.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="Only memories with this tag; with all of them where given again.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only memories with this tag; with all of them where given again.")
+    ] = None,
     since: Annotated[str, typer.Option(help=f"Only what happened then or later. {WHEN}")] = "",
     until: Annotated[str, typer.Option(help="Only what happened before then; as --since.")] = "",
-    as_of: Annotated[str, typer.Option(help="The tables as they stood then, as --since, or at this version of the hot table.")] = "",
+    as_of: Annotated[
+        str, typer.Option(help="The tables as they stood then, as --since, or at this version of the hot table.")
+    ] = "",
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +51,9 @@ def search(
     given |= {name: when(text, now=now, option=name) for name, text in (("since", since), ("until", until)) if text}
     if as_of:
         given["as_of"] = int(as_of) if as_of.isascii() and as_of.isdecimal() else when(as_of, now=now, option="as-of")
-    body = {"query": query, "mode": mode, "limit": limit} | {name: value for name, value in given.items() if value or name == "as_of"}
+    body = {"query": query, "mode": mode, "limit": limit} | {
+        name: value for name, value in given.items() if value or name == "as_of"
+    }
     answer = call("POST", url, "/api/v1/search", body=body, timeout_seconds=AS_OF_SECONDS if as_of else 15)
     if as_json:
         emit(answer)

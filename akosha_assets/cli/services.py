@@ -1,4 +1,5 @@
-"""The four services of one machine: Dagster's code server, webserver and daemon, and the API. What each needs and when it answers.
+"""The four services of one machine: Dagster's code server, webserver and daemon, and the API. What each needs and when
+it answers.
 
 How they are started, watched and stopped is in `supervisor.py`.
 """
@@ -65,7 +66,11 @@ def api_url(ports: Ports) -> str:
 @cache
 def dagster_token(settings: LakeSettings) -> str:
     """What callers of our Dagster prove themselves by; one that only these services know where no other can be kept."""
-    return settings.dagster_token.get_secret_value() or operator_token.read_or_create(settings.home) or secrets.token_urlsafe(32)
+    return (
+        settings.dagster_token.get_secret_value()
+        or operator_token.read_or_create(settings.home)
+        or secrets.token_urlsafe(32)
+    )
 
 
 def dagster_address(ports: Ports, settings: LakeSettings) -> str:
@@ -90,7 +95,8 @@ def project_folder() -> Path:
     folder = Path(akosha_assets.__file__).parent.parent
     if not (folder / "dagster.yaml").exists():
         raise Unavailable(
-            f"no dagster.yaml in {folder}; set DAGSTER_HOME to a folder that holds one, or start without Dagster: --no-dagster"
+            f"no dagster.yaml in {folder}; set DAGSTER_HOME to a folder that holds one, or start without Dagster: "
+            "--no-dagster"
         )
     return folder
 
@@ -110,7 +116,8 @@ def write_workspace(home: Path, ports: Ports) -> Path:
 def code_socket(home: Path) -> Path:
     """Where the code server listens: it runs what it is asked to, so only this account may reach it.
 
-    Below `home`, unless that is too long an address for a socket: then in a temporary folder that goes with this process.
+    Below `home`, unless that is too long an address for a socket: then in a temporary folder that goes with this
+    process.
     """
     folder = home / "dagster" / "sockets"
     if len(os.fsencode(folder)) + len("/code") > SOCKET_MAX_BYTES:
@@ -173,7 +180,15 @@ def webserver(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
     """Dagster's UI, behind our guard. It answers once it has loaded the code location."""
     return Service(
         name="webserver",
-        command=[*_dagster("akosha_assets.dagster_webserver"), "-w", str(workspace), "--host", HOST, "-p", str(ports.dagster)],
+        command=[
+            *_dagster("akosha_assets.dagster_webserver"),
+            "-w",
+            str(workspace),
+            "--host",
+            HOST,
+            "-p",
+            str(ports.dagster),
+        ],
         answers=lambda: location_loaded(ports.dagster, token),
         port=ports.dagster,
         option="--dagster-port",
@@ -218,7 +233,10 @@ def _dagster(module: str) -> list[str]:
 def _graphql(port: int, token: str) -> dict | None:
     try:
         answer = httpx.post(
-            f"http://{HOST}:{port}/graphql", json={"query": HEALTHY}, headers={"Authorization": f"Bearer {token}"}, timeout=5
+            f"http://{HOST}:{port}/graphql",
+            json={"query": HEALTHY},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=5,
         )
         return answer.raise_for_status().json()["data"]
     except httpx.HTTPError:

@@ -49,7 +49,8 @@ def status(
         "lake": settings.lake(),
         "backlog": vars(backlog),
         "tables": {
-            one.address: {"rows": one.rows, "bytes": one.stored_bytes, "files": one.files, "version": one.version} for one in tables
+            one.address: {"rows": one.rows, "bytes": one.stored_bytes, "files": one.files, "version": one.version}
+            for one in tables
         },
         "api": {"url": url, **_health(url)},
     }
@@ -60,14 +61,21 @@ def status(
         console.print(f"[dim]{name:<5}[/] {foreign(place)}", highlight=False, soft_wrap=True)
     console.print()
     console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
-    rows = [(one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0]
+    rows = [
+        (one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0
+    ]
     console.print()
     if rows:
         console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
     else:
-        console.print("No table was written yet. `akosha up` takes in what lies in the inbox, or `akosha ingest --once` does it once.")
+        console.print(
+            "No table was written yet. `akosha up` takes in what lies in the inbox, or `akosha ingest --once` does "
+            "it once."
+        )
     if bare:
-        console.print(f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False)
+        console.print(
+            f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False
+        )
     health = answer["api"]["health"] or "does not answer; start it with `akosha up`, or name another with --url"
     console.print(f"\n[dim]API[/]   {foreign(url)}: {foreign(health)}", highlight=False, soft_wrap=True)
     for reason in answer["api"]["reasons"]:
@@ -86,7 +94,8 @@ def _watch(seconds: float) -> None:
 
 def uploads(
     state: Annotated[
-        str, typer.Option(help="Only uploads in this state: arriving, waiting, claimed, ingested, quarantined, incomplete.")
+        str,
+        typer.Option(help="Only uploads in this state: arriving, waiting, claimed, ingested, quarantined, incomplete."),
     ] = "",
     system: Annotated[str, typer.Option(help="Only uploads of this system.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Uploads at most, newest first.")] = 20,
@@ -108,7 +117,9 @@ def uploads(
     # The reason stands in the table; what exactly was found stands below it, once for each.
     for row in rows:
         if row["message"] and row["state"] == "quarantined":
-            console.print(f"  [dim]{foreign(row['upload_id'])}:[/] {foreign(row['message'])}", highlight=False, soft_wrap=True)
+            console.print(
+                f"  [dim]{foreign(row['upload_id'])}:[/] {foreign(row['message'])}", highlight=False, soft_wrap=True
+            )
     if page.cursor is not None:
         console.print(f"More follow: --limit {limit * 10}", style="dim")
 
@@ -121,7 +132,11 @@ def _line(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
-    oldest = f"{size(backlog.waiting_bytes)}, the oldest for {backlog.oldest_waiting_seconds:,.0f} s" if backlog.waiting else ""
+    oldest = (
+        f"{size(backlog.waiting_bytes)}, the oldest for {backlog.oldest_waiting_seconds:,.0f} s"
+        if backlog.waiting
+        else ""
+    )
     reasons = ", ".join(f"{count} {reason}" for reason, count in backlog.quarantined_by_reason.items())
     return [
         ("arriving", backlog.arriving, ""),

@@ -105,7 +105,9 @@ class Supervisor:
         restarts = self.running[service.name].restarts if service.name in self.running else []
         self.running[service.name] = Running(service, process, restarts)
 
-    def wait_until_answering(self, *names: str, within_seconds: float, meanwhile: Callable[[], object] | None = None) -> None:
+    def wait_until_answering(
+        self, *names: str, within_seconds: float, meanwhile: Callable[[], object] | None = None
+    ) -> None:
         """The named services answer, or a stop was asked for.
 
         Raises:
@@ -116,16 +118,22 @@ class Supervisor:
             for name in list(missing):
                 running = self.running[name]
                 if running.process.poll() is not None:
-                    raise ServiceFailed(f"{name} ended with code {running.process.returncode} before it answered.{self.tail(name)}")
+                    raise ServiceFailed(
+                        f"{name} ended with code {running.process.returncode} before it answered.{self.tail(name)}"
+                    )
                 if running.service.answers():
                     missing.remove(name)
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"{missing[0]} did not answer within {within_seconds:.0f} s.{self.tail(missing[0])}")
+                raise ServiceFailed(
+                    f"{missing[0]} did not answer within {within_seconds:.0f} s.{self.tail(missing[0])}"
+                )
             if meanwhile:
                 meanwhile()
             time.sleep(0.2)
 
-    def wait_until_done(self, name: str, *, within_seconds: float, meanwhile: Callable[[], object] | None = None) -> None:
+    def wait_until_done(
+        self, name: str, *, within_seconds: float, meanwhile: Callable[[], object] | None = None
+    ) -> None:
         """The named service, which ends by itself, has ended well; or a stop was asked for.
 
         Raises:
@@ -156,9 +164,14 @@ class Supervisor:
             now = time.monotonic()
             running.restarts = [at for at in running.restarts if now - at < RESTART_WINDOW_SECONDS]
             if len(running.restarts) >= RESTARTS:
-                raise ServiceFailed(f"{name} died {RESTARTS + 1} times within {RESTART_WINDOW_SECONDS // 60} minutes.{self.tail(name)}")
+                raise ServiceFailed(
+                    f"{name} died {RESTARTS + 1} times within {RESTART_WINDOW_SECONDS // 60} minutes.{self.tail(name)}"
+                )
             pause_seconds = 2 ** len(running.restarts)
-            self.say(f"{name} ended with code {running.process.returncode}; it is started again in {pause_seconds} s ({self.log(name)})")
+            self.say(
+                f"{name} ended with code {running.process.returncode}; it is started again in {pause_seconds} s "
+                f"({self.log(name)})"
+            )
             self._end(name)
             until = time.monotonic() + pause_seconds
             while time.monotonic() < until and not self.stopping:
@@ -197,7 +210,10 @@ class Supervisor:
             running.process.poll()
             time.sleep(0.1)
         if not end([group], grace_seconds=0):
-            self.say(f"{name} was killed; it had not ended {'when asked again' if self.signals > before else f'within {grace:.0f} s'}")
+            self.say(
+                f"{name} was killed; it had not ended "
+                f"{'when asked again' if self.signals > before else f'within {grace:.0f} s'}"
+            )
         running.process.wait()
         self._tell(f"-{group}")
 

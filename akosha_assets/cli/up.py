@@ -1,6 +1,7 @@
 """`akosha up`: all services of one machine in the foreground, drained and stopped on SIGTERM or Ctrl-C.
 
-Which services there are is in `services.py`, how processes are kept in `supervisor.py`; `demo.py` builds on `services_up`.
+Which services there are is in `services.py`, how processes are kept in `supervisor.py`; `demo.py` builds on
+`services_up`.
 """
 
 import time
@@ -19,11 +20,16 @@ from akosha_assets.lake.settings import LakeSettings
 
 ApiPort = Annotated[int, typer.Option(envvar="AKOSHA_API_PORT", min=1, max=65535, help="Port of the API.")]
 ApiHost = Annotated[str, typer.Option(envvar="AKOSHA_API_HOST", help="Address that the API listens on.")]
-DagsterPort = Annotated[int, typer.Option(envvar="AKOSHA_DAGSTER_PORT", min=1, max=65535, help="Port of the Dagster UI.")]
+DagsterPort = Annotated[
+    int, typer.Option(envvar="AKOSHA_DAGSTER_PORT", min=1, max=65535, help="Port of the Dagster UI.")
+]
 CodePort = Annotated[
     int | None,
     typer.Option(
-        envvar="AKOSHA_CODE_PORT", min=1, max=65535, help="Port of the code server, open to every account here; a UNIX socket is not."
+        envvar="AKOSHA_CODE_PORT",
+        min=1,
+        max=65535,
+        help="Port of the code server, open to every account here; a UNIX socket is not.",
     ),
 ]
 API_PORT, DAGSTER_PORT = 8682, 3000
@@ -48,7 +54,9 @@ def up(
 
 
 @contextmanager
-def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Callable[[Callable[[], object] | None], None]]]:
+def services_up(
+    ports: Ports, *, dagster: bool
+) -> Iterator[tuple[Supervisor, Callable[[Callable[[], object] | None], None]]]:
     """A supervisor, and a function that starts the services and returns once they answer; on leaving, all are stopped."""
     settings = LakeSettings()
     home = settings.home
@@ -72,7 +80,8 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
         supervisor.start(api)
         if dagster:
             supervisor.start(services.instance(home))
-            # The code server opens the storage as well: on a new home each would take the other's half-made tables for old ones.
+            # The code server opens the storage as well: on a new home each would take the other's half-made tables for
+            # old ones.
             supervisor.wait_until_done("instance", within_seconds=START_SECONDS, meanwhile=meanwhile)
             if not supervisor.stopping:
                 supervisor.start(code)
@@ -80,7 +89,9 @@ def services_up(ports: Ports, *, dagster: bool) -> Iterator[tuple[Supervisor, Ca
             if not supervisor.stopping:
                 supervisor.start(web)
                 supervisor.start(daemon)
-                supervisor.wait_until_answering("webserver", "daemon", within_seconds=START_SECONDS, meanwhile=meanwhile)
+                supervisor.wait_until_answering(
+                    "webserver", "daemon", within_seconds=START_SECONDS, meanwhile=meanwhile
+                )
         supervisor.wait_until_answering("api", within_seconds=START_SECONDS, meanwhile=meanwhile)
 
     try:
@@ -107,11 +118,19 @@ def addresses(ports: Ports, *, dagster: bool) -> None:
     console.print()
     if dagster:
         # Whole on one line, so that a terminal opens all of it.
-        console.print(f"  [bold]Dagster UI[/]   {services.dagster_address(ports, LakeSettings())}", highlight=False, soft_wrap=True)
+        console.print(
+            f"  [bold]Dagster UI[/]   {services.dagster_address(ports, LakeSettings())}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"  [bold]API[/]          {services.api_url(ports)}/docs", highlight=False)
     console.print(f"  [bold]MCP[/]          {services.api_url(ports)}/mcp", highlight=False)
     if not is_loopback(ports.api_host):
-        console.print(f"  The API listens on {ports.api_host}: whoever reaches it may read every memory.", highlight=False, style="yellow")
+        console.print(
+            f"  The API listens on {ports.api_host}: whoever reaches it may read every memory.",
+            highlight=False,
+            style="yellow",
+        )
     console.print("  Ctrl-C drains and stops everything.\n", highlight=False, style="dim")
 
 

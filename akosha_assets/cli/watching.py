@@ -1,4 +1,6 @@
-"""`akosha status --watch`: backlog, tiers, recent uploads and alerts on one live screen, read from the ledger and the table logs."""
+"""`akosha status --watch`: backlog, tiers, recent uploads and alerts on one live screen, read from the ledger and the
+table logs.
+"""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -50,14 +52,22 @@ def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) ->
     verdicts = [backlog.judge_size(ledger, measured), backlog.judge_age(ledger.settings, measured)]
     worst = max((verdict.level for verdict in verdicts), key=list(LEVELS).index)
     layout = Layout()
-    layout.split_column(Layout(name="top", size=9), Layout(name="middle"), Layout(name="bottom", size=6 + min(4, len(firing))))
+    layout.split_column(
+        Layout(name="top", size=9), Layout(name="middle"), Layout(name="bottom", size=6 + min(4, len(firing)))
+    )
     layout["top"].split_row(
-        Layout(Panel(_backlog(measured, moments), title="Backlog, last hour", border_style=LEVELS[worst], title_align="left"), ratio=2),
+        Layout(
+            Panel(
+                _backlog(measured, moments), title="Backlog, last hour", border_style=LEVELS[worst], title_align="left"
+            ),
+            ratio=2,
+        ),
         Layout(Panel(_tiers(lake, connection), title="Tiers", title_align="left")),
     )
     layout["middle"].update(Panel(_uploads(ledger), title="Recent uploads", title_align="left"))
     told = [
-        Text(f"{row.severity}: {row.title}. {row.detail}", style="red" if row.severity == "critical" else "yellow") for row in firing[:5]
+        Text(f"{row.severity}: {row.title}. {row.detail}", style="red" if row.severity == "critical" else "yellow")
+        for row in firing[:5]
     ]
     layout["bottom"].update(
         Panel(
@@ -105,7 +115,9 @@ def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     for tier, one in sizes.items():
         bar = "█" * max(1 if one.rows else 0, round(16 * one.rows / most))
-        table.add_row(tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{size(one.stored_bytes)}[/]")
+        table.add_row(
+            tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{size(one.stored_bytes)}[/]"
+        )
     return table
 
 

@@ -46,12 +46,16 @@ def recall_check(tier: str) -> dg.AssetCheckSpec:
         CHECK,
         asset=["lifecycle", tier],
         blocking=True,
-        description="Each day's stored probes, asked of its old and its new form, agree as well as the tier policy wants.",
+        description=(
+            "Each day's stored probes, asked of its old and its new form, agree as well as the tier policy wants."
+        ),
     )
 
 
 def aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[dg.AssetCheckResult]:
-    """The run's days that belong in `tier` lie there; each that moved is materialised, each that the gate stopped is in the check."""
+    """The run's days that belong in `tier` lie there; each that moved is materialised, each that the gate stopped is in
+    the check.
+    """
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
 
     with guarded(lake):
@@ -78,16 +82,32 @@ def _aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[
     for outcome in age(lake, items, policy=policy, today=now.date(), moved_at=now, run=context.run.run_id):
         if isinstance(outcome, Aged):
             moved.append(outcome)
-            _materialised(context, tier, outcome.event_day, {name: value for name, value in asdict(outcome).items() if name != "event_day"})
+            _materialised(
+                context,
+                tier,
+                outcome.event_day,
+                {name: value for name, value in asdict(outcome).items() if name != "event_day"},
+            )
         else:
             stopped.append(outcome)
     # What the sensor asks for is urgent; embedding what moved long ago is not, and takes long.
     asked_for = DUE not in context.run.tags
-    for renewed in _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id) if asked_for else ():
+    for renewed in (
+        _renewed(lake, tier, policy, first=first, last=max(wanted), now=now, run=context.run.run_id)
+        if asked_for
+        else ()
+    ):
         shown = {name: value for name, value in asdict(renewed).items() if name.startswith("rows_")}
-        methods = {"summary_method": policy.summary_method, "vector_method": policy.vector_method, "sketch_method": policy.sketch_method}
+        methods = {
+            "summary_method": policy.summary_method,
+            "vector_method": policy.vector_method,
+            "sketch_method": policy.sketch_method,
+        }
         _materialised(context, tier, renewed.event_day, shown | methods)
-    recalls = [*[outcome.recall_at_10 for outcome in moved if outcome.recall_at_10 is not None], *[error.recall for error in stopped]]
+    recalls = [
+        *[outcome.recall_at_10 for outcome in moved if outcome.recall_at_10 is not None],
+        *[error.recall for error in stopped],
+    ]
     if len(wanted) == 1 and not items:
         context.log.info("nothing to move: %s belongs in %s", first, policy.tier_of(first, now.date()))
     yield dg.AssetCheckResult(
@@ -106,8 +126,12 @@ def _aged(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> Iterator[
     )
 
 
-def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str) -> Iterator[ReprocessedDay]:
-    """Days of the run whose rows moved earlier are of the present methods as far as what was kept allows; vectors need a model here."""
+def _renewed(
+    lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, now: datetime, run: str
+) -> Iterator[ReprocessedDay]:
+    """Days of the run whose rows moved earlier are of the present methods as far as what was kept allows; vectors need
+    a model here.
+    """
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.errors import EmbeddingUnavailable
     from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
@@ -121,7 +145,9 @@ def _renewed(lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: da
             logger.warning("rows stay without a vector of the model", extra={"tier": tier, "cause": str(error)})
     left = sum(todo.left for todo in found.values())
     if left:
-        logger.warning("rows keep an older form, for what they were made of is gone", extra={"tier": tier, "rows": left})
+        logger.warning(
+            "rows keep an older form, for what they were made of is gone", extra={"tier": tier, "rows": left}
+        )
     for day, todo in found.items():
         if todo.resummarised or todo.requantised or (todo.embedded and embedder is not None):
             yield reprocess_day(lake, tier, day, policy=policy, renewed_at=now, run=run, embedder=embedder)
@@ -159,11 +185,15 @@ def requests(context: dg.SensorEvaluationContext, lake: Lake, job_names: dict[st
         items = [item for item in found if item.tier == tier]
         if not items or context.instance.get_runs_count(dg.RunsFilter(job_name=job_names[tier], statuses=UNFINISHED)):
             continue
-        state = f"{items[0].event_day}..{items[-1].event_day}: {len(items)} days, {sum(item.rows for item in items)} rows"
+        state = (
+            f"{items[0].event_day}..{items[-1].event_day}: {len(items)} days, {sum(item.rows for item in items)} rows"
+        )
         before = asked.get(tier, {})
         if before.get("state") == state and time.time() - before["at"] < ASK_AGAIN_SECONDS:
             continue
         asked[tier] = {"state": state, "at": time.time()}
         for start, end in ranges([item.event_day for item in items]):
-            yield dg.RunRequest(job_name=job_names[tier], tags={RANGE_START: day_key(start), RANGE_END: day_key(end), DUE: tier})
+            yield dg.RunRequest(
+                job_name=job_names[tier], tags={RANGE_START: day_key(start), RANGE_END: day_key(end), DUE: tier}
+            )
     context.update_cursor(json.dumps(asked))

@@ -1,4 +1,6 @@
-"""When an asset counts as late. Windows come from the settings, so policies are put on as the definitions are assembled."""
+"""When an asset counts as late. Windows come from the settings, so policies are put on as the definitions are
+assembled.
+"""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,12 +12,15 @@ from akosha_assets.lake.settings import LakeSettings
 
 def _backlog(settings: LakeSettings) -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.time_window(
-        fail_window=timedelta(seconds=settings.backlog_fail_seconds), warn_window=timedelta(seconds=settings.backlog_warn_seconds)
+        fail_window=timedelta(seconds=settings.backlog_fail_seconds),
+        warn_window=timedelta(seconds=settings.backlog_warn_seconds),
     )
 
 
 def _late_after(warn_hours: float, fail_hours: float) -> Callable[[LakeSettings], dg.FreshnessPolicy]:
-    return lambda _: dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=fail_hours), warn_window=timedelta(hours=warn_hours))
+    return lambda _: dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=fail_hours), warn_window=timedelta(hours=warn_hours)
+    )
 
 
 # By asset key. Each of these is materialised only while its duty is done, see the asset.

@@ -1,7 +1,9 @@
-"""How every scheduled job runs: one at a time, behind ingestion. A tick while a run is under way or queued is skipped with its reason.
+"""How every scheduled job runs: one at a time, behind ingestion. A tick while a run is under way or queued is skipped
+with its reason.
 
-Dagster's run status is no lock: a run whose machine died stays STARTED. One that is older than any run may become counts as dead,
-and work that must not run twice holds a lease in the ledger as well (`lake/ingestion/ledger/duty_lease.py`).
+Dagster's run status is no lock: a run whose machine died stays STARTED. One that is older than any run may become
+counts as dead, and work that must not run twice holds a lease in the ledger as well
+(`lake/ingestion/ledger/duty_lease.py`).
 """
 
 from collections.abc import Callable

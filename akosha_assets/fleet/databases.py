@@ -43,14 +43,18 @@ class Renderer:
 
     def __init__(self) -> None:
         # DuckDB syncs at every checkpoint; a folder in memory makes that free.
-        self._folder = tempfile.TemporaryDirectory(prefix="akosha-fleet-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="akosha-fleet-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+        )
         self._scratch = Path(self._folder.name)
         self._connection = duckdb.connect(config={"threads": 1, "temp_directory": str(self._scratch)})
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._connection.close()
         self._folder.cleanup()
 
@@ -117,7 +121,8 @@ def blank(database: Database) -> Blank:
         connection.execute("USE blank")
         connection.execute((files("akosha_assets.fleet") / f"{database}.sql").read_text("utf-8"))
         described = connection.execute(
-            "SELECT t.table_name, list(c.column_name ORDER BY c.column_index), list(c.data_type ORDER BY c.column_index) "
+            "SELECT t.table_name, list(c.column_name ORDER BY c.column_index), list(c.data_type ORDER BY "
+            "c.column_index) "
             "FROM duckdb_tables() t JOIN duckdb_columns() c USING (database_name, table_oid) "
             "WHERE t.database_name = 'blank' GROUP BY t.table_name, t.table_oid ORDER BY t.table_oid"
         ).fetchall()

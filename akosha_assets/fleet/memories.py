@@ -17,16 +17,40 @@ PROJECTS = (
     "notification-hub", "identity", "data-platform", "reports", "checkout", "fleet-console", "mobile-sync", "pricing",
     "warehouse-etl", "media-encoder", "audit-trail", "partner-portal", "feature-flags", "telemetry", "scheduler", "docs-site",
 )  # fmt: skip
-PEOPLE = ("ada", "grace", "linus", "barbara", "ken", "margaret", "dennis", "radia", "edsger", "frances", "donald", "hedy")
-PLACES = ("staging", "production", "the EU region", "the canary", "the nightly build", "my laptop", "the load test", "the US region")
+PEOPLE = (
+    "ada",
+    "grace",
+    "linus",
+    "barbara",
+    "ken",
+    "margaret",
+    "dennis",
+    "radia",
+    "edsger",
+    "frances",
+    "donald",
+    "hedy",
+)
+PLACES = (
+    "staging",
+    "production",
+    "the EU region",
+    "the canary",
+    "the nightly build",
+    "my laptop",
+    "the load test",
+    "the US region",
+)
 SINCE = (
-    "since the deploy this morning", "since we upgraded the base image", "only under load", "for the third time this week",
+    "since the deploy this morning", ("since we upgraded the base "
+                                     "image"), "only under load", "for the third time this week",
     "right after the release", "while {person} was on call", "for one large customer", "since traffic doubled",
     "after the last dependency update", "but not on {person}'s machine", "whenever two jobs overlap", "about {minutes} minutes after the start",
 )  # fmt: skip
 ASKS = (
     "Can you find out why?", "What is the proper fix?", "Please have a look before the next release.", "Is this known?",
-    "How did we solve this last time?", "Please fix it and add a test.", "I need the root cause for the incident report.",
+    "How did we solve this last time?", "Please fix it and add a test.", ("I need the root cause for the incident "
+                                                                         "report."),
 )  # fmt: skip
 CHECKS = (
     "No new occurrence in {minutes} minutes of load", "The regression test fails without the change and passes with it",
@@ -59,26 +83,38 @@ def incident(topic: Topic, project: str, rng: Random) -> Iterator[Wording]:
         check = rng.choice(CHECKS).format(**filled)
         yield Wording(
             "check",
-            f"User: did the change for {project} hold?\nAssistant: Yes. {check}. To recall: {topic.cause}; what helped was to {topic.fix}.{_detail(rng)}",
+            (
+                f"User: did the change for {project} hold?\nAssistant: Yes. {check}. To recall: {topic.cause}; what "
+                f"helped was to {topic.fix}.{_detail(rng)}"
+            ),
         )
     if rng.random() < 0.5:
         yield Wording("lesson", _lesson(topic, project, rng, symptom=symptom, since=since), (*tags, "learned"))
     if rng.random() < 0.35:
         yield Wording(
             "decision",
-            f"Decision for {project}: {topic.decision}. Reason: {topic.cause}. Agreed with {filled['person']} after the incident in {place}.{_detail(rng)}",
+            (
+                f"Decision for {project}: {topic.decision}. Reason: {topic.cause}. Agreed with {filled['person']} "
+                "after "
+                f"the incident in {place}.{_detail(rng)}"
+            ),
             (*tags, "decision"),
         )
     if rng.random() < 0.12:
         yield Wording("fact", f"{filled['person']} said that in {project} {topic.decision}.{_detail(rng)}")
     if rng.random() < 0.08:
         yield Wording(
-            "insight", f"Pattern across {project}: when {symptom}, look at {topic.where} first; {topic.cause}.{_detail(rng)}", ("workflow",)
+            "insight",
+            f"Pattern across {project}: when {symptom}, look at {topic.where} first; {topic.cause}.{_detail(rng)}",
+            ("workflow",),
         )
     if rng.random() < 0.07:
         yield Wording(
             "checkpoint",
-            f"Session checkpoint: project {project}. Worked on: {symptom}. Next: {topic.fix}. Open files: {topic.where}. Quality score {rng.randint(60, 98)}.",
+            (
+                f"Session checkpoint: project {project}. Worked on: {symptom}. Next: {topic.fix}. Open files: "
+                f"{topic.where}. Quality score {rng.randint(60, 98)}."
+            ),
         )
     if rng.random() < 0.06:
         yield Wording("note", f"Note on {technology} in {project}: {topic.fix}.{_detail(rng)}", (topic.area, "note"))
@@ -86,7 +122,9 @@ def incident(topic: Topic, project: str, rng: Random) -> Iterator[Wording]:
 
 def updated(text: str, rng: Random) -> str:
     """The same note, amended later."""
-    return f"{text} Update: still true after {rng.randint(2, 40)} more deploys, {rng.choice(PEOPLE).capitalize()} checked."
+    return (
+        f"{text} Update: still true after {rng.randint(2, 40)} more deploys, {rng.choice(PEOPLE).capitalize()} checked."
+    )
 
 
 def _detail(rng: Random) -> str:
@@ -115,7 +153,9 @@ def _problem(topic: Topic, project: str, rng: Random, *, symptom: str, since: st
             f"I reproduced it in {place}; {topic.cause}. I would {topic.fix}.",
         )
     )
-    return f"User: {opening}, {since}. The log says `{topic.error}`. {rng.choice(ASKS)}\nAssistant: {answer}{_detail(rng)}"
+    return (
+        f"User: {opening}, {since}. The log says `{topic.error}`. {rng.choice(ASKS)}\nAssistant: {answer}{_detail(rng)}"
+    )
 
 
 def _fix(topic: Topic, project: str, rng: Random, *, technology: str) -> str:
@@ -129,8 +169,15 @@ def _fix(topic: Topic, project: str, rng: Random, *, technology: str) -> str:
     done = rng.choice(
         (
             f"Done in {topic.where}. The fix is to {topic.fix}; the cause was that {topic.cause}.",
-            f"I changed `{topic.identifier}` in {topic.where}: {topic.fix}. I ran the {rng.randint(11, 99)} tests of the package.",
-            f"To solve it I had to {topic.fix}. `{topic.identifier}` is where it happens. From now on {topic.decision}.",
+            (
+                f"I changed `{topic.identifier}` in {topic.where}: {topic.fix}. I ran the {rng.randint(11, 99)} "
+                "tests of "
+                "the package."
+            ),
+            (
+                f"To solve it I had to {topic.fix}. `{topic.identifier}` is where it happens. From now on "
+                f"{topic.decision}."
+            ),
         )
     )
     return f"User: {ask}\nAssistant: {done}{_detail(rng)}"

@@ -31,7 +31,9 @@ def conversation_id(content: str) -> str:
 def uuid(rng: Random) -> str:
     """A version 4 UUID."""
     digits = f"{rng.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) % 4]}{digits[17:20]}-{digits[20:]}"
+    return (
+        f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{'89ab'[int(digits[16], 16) % 4]}{digits[17:20]}-{digits[20:]}"
+    )
 
 
 def hex_id(*parts: str) -> str:
@@ -73,7 +75,9 @@ def conversation(content: str, *, at: datetime, zone: tzinfo, project: str | Non
 
 
 def fact(content: str, *, at: datetime, zone: tzinfo, project: str | None, session: str, user: str) -> Row:
-    """A row of `conversations_v2` from the language-model path: other id, user, session and a reasoning, no fingerprint."""
+    """A row of `conversations_v2` from the language-model path: other id, user, session and a reasoning, no
+    fingerprint.
+    """
     return {
         "id": hex_id("fact", content, at.isoformat()),
         "content": content,
@@ -168,7 +172,9 @@ def provenance(memory: str, *, source: str, session: str, at: datetime, zone: tz
     }
 
 
-def causal_link(start: str, end: str, *, kind: str, evidence: float, at: datetime, zone: tzinfo, rng: Random, observed: bool = True) -> Row:
+def causal_link(
+    start: str, end: str, *, kind: str, evidence: float, at: datetime, zone: tzinfo, rng: Random, observed: bool = True
+) -> Row:
     """A row of `causal_links`."""
     now = local(at, zone)
     return {
@@ -186,7 +192,9 @@ def causal_link(start: str, end: str, *, kind: str, evidence: float, at: datetim
 
 def code_graph(repo: str, *, at: datetime, zone: tzinfo, commit: str, functions: list[tuple[str, str]]) -> Row:
     """A row of `code_graphs`: a chain of calls through `functions` (name, file). `indexed_at` is UTC, unlike the rest."""
-    nodes = [{"id": f"n{n}", "name": name, "type": "function", "file": file} for n, (name, file) in enumerate(functions, 1)]
+    nodes = [
+        {"id": f"n{n}", "name": name, "type": "function", "file": file} for n, (name, file) in enumerate(functions, 1)
+    ]
     edges = [{"source": f"n{n}", "target": f"n{n + 1}", "type": "calls"} for n in range(1, len(functions))]
     return {
         "id": f"{repo}:{commit}",

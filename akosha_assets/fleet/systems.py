@@ -20,7 +20,15 @@ from akosha_assets.fleet.topics import Topic, topics
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 
 KINDS = ("laptop", "devbox", "ci-runner", "workstation")
-ZONES = ("UTC", "Europe/Berlin", "America/Los_Angeles", "America/New_York", "Asia/Kolkata", "Asia/Tokyo", "Europe/London")
+ZONES = (
+    "UTC",
+    "Europe/Berlin",
+    "America/Los_Angeles",
+    "America/New_York",
+    "Asia/Kolkata",
+    "Asia/Tokyo",
+    "Europe/London",
+)
 SOURCES = ("claude_code", None, "manual", "claude_code", "crackerjack", "mahavishnu_workflow")
 MEMORY_TABLES = ("conversations_v2", "reflections_v2", "conversations", "reflections")
 SNAPSHOT_SECONDS = 61
@@ -30,11 +38,13 @@ VECTOR_SIZE = 384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlan:
-    """How large the fleet is and what it uploads. `memories` counts the rows of the four memory tables in the last snapshot.
+    """How large the fleet is and what it uploads. `memories` counts the rows of the four memory tables in the last
+    snapshot.
 
     Events fall on the `days` days up to the day of `now`. With `distinct` above zero only that many systems are
-    simulated; the others upload the same bytes under their own names, which is fit for load, not for relevance. `vectors` fills the embeddings with made-up unit vectors, alike within a topic.
-    Without `fingerprints` that column stays NULL, which saves a good part of the time.
+    simulated; the others upload the same bytes under their own names, which is fit for load, not for relevance.
+    `vectors` fills the embeddings with made-up unit vectors, alike within a topic. Without `fingerprints` that column
+    stays NULL, which saves a good part of the time.
     """
 
     systems: int
@@ -57,8 +67,12 @@ class FleetPlan:
             raise ValueError(f"now is {self.now.isoformat()}, without a zone; expected a time with one")
 
     def uploaded_at(self, index: int, snapshot: int) -> datetime:
-        """When system `index` uploads `snapshot`: the last ones within half a minute before `now`, the others a minute apart."""
-        return self.now.astimezone(UTC) - timedelta(seconds=index % 30 + SNAPSHOT_SECONDS * (self.snapshots - 1 - snapshot))
+        """When system `index` uploads `snapshot`: the last ones within half a minute before `now`, the others a minute
+        apart.
+        """
+        return self.now.astimezone(UTC) - timedelta(
+            seconds=index % 30 + SNAPSHOT_SECONDS * (self.snapshots - 1 - snapshot)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,9 @@ def system_id(index: int) -> str:
 
 
 def history(plan: FleetPlan, index: int) -> list[FleetSnapshot]:
-    """Every snapshot of system `index`, oldest first; each is full and holds all rows of the one before, about 1 % of the reflections changed."""
+    """Every snapshot of system `index`, oldest first; each is full and holds all rows of the one before, about 1 % of
+    the reflections changed.
+    """
     machine = _Machine.of(plan, index)
     grown = max(1, plan.memories // 20)
     sizes = [grown] * plan.snapshots
@@ -144,13 +160,18 @@ class _Machine:
             module = project.replace("-", "_")
             calls = [(topic.identifier, f"{module}/{topic.where}") for topic in self.rng.sample(self.topics, 4)]
             commit = f"{self.rng.getrandbits(28):07x}"
-            self.add("code_graphs", rows.code_graph(f"/repos/{project}", at=indexed, zone=self.zone, commit=commit, functions=calls))
+            self.add(
+                "code_graphs",
+                rows.code_graph(f"/repos/{project}", at=indexed, zone=self.zone, commit=commit, functions=calls),
+            )
         self.add(
             "user_models",
             {
                 "peer_id": self.user,
                 "project_id": self.projects[0],
-                "representation_text": f"Peer {self.user} works in {', '.join(self.projects)}. Recent categories: context, facts.",
+                "representation_text": (
+                    f"Peer {self.user} works in {', '.join(self.projects)}. Recent categories: context, facts."
+                ),
                 "last_updated": rows.local(indexed, self.zone),
                 "evidence_count": 1,
                 "model": "heuristic",
@@ -182,10 +203,17 @@ class _Machine:
         for position in self.rng.sample(range(len(found)), min(count, len(found))):
             row = found[position]
             content = updated(row["content"], self.rng)
-            moved = {"content": content, "importance_score": 0.9, "updated_at": rows.local(at, self.zone), "access_count": 1}
+            moved = {
+                "content": content,
+                "importance_score": 0.9,
+                "updated_at": rows.local(at, self.zone),
+                "access_count": 1,
+            }
             found[position] = self._fingerprinted(row | moved)
 
-    def _remember(self, topic: Topic, project: str, wording: Wording, *, at: datetime, session: str, previous: str | None) -> Row:
+    def _remember(
+        self, topic: Topic, project: str, wording: Wording, *, at: datetime, session: str, previous: str | None
+    ) -> Row:
         text, tags = wording.text, list(wording.tags)
         match wording.role:
             case "problem" | "fix" | "check":
@@ -205,7 +233,9 @@ class _Machine:
                     kind, evidence = ("led_to", 0.9) if wording.role == "fix" else ("elaborated", 0.7)
                     self.add(
                         "causal_links",
-                        rows.causal_link(previous, row["id"], kind=kind, evidence=evidence, at=at, zone=self.zone, rng=self.rng),
+                        rows.causal_link(
+                            previous, row["id"], kind=kind, evidence=evidence, at=at, zone=self.zone, rng=self.rng
+                        ),
                     )
                 table = "conversations_v2"
             case "fact":
@@ -221,12 +251,22 @@ class _Machine:
                     self.add(
                         "causal_links",
                         rows.causal_link(
-                            previous, row["id"], kind="related_to", evidence=0.95, at=at, zone=self.zone, rng=self.rng, observed=False
+                            previous,
+                            row["id"],
+                            kind="related_to",
+                            evidence=0.95,
+                            at=at,
+                            zone=self.zone,
+                            rng=self.rng,
+                            observed=False,
                         ),
                     )
                 table = "reflections_v2"
             case "insight":
-                row, table = rows.insight(text, at=at, zone=self.zone, rng=self.rng, conversation=previous), "reflections_v2"
+                row, table = (
+                    rows.insight(text, at=at, zone=self.zone, rng=self.rng, conversation=previous),
+                    "reflections_v2",
+                )
             case "checkpoint":
                 row, table = (
                     rows.checkpoint(text, at=at, zone=self.zone, project=project, quality=self.rng.randint(60, 98)),
@@ -249,9 +289,21 @@ class _Machine:
         ids = []
         for kind, value, confidence in found:
             ids.append(rows.hex_id(memory, kind, value))
-            made = {"id": ids[-1], "memory_id": memory, "entity_type": kind, "entity_value": value, "confidence": confidence}
+            made = {
+                "id": ids[-1],
+                "memory_id": memory,
+                "entity_type": kind,
+                "entity_value": value,
+                "confidence": confidence,
+            }
             self.add("memory_entities", made | {"timestamp": now})
-        link = {"id": rows.hex_id(*ids), "from_entity_id": ids[0], "to_entity_id": ids[1], "relationship_type": "uses", "strength": 1.0}
+        link = {
+            "id": rows.hex_id(*ids),
+            "from_entity_id": ids[0],
+            "to_entity_id": ids[1],
+            "relationship_type": "uses",
+            "strength": 1.0,
+        }
         self.add("memory_relationships", link | {"timestamp": now})
 
     def _learn(self, topic: Topic, project: str, *, at: datetime) -> None:
@@ -262,14 +314,23 @@ class _Machine:
         for start, end, kind in ((owner, tool, "depends_on"), (owner, problem, "met"), (problem, tool, "concerns")):
             if f"{start}{kind}{end}" not in self.seen:
                 self.seen.add(f"{start}{kind}{end}")
-                self.add("kg_relationships", rows.kg_relationship(start, end, kind=kind, at=at, zone=self.zone, rng=self.rng))
+                self.add(
+                    "kg_relationships", rows.kg_relationship(start, end, kind=kind, at=at, zone=self.zone, rng=self.rng)
+                )
         if self.rng.random() < 0.3:
-            search = {"id": rows.ulid(at, self.rng), "access_type": "search", "query_text": self.rng.choice(topic.queries)}
+            search = {
+                "id": rows.ulid(at, self.rng),
+                "access_type": "search",
+                "query_text": self.rng.choice(topic.queries),
+            }
             self.add("memory_access_log", search | {"timestamp": rows.local(at, self.zone)})
 
     def _entity(self, name: str, kind: str, observations: list[str], at: datetime) -> str:
         if name not in self.entities:
-            row = self.add("kg_entities", rows.kg_entity(name, kind=kind, observations=observations, at=at, zone=self.zone, rng=self.rng))
+            row = self.add(
+                "kg_entities",
+                rows.kg_entity(name, kind=kind, observations=observations, at=at, zone=self.zone, rng=self.rng),
+            )
             self.entities[name] = row["id"]
         return self.entities[name]
 

@@ -55,7 +55,9 @@ def topics() -> tuple[Topic, ...]:
     for entry in (files("akosha_assets.fleet") / "catalogue").iterdir():
         if entry.name.endswith(".toml"):
             for topic_id, fields in tomllib.loads(entry.read_text("utf-8")).items():
-                values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+                values: dict[str, Any] = {
+                    name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+                }
                 found.append(Topic(id=topic_id, area=entry.name.removesuffix(".toml"), **values))
     return tuple(sorted(found, key=lambda topic: topic.id))
 

@@ -1,4 +1,5 @@
-"""Uploads as Session-Buddy makes them: two gzip databases without a suffix, then the manifest, under the upload's prefix.
+"""Uploads as Session-Buddy makes them: two gzip databases without a suffix, then the manifest, under the upload's
+prefix.
 
 Reads nothing; writes to an inbox. What the databases hold is decided in `systems.py`.
 """
@@ -22,7 +23,9 @@ OnUpload = Callable[["UploadedSnapshot"], None]
 
 @dataclass(frozen=True, slots=True)
 class UploadedSnapshot:
-    """One upload that lies in the inbox. `prefix` ends in a slash; `rows` counts by table; `samples` are some of its texts."""
+    """One upload that lies in the inbox. `prefix` ends in a slash; `rows` counts by table; `samples` are some of its
+    texts.
+    """
 
     system_id: str
     upload_id: str
@@ -34,11 +37,16 @@ class UploadedSnapshot:
     @property
     def memories(self) -> int:
         """Rows of the four memory tables."""
-        return sum(self.rows.get(name, 0) for name in ("conversations_v2", "reflections_v2", "conversations", "reflections"))
+        return sum(
+            self.rows.get(name, 0) for name in ("conversations_v2", "reflections_v2", "conversations", "reflections")
+        )
 
 
-def upload_fleet(inbox_url: str, plan: FleetPlan, *, on_upload: OnUpload | None = None, processes: int = 1) -> list[UploadedSnapshot]:
-    """The inbox holds every snapshot of the plan, one system's in order; `on_upload` is called in this process after each.
+def upload_fleet(
+    inbox_url: str, plan: FleetPlan, *, on_upload: OnUpload | None = None, processes: int = 1
+) -> list[UploadedSnapshot]:
+    """The inbox holds every snapshot of the plan, one system's in order; `on_upload` is called in this process after
+    each.
 
     More than one process renders systems side by side; the bytes of the rows do not depend on it.
     """
@@ -61,7 +69,9 @@ def write_upload(
     samples: tuple[str, ...] = (),
 ) -> UploadedSnapshot:
     """The inbox holds one upload with exactly these rows, by table of either database; its manifest is written last."""
-    uploaded = UploadedSnapshot(system, upload_id(system, at), "", at, {name: len(found) for name, found in tables.items()}, samples)
+    uploaded = UploadedSnapshot(
+        system, upload_id(system, at), "", at, {name: len(found) for name, found in tables.items()}, samples
+    )
     return put_files(store, uploaded, compressed(renderer, tables))
 
 
@@ -100,7 +110,13 @@ def manifest(system: str, upload: str, at: datetime, databases: Sequence[Databas
     """The manifest as Session-Buddy writes it; sizes and checksums are always empty there."""
     prefix = upload_prefix(system, upload)
     files = [
-        {"name": f"{name}.duckdb", "path": f"{prefix}{name}.duckdb", "size_bytes": 0, "compression": "gzip", "checksum": ""}
+        {
+            "name": f"{name}.duckdb",
+            "path": f"{prefix}{name}.duckdb",
+            "size_bytes": 0,
+            "compression": "gzip",
+            "checksum": "",
+        }
         for name in databases
     ]
     content = {
@@ -142,15 +158,22 @@ def _upload_systems(inbox_url: str, plan: FleetPlan, indexes: range) -> list[Upl
 
 def _upload_system(store: ObjectStore, plan: FleetPlan, index: int, renderer: Renderer) -> Iterator[UploadedSnapshot]:
     for snapshot in history(plan, index):
-        yield write_upload(store, system_id(index), snapshot.tables, at=snapshot.at, renderer=renderer, samples=snapshot.samples)
+        yield write_upload(
+            store, system_id(index), snapshot.tables, at=snapshot.at, renderer=renderer, samples=snapshot.samples
+        )
 
 
 def _repeated(inbox_url: str, plan: FleetPlan, rendered: int) -> Iterator[UploadedSnapshot]:
     store = ObjectStore(inbox_url)
     with Renderer() as renderer:
-        made = [[(snapshot, compressed(renderer, snapshot.tables)) for snapshot in history(plan, index)] for index in range(rendered)]
+        made = [
+            [(snapshot, compressed(renderer, snapshot.tables)) for snapshot in history(plan, index)]
+            for index in range(rendered)
+        ]
     for index in range(plan.systems):
         for number, (snapshot, files) in enumerate(made[index % rendered]):
             system, at = system_id(index), plan.uploaded_at(index, number)
             counts = {name: len(found) for name, found in snapshot.tables.items()}
-            yield put_files(store, UploadedSnapshot(system, upload_id(system, at), "", at, counts, snapshot.samples), files)
+            yield put_files(
+                store, UploadedSnapshot(system, upload_id(system, at), "", at, counts, snapshot.samples), files
+            )

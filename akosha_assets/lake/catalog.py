@@ -58,11 +58,15 @@ class Lake:
         return tables.create(uri, TABLES[address], self.storage_options)
 
     def open(self, address: str, version: int | None = None) -> DeltaTable | None:
-        """A fresh handle on the newest version or the one given; None while nothing was written to the table, or no such version."""
+        """A fresh handle on the newest version or the one given; None while nothing was written to the table, or no
+        such version.
+        """
         return tables.open_table(self.uri(address), self.storage_options, version)
 
     def has_lost_log(self, address: str) -> bool:
-        """Whether a table that cannot be opened was written to: it is made before files come to it, so such files once had a log."""
+        """Whether a table that cannot be opened was written to: it is made before files come to it, so such files once
+        had a log.
+        """
         entries = ObjectStore(f"{self.settings.lake()}/{address}").list()
         return any(not entry.key.startswith("_delta_log/") for entry in entries)
 

@@ -13,7 +13,15 @@ from datetime import date
 from typing import Any
 
 import pyarrow as pa
-from deltalake import ColumnProperties, CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    QueryBuilder,
+    Transaction,
+    WriterProperties,
+    write_deltalake,
+)
 from deltalake.exceptions import CommitFailedError
 
 from akosha_assets.lake import tables
@@ -23,7 +31,8 @@ from akosha_assets.lake.schemas import TableSpec, bare
 
 # These never repeat; a dictionary of them is built only to be thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
-# What a reader has to fetch and a writer has to hold at once, for each column: small, or a day of a million rows fills the memory.
+# What a reader has to fetch and a writer has to hold at once, for each column: small, or a day of a million rows fills
+# the memory.
 ROW_GROUP_ROWS = 16_384
 _STREAMING = threading.Lock()
 
@@ -42,7 +51,9 @@ def stored(table: DeltaTable) -> dict[date, Stored]:
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
         return {}
-    by_day = actions.group_by("partition.event_day").aggregate([("num_records", "sum"), ("size_bytes", "sum"), ("path", "count")])
+    by_day = actions.group_by("partition.event_day").aggregate(
+        [("num_records", "sum"), ("size_bytes", "sum"), ("path", "count")]
+    )
     return {
         row["partition.event_day"]: Stored(row["num_records_sum"] or 0, row["size_bytes_sum"], row["path_count"])
         for row in by_day.to_pylist()
@@ -90,8 +101,8 @@ def replace(
 ) -> int:
     """The rows for which `where` holds are those of `batches`, by one commit; returns the version that holds them.
 
-    Files are begun anew at `file_bytes`, where given. A list is written as it is; batches that are yet to be made are taken
-    one by one, by one thread of the process at a time.
+    Files are begun anew at `file_bytes`, where given. A list is written as it is; batches that are yet to be made are
+    taken one by one, by one thread of the process at a time.
 
     Raises:
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
@@ -131,7 +142,9 @@ def _sound(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 def _writer(spec: TableSpec) -> WriterProperties:
     """Statistics of the columns that files are chosen by alone: for a small day those of all others outweigh the rows."""
     columns = {
-        name: ColumnProperties(dictionary_enabled=name not in _UNIQUE, statistics_enabled="CHUNK" if name in spec.statistics else "NONE")
+        name: ColumnProperties(
+            dictionary_enabled=name not in _UNIQUE, statistics_enabled="CHUNK" if name in spec.statistics else "NONE"
+        )
         for name in {*spec.statistics, *_UNIQUE} & {*spec.schema.names}
     }
     return WriterProperties(
@@ -156,7 +169,8 @@ def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.Reco
                 raise batch
             yield batch
 
-    # A write that waits for its next batch holds a thread of delta-rs; two of them could hold every one that could read.
+    # A write that waits for its next batch holds a thread of delta-rs; two of them could hold every one that could
+    # read.
     with _STREAMING, ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
         writing = pool.submit(write, taken())
         try:
@@ -185,7 +199,9 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
     """`rows` are added, by one commit. Raises as `replace`."""
     try:
-        write_deltalake(table, rows.cast(bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata))
+        write_deltalake(
+            table, rows.cast(bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata)
+        )
     except CommitFailedError as error:
         raise TableContended(table.table_uri, 1, str(error)) from error
     except OSError as error:
@@ -207,5 +223,7 @@ def _once(table: DeltaTable, writer: str, metadata: dict[str, str]) -> CommitPro
     """Two commits of one writer that were prepared on the same version exclude each other."""
     known = tables.committed_sequence(table, writer)
     return CommitProperties(
-        custom_metadata=metadata, max_commit_retries=50, app_transactions=[Transaction(writer, (known if known is not None else 0) + 1)]
+        custom_metadata=metadata,
+        max_commit_retries=50,
+        app_transactions=[Transaction(writer, (known if known is not None else 0) + 1)],
     )

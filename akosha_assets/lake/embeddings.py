@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 # Attention costs the square of the longest text in a batch; short texts are embedded together.
 BATCH_ROWS = 64
-# A tokenizer takes many times the memory of its text, and a model reads at most 512 tokens, so the rest is cut off before.
+# A tokenizer takes many times the memory of its text, and a model reads at most 512 tokens, so the rest is cut off
+# before.
 TEXT_MAX_CHARS = 16_384
 
 
@@ -41,7 +42,8 @@ class Embedder:
             if not (settings.embedding_model_dir / "tokenizer.json").is_file():
                 raise EmbeddingUnavailable(
                     f"AKOSHA_EMBEDDING_MODEL_DIR is {settings.embedding_model_dir}, which holds no tokenizer.json; "
-                    "expected a folder with model.onnx, config.json, tokenizer.json, tokenizer_config.json and special_tokens_map.json"
+                    "expected a folder with model.onnx, config.json, tokenizer.json, tokenizer_config.json and "
+                    "special_tokens_map.json"
                 )
             _register(settings.embedding_model, settings.embedding_model_dir)
             return cls._open(settings.embedding_model, threads, specific_model_path=str(settings.embedding_model_dir))
@@ -64,7 +66,9 @@ class Embedder:
         return cls(model, name, dimensions)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`; of a long text those of its beginning."""
+        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`; of a long text those of its
+        beginning.
+        """
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
         texts = [text[:TEXT_MAX_CHARS] for text in texts]
@@ -93,7 +97,9 @@ def fetch(settings: LakeSettings) -> Path:
     try:
         TextEmbedding(settings.embedding_model, cache_dir=str(folder))
     except (ValueError, OSError, RuntimeError) as error:
-        raise EmbeddingUnavailable(f"the embedding model {settings.embedding_model!r} could not be fetched: {error}") from error
+        raise EmbeddingUnavailable(
+            f"the embedding model {settings.embedding_model!r} could not be fetched: {error}"
+        ) from error
     return folder
 
 
@@ -123,7 +129,9 @@ def _register(name: str, folder: Path) -> None:
         return
     config = folder / "config.json"
     if not config.is_file():
-        raise EmbeddingUnavailable(f"{name!r} is not a model fastembed knows, and {folder} holds no config.json that says its hidden_size")
+        raise EmbeddingUnavailable(
+            f"{name!r} is not a model fastembed knows, and {folder} holds no config.json that says its hidden_size"
+        )
     TextEmbedding.add_custom_model(
         model=name,
         pooling=PoolingType.MEAN,

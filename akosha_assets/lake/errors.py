@@ -43,8 +43,8 @@ class LakeError(Exception):
 
 def clean_cause(cause: str) -> str:
     """What another library said went wrong, on one line, without its backtrace and its colours."""
-    # The cause may hold what a stranger sent. Where its backtrace begins is found in one pass; one expression for all of it takes the
-    # cube of a run of line ends.
+    # The cause may hold what a stranger sent. Where its backtrace begins is found in one pass; one expression for all
+    # of it takes the cube of a run of line ends.
     found = BACKTRACE.search(cause, cause.find("\n") + 1) if "\n" in cause else None
     if found is not None:
         cause = BACKTRACE_TITLE.sub("", cause[: found.start()].rstrip()).rstrip()
@@ -72,15 +72,20 @@ class LedgerUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"the ledger {url} did not answer: {clean_cause(cause)}. Nothing is lost; try again when it does.")
+        super().__init__(
+            f"the ledger {url} did not answer: {clean_cause(cause)}. Nothing is lost; try again when it does."
+        )
 
 
 class LocalStorageFailed(TransientError):
-    """A file operation of this machine failed for a reason outside of every upload: full, read-only, no permission, I/O error."""
+    """A file operation of this machine failed for a reason outside of every upload: full, read-only, no permission, I/O
+    error.
+    """
 
     def __init__(self, cause: str):
         super().__init__(
-            f"a file operation on this machine failed: {clean_cause(cause)}. Nothing is lost; free or repair the disk and try again."
+            f"a file operation on this machine failed: {clean_cause(cause)}. Nothing is lost; free or repair the "
+            "disk and try again."
         )
 
 
@@ -98,7 +103,9 @@ class LeaseLost(TransientError):
 
     def __init__(self, batch_id: int):
         self.batch_id = batch_id
-        super().__init__(f"batch {batch_id} lost its lease; nothing more is written for it and its uploads are claimed again.")
+        super().__init__(
+            f"batch {batch_id} lost its lease; nothing more is written for it and its uploads are claimed again."
+        )
 
 
 class TableContended(TransientError):
@@ -107,7 +114,8 @@ class TableContended(TransientError):
     def __init__(self, table: str, attempts: int, cause: str):
         self.table = table
         super().__init__(
-            f"table {table} was changed under each of {attempts} commits (last: {clean_cause(cause)}). The work is kept and tried again."
+            f"table {table} was changed under each of {attempts} commits (last: {clean_cause(cause)}). The work is "
+            "kept and tried again."
         )
 
 
@@ -120,7 +128,9 @@ class OrchestratorUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"the orchestrator at {url} did not answer: {cause}. Ingestion goes on without it: `akosha ingest --once`.")
+        super().__init__(
+            f"the orchestrator at {url} did not answer: {cause}. Ingestion goes on without it: `akosha ingest --once`."
+        )
 
 
 class UploadRejected(LakeError):
@@ -155,11 +165,15 @@ class NotFound(LakeError):
 
 
 class AmbiguousUpload(LakeError):
-    """Several systems have an upload named `upload_id`; `found` has the id of each system and the state of its upload, by system id."""
+    """Several systems have an upload named `upload_id`; `found` has the id of each system and the state of its upload,
+    by system id.
+    """
 
     def __init__(self, upload_id: str, found: dict[str, str]):
         self.upload_id, self.found = upload_id, found
-        super().__init__(f"{len(found)} systems have an upload {upload_id!r}; expected system_id to say whose is asked for")
+        super().__init__(
+            f"{len(found)} systems have an upload {upload_id!r}; expected system_id to say whose is asked for"
+        )
 
 
 class RecallBelowPolicy(LakeError):
@@ -168,7 +182,8 @@ class RecallBelowPolicy(LakeError):
     def __init__(self, day: date, tier: str, recall: float, required: float, probes: int):
         self.day, self.tier, self.recall, self.required, self.probes = day, tier, recall, required, probes
         super().__init__(
-            f"{day} stays where it is: recall@10 of its {tier} form is {recall:.3f}, {required - recall:.3f} under the {required:.3f} that "
+            f"{day} stays where it is: recall@10 of its {tier} form is {recall:.3f}, {required - recall:.3f} under "
+            f"the {required:.3f} that "
             f"AKOSHA_{tier.upper()}_RECALL asks for ({probes} probes). Look at the day's vectors, or lower the setting."
         )
 
@@ -178,7 +193,9 @@ class MoveUnverified(LakeError):
 
     def __init__(self, day: date, tier: str, expected: object, found: object):
         self.day, self.tier = day, tier
-        super().__init__(f"{day} in {tier} reads back as {found}, expected {expected}; nothing was removed. Age the day again.")
+        super().__init__(
+            f"{day} in {tier} reads back as {found}, expected {expected}; nothing was removed. Age the day again."
+        )
 
 
 class BackupDamaged(LakeError):
@@ -186,7 +203,10 @@ class BackupDamaged(LakeError):
 
     def __init__(self, backup: str, name: str, found: str, expected: str):
         self.backup, self.name = backup, name
-        super().__init__(f"backup {backup}: {name} holds {found}, expected {expected}. Restore an older backup, and make a new one now.")
+        super().__init__(
+            f"backup {backup}: {name} holds {found}, expected {expected}. Restore an older backup, and make a new "
+            "one now."
+        )
 
 
 class EmbeddingUnavailable(LakeError):
@@ -199,18 +219,22 @@ class LedgerDamaged(LakeError):
     def __init__(self, url: str, cause: str):
         self.url = url
         super().__init__(
-            f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away together with those beside it that end in -wal and -shm, "
+            f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away together with those beside it "
+            "that end in -wal and -shm, "
             "then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
         )
 
 
 class TableLost(LakeError):
-    """A table that was written to is gone, has no log, was made anew or went back to an older version. Nothing is written to it."""
+    """A table that was written to is gone, has no log, was made anew or went back to an older version. Nothing is
+    written to it.
+    """
 
     def __init__(self, uri: str, found: str):
         self.uri = uri
         super().__init__(
-            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, restore a backup, or replay the inbox: "
+            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, restore a "
+            "backup, or replay the inbox: "
             "docs/runbooks/hot-tier-loss.md has the steps."
         )
 
@@ -220,14 +244,18 @@ class LedgerMismatch(LakeError):
 
 
 REASONS = {
-    "system_id_invalid": "The system id in the object key is not 1 to 100 letters, digits, dots, dashes or underscores.",
+    "system_id_invalid": (
+        "The system id in the object key is not 1 to 100 letters, digits, dots, dashes or underscores."
+    ),
     "upload_id_invalid": "The upload id in the object key cannot be a name of an upload.",
     "manifest_not_json": "The manifest is not a JSON object.",
     "manifest_invalid": "The manifest lacks what is needed or contradicts its own object key.",
     "file_missing": "The manifest lists a file that does not lie in the upload.",
     "file_not_regular": "A file of the upload is a symbolic link or something else that is not a plain file.",
     "file_too_large": "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_BYTES` together.",
-    "file_too_large_raw": "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_RAW_BYTES` together after decompression.",
+    "file_too_large_raw": (
+        "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_RAW_BYTES` together after decompression."
+    ),
     "gzip_damaged": "A gzip file ends early or fails its checksum.",
     "database_unreadable": "A file is neither a DuckDB nor a SQLite database that can be opened.",
     "database_hostile": "A table that is read is a view, or a column is computed when it is read.",
@@ -236,7 +264,9 @@ REASONS = {
     "too_many_columns": "A table has more columns than `AKOSHA_UPLOAD_MAX_COLUMNS`.",
     "too_many_event_days": "The rows to store fall on more event days than `AKOSHA_UPLOAD_MAX_EVENT_DAYS`.",
     "field_too_large": "A text field is larger than `AKOSHA_UPLOAD_MAX_FIELD_BYTES`.",
-    "column_type_unexpected": "A column that is needed is missing or has a type that cannot be turned into the expected one.",
+    "column_type_unexpected": (
+        "A column that is needed is missing or has a type that cannot be turned into the expected one."
+    ),
     "row_without_id": "A row has no id.",
     "worker_timeout": "The upload took longer than `AKOSHA_UPLOAD_SECONDS` to read.",
     "worker_memory": "Reading the upload needed more memory than `AKOSHA_WORKER_MEMORY_BYTES`.",

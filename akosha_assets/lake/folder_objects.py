@@ -24,7 +24,16 @@ LATEST = datetime(9999, 12, 31, tzinfo=UTC)
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Errors that say what an entry is. All others say that the file system or its permissions fail.
-ENTRY_ERRORS = {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+ENTRY_ERRORS = {
+    errno.ELOOP,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENXIO,
+    errno.ENODEV,
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EILSEQ,
+}
 
 OnSkipped = Callable[[str, str], None]
 
@@ -46,8 +55,8 @@ class FolderObjects:
     root: Path
 
     def list(self, prefix: str, after: str, on_skipped: OnSkipped) -> Iterator[Object]:
-        """Files under the folder `prefix` in key order, those after the key `after` only. `on_skipped` gets the key of each entry
-        that cannot be listed and why.
+        """Files under the folder `prefix` in key order, those after the key `after` only. `on_skipped` gets the key of
+        each entry that cannot be listed and why.
 
         Raises:
             StoreUnavailable: the root or the folder `prefix` cannot be read.
@@ -128,7 +137,9 @@ class FolderObjects:
             raise UploadRejected("file_missing", f"{key} does not lie in the inbox") from error
         except OSError as error:
             if error.errno in ENTRY_ERRORS:
-                raise UploadRejected("file_not_regular", f"{key} is not a plain file in plain folders: {error.strerror}") from error
+                raise UploadRejected(
+                    "file_not_regular", f"{key} is not a plain file in plain folders: {error.strerror}"
+                ) from error
             raise StoreUnavailable(str(self.root), f"{key}: {error.strerror}") from error
         except ValueError as error:
             raise UploadRejected("upload_id_invalid", f"{key!r} is not a name that a file can have: {error}") from error
@@ -168,7 +179,9 @@ class FolderObjects:
             os.close(descriptor)
 
     def _open_folder(self, prefix: str) -> int:
-        """A descriptor of the folder `prefix`. The root may be a symbolic link, whose choice is the operator's; nothing below it."""
+        """A descriptor of the folder `prefix`. The root may be a symbolic link, whose choice is the operator's; nothing
+        below it.
+        """
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in filter(None, prefix.split("/")):
             try:
@@ -194,7 +207,9 @@ def _too_deep(key: str, depth: int) -> str:
 
 
 def describe(key: str, status: os.stat_result) -> Object:
-    """A file as a listing shows it. What is not a plain file has the etag `not-regular`; a time outside 1970 to 9999 is clamped."""
+    """A file as a listing shows it. What is not a plain file has the etag `not-regular`; a time outside 1970 to 9999 is
+    clamped.
+    """
     regular = stat.S_ISREG(status.st_mode)
     etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}" if regular else "not-regular"
     seconds = min(max(status.st_mtime, EPOCH.timestamp()), LATEST.timestamp())

@@ -29,7 +29,9 @@ def table_size(lake: Lake, address: str, connection: duckdb.DuckDBPyConnection) 
         return TableSize(address, -1, 0, 0, 0)
     connection.register("files", pa.table(table.get_add_actions(flatten=True)))
     try:
-        sums = connection.execute("SELECT coalesce(sum(num_records), 0), coalesce(sum(size_bytes), 0), count(*) FROM files").fetchall()[0]
+        sums = connection.execute(
+            "SELECT coalesce(sum(num_records), 0), coalesce(sum(size_bytes), 0), count(*) FROM files"
+        ).fetchall()[0]
     finally:
         connection.unregister("files")
     return TableSize(address, table.version(), int(sums[0]), int(sums[1]), sums[2])

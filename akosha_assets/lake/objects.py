@@ -1,9 +1,9 @@
 """Object-store verbs for the inbox and for backups: list, fetch, put, delete. The only importer of `obstore`.
 
 A folder is read with plain file calls instead (`folder_objects.py`): it may hold symbolic links, which must never be
-followed, and a listing that reads directories is several times faster. A bucket of S3 is listed with boto3: obstore refuses a whole
-listing when one key in it has `..` for a folder, and anyone who may upload could put such a key there. Delta tables do
-their own object access, see `tables.py`.
+followed, and a listing that reads directories is several times faster. A bucket of S3 is listed with boto3: obstore
+refuses a whole listing when one key in it has `..` for a folder, and anyone who may upload could put such a key there.
+Delta tables do their own object access, see `tables.py`.
 """
 
 import hashlib
@@ -69,8 +69,8 @@ class ObjectStore:
     def list(self, prefix: str = "", *, after: str = "", on_skipped: OnSkipped = log_skipped) -> Iterator[Object]:
         """Objects whose key starts with the folder `prefix`, in key order, those after the key `after` only.
 
-        In a folder, files that are not regular (symbolic links, pipes) are listed with the etag `not-regular`; `on_skipped` gets
-        the key of each entry that cannot be listed (too deep, too long, unreadable) and why.
+        In a folder, files that are not regular (symbolic links, pipes) are listed with the etag `not-regular`;
+        `on_skipped` gets the key of each entry that cannot be listed (too deep, too long, unreadable) and why.
         """
         if self._files is not None:
             yield from self._files.list(prefix.strip("/"), after, on_skipped)
@@ -91,11 +91,19 @@ class ObjectStore:
 
         place = urlsplit(self.url)
         root = f"{place.path.strip('/')}/" if place.path.strip("/") else ""
-        wanted = {"Bucket": place.netloc, "Prefix": root + prefix + "/" * bool(prefix), "StartAfter": root + after if after else ""}
+        wanted = {
+            "Bucket": place.netloc,
+            "Prefix": root + prefix + "/" * bool(prefix),
+            "StartAfter": root + after if after else "",
+        }
         try:
-            for page in boto3.client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v}):
+            for page in (
+                boto3.client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v})
+            ):
                 for item in page.get("Contents", ()):
-                    yield Object(item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'), item["LastModified"])
+                    yield Object(
+                        item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'), item["LastModified"]
+                    )
         except (BotoCoreError, ClientError) as error:
             raise StoreUnavailable(self.url, str(error)) from error
 
@@ -146,7 +154,8 @@ class ObjectStore:
             total += len(chunk)
             if total > max_bytes:
                 raise UploadRejected(
-                    "file_too_large", f"{key} is larger than {max_bytes} bytes; upload less or raise AKOSHA_UPLOAD_MAX_BYTES"
+                    "file_too_large",
+                    f"{key} is larger than {max_bytes} bytes; upload less or raise AKOSHA_UPLOAD_MAX_BYTES",
                 )
             yield chunk
 

@@ -54,7 +54,9 @@ def read_or_create(home: Path) -> str:
             # Another process may have made it since.
             return read(home) or _create(home)
     except OSError as error:
-        logger.warning("the operator token cannot be stored; operator routes refuse everybody", extra={"cause": str(error)})
+        logger.warning(
+            "the operator token cannot be stored; operator routes refuse everybody", extra={"cause": str(error)}
+        )
         return ""
 
 
@@ -73,7 +75,9 @@ def _create(home: Path) -> str:
     target = path(home)
     temporary = target.with_name(f"{NAME}.{secrets.token_hex(8)}")
     if os.path.lexists(target):
-        logger.warning("the operator token could have been read or written by others and is replaced", extra={"file": str(target)})
+        logger.warning(
+            "the operator token could have been read or written by others and is replaced", extra={"file": str(target)}
+        )
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
     temporary.replace(target)

@@ -1,4 +1,5 @@
-"""Which requests a web page of another site could have caused: decided from `Host`, `Origin`, `Sec-Fetch-…` and `Content-Type`.
+"""Which requests a web page of another site could have caused: decided from `Host`, `Origin`, `Sec-Fetch-…` and
+`Content-Type`.
 
 Used in front of the API and of Dagster's webserver. Knows no web framework: it reads the raw headers of an ASGI scope.
 """
@@ -21,7 +22,9 @@ SHOWN_CHARS = 100
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is refused. `name` ends the type of the problem document, `detail` says what was found and expected."""
+    """Why a request is refused. `name` ends the type of the problem document, `detail` says what was found and
+    expected.
+    """
 
     status: int
     name: str
@@ -32,8 +35,9 @@ class Refusal:
 class Routes:
     """Paths with a rule of their own.
 
-    `probes` may be asked by any IP address as Host, or none: orchestrators and Prometheus ask a pod by its address, a page that
-    rebinds a name cannot send one, and what these paths answer holds nothing of a memory. `pages` may be opened from a link anywhere.
+    `probes` may be asked by any IP address as Host, or none: orchestrators and Prometheus ask a pod by its address, a
+    page that rebinds a name cannot send one, and what these paths answer holds nothing of a memory. `pages` may be
+    opened from a link anywhere.
     """
 
     probes: Collection[str] = ()
@@ -43,12 +47,23 @@ class Routes:
 class RequestGuard:
     """Refuses what does not come from a program of its own or from a page of the service itself."""
 
-    def __init__(self, *, listens_on: str, hosts: Iterable[str], origins: Iterable[str], routes: Routes, settings: tuple[str, str]):
-        """`hosts` are names or addresses that the service is asked by beside loopback and `listens_on`; `*.NAME` is any below NAME.
+    def __init__(
+        self,
+        *,
+        listens_on: str,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        routes: Routes,
+        settings: tuple[str, str],
+    ):
+        """`hosts` are names or addresses that the service is asked by beside loopback and `listens_on`; `*.NAME` is any
+        below NAME.
 
         `settings` names where hosts and origins are set, for messages; empty where they are not.
         """
-        self.hosts = frozenset(name.lower().strip("[]") for name in (*hosts, listens_on) if not _is_unspecified(name.strip("[]")))
+        self.hosts = frozenset(
+            name.lower().strip("[]") for name in (*hosts, listens_on) if not _is_unspecified(name.strip("[]"))
+        )
         self.origins = frozenset(origin.lower() for origin in origins)
         self.routes, self.settings = routes, settings
         # The same few values come with every request; a caller that invents new ones cannot fill memory.
@@ -57,7 +72,11 @@ class RequestGuard:
     def refuse(self, method: str, path: str, headers: Headers, *, has_body: bool) -> Refusal | None:
         """The reason to refuse a request, or None. `path` is the decoded path."""
         found = collect(headers)
-        return self.refuse_host(path, found) or self.refuse_origin(method, path, found) or (refuse_content(found) if has_body else None)
+        return (
+            self.refuse_host(path, found)
+            or self.refuse_origin(method, path, found)
+            or (refuse_content(found) if has_body else None)
+        )
 
     def refuse_host(self, path: str, headers: Deciding) -> Refusal | None:
         """Refuses names that the service is not known by, which is what DNS rebinding sends."""
@@ -67,7 +86,9 @@ class RequestGuard:
         if path in self.routes.probes and (not host or (len(host) == 1 and _address(host[0]))):
             return None
         found = f"Host {_shown(host[0])}" if len(host) == 1 else f"{len(host)} Host headers"
-        allowed = ", ".join(["localhost", "a loopback address", *sorted(self.hosts - {"127.0.0.1", "localhost", "::1"})])
+        allowed = ", ".join(
+            ["localhost", "a loopback address", *sorted(self.hosts - {"127.0.0.1", "localhost", "::1"})]
+        )
         return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}{self._adds(0, 'names')}")
 
     def refuse_origin(self, method: str, path: str, headers: Deciding) -> Refusal | None:
@@ -75,14 +96,19 @@ class RequestGuard:
         host = headers.get(b"host", [""])[0]
         for origin in headers.get(b"origin", ()):
             if origin.partition("://")[2].lower() != host.lower() and origin.lower() not in self.origins:
-                detail = f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and port{self._adds(1, 'origins')}"
+                detail = (
+                    f"found Origin {_shown(origin)} for Host {_shown(host)}; expected the same host and "
+                    f"port{self._adds(1, 'origins')}"
+                )
                 return Refusal(403, "cross-origin", detail)
         for site in headers.get(b"sec-fetch-site", ()):
             if site.lower() in ("none", "same-origin"):
                 continue
             if method in ("GET", "HEAD") and path in self.routes.pages and is_navigation(headers):
                 continue
-            detail = f"found Sec-Fetch-Site {_shown(site)}; expected same-origin or none: pages of other sites may not ask"
+            detail = (
+                f"found Sec-Fetch-Site {_shown(site)}; expected same-origin or none: pages of other sites may not ask"
+            )
             return Refusal(403, "cross-site", detail)
         return None
 
@@ -94,13 +120,19 @@ class RequestGuard:
         if parts is None:
             return False
         name = parts["name"].strip("[]")
-        return is_loopback(name) or name in self.hosts or any(one[:2] == "*." and name.endswith(one[1:]) for one in self.hosts)
+        return (
+            is_loopback(name)
+            or name in self.hosts
+            or any(one[:2] == "*." and name.endswith(one[1:]) for one in self.hosts)
+        )
 
 
 def refuse_content(headers: Deciding) -> Refusal | None:
     """Refuses a body that is not declared as JSON: a page may send other types anywhere without asking first."""
     kinds = headers.get(b"content-type", [])
-    if kinds == ["application/json"] or (kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds)):
+    if kinds == ["application/json"] or (
+        kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds)
+    ):
         return None
     found = ", ".join(f"Content-Type {_shown(kind)}" for kind in kinds) or "no Content-Type"
     return Refusal(415, "unsupported-media-type", f"found a body with {found}; expected Content-Type: application/json")
@@ -131,7 +163,9 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     for host in hosts:
         parts = HOST.fullmatch(host.removeprefix("*."))
         if not _is_ip(host) and (parts is None or parts["port"] is not None):
-            raise ValueError(f"found {host!r}; expected a name or an address without a port, or *.NAME for every name below it")
+            raise ValueError(
+                f"found {host!r}; expected a name or an address without a port, or *.NAME for every name below it"
+            )
     return hosts
 
 
@@ -144,7 +178,9 @@ def parse_origins(text: str) -> tuple[str, ...]:
     origins = tuple(one.strip().lower() for one in text.split(",") if one.strip())
     for origin in origins:
         if ORIGIN.fullmatch(origin) is None:
-            raise ValueError(f"found {origin!r}; expected an origin as browsers send it, for example https://akosha.example")
+            raise ValueError(
+                f"found {origin!r}; expected an origin as browsers send it, for example https://akosha.example"
+            )
     return origins
 
 

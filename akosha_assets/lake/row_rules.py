@@ -1,7 +1,8 @@
-"""What the rows of a table may hold beyond their Arrow types, in one place: extraction applies it, and so does every write.
+"""What the rows of a table may hold beyond their Arrow types, in one place: extraction applies it, and so does every
+write.
 
-Readers rely on it: list items are not null, labels are short, texts are UTF-8, numbers are finite. What breaks a rule is repaired in its
-own cell and reported by code and row. Columns that may not be null are Delta's own rule.
+Readers rely on it: list items are not null, labels are short, texts are UTF-8, numbers are finite. What breaks a rule
+is repaired in its own cell and reported by code and row. Columns that may not be null are Delta's own rule.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,11 @@ def repair_table(rows: pa.Table) -> tuple[pa.Table, dict[str, int]]:
 
 def _rules(field: pa.Field) -> list[tuple[str, Callable[[pa.Array], Repair]]]:
     if pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type):
-        return [("list_item_null", _without_null_items), ("list_too_long", _shortened), ("text_not_utf8", _as_utf8_items)]
+        return [
+            ("list_item_null", _without_null_items),
+            ("list_too_long", _shortened),
+            ("text_not_utf8", _as_utf8_items),
+        ]
     if pa.types.is_string(field.type):
         texts: list[tuple[str, Callable[[pa.Array], Repair]]] = [("text_not_utf8", _as_utf8)]
         return [*texts, ("label_too_long", _cut)] if field.name in LABELS else texts
@@ -70,7 +75,9 @@ def _as_utf8(texts: pa.Array) -> Repair:
         return None
     held = texts.cast(pa.binary()).to_pylist()
     decoded = [None if value is None else value.decode("utf-8", "replace") for value in held]
-    changed = [value is not None and text != value.decode("utf-8", "ignore") for text, value in zip(decoded, held, strict=True)]
+    changed = [
+        value is not None and text != value.decode("utf-8", "ignore") for text, value in zip(decoded, held, strict=True)
+    ]
     return pa.array(decoded, pa.string()), np.array(changed, bool)
 
 

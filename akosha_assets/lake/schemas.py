@@ -1,7 +1,8 @@
 """The Arrow schema of every table, by address: one place for column names, types and units.
 
-Identity is (system_id, kind, id) in every table; a kind belongs to exactly one table. Times are UTC, microseconds;
-days are UTC dates. Columns that several tables share are in `columns.py`; how tables are opened and changed is in `tables.py`.
+Identity is (system_id, kind, id) in every table; a kind belongs to exactly one table. Times are UTC, microseconds; days
+are UTC dates. Columns that several tables share are in `columns.py`; how tables are opened and changed is in
+`tables.py`.
 """
 
 from dataclasses import dataclass
@@ -51,8 +52,12 @@ HOT = TableSpec(
 
 AGED = [
     pa.field("text_bytes", pa.int32(), nullable=False, metadata={"comment": "bytes of the whole text in UTF-8"}),
-    pa.field("summary_method", pa.string(), nullable=False, metadata={"comment": "method and version that made the summary"}),
-    pa.field("policy_version", pa.string(), nullable=False, metadata={"comment": "tier policy under which the row was moved"}),
+    pa.field(
+        "summary_method", pa.string(), nullable=False, metadata={"comment": "method and version that made the summary"}
+    ),
+    pa.field(
+        "policy_version", pa.string(), nullable=False, metadata={"comment": "tier policy under which the row was moved"}
+    ),
     pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when the row was moved here"}),
     pa.field("aged_by", pa.string(), nullable=False, metadata={"comment": "run that moved the row"}),
 ]
@@ -65,12 +70,26 @@ WARM = TableSpec(
             *IDENTITY,
             *EVENT,
             _text("text", "the whole text, where the policy keeps it"),
-            pa.field("summary", pa.string(), nullable=False, metadata={"comment": "at most three sentences of the text"}),
+            pa.field(
+                "summary", pa.string(), nullable=False, metadata={"comment": "at most three sentences of the text"}
+            ),
             *FACETS,
             _text("attributes", "JSON: metadata and minor columns of the source, where the policy keeps it"),
-            pa.field("fingerprint", pa.binary(), metadata={"comment": "MinHash, the lowest 8 bits of each of 128 values: 128 bytes"}),
-            pa.field("vector", pa.binary(), metadata={"comment": "int8, 1 byte a number; times vector_scale it is the unit vector"}),
-            pa.field("vector_scale", pa.float32(), metadata={"comment": "largest absolute number of the vector, divided by 127"}),
+            pa.field(
+                "fingerprint",
+                pa.binary(),
+                metadata={"comment": "MinHash, the lowest 8 bits of each of 128 values: 128 bytes"},
+            ),
+            pa.field(
+                "vector",
+                pa.binary(),
+                metadata={"comment": "int8, 1 byte a number; times vector_scale it is the unit vector"},
+            ),
+            pa.field(
+                "vector_scale",
+                pa.float32(),
+                metadata={"comment": "largest absolute number of the vector, divided by 127"},
+            ),
             VECTOR[1],
             *PROVENANCE,
             *AGED,
@@ -87,9 +106,19 @@ COLD = TableSpec(
             *EVENT,
             pa.field("summary", pa.string(), nullable=False, metadata={"comment": "one sentence of the text"}),
             *FACETS,
-            pa.field("fingerprint", pa.binary(), metadata={"comment": "MinHash, the lowest 4 bits of each of 128 values: 64 bytes"}),
-            pa.field("sketch", pa.binary(), metadata={"comment": "sign bits of the rotated unit vector, 1 bit a number"}),
-            pa.field("sketch_scale", pa.float32(), metadata={"comment": "inner product of the sketch's direction with the vector"}),
+            pa.field(
+                "fingerprint",
+                pa.binary(),
+                metadata={"comment": "MinHash, the lowest 4 bits of each of 128 values: 64 bytes"},
+            ),
+            pa.field(
+                "sketch", pa.binary(), metadata={"comment": "sign bits of the rotated unit vector, 1 bit a number"}
+            ),
+            pa.field(
+                "sketch_scale",
+                pa.float32(),
+                metadata={"comment": "inner product of the sketch's direction with the vector"},
+            ),
             VECTOR[1],
             *[field for field in PROVENANCE if field.name != "_rescued"],
             *AGED,
@@ -109,8 +138,12 @@ DAILY_METRICS = TableSpec(
             FACETS[2],
             pa.field("memories", pa.int64(), nullable=False, metadata={"comment": "rows of that day"}),
             pa.field("embedded", pa.int64(), nullable=False, metadata={"comment": "rows of that day with a vector"}),
-            pa.field("text_bytes", pa.int64(), nullable=False, metadata={"comment": "bytes of their whole texts in UTF-8"}),
-            pa.field("importance_mean", pa.float64(), metadata={"comment": "mean of importance where the source gave one"}),
+            pa.field(
+                "text_bytes", pa.int64(), nullable=False, metadata={"comment": "bytes of their whole texts in UTF-8"}
+            ),
+            pa.field(
+                "importance_mean", pa.float64(), metadata={"comment": "mean of importance where the source gave one"}
+            ),
         ]
     ),
     partition_by=("event_day",),
@@ -122,7 +155,12 @@ PROBES = TableSpec(
         [
             *IDENTITY,
             EVENT[0],
-            pa.field("vector", pa.binary(), nullable=False, metadata={"comment": "the question: unit vector, little-endian float16"}),
+            pa.field(
+                "vector",
+                pa.binary(),
+                nullable=False,
+                metadata={"comment": "the question: unit vector, little-endian float16"},
+            ),
             pa.field("space", pa.string(), nullable=False, metadata={"comment": "model that made the vector"}),
         ]
     ),
@@ -136,8 +174,17 @@ MOVES = TableSpec(
             EVENT[0],
             pa.field("tier", pa.string(), nullable=False, metadata={"comment": "tier the day was moved to"}),
             pa.field("rows", pa.int64(), nullable=False, metadata={"comment": "rows moved"}),
-            pa.field("rows_without_vector", pa.int64(), nullable=False, metadata={"comment": "of these, rows that were never embedded"}),
-            pa.field("recall_at_10", pa.float64(), metadata={"comment": "new form against old form; null: too few vectors to ask"}),
+            pa.field(
+                "rows_without_vector",
+                pa.int64(),
+                nullable=False,
+                metadata={"comment": "of these, rows that were never embedded"},
+            ),
+            pa.field(
+                "recall_at_10",
+                pa.float64(),
+                metadata={"comment": "new form against old form; null: too few vectors to ask"},
+            ),
             pa.field("policy_version", pa.string(), nullable=False, metadata={"comment": "hash of the policy"}),
             pa.field("policy", pa.string(), nullable=False, metadata={"comment": "JSON of the policy"}),
             pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when"}),
@@ -152,12 +199,17 @@ HOLDS = TableSpec(
         [
             pa.field("hold_id", pa.string(), nullable=False, metadata={"comment": "name of the hold"}),
             _text("system_id", "system that is held; null: every system"),
-            pa.field("from_day", pa.date32(), metadata={"comment": "first event day that is held; null: from the beginning"}),
+            pa.field(
+                "from_day", pa.date32(), metadata={"comment": "first event day that is held; null: from the beginning"}
+            ),
             pa.field("until_day", pa.date32(), metadata={"comment": "last event day that is held; null: without end"}),
             _text("reason", "reason"),
             pa.field("is_active", pa.bool_(), nullable=False, metadata={"comment": "false: released"}),
             pa.field(
-                "changed_at", UTC, nullable=False, metadata={"comment": "when it was placed or released; the latest row of a hold counts"}
+                "changed_at",
+                UTC,
+                nullable=False,
+                metadata={"comment": "when it was placed or released; the latest row of a hold counts"},
             ),
         ]
     ),
@@ -220,7 +272,12 @@ ABSENCES = TableSpec(
     pa.schema(
         [
             *IDENTITY,
-            pa.field("is_absent", pa.bool_(), nullable=False, metadata={"comment": "true: no longer in its source; false: back again"}),
+            pa.field(
+                "is_absent",
+                pa.bool_(),
+                nullable=False,
+                metadata={"comment": "true: no longer in its source; false: back again"},
+            ),
             pa.field("snapshot_at", UTC, nullable=False, metadata={"comment": "snapshot that showed it"}),
             _text("upload_id", "upload that showed it"),
             pa.field("batch_id", pa.int64(), nullable=False, metadata={"comment": "ingest batch that wrote the row"}),
@@ -233,8 +290,18 @@ NEAR_DUPLICATES = TableSpec(
     pa.schema(
         [
             *IDENTITY,
-            pa.field("group_id", pa.string(), nullable=False, metadata={"comment": "system/kind/id of the earliest memory of the group"}),
-            pa.field("similarity", pa.float32(), nullable=False, metadata={"comment": "estimated Jaccard similarity to that memory"}),
+            pa.field(
+                "group_id",
+                pa.string(),
+                nullable=False,
+                metadata={"comment": "system/kind/id of the earliest memory of the group"},
+            ),
+            pa.field(
+                "similarity",
+                pa.float32(),
+                nullable=False,
+                metadata={"comment": "estimated Jaccard similarity to that memory"},
+            ),
             pa.field("group_memories", pa.int64(), nullable=False, metadata={"comment": "memories in the group"}),
             pa.field("grouped_at", UTC, nullable=False, metadata={"comment": "when the groups were made"}),
         ]

@@ -17,8 +17,9 @@ CHECK_BYTES = b"akosha write check"
 
 
 def find_failure(table: DeltaTable) -> str | None:
-    """What is wrong with the store under `table` or with its files; None where a small object can be written, read and removed
-    beside its log, the disk has room, and every data file of the handle's version is there."""
+    """What is wrong with the store under `table` or with its files; None where a small object can be written, read and
+    removed beside its log, the disk has room, and every data file of the handle's version is there.
+    """
     uri = table.table_uri
     path = _local_path(uri)
     store = ObjectStore(path.as_uri() if path is not None else uri)

@@ -1,4 +1,5 @@
-"""Delta verbs: open, append, upsert, follow. With `days.py` the only importer of `deltalake`, and where its errors become ours.
+"""Delta verbs: open, append, upsert, follow. With `days.py` the only importer of `deltalake`, and where its errors
+become ours.
 
 Every write goes through `commit`: open a handle, look whether the transaction is known, write with that same handle,
 try again on a conflict. That makes a write happen exactly once and fences off writers that lost their lease.
@@ -55,7 +56,8 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             partition_by=list(spec.partition_by),
             name=spec.address.replace("/", "_"),
             configuration={
-                # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on S3.
+                # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on
+                # S3.
                 "delta.checkpointInterval": "10",
                 "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
                 # No longer than the files: a log that outlives them promises versions that cannot be read, and a commit
@@ -74,7 +76,9 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
 
 
 def open_table(uri: str, storage_options: dict[str, str], version: int | None = None) -> DeltaTable | None:
-    """A fresh handle on the newest version or the one given; None where no table lies, or the log does not tell that version."""
+    """A fresh handle on the newest version or the one given; None where no table lies, or the log does not tell that
+    version.
+    """
     try:
         return DeltaTable(uri, version=version, storage_options=storage_options)
     except TableNotFoundError:
@@ -154,7 +158,9 @@ def commit(
             refused += 1
             if refused == WRITE_ATTEMPTS:
                 raise
-            logger.warning("a write failed and is tried again", extra={"table": uri, "attempt": attempt, "cause": str(error)})
+            logger.warning(
+                "a write failed and is tried again", extra={"table": uri, "attempt": attempt, "cause": str(error)}
+            )
             _pause(attempt)
     raise TableContended(uri, COMMIT_ATTEMPTS, cause)
 
@@ -193,8 +199,9 @@ def upsert(
     """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
 
     `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
-    that no other file is read. A row that stands there from the same or a newer snapshot is left alone, unless that snapshot
-    lies in the future: then a clock was ahead when it was taken in. A form that comes without a vector keeps the one that was made of the same text.
+    that no other file is read. A row that stands there from the same or a newer snapshot is left alone, unless that
+    snapshot lies in the future: then a clock was ahead when it was taken in. A form that comes without a vector keeps
+    the one that was made of the same text.
     """
     rows = checked(uri, rows)
     latest = f"to_timestamp_micros({int((datetime.now(UTC) + CLOCKS_AHEAD).timestamp() * 1e6)})"
@@ -241,7 +248,13 @@ def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> in
 
 
 def update_columns(
-    uri: str, rows: pa.Table, columns: list[str], storage_options: dict[str, str], metadata: dict[str, str], *, only: str
+    uri: str,
+    rows: pa.Table,
+    columns: list[str],
+    storage_options: dict[str, str],
+    metadata: dict[str, str],
+    *,
+    only: str,
 ) -> int:
     """Rows of the table that still have the content of `rows` have `columns` from it; returns the version.
 
@@ -251,7 +264,10 @@ def update_columns(
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         table.merge(
             rows,
-            predicate=f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id AND t.content_hash = s.content_hash",
+            predicate=(
+                f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id AND "
+                "t.content_hash = s.content_hash"
+            ),
             source_alias="s",
             target_alias="t",
             commit_properties=properties,

@@ -1,7 +1,8 @@
 """Log lines and spans: one upload id and one run id run through both, and no secret is in either.
 
-Spans are made only where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set; the usual `OTEL_…` variables decide the
-rest, sampling among them. The trace id of an upload is derived from its name, so that every process adds to the same trace.
+Spans are made only where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set; the usual `OTEL_…` variables
+decide the rest, sampling among them. The trace id of an upload is derived from its name, so that every process adds to
+the same trace.
 """
 
 import hashlib
@@ -32,7 +33,12 @@ UNPRINTABLE = re.compile(r"[^ -~]")
 SECRETS = (
     (re.compile(r"://[^/@:\s'\"]*:[^/@\s'\"]*@"), "://***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 ***"),
-    (re.compile(r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|password|secret(?:_access_key)?)=)[^&\s'\"]+"), r"\1***"),
+    (
+        re.compile(
+            r"(?i)((?:x-amz-(?:signature|credential|security-token)|sig|token|password|secret(?:_access_key)?)=)[^&\s'\"]+"
+        ),
+        r"\1***",
+    ),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),
 )
 
@@ -55,7 +61,9 @@ def bound(**names: Any) -> Iterator[None]:
 
 
 class RateLimitedWarning:
-    """A warning about something that is tried again and again: logged when the cause is another, else once in `seconds`."""
+    """A warning about something that is tried again and again: logged when the cause is another, else once in
+    `seconds`.
+    """
 
     def __init__(self, logger: logging.Logger, message: str, seconds: float = 60.0):
         self.logger, self.message, self.seconds = logger, message, seconds
@@ -71,7 +79,9 @@ class RateLimitedWarning:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: what begins a line, moves a cursor or turns the reading direction stands as an escape such as `\\n`."""
+    """`text` on one line: what begins a line, moves a cursor or turns the reading direction stands as an escape such as
+    `\\n`.
+    """
     return text if text.isprintable() else UNPRINTABLE.sub(_escaped, text)
 
 
@@ -80,7 +90,9 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 class _Text(logging.Formatter):
-    """One line, and those of a traceback below it, which are indented: what was logged cannot pass for a line of its own."""
+    """One line, and those of a traceback below it, which are indented: what was logged cannot pass for a line of its
+    own.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         record.message = printable(record.message)
@@ -137,7 +149,9 @@ def _provider() -> "TracerProvider | None":
         def generate_trace_id(self) -> int:
             return _wanted_trace.get() or super().generate_trace_id()
 
-    made = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "akosha")}), id_generator=Ids())
+    made = TracerProvider(
+        resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "akosha")}), id_generator=Ids()
+    )
     made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return made
 
@@ -159,9 +173,16 @@ def upload_trace(system_id: str, upload_id: str) -> int:
 
 
 def spanned(
-    name: str, start: datetime, end: datetime, attributes: Mapping[str, Any], *, trace: int = 0, parent: "Context | None" = None
+    name: str,
+    start: datetime,
+    end: datetime,
+    attributes: Mapping[str, Any],
+    *,
+    trace: int = 0,
+    parent: "Context | None" = None,
 ) -> "Context | None":
-    """A span from `start` to `end` was recorded, in the trace with that id or below `parent`; returns the place below it.
+    """A span from `start` to `end` was recorded, in the trace with that id or below `parent`; returns the place below
+    it.
 
     None where spans go nowhere.
     """
@@ -172,8 +193,14 @@ def spanned(
 
     token = _wanted_trace.set(trace)
     try:
-        given = {key: masked(value) if isinstance(value, str) else value for key, value in attributes.items() if value is not None}
-        span: Span = provider.get_tracer("akosha").start_span(name, context=parent, start_time=_nanoseconds(start), attributes=given)
+        given = {
+            key: masked(value) if isinstance(value, str) else value
+            for key, value in attributes.items()
+            if value is not None
+        }
+        span: Span = provider.get_tracer("akosha").start_span(
+            name, context=parent, start_time=_nanoseconds(start), attributes=given
+        )
     finally:
         _wanted_trace.reset(token)
     span.end(end_time=_nanoseconds(end))

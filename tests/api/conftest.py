@@ -18,7 +18,9 @@ from akosha_assets.lake.catalog import Lake
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[..., httpx.Client]]:
-    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready, if one is to `wait`."""
+    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready, if one
+    is to `wait`.
+    """
     started: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
     def start(lake: Lake, *, wait: bool = True, **settings: object) -> httpx.Client:

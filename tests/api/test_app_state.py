@@ -14,7 +14,9 @@ def test_who_never_had_a_thread_is_told_to_ask_again_and_not_to_ask_less() -> No
 async def _waited_in_vain() -> None:
     pool, release, made = Pool(threads=1, queue=1, seconds=0.05), threading.Event(), []
     try:
-        outcomes = await asyncio.gather(pool.run(release.wait), pool.run(lambda: made.append(1)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            pool.run(release.wait), pool.run(lambda: made.append(1)), return_exceptions=True
+        )
     finally:
         release.set()
     assert [type(outcome) for outcome in outcomes] == [TooSlow, Overloaded]

@@ -1,4 +1,6 @@
-"""No peer holds a connection for nothing: half a head, silence, a body that nobody reads, an answer that is not read, too many at once."""
+"""No peer holds a connection for nothing: half a head, silence, a body that nobody reads, an answer that is not read,
+too many at once.
+"""
 
 import socket
 from collections.abc import Callable, Iterator

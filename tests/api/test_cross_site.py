@@ -1,4 +1,6 @@
-"""No route answers a page of another site, and no operator route a caller without the operator token, whatever else it sends."""
+"""No route answers a page of another site, and no operator route a caller without the operator token, whatever else it
+sends.
+"""
 
 import asyncio
 import re
@@ -20,12 +22,21 @@ HOSTILE: dict[str, tuple[dict[str, str], int]] = {
     "rebound name": (REBOUND, 421),
     "rebound name without origin": ({"Host": "evil.example"}, 421),
     "any address": ({"Host": "0.0.0.0:8682"}, 421),
-    "simple request": ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"}, 403),
+    "simple request": (
+        {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+        403,
+    ),
     "no fetch metadata": ({"Origin": "https://evil.example"}, 403),
     "sandboxed frame": ({"Origin": "null"}, 403),
     "another port of this machine": ({"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}, 403),
-    "image of another site": ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, 403),
-    "frame of another site": ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, 403),
+    "image of another site": (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        403,
+    ),
+    "frame of another site": (
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        403,
+    ),
 }
 LIKE_NGINX = {"Connection": "close"}
 OPERATOR = {"/api/v1/shutdown", "/api/v1/ingestion/trigger", "/api/v1/uploads/redrive"}
@@ -57,7 +68,15 @@ def client(serve: Callable[..., httpx.Client], lake: Lake) -> httpx.Client:
 
 
 def test_no_route_answers_what_another_site_caused(client: httpx.Client, lake: Lake) -> None:
-    assert {path for _, path in ROUTES} >= {"/", "/docs", "/metrics", "/health", "/mcp", "/openapi.json", "/api/v1/search"} | OPERATOR
+    assert {path for _, path in ROUTES} >= {
+        "/",
+        "/docs",
+        "/metrics",
+        "/health",
+        "/mcp",
+        "/openapi.json",
+        "/api/v1/search",
+    } | OPERATOR
     token = {"Authorization": f"Bearer {operator_token.read(lake.settings.home)}"}
     for method, path in [*ROUTES, ("GET", "/no-such-route")]:
         for case, (headers, status) in HOSTILE.items():
@@ -72,7 +91,10 @@ def test_a_body_comes_as_json_or_not_at_all(client: httpx.Client) -> None:
             answer = client.request(method, path, content=b'{"query": "a"}', headers={"Content-Type": kind})
             assert answer.status_code == 415, f"{kind}: {method} {path} answered {answer.status_code}"
     refusal = client.post("/api/v1/search", content=b"{}", headers={"Content-Type": "text/plain"})
-    assert refusal.json()["detail"] == "found a body with Content-Type 'text/plain'; expected Content-Type: application/json"
+    assert (
+        refusal.json()["detail"]
+        == "found a body with Content-Type 'text/plain'; expected Content-Type: application/json"
+    )
 
 
 def test_refusals_say_what_was_found_and_what_helps(client: httpx.Client) -> None:
@@ -83,7 +105,9 @@ def test_refusals_say_what_was_found_and_what_helps(client: httpx.Client) -> Non
     assert "found Origin 'https://akosha.example'" in detail and "AKOSHA_API_ALLOWED_ORIGINS" in detail
 
 
-@pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X-Forwarded-For": "127.0.0.1"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X-Forwarded-For": "127.0.0.1"}]
+)
 def test_loopback_alone_makes_no_operator(client: httpx.Client, given: dict[str, str]) -> None:
     for path in OPERATOR:
         refusal = client.post(path, json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | given)
@@ -93,14 +117,19 @@ def test_loopback_alone_makes_no_operator(client: httpx.Client, given: dict[str,
 
 def test_the_token_of_the_home_makes_an_operator_behind_a_plain_proxy(client: httpx.Client, lake: Lake) -> None:
     token = {"Authorization": f"Bearer {operator_token.read(lake.settings.home)}"}
-    assert client.post("/api/v1/uploads/redrive", json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | token).status_code == 200
+    assert (
+        client.post("/api/v1/uploads/redrive", json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | token).status_code
+        == 200
+    )
 
 
 def test_a_token_of_the_settings_is_the_only_one(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, wait=False, admin_token="a-token-of-our-own")
     operator_token.read_or_create(lake.settings.home)
     for token, status in (("a-token-of-our-own", 200), (operator_token.read(lake.settings.home), 403)):
-        answer = client.post("/api/v1/uploads/redrive", json={"upload_id": "x"}, headers={"Authorization": f"Bearer {token}"})
+        answer = client.post(
+            "/api/v1/uploads/redrive", json={"upload_id": "x"}, headers={"Authorization": f"Bearer {token}"}
+        )
         assert answer.status_code == status
 
 
@@ -112,7 +141,9 @@ def test_probes_are_answered_by_address(client: httpx.Client) -> None:
 
 
 def test_behind_a_proxy_the_names_of_the_settings_may_ask(serve: Callable[..., httpx.Client], lake: Lake) -> None:
-    client = serve(lake, wait=False, host="0.0.0.0", allowed_hosts="akosha.example,*.svc", allowed_origins="https://search.example")
+    client = serve(
+        lake, wait=False, host="0.0.0.0", allowed_hosts="akosha.example,*.svc", allowed_origins="https://search.example"
+    )
     for host, origin, status in (
         ("akosha.example", "https://akosha.example", 200),
         ("akosha-api.default.svc:8682", "https://search.example", 200),
@@ -120,13 +151,17 @@ def test_behind_a_proxy_the_names_of_the_settings_may_ask(serve: Callable[..., h
         ("akosha.example", "https://elsewhere.example", 403),
         ("elsewhere.example", "https://search.example", 421),
     ):
-        answer = client.get("/api/v1/systems", headers={"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"})
+        answer = client.get(
+            "/api/v1/systems", headers={"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+        )
         assert answer.status_code == status, (host, origin)
 
 
 def test_every_answer_keeps_browsers_from_using_it_elsewhere(client: httpx.Client) -> None:
     for method, path in [*ROUTES, ("GET", "/no-such-route")]:
-        headers = client.request(method, path, headers={"Host": "evil.example"} if path == "/api/v1/shutdown" else {}).headers
+        headers = client.request(
+            method, path, headers={"Host": "evil.example"} if path == "/api/v1/shutdown" else {}
+        ).headers
         assert "frame-ancestors 'none'" in headers["content-security-policy"], path
         assert "default-src 'none'" in headers["content-security-policy"], path
         found = (headers["x-content-type-options"], headers["referrer-policy"], headers["cross-origin-resource-policy"])
@@ -143,7 +178,9 @@ def test_an_unexpected_error_is_answered_as_every_other(
     answer = client.get("/api/v1/alerts", headers={"X-Request-Id": "mine"})
     assert refused(answer, 500) and answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
     assert (answer.headers["x-content-type-options"], "script" in answer.text) == ("nosniff", False)
-    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["request met an unexpected error"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "request met an unexpected error"
+    ]
 
 
 def test_web_sockets_are_not_answered(client: httpx.Client) -> None:

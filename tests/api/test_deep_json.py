@@ -55,7 +55,11 @@ def test_a_nested_request_is_refused(client: httpx.Client, shape: str) -> None:
     for depth in (50, 300, 2000, 100_000):
         for path in (*(f"/api/v1/{route}" for route in ROUTES), "/mcp"):
             answer = client.post(path, content=SHAPES[shape](depth), headers=headers)
-            assert answer.status_code in ((200, 400, 422) if path == "/mcp" else (400, 422)), (path, depth, answer.text[:200])
+            assert answer.status_code in ((200, 400, 422) if path == "/mcp" else (400, 422)), (
+                path,
+                depth,
+                answer.text[:200],
+            )
 
 
 def test_a_nested_memory_is_answered(client: httpx.Client) -> None:
@@ -64,8 +68,15 @@ def test_a_nested_memory_is_answered(client: httpx.Client) -> None:
         answer = client.get(f"/api/v1/memories/laptop-ada/conversation/{name}")
         assert (answer.status_code, answer.json()["text"]) == (200, f"memory {name}")
         arguments = {"system_id": "laptop-ada", "kind": "conversation", "id": name}
-        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read_memory", "arguments": arguments}}
-        told = client.post("/mcp", json=message, headers={"Accept": "application/json, text/event-stream"}).json()["result"]
+        message = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "read_memory", "arguments": arguments},
+        }
+        told = client.post("/mcp", json=message, headers={"Accept": "application/json, text/event-stream"}).json()[
+            "result"
+        ]
         assert not told.get("isError"), told
     assert client.get("/api/v1/memories/laptop-ada/conversation/900").json()["attributes"] == {"_json": nested(900)}
     assert client.get("/api/v1/memories/laptop-ada/conversation/no number").json()["attributes"] == {"a": "NaN"}
@@ -74,7 +85,8 @@ def test_a_nested_memory_is_answered(client: httpx.Client) -> None:
 
 @given(
     st.dictionaries(
-        st.text(max_size=5), st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3))
+        st.text(max_size=5),
+        st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)),
     )
 )
 def test_attributes_come_back_as_they_were_stored(attributes: dict[str, object]) -> None:

@@ -1,4 +1,6 @@
-"""Operators read the backlog, start ingestion, redrive what was quarantined, and stop the service; others may not change anything."""
+"""Operators read the backlog, start ingestion, redrive what was quarantined, and stop the service; others may not
+change anything.
+"""
 
 import os
 import signal
@@ -33,7 +35,10 @@ def ledger(lake: Lake) -> Iterator[Ledger]:
 def found(ledger: Ledger, count: int, *, ago: timedelta) -> None:
     at = NOW - ago
     ledger.add(
-        [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 1000, at) for n in range(count)],
+        [
+            FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 1000, at)
+            for n in range(count)
+        ],
         found_by="listing",
         now=at,
     )
@@ -54,7 +59,9 @@ def test_the_backlog_is_told_with_its_history(serve: Callable[..., httpx.Client]
     assert (told["history"][0]["waiting"], told["history"][-1]["waiting"], len(told["history"])) == (0, 3, 60)
 
 
-def test_the_trigger_takes_uploads_in_without_dagster(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_the_trigger_takes_uploads_in_without_dagster(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
     make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
     client = serve(lake)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()
@@ -62,7 +69,9 @@ def test_the_trigger_takes_uploads_in_without_dagster(serve: Callable[..., httpx
     until(lambda: client.get("/api/v1/ingestion/backlog").json()["ingested"] == 1)
 
 
-def test_a_dagster_that_does_not_answer_is_named_and_done_without(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_a_dagster_that_does_not_answer_is_named_and_done_without(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
     there = Lake(LakeSettings(home=lake.settings.home, dagster_url="http://127.0.0.1:9"))
     client = serve(there)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()
@@ -70,7 +79,9 @@ def test_a_dagster_that_does_not_answer_is_named_and_done_without(serve: Callabl
     assert "http://127.0.0.1:9 did not answer" in answer["reason"]
 
 
-def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_redrive_previews_first_and_needs_a_choice(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
     found(ledger, 2, ago=timedelta(minutes=1))
     quarantined(ledger, "gzip_damaged")
     client = serve(lake)
@@ -86,20 +97,32 @@ def test_redrive_previews_first_and_needs_a_choice(serve: Callable[..., httpx.Cl
     assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 1
 
 
-def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
     client = serve(lake)
     client.headers.update(as_operator(lake.settings.home))
     answers = [client.get("/api/v1/uploads/a%00b"), client.get("/api/v1/uploads/a", params={"system_id": "\0"})]
     answers += [client.get("/api/v1/uploads", params={name: "a\0b"}) for name in ("system_id", "state", "reason")]
-    answers += [client.post("/api/v1/uploads/redrive", json={name: "a\0b"}) for name in ("upload_id", "system_id", "reason")]
+    answers += [
+        client.post("/api/v1/uploads/redrive", json={name: "a\0b"}) for name in ("upload_id", "system_id", "reason")
+    ]
     for answer in answers:
         assert answer.status_code == 422
-        assert "expected text without NUL characters; found 'a\\x00b'" in answer.json()["detail"] or answer is answers[1]
+        assert (
+            "expected text without NUL characters; found 'a\\x00b'" in answer.json()["detail"] or answer is answers[1]
+        )
 
 
-def test_an_ambiguous_receipt_names_whose_there_are(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_an_ambiguous_receipt_names_whose_there_are(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
     for name in ("victim", "mallory"):
-        ledger.add([FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)], found_by="listing", now=NOW)
+        ledger.add(
+            [FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)],
+            found_by="listing",
+            now=NOW,
+        )
     client = serve(lake)
     refused = client.get("/api/v1/uploads/u")
     assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")

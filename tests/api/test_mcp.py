@@ -24,16 +24,26 @@ from tests.api.test_metrics import scraped
 from tests.hot_rows import NOW, commit, memory
 
 # Six texts of nine kilobytes that share no more than their first words.
-LONG = ["Kafka rebalance storm. " + " ".join(f"word{number}x{position:03}" for position in range(900)) for number in range(6)]
+LONG = [
+    "Kafka rebalance storm. " + " ".join(f"word{number}x{position:03}" for position in range(900))
+    for number in range(6)
+]
 ROWS = [
-    memory("r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'),
+    memory(
+        "r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'
+    ),
     memory("r/1", "Postgres deadlock on the orders table", system="laptop-eve", tags=["sql"]),
     memory("2", "Postgres vacuum never ends", kind="reflection", project="reports"),
     memory("3", "Postgres certificate expired on the gateway", age=timedelta(days=3)),
     *(memory(f"k{number}", text) for number, text in enumerate(LONG)),
 ]
 TOOLS = ["search_all_systems", "find_similar", "read_memory", "list_systems"]
-SEARCH = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": TOOLS[0], "arguments": {"query": "deadlock"}}}
+SEARCH = {
+    "jsonrpc": "2.0",
+    "id": 7,
+    "method": "tools/call",
+    "params": {"name": TOOLS[0], "arguments": {"query": "deadlock"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,13 @@ def refused(client: httpx.Client, tool: str, **arguments: Any) -> str:
 def test_an_agent_finds_what_others_stored_and_how_whole_the_answer_is(client: httpx.Client) -> None:
     found = answered(client, "search_all_systems", query="deadlock")
     (result,) = found["results"]
-    assert {"kind": "conversation", "id": "r/1", "text": ROWS[0]["text"], "tier": "hot", "project": "billing"}.items() <= result.items()
+    assert {
+        "kind": "conversation",
+        "id": "r/1",
+        "text": ROWS[0]["text"],
+        "tier": "hot",
+        "project": "billing",
+    }.items() <= result.items()
     assert {result["system_id"], *result["also_on"]} == {"laptop-bob", "laptop-eve"}
     assert (found["tiers"]["hot"]["state"], found["tiers"]["warm"]) == ("answered", {"state": "empty"})
     assert found["tiers"]["hot"]["watermark"]
@@ -104,7 +120,9 @@ def test_clients_with_and_without_a_handshake_are_answered(client: httpx.Client,
     ],
 )
 def test_filters_hold_for_every_result(client: httpx.Client, filters: dict[str, Any], ids: set[str]) -> None:
-    assert {result["id"] for result in answered(client, "search_all_systems", query="postgres", **filters)["results"]} == ids
+    assert {
+        result["id"] for result in answered(client, "search_all_systems", query="postgres", **filters)["results"]
+    } == ids
 
 
 def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
@@ -119,7 +137,12 @@ def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
     for tool in tools:
         hints = tool.annotations
         assert hints is not None and tool.title and tool.description and tool.output_schema
-        assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) == (True, False, True, True)
+        assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint, hints.open_world_hint) == (
+            True,
+            False,
+            True,
+            True,
+        )
         assert "request" not in tool.input_schema["properties"]
         assert tool.input_schema["additionalProperties"] is False
 
@@ -151,12 +174,17 @@ def test_a_cut_text_is_read_whole(client: httpx.Client) -> None:
     assert (found["provenance"]["upload_id"], "is_truncated" in found) == ("u-1", False)
     short = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1", budget_tokens=500)
     assert short["is_truncated"] and LONG[1].startswith(short["text"]) and len(json.dumps(short)) < 2200
-    assert answered(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")["attributes"] == {"turns": 3}
+    assert answered(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")["attributes"] == {
+        "turns": 3
+    }
 
 
 def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
     first = answered(client, "list_systems", limit=2)
-    assert [(system["system_id"], system["memories"]) for system in first["systems"]] == [("laptop-ada", 8), ("laptop-bob", 1)]
+    assert [(system["system_id"], system["memories"]) for system in first["systems"]] == [
+        ("laptop-ada", 8),
+        ("laptop-bob", 1),
+    ]
     second = answered(client, "list_systems", cursor=first["cursor"])
     assert ([system["system_id"] for system in second["systems"]], second["cursor"]) == (["laptop-eve"], None)
 
@@ -166,21 +194,39 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
     [
         ("search_all_systems", {}, "invalid-request: query: is missing"),
         ("search_all_systems", {"query": " "}, "invalid-request: query: expected 1 to 10000 characters"),
-        ("search_all_systems", {"query": "a", "mode": "psychic"}, "expected 'hybrid', 'semantic' or 'keyword'; found 'psychic'"),
+        (
+            "search_all_systems",
+            {"query": "a", "mode": "psychic"},
+            "expected 'hybrid', 'semantic' or 'keyword'; found 'psychic'",
+        ),
         ("search_all_systems", {"query": "a", "limit": 1000}, "limit: expected less than or equal to 100; found 1000"),
-        ("search_all_systems", {"query": "a", "since": "yesterday"}, "since: expected a time with its zone, for example"),
+        (
+            "search_all_systems",
+            {"query": "a", "since": "yesterday"},
+            "since: expected a time with its zone, for example",
+        ),
         (
             "search_all_systems",
             {"query": "a", "sytem_id": "x"},
             "sytem_id: is no field of this request; expected one of query, limit, mode",
         ),
         ("search_all_systems", {"query": "a", "mode": "semantic"}, 'Until then ask with mode "keyword"'),
-        ("find_similar", {"system_id": "x", "kind": "y", "id": "z"}, "not-found: no memory 'x/y/z'. Take system_id, kind and id as"),
+        (
+            "find_similar",
+            {"system_id": "x", "kind": "y", "id": "z"},
+            "not-found: no memory 'x/y/z'. Take system_id, kind and id as",
+        ),
         ("read_memory", {"system_id": "x", "kind": "y", "id": "z"}, "not-found: no memory 'x/y/z'"),
-        ("list_systems", {"cursor": "QUJD"}, "invalid-request: cursor: is not a cursor; expected the `cursor` of the page before"),
+        (
+            "list_systems",
+            {"cursor": "QUJD"},
+            "invalid-request: cursor: is not a cursor; expected the `cursor` of the page before",
+        ),
     ],
 )
-def test_a_refusal_says_what_was_expected_and_what_to_do(client: httpx.Client, tool: str, arguments: dict[str, Any], said: str) -> None:
+def test_a_refusal_says_what_was_expected_and_what_to_do(
+    client: httpx.Client, tool: str, arguments: dict[str, Any], said: str
+) -> None:
     assert said in refused(client, tool, **arguments)
 
 
@@ -189,10 +235,14 @@ def test_an_unknown_tool_is_told_which_there_are(client: httpx.Client) -> None:
     assert answer["error"]["message"] == f"there is no tool 'delete_everything'; expected one of {', '.join(TOOLS)}"
 
 
-def test_an_answer_that_is_late_is_an_error_and_not_an_empty_one(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_an_answer_that_is_late_is_an_error_and_not_an_empty_one(
+    serve: Callable[..., httpx.Client], lake: Lake
+) -> None:
     client = serve(lake, search_seconds=1e-6)
     # So many words take tens of milliseconds, and a loop's clock counts whole ones.
-    assert refused(client, "search_all_systems", query=LONG[0]).startswith(("too-slow: no answer within", "overloaded: "))
+    assert refused(client, "search_all_systems", query=LONG[0]).startswith(
+        ("too-slow: no answer within", "overloaded: ")
+    )
 
 
 def test_files_that_are_gone_are_said_and_search_goes_on(serve: Callable[..., httpx.Client], tmp_path: Path) -> None:
@@ -210,14 +260,25 @@ def test_files_that_are_gone_are_said_and_search_goes_on(serve: Callable[..., ht
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
 def test_one_message_is_answered_as_json_without_a_redirect(client: httpx.Client, path: str) -> None:
     answer = client.post(path, json=SEARCH, headers={"Accept": "application/json", "X-Request-Id": "abc"})
-    assert (answer.status_code, answer.headers["Content-Type"], answer.headers["X-Request-Id"]) == (200, "application/json", "abc")
+    assert (answer.status_code, answer.headers["Content-Type"], answer.headers["X-Request-Id"]) == (
+        200,
+        "application/json",
+        "abc",
+    )
     assert "mcp-session-id" not in answer.headers
     assert answer.json()["result"]["structuredContent"]["results"][0]["id"] == "r/1"
 
 
 def test_other_forms_of_a_message_are_refused(client: httpx.Client) -> None:
-    assert client.post("/mcp", json=SEARCH, headers={"Accept": "text/html"}).json()["error"]["message"].startswith("Not Acceptable")
-    assert client.post("/mcp", content=b"{", headers={"Content-Type": "application/json"}).json()["error"]["code"] == -32700
+    assert (
+        client.post("/mcp", json=SEARCH, headers={"Accept": "text/html"})
+        .json()["error"]["message"]
+        .startswith("Not Acceptable")
+    )
+    assert (
+        client.post("/mcp", content=b"{", headers={"Content-Type": "application/json"}).json()["error"]["code"]
+        == -32700
+    )
     for method in ("GET", "DELETE"):
         refusal = client.request(method, "/mcp")
         assert (refusal.status_code, refusal.headers["Allow"]) == (405, "POST")

@@ -41,7 +41,11 @@ def test_metrics_follow_an_upload_to_a_search(serve: Callable[..., httpx.Client]
     after = scraped(client)
     assert ({"tier": "hot"}, 1) in after["akosha_replica_rows"]
     names = set(after)
-    declared = {name.removesuffix("_total") for name in {**lake_metrics.METRICS, **api_metrics.METRICS} if not name.startswith(ELSEWHERE)}
+    declared = {
+        name.removesuffix("_total")
+        for name in {**lake_metrics.METRICS, **api_metrics.METRICS}
+        if not name.startswith(ELSEWHERE)
+    }
     assert declared - ON_OCCASION <= names
     ours = {name for name in names if name.startswith("akosha_")}
     assert ours <= {name.removesuffix("_total") for name in {**lake_metrics.METRICS, **api_metrics.METRICS}}

@@ -63,9 +63,15 @@ def test_a_memory_that_may_be_in_a_tier_that_was_never_loaded_is_not_told_to_be_
     assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of a past time")
 
 
-def test_a_service_that_never_loaded_a_table_is_not_ready_and_one_that_did_stays_so(unloaded: httpx.Client, stale: httpx.Client) -> None:
+def test_a_service_that_never_loaded_a_table_is_not_ready_and_one_that_did_stays_so(
+    unloaded: httpx.Client, stale: httpx.Client
+) -> None:
     refusal = unloaded.get("/ready")
-    assert (refusal.status_code, refusal.json(), refusal.headers["Retry-After"]) == (503, {"ready": False, "loading": ["hot"]}, "1")
+    assert (refusal.status_code, refusal.json(), refusal.headers["Retry-After"]) == (
+        503,
+        {"ready": False, "loading": ["hot"]},
+        "1",
+    )
     assert stale.get("/ready").status_code == 200
 
 
@@ -91,7 +97,9 @@ def test_agents_are_told_the_same(unloaded: httpx.Client) -> None:
 
 
 def test_sql_refuses_only_what_reads_the_tier(unloaded: httpx.Client) -> None:
-    assert_problem(unloaded.post("/api/v1/sql", json={"query": "SELECT * FROM memories"}), 503, "lifecycle/hot did not answer")
+    assert_problem(
+        unloaded.post("/api/v1/sql", json={"query": "SELECT * FROM memories"}), 503, "lifecycle/hot did not answer"
+    )
     answer = unloaded.post("/api/v1/sql", json={"query": "SELECT id FROM cold"}).json()
     assert (answer["rows"], answer["versions"]["hot"]) == ([{"id": "c"}], None)
 

@@ -1,4 +1,6 @@
-"""The status page in a real browser: numbers appear, a search finds, hostile text stays text, nothing comes from elsewhere."""
+"""The status page in a real browser: numbers appear, a search finds, hostile text stays text, nothing comes from
+elsewhere.
+"""
 
 import os
 import shutil
@@ -16,7 +18,9 @@ from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from tests.api.conftest import until
 from tests.factories import make_upload
 
-HOSTILE = "pip cannot resolve numpy <img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+HOSTILE = (
+    "pip cannot resolve numpy <img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+)
 
 
 @pytest.fixture
@@ -32,13 +36,23 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def test_an_operator_sees_the_fleet_and_searches_it(browser: Any, serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_an_operator_sees_the_fleet_and_searches_it(
+    browser: Any, serve: Callable[..., httpx.Client], lake: Lake
+) -> None:
     for number in range(3):
-        make_upload(lake.settings.home / "inbox", f"laptop-{number}", conversations=[f"{HOSTILE} {number}", "Redis evicts too early"])
+        make_upload(
+            lake.settings.home / "inbox",
+            f"laptop-{number}",
+            conversations=[f"{HOSTILE} {number}", "Redis evicts too early"],
+        )
     ledger = Ledger.open(lake.settings)
     sweep(lake.settings, ledger, now=datetime.now(UTC))
     ingest(lake, ledger, run_id="r")
-    ledger.add([FoundUpload("s", "not-yet", "session-buddy", "p", "1", 10, datetime.now(UTC))], found_by="listing", now=datetime.now(UTC))
+    ledger.add(
+        [FoundUpload("s", "not-yet", "session-buddy", "p", "1", 10, datetime.now(UTC))],
+        found_by="listing",
+        now=datetime.now(UTC),
+    )
     ledger.close()
     client = serve(lake)
     until(lambda: client.post("/api/v1/search", json={"query": "numpy"}).json()["results"])

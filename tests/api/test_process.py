@@ -54,15 +54,24 @@ def test_it_serves_an_empty_lake_and_ends_cleanly_on_sigterm(tmp_path: Path) -> 
         assert (answer["results"], answer["tiers"]["hot"]["state"]) == ([], "empty")
 
 
-def test_searches_that_take_too_long_end_in_their_threads_and_hold_no_shutdown(settings: LakeSettings, lake: Lake) -> None:
+def test_searches_that_take_too_long_end_in_their_threads_and_hold_no_shutdown(
+    settings: LakeSettings, lake: Lake
+) -> None:
     # Half a million words each, none of them of the question but the last: minutes of work for one page.
     slow = "é " * 400_000
-    commit(lake, 1, *(memory(f"slow{number}", f"{number} {slow} deadlock") for number in range(40)), memory("sound", "a quick fix"))
+    commit(
+        lake,
+        1,
+        *(memory(f"slow{number}", f"{number} {slow} deadlock") for number in range(40)),
+        memory("sound", "a quick fix"),
+    )
     commit(lake, 2, memory("names", "aB" * 500_000))
     with served(settings.home, AKOSHA_API_SEARCH_SECONDS="0.5", AKOSHA_API_DRAIN_SECONDS="2") as (address, _):
 
         def ask(query: str) -> httpx.Response:
-            return httpx.post(f"{address}/api/v1/search", json={"query": query, "mode": "keyword", "limit": 100}, timeout=60)
+            return httpx.post(
+                f"{address}/api/v1/search", json={"query": query, "mode": "keyword", "limit": 100}, timeout=60
+            )
 
         def finds_sound() -> bool:
             answer = ask("quick fix")

@@ -22,7 +22,9 @@ from tests.api.conftest import as_operator, until
 from tests.hot_rows import NOW, commit, memory, unit, upsert
 
 ROWS = [
-    memory("r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'),
+    memory(
+        "r/1", "Postgres deadlock on the orders table", system="laptop-bob", tags=["sql"], attributes='{"turns": 3}'
+    ),
     memory("2", "Redis eviction policy", kind="reflection"),
     memory("3", "Certificate expired on the gateway", age=timedelta(days=30)),
 ]
@@ -46,7 +48,13 @@ def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> No
     answer = client.post("/api/v1/search", json={"query": "deadlock", "limit": 3}).json()
     SearchResponse.model_validate(answer, extra="forbid")
     (result,) = answer["results"]
-    assert {"system_id": "laptop-bob", "kind": "conversation", "id": "r/1", "tier": "hot", "project": "billing"}.items() <= result.items()
+    assert {
+        "system_id": "laptop-bob",
+        "kind": "conversation",
+        "id": "r/1",
+        "tier": "hot",
+        "project": "billing",
+    }.items() <= result.items()
     assert result["text"] == "Postgres deadlock on the orders table"
     assert result["occurred_at"].endswith("Z")
     assert answer["tiers"]["hot"]["state"] == "answered"
@@ -78,7 +86,12 @@ def test_one_memory_is_read_with_its_provenance(client: httpx.Client) -> None:
 
 def test_a_memory_that_did_not_change_is_304(client: httpx.Client) -> None:
     first = client.get("/api/v1/memories/laptop-ada/reflection/2")
-    assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": first.headers["ETag"]}).status_code == 304
+    assert (
+        client.get(
+            "/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": first.headers["ETag"]}
+        ).status_code
+        == 304
+    )
     assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": '"x"'}).status_code == 200
     assert client.get("/api/v1/memories/laptop-ada/reflection/2", headers={"If-None-Match": "*"}).status_code == 304
 
@@ -97,13 +110,19 @@ def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Cl
     assert [result["id"] for result in first["results"]] == ["2"]
     assert (second["status"], second["errors"][0]["field"]) == (422, "vector")
     assert third["facets"] == {"kind": {"conversation": 2, "reflection": 1}}
-    assert [[fault["field"] for fault in answer["errors"]] for answer in rest[:3]] == [["limit", "colour"], ["body"], ["since"]]
+    assert [[fault["field"] for fault in answer["errors"]] for answer in rest[:3]] == [
+        ["limit", "colour"],
+        ["body"],
+        ["since"],
+    ]
     assert rest[0]["detail"].startswith("limit: expected greater than or equal to 1; found 0; colour: is no field")
     assert rest[1]["detail"] == "body: expected a JSON object; found 'deadlock'"
     assert all(answer["type"].endswith(":invalid-request") for answer in rest[:3])
     assert [result["id"] for result in rest[3]["results"]] == ["2"]
     assert_problem(
-        client.post("/api/v1/search/batch", json={"searches": []}), 422, "searches: expected a list of 1 or more; found a list of 0"
+        client.post("/api/v1/search/batch", json={"searches": []}),
+        422,
+        "searches: expected a list of 1 or more; found a list of 0",
     )
 
 
@@ -116,7 +135,10 @@ def test_a_batch_takes_no_longer_than_one_question_may(serve: Callable[..., http
     assert time.monotonic() - began < 2
     assert len(answers) == 32
     assert (answers[-1]["type"], answers[-1]["status"]) == ("urn:akosha:problem:too-slow", 504)
-    assert answers[-1]["detail"] == "no answer within 0.05 s; all questions of a batch share them; ask this one again, among fewer"
+    assert (
+        answers[-1]["detail"]
+        == "no answer within 0.05 s; all questions of a batch share them; ask this one again, among fewer"
+    )
 
 
 def test_large_answers_are_compressed(client: httpx.Client) -> None:
@@ -128,7 +150,10 @@ def test_a_filtered_set_is_exported_as_lines_and_as_parquet(client: httpx.Client
     exported = client.post("/api/v1/export", json={"system_id": "laptop-ada"})
     assert "X-Akosha-Incomplete" not in exported.headers
     rows = [json.loads(line) for line in exported.text.splitlines()]
-    assert {(row["id"], row["text"], row["tier"]) for row in rows} == {("2", ROWS[1]["text"], "hot"), ("3", ROWS[2]["text"], "hot")}
+    assert {(row["id"], row["text"], row["tier"]) for row in rows} == {
+        ("2", ROWS[1]["text"], "hot"),
+        ("3", ROWS[2]["text"], "hot"),
+    }
     table = pq.read_table(io.BytesIO(client.post("/api/v1/export", json={"format": "parquet"}).content))
     assert {"r/1", "2", "3"} <= set(table["id"].to_pylist())
     assert table.schema.field("occurred_at").type.tz == "UTC"
@@ -140,7 +165,11 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
     answer = client.post("/api/v1/sql", json={"query": query}).json()
     assert answer["rows"] == [{"kind": "conversation", "n": 2}, {"kind": "reflection", "n": 1}]
     assert answer["columns"][0] == {"name": "kind", "type": "VARCHAR"}
-    assert_problem(client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}), 422, "table function read_text")
+    assert_problem(
+        client.post("/api/v1/sql", json={"query": "SELECT * FROM read_text('/etc/passwd')"}),
+        422,
+        "table function read_text",
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +241,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.
         assert answer.startswith(b"HTTP/1.1 408 ") and b"urn:akosha:problem:request-timeout" in answer
     with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
         slow.sendall(
-            b"POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n"
+            b"POST /api/v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: "
+            b"application/json\r\nContent-Length: 22\r\n\r\n"
         )
         for piece in (b'{"query": ', b'"deadlock', b'" }'):
             time.sleep(0.05)
@@ -220,7 +250,9 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.
         assert b'"r/1"' in b"".join(iter(lambda: slow.recv(65536), b""))
 
 
-def test_a_client_that_leaves_amid_its_body_is_no_error_of_the_service(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_leaves_amid_its_body_is_no_error_of_the_service(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
     port = client.base_url.port
     assert port is not None
     for path in ("/api/v1/search", "/mcp"):
@@ -260,7 +292,11 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
         ({"query": "a", "as_of": 1.5}, 422, "as_of: expected a whole number or expected a time with its zone"),
         ({"query": "a", "system_id": 5}, 422, "system_id: expected a string or expected a list; found 5"),
         ({"query": "a", "limit": "many"}, 422, "limit: expected a whole number; found 'many'"),
-        ({"query": "a", "weights": {"semantic": 1e300}}, 422, "weights: expected numbers from 0 to 1000, not both 0; found 1e+300 and 0.6"),
+        (
+            {"query": "a", "weights": {"semantic": 1e300}},
+            422,
+            "weights: expected numbers from 0 to 1000, not both 0; found 1e+300 and 0.6",
+        ),
         ({"query": "a", "limit": True}, 422, "limit: expected a whole number; found true"),
         ({"query": "a", "limit": "5"}, 422, "limit: expected a whole number; found '5'"),
         ({"query": "a", "budget_tokens": 50.0}, 422, "budget_tokens: expected a whole number; found 50.0"),
@@ -269,7 +305,11 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
         ({"query": "a", "weights": {"semantic": "1"}}, 422, "weights.semantic: expected a number; found '1'"),
         ({"vector": [1, False]}, 422, "vector.1: expected a number; found false"),
         ({"query": "a", "limit": None}, 422, "limit: expected a whole number; found null"),
-        ({"query": "a", "system_id": []}, 422, "system_id: expected a string or expected a list of 1 or more; found a list of 0"),
+        (
+            {"query": "a", "system_id": []},
+            422,
+            "system_id: expected a string or expected a list of 1 or more; found a list of 0",
+        ),
         ({"query": "a", "tags": ["x"] * 21}, 422, "tags: expected a list of at most 20; found a list of 21"),
         ([], 422, "body: expected a JSON object; found a list"),
         ({"like": {"system_id": "x"}}, 422, "like.kind: is missing; like.id: is missing"),
@@ -278,15 +318,24 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
         ({"like": {"system_id": "x", "kind": "y", "id": "z"}}, 404, "no memory 'x/y/z'"),
     ],
 )
-def test_every_refusal_is_a_problem_that_says_what_was_expected(client: httpx.Client, body: Any, status: int, said: str) -> None:
+def test_every_refusal_is_a_problem_that_says_what_was_expected(
+    client: httpx.Client, body: Any, status: int, said: str
+) -> None:
     assert_problem(client.post("/api/v1/search", json=body), status, said)
 
 
 def test_a_value_of_another_type_is_refused_and_not_read_as_what_it_might_mean(client: httpx.Client) -> None:
-    assert client.post("/api/v1/search", json={"query": "a", "importance_min": 0, "weights": {"keyword": 1}}).status_code == 200
-    assert_problem(client.post("/api/v1/export", json={"partial": "yes"}), 422, "partial: expected true or false; found 'yes'")
+    assert (
+        client.post("/api/v1/search", json={"query": "a", "importance_min": 0, "weights": {"keyword": 1}}).status_code
+        == 200
+    )
     assert_problem(
-        client.post("/api/v1/sql", json={"query": "SELECT 1", "max_rows": "1"}), 422, "max_rows: expected a whole number; found '1'"
+        client.post("/api/v1/export", json={"partial": "yes"}), 422, "partial: expected true or false; found 'yes'"
+    )
+    assert_problem(
+        client.post("/api/v1/sql", json={"query": "SELECT 1", "max_rows": "1"}),
+        422,
+        "max_rows: expected a whole number; found '1'",
     )
     redrive = client.post("/api/v1/uploads/redrive", json={"reason": "file_missing", "dry_run": "no"})
     assert_problem(redrive, 422, "dry_run: expected true or false; found 'no'")
@@ -295,10 +344,14 @@ def test_a_value_of_another_type_is_refused_and_not_read_as_what_it_might_mean(c
 def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
     assert_problem(client.get("/nowhere"), 404, "there is no such route; /docs shows every route")
     assert_problem(client.get("/api/v1/search"), 405, "GET is not answered; expected POST")
-    assert_problem(client.get("/api/v1/uploads", params={"limit": 0}), 422, "limit: expected greater than or equal to 1; found '0'")
+    assert_problem(
+        client.get("/api/v1/uploads", params={"limit": 0}), 422, "limit: expected greater than or equal to 1; found '0'"
+    )
     too_large = base64.b64encode(b"after:" + b"9" * 30).decode()
     assert_problem(client.get("/api/v1/uploads", params={"cursor": too_large}), 422, "is the cursor of another list")
-    assert_problem(client.get("/api/v1/uploads", params={"reason": "bad_luck"}), 422, "expected one of system_id_invalid")
+    assert_problem(
+        client.get("/api/v1/uploads", params={"reason": "bad_luck"}), 422, "expected one of system_id_invalid"
+    )
     assert_problem(client.get("/api/v1/memories/a/b/c"), 404, "no memory 'a/b/c'")
     assert_problem(client.get("/api/v1/systems", params={"cursor": "QUJD"}), 422, "is not a cursor")
     assert_problem(client.get("/api/v1/uploads", params={"state": "lost"}), 422, "is not a state")
@@ -315,7 +368,8 @@ def test_a_body_that_is_no_json_is_told_so(client: httpx.Client, route: str, bod
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/ready", "/metrics", "/", "/api/v1/systems", "/api/v1/memories/laptop-ada/reflection/2", "/docs"]
+    "path",
+    ["/health", "/ready", "/metrics", "/", "/api/v1/systems", "/api/v1/memories/laptop-ada/reflection/2", "/docs"],
 )
 def test_head_is_answered_as_get_without_the_body(client: httpx.Client, path: str) -> None:
     head, get = client.head(path), client.get(path)
@@ -352,7 +406,10 @@ def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) ->
             # The demo's fleet is not here.
             assert answer.status_code == 200 or (answer.status_code == 404 and "like" in example), answer.text
     schemas = document["components"]["schemas"]
-    assert schemas["BatchRequest"]["properties"]["searches"]["items"]["properties"] == schemas["SearchRequest"]["properties"]
+    assert (
+        schemas["BatchRequest"]["properties"]["searches"]["items"]["properties"]
+        == schemas["SearchRequest"]["properties"]
+    )
 
 
 @pytest.mark.parametrize("now", [datetime(2026, 3, 1, 0, 5, tzinfo=UTC), datetime(2027, 8, 9, 23, 0, tzinfo=UTC)])
@@ -372,7 +429,9 @@ def test_a_new_commit_is_found_without_asking_for_it(client: httpx.Client, lake:
 
 def test_the_tables_can_be_asked_as_of_an_earlier_version(lake: Lake, client: httpx.Client) -> None:
     version = commit(lake, 3, memory("5", "a leaking goroutine", system="laptop-eve"))
-    upsert(lake, 4, memory("5", "a goroutine that was fixed", system="laptop-eve", snapshot_at=NOW + timedelta(hours=1)))
+    upsert(
+        lake, 4, memory("5", "a goroutine that was fixed", system="laptop-eve", snapshot_at=NOW + timedelta(hours=1))
+    )
     until(lambda: client.post("/api/v1/search", json={"query": "fixed"}).json()["results"])
     answer = client.post("/api/v1/search", json={"query": "goroutine", "as_of": version}).json()
     assert [result["text"] for result in answer["results"]] == ["a leaking goroutine"]

@@ -22,8 +22,19 @@ def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:
 
 
 def test_serve_has_figures_of_both_loads_and_of_growth(home: Path) -> None:
-    answer = serve.run(vectors=1000, clients=2, requests=20, real=300, systems=20, seconds=6, work=home, say=lambda _: None)
-    assert {"vectors", "clients", "requests", "errors", "p50_ms", "p99_ms", "cold_start_seconds", "rss_bytes"} <= answer.keys()
+    answer = serve.run(
+        vectors=1000, clients=2, requests=20, real=300, systems=20, seconds=6, work=home, say=lambda _: None
+    )
+    assert {
+        "vectors",
+        "clients",
+        "requests",
+        "errors",
+        "p50_ms",
+        "p99_ms",
+        "cold_start_seconds",
+        "rss_bytes",
+    } <= answer.keys()
     assert answer["cold_start_seconds"] <= answer["words_seconds"] <= answer["indexed_seconds"]
     for kind in ("vector", "keyword", "hybrid"):
         assert (answer[kind]["errors"], answer[kind]["paced"]["requests"]) == (0, 20)

@@ -102,4 +102,10 @@ def test_an_exit_code_says_what_kind_of_failure_it_was(home: Path, arguments: li
 
 
 def test_a_small_figure_is_shown_to_its_third_digit() -> None:
-    assert [shown(value) for value in (0.9975, 1.52, 6.7, 22.64, 1721.106)] == ["0.998", "1.52", "6.7", "22.6", "1,721.1"]
+    assert [shown(value) for value in (0.9975, 1.52, 6.7, 22.64, 1721.106)] == [
+        "0.998",
+        "1.52",
+        "6.7",
+        "22.6",
+        "1,721.1",
+    ]

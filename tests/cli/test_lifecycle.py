@@ -71,7 +71,10 @@ def test_rows_that_moved_are_made_anew(told, tmp_path, monkeypatch):
     assert "cannot be loaded" in told("tiers", "renew", "--from", str(bare), code=1)
     monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL", "akosha/tiny")
     monkeypatch.setenv("AKOSHA_EMBEDDING_MODEL_DIR", str(tiny_model.make(tmp_path / "model")))
-    renewed = {row["event_day"]: (row["rows_embedded"], row["rows_left"]) for row in told("tiers", "renew", "--from", str(bare))["renewed"]}
+    renewed = {
+        row["event_day"]: (row["rows_embedded"], row["rows_left"])
+        for row in told("tiers", "renew", "--from", str(bare))["renewed"]
+    }
     assert renewed == {str(bare): (20, 0), str(TODAY - timedelta(days=10)): (0, 20)}
 
 

@@ -19,7 +19,12 @@ def test_prometheus_is_answered_until_it_is_stopped(settings: LakeSettings) -> N
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         names = {family.name for family in text_string_to_metric_families(httpx.get(url, timeout=30).text)}
-        assert {"akosha_ingestion_backlog_count", "akosha_table_rows", "akosha_alerts_firing", "akosha_ledger_up"} <= names
+        assert {
+            "akosha_ingestion_backlog_count",
+            "akosha_table_rows",
+            "akosha_alerts_firing",
+            "akosha_ledger_up",
+        } <= names
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0

@@ -34,7 +34,10 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         made,
         1,
         memory("long", f"{LOREM} the needleattheend of it, {LOREM}", project=None),
-        *(memory(f"copy-{number}", "kubernetes oomkilled", system=f"laptop-{number}", tags=["ops"]) for number in range(7)),
+        *(
+            memory(f"copy-{number}", "kubernetes oomkilled", system=f"laptop-{number}", tags=["ops"])
+            for number in range(7)
+        ),
         memory("old", "postgres deadlock", age=timedelta(days=3), project="orders"),
         memory("$(touch gone)", HOSTILE, system="\x1b]0;x\x07", project="[red]\nid fake"),
     )

@@ -34,7 +34,10 @@ def test_the_token_of_our_dagster_is_that_of_the_home(settings: LakeSettings, tm
     token = services.dagster_token(settings)
     assert token == operator_token.read(settings.home)
     assert services.dagster_address(ports, settings) == f"http://127.0.0.1:2/asset-groups?token={token}"
-    for service in (services.api(tmp_path, ports, token), services.code_server(tmp_path, ports, token, drain_seconds=1)):
+    for service in (
+        services.api(tmp_path, ports, token),
+        services.code_server(tmp_path, ports, token, drain_seconds=1),
+    ):
         assert service.environment["AKOSHA_DAGSTER_TOKEN"] == token
         assert token not in service.command
 

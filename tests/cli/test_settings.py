@@ -16,14 +16,18 @@ ROOT = Path(__file__).parents[2]
 
 def run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **variables}
-    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 AKOSHA = ["-c", "from akosha_assets.cli.main import app; app()"]
 
 
 @pytest.mark.parametrize(
-    "command", [[*AKOSHA, "status"], [*AKOSHA, "ingest", "--once"], ["-m", "akosha_api"]], ids=["status", "ingest", "api"]
+    "command",
+    [[*AKOSHA, "status"], [*AKOSHA, "ingest", "--once"], ["-m", "akosha_api"]],
+    ids=["status", "ingest", "api"],
 )
 def test_a_wrong_value_is_one_line(command: list[str], tmp_path: Path) -> None:
     ended = run(command, tmp_path, AKOSHA_BATCH_UPLOADS="many", AKOSHA_LEASE_SECONDS="0")
@@ -37,10 +41,14 @@ def test_a_variable_that_nothing_reads_is_reported_with_the_name_that_was_meant(
     ended = run([*AKOSHA, "uploads", "--json"], tmp_path, AKOSHA_LEASE_SECOND="60")
     assert ended.returncode == 0
     assert "nothing reads the variable AKOSHA_LEASE_SECOND; did you mean AKOSHA_LEASE_SECONDS?" in ended.stderr
-    assert ApiSettings.unread_variables({"AKOSHA_API_PROT": "1", "AKOSHA_API_PORT": "2"}) == {"AKOSHA_API_PROT": "AKOSHA_API_PORT"}
+    assert ApiSettings.unread_variables({"AKOSHA_API_PROT": "1", "AKOSHA_API_PORT": "2"}) == {
+        "AKOSHA_API_PROT": "AKOSHA_API_PORT"
+    }
 
 
-@pytest.mark.parametrize("command", [["status", "--json"], ["uploads", "--json"], ["alerts", "--json"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command", [["status", "--json"], ["uploads", "--json"], ["alerts", "--json"]], ids=lambda command: command[0]
+)
 def test_commands_that_read_create_nothing(command: list[str], tmp_path: Path) -> None:
     ended = run([*AKOSHA, *command], tmp_path)
     assert ended.returncode == 0, ended.stderr

@@ -18,11 +18,15 @@ from akosha_assets.cli.supervisor import Service, ServiceFailed, Supervisor, Una
 
 
 def service(name: str, code: str, **given: object) -> Service:
-    return Service(name=name, command=[sys.executable, "-c", textwrap.dedent(code)], answers=lambda: True, **given)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return Service(name=name, command=[sys.executable, "-c", textwrap.dedent(code)], answers=lambda: True, **given)
 
 
 SLEEPS = "import time; time.sleep(600)"
-HAS_A_CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+HAS_A_CHILD = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; "
+    "time.sleep(600)']); time.sleep(600)"
+)
 
 
 @pytest.fixture
@@ -51,7 +55,9 @@ def test_what_a_service_started_ends_with_it(tmp_path: Path, said: list[str]) ->
 
 
 def test_a_service_that_ignores_sigterm_is_killed_after_its_grace(started: Supervisor, said: list[str]) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
     started.start(service("deaf", deaf, grace_seconds=0.2))
     until(lambda: "deaf" in started.log("deaf").read_text())
     started._end("deaf")

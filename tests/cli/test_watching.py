@@ -18,7 +18,12 @@ def test_one_screen_says_how_the_lake_is(lake: Lake) -> None:
     ledger = Ledger.open(lake.settings)
     now = datetime.now(UTC)
     ledger.add([FoundUpload("s", "[red]odd[/]", "session-buddy", "p", "1", 2048, now)], found_by="listing", now=now)
-    alerts.observe(ledger, [alerts.Condition("run/x", alerts.WARNING, "Job x fails", "it broke", "failed-run")], scopes=["run"], now=now)
+    alerts.observe(
+        ledger,
+        [alerts.Condition("run/x", alerts.WARNING, "Job x fails", "it broke", "failed-run")],
+        scopes=["run"],
+        now=now,
+    )
     console = Console(file=io.StringIO(), width=140, height=30, record=True)
     with duckdb.connect() as connection:
         console.print(screen(lake, ledger, connection))

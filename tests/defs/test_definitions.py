@@ -57,10 +57,18 @@ def snapshot() -> dict[str, object]:
     """Every asset with what it depends on, every job, sensor and schedule."""
     repository = loaded().get_repository_def()
     return {
-        "assets": {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in sorted(specs().items())},
+        "assets": {
+            name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in sorted(specs().items())
+        },
         "jobs": sorted(job.name for job in repository.get_all_jobs() if not job.name.startswith("__")),
-        "sensors": {sensor.name: sensor.minimum_interval_seconds for sensor in sorted(repository.sensor_defs, key=lambda one: one.name)},
-        "schedules": {one.name: [one.job_name, one.cron_schedule] for one in sorted(repository.schedule_defs, key=lambda one: one.name)},
+        "sensors": {
+            sensor.name: sensor.minimum_interval_seconds
+            for sensor in sorted(repository.sensor_defs, key=lambda one: one.name)
+        },
+        "schedules": {
+            one.name: [one.job_name, one.cron_schedule]
+            for one in sorted(repository.schedule_defs, key=lambda one: one.name)
+        },
     }
 
 
@@ -92,7 +100,9 @@ def test_an_address_is_the_same_everywhere() -> None:
         assert address in DUTIES or find_spec(f"akosha_assets.defs.{group}.{name}"), f"{address}: no module in defs"
         assert f"\n## {address}\n" in headings, f"{address}: no heading in docs/tables.md"
         assert address not in TABLES or TABLES[address].address == address, f"{address}: another table folder"
-        assert address in BY_ARRIVALS | DUTIES or find_spec(f"akosha_assets.lake.{group}.{name}"), f"{address}: no module in lake"
+        assert address in BY_ARRIVALS | DUTIES or find_spec(f"akosha_assets.lake.{group}.{name}"), (
+            f"{address}: no module in lake"
+        )
 
 
 def test_loading_the_definitions_leaves_heavy_libraries_alone() -> None:
@@ -100,6 +110,11 @@ def test_loading_the_definitions_leaves_heavy_libraries_alone() -> None:
     import sys
 
     heavy = ("dagster_aws", "boto3", "faiss", "fastembed", "onnxruntime", "tantivy", "fastapi")
-    code = f"import sys; from akosha_assets.definitions import defs; defs(); print([m for m in {heavy} if m in sys.modules])"
-    loaded_modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    code = (
+        f"import sys; from akosha_assets.definitions import defs; defs(); print([m for m in {heavy} if m in "
+        "sys.modules])"
+    )
+    loaded_modules = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
     assert loaded_modules == "[]"

@@ -24,7 +24,9 @@ def with_run(instance: dg.DagsterInstance, job_name: str, status: dg.DagsterRunS
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.name)
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
-def test_a_tick_is_skipped_while_a_run_is_under_way_or_queued(schedule: dg.ScheduleDefinition, status: dg.DagsterRunStatus) -> None:
+def test_a_tick_is_skipped_while_a_run_is_under_way_or_queued(
+    schedule: dg.ScheduleDefinition, status: dg.DagsterRunStatus
+) -> None:
     with dg.instance_for_test() as instance:
         run = with_run(instance, schedule.job_name, status)
         context = dg.build_schedule_context(instance, scheduled_execution_time=datetime.now(UTC))

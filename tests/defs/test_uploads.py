@@ -89,7 +89,9 @@ def test_a_run_that_stays_started_without_holding_a_lease_counts_as_dead() -> No
     assert reason_to_wait(instance, now=later, is_due=True, live_batches=1, patience=PATIENCE)
 
 
-def test_a_large_backlog_asks_for_as_many_runs_as_are_allowed(home: LakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_backlog_asks_for_as_many_runs_as_are_allowed(
+    home: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AKOSHA_INGEST_RUNS", "2")
     monkeypatch.setenv("AKOSHA_BATCH_UPLOADS", "1")
     for number in range(3):
@@ -106,6 +108,9 @@ def test_after_runs_that_failed_the_pause_grows() -> None:
     for _ in range(3):
         instance.report_run_failed(create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED))
     now = datetime.now(UTC)
-    waits = [reason_to_wait(instance, now=now + timedelta(seconds=s), is_due=True, live_batches=0, patience=PATIENCE) for s in (15, 25)]
+    waits = [
+        reason_to_wait(instance, now=now + timedelta(seconds=s), is_due=True, live_batches=0, patience=PATIENCE)
+        for s in (15, 25)
+    ]
     assert waits[0] is not None and "3 ingest runs failed" in waits[0]
     assert waits[1] is None

@@ -70,7 +70,10 @@ def test_a_pod_lives_long_enough_to_drain() -> None:
     api = by_kind["Deployment"]["template"]["spec"]
     pause = int(re.findall(r"sleep (\d+)", api["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
     assert api["terminationGracePeriodSeconds"] > pause + ApiSettings().drain_seconds
-    assert by_kind["ScaledJob"]["jobTargetRef"]["template"]["spec"]["terminationGracePeriodSeconds"] > LakeSettings().drain_seconds
+    assert (
+        by_kind["ScaledJob"]["jobTargetRef"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        > LakeSettings().drain_seconds
+    )
 
 
 def test_the_pause_before_the_end_of_a_pod_starts_its_drain(tmp_path: Path) -> None:
@@ -91,7 +94,11 @@ def test_the_pause_before_the_end_of_a_pod_starts_its_drain(tmp_path: Path) -> N
     with HTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        program = command.replace("sleep 5", "true").replace("8682", str(server.server_port)).replace("/var/lib/akosha", str(tmp_path))
+        program = (
+            command.replace("sleep 5", "true")
+            .replace("8682", str(server.server_port))
+            .replace("/var/lib/akosha", str(tmp_path))
+        )
         for token in ({}, {"AKOSHA_API_ADMIN_TOKEN": "of-the-settings"}):
             subprocess.run(["sh", "-c", program], env={**os.environ, **token}, check=True, timeout=60)
         server.shutdown()

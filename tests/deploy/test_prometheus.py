@@ -1,4 +1,5 @@
-"""The rules, as promtool, a real Prometheus and a real Alertmanager take them; the dashboard's queries against real metrics.
+"""The rules, as promtool, a real Prometheus and a real Alertmanager take them; the dashboard's queries against real
+metrics.
 
 The programs are Debian's `prometheus` and `prometheus-alertmanager`; without them the tests are skipped.
 """
@@ -55,19 +56,31 @@ def queries() -> list[str]:
 
 def declared() -> set[str]:
     named = set(lake_metrics.METRICS) | set(api_metrics.METRICS)
-    records = {rule["record"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "record" in rule}
+    records = {
+        rule["record"]
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
     return named | records | {f"{name}_bucket" for name in named if name.endswith("_seconds")}
 
 
 def test_the_rules_pass_their_unit_tests() -> None:
     done = subprocess.run(
-        [program("promtool"), "test", "rules", "akosha.test.yml"], cwd=RULES.parent, capture_output=True, text=True, check=False
+        [program("promtool"), "test", "rules", "akosha.test.yml"],
+        cwd=RULES.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_configurations_are_valid() -> None:
-    for command in ([program("promtool"), "check", "config", "prometheus.yml"], [program("amtool"), "check-config", "alertmanager.yml"]):
+    for command in (
+        [program("promtool"), "check", "config", "prometheus.yml"],
+        [program("amtool"), "check-config", "alertmanager.yml"],
+    ):
         done = subprocess.run(command, cwd=RULES.parent, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -96,7 +109,9 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def stack(
     tmp_path: Path, serve: Callable[..., httpx.Client], webhook: tuple[str, list[dict[str, Any]]]
 ) -> Iterator[tuple[httpx.Client, httpx.Client, Ledger, list[dict[str, Any]]]]:
-    """The service, a Prometheus that scrapes it every second and judges without patience, an Alertmanager, and who it tells."""
+    """The service, a Prometheus that scrapes it every second and judges without patience, an Alertmanager, and who it
+    tells.
+    """
     lake = Lake(LakeSettings(home=tmp_path / "akosha"))
     commit(lake, 1, *(memory(str(number), f"Postgres deadlock on orders table {number}") for number in range(30)))
     ledger = Ledger.open(lake.settings)
@@ -168,7 +183,10 @@ def test_an_old_backlog_reaches_the_operators_and_every_panel_has_numbers(
     api, prometheus, ledger, told = stack
     old = NOW - timedelta(hours=1)
     ledger.add([FoundUpload("s", "u", "session-buddy", "p", "1", 10, old)], found_by="listing", now=old)
-    waited(lambda: asked(prometheus, 'ALERTS{alertname="AkoshaIngestionStopped", alertstate="firing"}'), "the alert to fire")
+    waited(
+        lambda: asked(prometheus, 'ALERTS{alertname="AkoshaIngestionStopped", alertstate="firing"}'),
+        "the alert to fire",
+    )
     firing = lambda status: {  # noqa: E731
         alert["labels"]["alertname"] for message in told for alert in message["alerts"] if alert["status"] == status
     }

@@ -17,7 +17,12 @@ def test_every_flaw_and_every_source_of_a_time_is_explained() -> None:
         *(ROOT / "akosha_assets" / "lake" / "ingestion").glob("*.py"),
         ROOT / "akosha_assets" / "lake" / "row_rules.py",
     ]
-    counted = {code for path in sources for pattern in COUNTED for code in re.findall(pattern, path.read_text(encoding="utf-8"))}
+    counted = {
+        code
+        for path in sources
+        for pattern in COUNTED
+        for code in re.findall(pattern, path.read_text(encoding="utf-8"))
+    }
     assert len(counted) > 12
 
     assert {code for code in counted | set(OCCURRED_FROM.to_pylist()) if f"`{code}`" not in text} == set()

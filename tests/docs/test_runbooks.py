@@ -1,7 +1,7 @@
 """Every command of every runbook, in order, against a running instance that has the trouble the runbook is about.
 
-A ```console block holds commands after `$ `; they run with `API` and the settings of the instance in their environment. The commands
-under "It is over when" are repeated until all succeed.
+A ```console block holds commands after `$ `; they run with `API` and the settings of the instance in their environment.
+The commands under "It is over when" are repeated until all succeed.
 """
 
 import gzip
@@ -68,7 +68,11 @@ class Instance:
     def upload(self, count: int, *, ago: timedelta = timedelta()) -> None:
         """Systems upload; discovery saw it `ago`."""
         for number in range(count):
-            make_upload(self.home / "inbox", f"laptop-{number}", conversations=["Postgres deadlock on orders", "Redis evicts early"])
+            make_upload(
+                self.home / "inbox",
+                f"laptop-{number}",
+                conversations=["Postgres deadlock on orders", "Redis evicts early"],
+            )
         ledger = Ledger.open(self.settings)
         sweep(self.settings, ledger, now=NOW - ago, whole=True)
         ledger.close()
@@ -79,7 +83,9 @@ class Instance:
         ledger.close()
 
     def start(self, *, path: str = "/ready", **settings: object) -> None:
-        """The API serves the home, in this process: it is what the commands talk to, not what they start. It answers `path` with 200."""
+        """The API serves the home, in this process: it is what the commands talk to, not what they start. It answers
+        `path` with 200.
+        """
         lake_settings = self.settings.model_copy(
             update={
                 name: settings.pop(name)
@@ -88,13 +94,20 @@ class Instance:
             }
         )
         given = {"poll_seconds": 0.2, "alert_seconds": 0.5} | settings
-        self.server = uvicorn.Server(uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning"))  # type: ignore[arg-type]
+        self.server = uvicorn.Server(
+            uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning")
+        )  # type: ignore[arg-type]
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         until(lambda: self.server.started, 60)
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        given_outside = {"AKOSHA_HOME": str(self.home), "AKOSHA_EMBEDDING_SECONDS": "0", "API": self.url, "PATH": programs}
+        given_outside = {
+            "AKOSHA_HOME": str(self.home),
+            "AKOSHA_EMBEDDING_SECONDS": "0",
+            "API": self.url,
+            "PATH": programs,
+        }
         self.environment = dict(os.environ) | given_outside | self.environment
         until(lambda: httpx.get(f"{self.url}{path}").status_code == 200, 60)
 
@@ -155,11 +168,18 @@ def store_away(one: Instance) -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    keys = {
+        "AWS_ACCESS_KEY_ID": "t",
+        "AWS_SECRET_ACCESS_KEY": "t",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
     for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
         one.patch.setenv(name, value)
     # How long a client is patient decides only how long this test takes.
-    one.patch.setattr(catalog, "CLIENT", {"timeout": "5s", "connect_timeout": "1s", "max_retries": "1", "retry_timeout": "2s"})
+    one.patch.setattr(
+        catalog, "CLIENT", {"timeout": "5s", "connect_timeout": "1s", "max_retries": "1", "retry_timeout": "2s"}
+    )
     one.patch.setattr("akosha_assets.lake.watch.metrics.TABLES_SECONDS", 1.0)
     client = boto3.client("s3")
     client.create_bucket(Bucket="lake")
@@ -237,7 +257,9 @@ def unswept(one: Instance) -> None:
     one.upload(1)
     # How long trouble must be gone decides only how long this test takes.
     one.patch.setattr("akosha_assets.lake.watch.alerts.SETTLED", timedelta(seconds=1))
-    one.patch.setattr(conditions.orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"}))
+    one.patch.setattr(
+        conditions.orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"})
+    )
     ledger = Ledger.open(one.settings)
     ledger.remember(SWEEP_ENDED, (NOW - timedelta(hours=1)).isoformat())
     ledger.close()

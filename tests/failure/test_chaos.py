@@ -1,6 +1,8 @@
-"""Everything at once, from one seed: hostile and odd uploads among sound ones, a store that fails at random, and SIGKILL.
+"""Everything at once, from one seed: hostile and odd uploads among sound ones, a store that fails at random, and
+SIGKILL.
 
-What must hold afterwards: every sound row is stored once and found, no hostile upload is counted as ingested, and the service is ready.
+What must hold afterwards: every sound row is stored once and found, no hostile upload is counted as ingested, and the
+service is ready.
 """
 
 import os
@@ -36,8 +38,22 @@ SEED = int(os.environ.get("AKOSHA_CHAOS_SEED", "20261127"))
 AT = datetime(2026, 11, 27, 9, tzinfo=UTC)
 SYSTEMS = 6
 # Steps at which a run kills itself, and one at which it does not.
-STEPS = ("claimed", "fetched", "before_commit", "committed graph/entities", "committed lifecycle/hot", "finished", "never")
-SLOW = {"a view that never ends", "a text of 30 MB", "a SQLite value of 30 MB", "a gzip bomb", "a gzip bomb whose trailer lies"}
+STEPS = (
+    "claimed",
+    "fetched",
+    "before_commit",
+    "committed graph/entities",
+    "committed lifecycle/hot",
+    "finished",
+    "never",
+)
+SLOW = {
+    "a view that never ends",
+    "a text of 30 MB",
+    "a SQLite value of 30 MB",
+    "a gzip bomb",
+    "a gzip bomb whose trailer lies",
+}
 
 
 def put_sound(inbox: Path, snapshot: int) -> dict[tuple[str, str], str]:
@@ -46,13 +62,18 @@ def put_sound(inbox: Path, snapshot: int) -> dict[tuple[str, str], str]:
     for number in range(SYSTEMS):
         system = f"sound-{number}"
         rows = [
-            {"id": f"R{row}", "content": f"marker{number}x{row} written in {snapshot if row == 2 else 1}"} for row in range(2 + snapshot)
+            {"id": f"R{row}", "content": f"marker{number}x{row} written in {snapshot if row == 2 else 1}"}
+            for row in range(2 + snapshot)
         ]
         make_upload(
             inbox,
             system,
             reflections=rows,
-            others={"kg_entities": [{"id": f"e{number}", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}]},
+            others={
+                "kg_entities": [
+                    {"id": f"e{number}", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
+                ]
+            },
             at=AT + timedelta(minutes=snapshot),
         )
         texts |= {(system, row["id"]): row["content"] for row in rows}
@@ -70,7 +91,15 @@ def put_hostile(inbox: Path, random: Random) -> int:
         make(folder / "reflection.duckdb")
         if random.random() < 0.2:
             (folder / "manifest.json").write_text(
-                random.choice(("", "{", "[]", '{"upload_id": "a\\u0000b"}', "\ud800".encode(errors="surrogatepass").decode("latin-1")))
+                random.choice(
+                    (
+                        "",
+                        "{",
+                        "[]",
+                        '{"upload_id": "a\\u0000b"}',
+                        "\ud800".encode(errors="surrogatepass").decode("latin-1"),
+                    )
+                )
             )
             continue
         (folder / "manifest.json").write_text(
@@ -117,22 +146,31 @@ def test_sound_rows_survive_hostile_uploads_a_failing_store_and_kills(
         end_waits(ledger)
         arrivals.ingest(Lake(settings), ledger, run_id="calm")
 
-        states = Counter((one.system_id.startswith("sound"), one.state, one.reason) for one in ledger.uploads(limit=1000).uploads)
+        states = Counter(
+            (one.system_id.startswith("sound"), one.state, one.reason) for one in ledger.uploads(limit=1000).uploads
+        )
         assert states[True, "ingested", None] == 2 * SYSTEMS, states
         assert not [state for _, state, _ in states if state not in ("ingested", "quarantined", "arriving")], states
         assert not [reason for _, _, reason in states if reason == "attempts_exhausted"], states
-        assert sum(count for (is_sound, state, _), count in states.items() if not is_sound and state == "quarantined") >= hostile // 2
+        assert (
+            sum(count for (is_sound, state, _), count in states.items() if not is_sound and state == "quarantined")
+            >= hostile // 2
+        )
 
         rows = Lake(settings).select("lifecycle/hot", ["system_id", "id", "text"]).to_pylist()
         stored = Counter((row["system_id"], row["id"]) for row in rows if row["system_id"].startswith("sound"))
         assert stored == Counter(expected.keys())
-        assert {(row["system_id"], row["id"]): row["text"] for row in rows if row["system_id"].startswith("sound")} == expected
+        assert {
+            (row["system_id"], row["id"]): row["text"] for row in rows if row["system_id"].startswith("sound")
+        } == expected
 
         client = serve(Lake(settings))
         until(lambda: client.get("/health").json()["is_settled"])
         assert client.get("/ready").status_code == 200
         for (system, memory), text in expected.items():
-            found = client.post("/api/v1/search", json={"query": text.split()[0], "mode": "keyword", "collapse": False}).json()["results"]
+            found = client.post(
+                "/api/v1/search", json={"query": text.split()[0], "mode": "keyword", "collapse": False}
+            ).json()["results"]
             assert [(one["system_id"], one["id"]) for one in found] == [(system, memory)]
 
 
@@ -151,4 +189,6 @@ def run_and_kill(settings: LakeSettings, ledger: Ledger, store: FlakyStore, rand
             check=False,
         )
         assert run.returncode in (0, 1, -signal.SIGKILL), run.stderr
-        assert run.returncode != 1 or TransientError.__name__ in run.stderr or "StoreUnavailable" in run.stderr, run.stderr
+        assert run.returncode != 1 or TransientError.__name__ in run.stderr or "StoreUnavailable" in run.stderr, (
+            run.stderr
+        )

@@ -50,7 +50,9 @@ def memories(settings: LakeSettings) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_was_taken_in_while_the_clock_was_ahead_is_replaced_by_what_comes_later(settings: LakeSettings, is_known: bool) -> None:
+def test_what_was_taken_in_while_the_clock_was_ahead_is_replaced_by_what_comes_later(
+    settings: LakeSettings, is_known: bool
+) -> None:
     take_in(settings, text="future", at=AT + TEN_YEARS, is_ahead=True)
     if not is_known:
         # As after a crash: what is known is read from the tables.
@@ -66,7 +68,9 @@ def test_what_was_taken_in_while_the_clock_was_ahead_is_replaced_by_what_comes_l
     assert {"id": "of future", "is_absent": True} in gone
 
 
-def test_an_upload_that_was_found_while_the_clock_was_ahead_does_not_shut_out_later_ones(settings: LakeSettings) -> None:
+def test_an_upload_that_was_found_while_the_clock_was_ahead_does_not_shut_out_later_ones(
+    settings: LakeSettings,
+) -> None:
     make_upload(settings.home / "inbox", "a", reflections=[{"id": "kept", "content": "old"}], at=AT + TEN_YEARS)
     ledger = Ledger.open(settings)
     listing.sweep(settings, ledger, now=ahead(), whole=True)
@@ -76,7 +80,9 @@ def test_an_upload_that_was_found_while_the_clock_was_ahead_does_not_shut_out_la
 
 
 @pytest.mark.parametrize("is_committing", [True, False])
-def test_a_batch_that_was_claimed_while_the_clock_was_ahead_is_given_back(settings: LakeSettings, is_committing: bool) -> None:
+def test_a_batch_that_was_claimed_while_the_clock_was_ahead_is_given_back(
+    settings: LakeSettings, is_committing: bool
+) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
     lake, ledger = Lake(settings), Ledger.open(settings)
     listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)

@@ -63,18 +63,26 @@ def uploads(settings: LakeSettings, *, snapshot: int) -> None:
     inbox = settings.home / "inbox"
     entities = [{"id": "e1", "name": "postgres", "entity_type": "technology", "observations": [f"seen {snapshot}"]}]
     for system in ("a", "b", "c"):
-        kept = [{"id": f"R{number}", "content": f"{system} memory {number}"} for number in range(snapshot - 1, 5 + snapshot)]
+        kept = [
+            {"id": f"R{number}", "content": f"{system} memory {number}"} for number in range(snapshot - 1, 5 + snapshot)
+        ]
         kept[-1]["content"] += f" in snapshot {snapshot}"
         kept[1]["content"] += f" changed in snapshot {snapshot}"
-        make_upload(inbox, system, reflections=kept, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot))
+        make_upload(
+            inbox, system, reflections=kept, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot)
+        )
     listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
 
 
 def contents(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
-    columns = {"lifecycle/hot": ["system_id", "kind", "id", "text"], "ingestion/absences": ["system_id", "id", "is_absent"]}
+    columns = {
+        "lifecycle/hot": ["system_id", "kind", "id", "text"],
+        "ingestion/absences": ["system_id", "id", "is_absent"],
+    }
     return {
         spec.address: sorted(
-            tuple(row.values()) for row in lake.select(spec.address, columns.get(spec.address, ["system_id", "kind", "id"])).to_pylist()
+            tuple(row.values())
+            for row in lake.select(spec.address, columns.get(spec.address, ["system_id", "kind", "id"])).to_pylist()
         )
         for spec in WRITTEN_BY_INGESTION
     }
@@ -101,7 +109,9 @@ def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[obj
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="before")
     uploads(settings, snapshot=2)
-    killed = subprocess.run([sys.executable, "-c", INGEST, str(tmp_path), step], cwd=Path(__file__).parents[2], check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", INGEST, str(tmp_path), step], cwd=Path(__file__).parents[2], check=False
+    )
     assert killed.returncode == -signal.SIGKILL
     # Nobody takes the batch over before its lease ends.
     assert arrivals.ingest(lake, ledger, run_id="too early") == []
@@ -111,7 +121,9 @@ def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[obj
     assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
 
 
-def test_killed_while_one_batch_is_stored_and_the_next_one_read(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+def test_killed_while_one_batch_is_stored_and_the_next_one_read(
+    tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
@@ -125,7 +137,11 @@ def test_killed_while_one_batch_is_stored_and_the_next_one_read(tmp_path: Path, 
     )
     assert killed.returncode == -signal.SIGKILL
     with ledger.read() as connection:
-        live = connection.execute(sa.select(batches.c.lane).where(batches.c.state.in_(("claimed", "committing")))).scalars().all()
+        live = (
+            connection.execute(sa.select(batches.c.lane).where(batches.c.state.in_(("claimed", "committing"))))
+            .scalars()
+            .all()
+        )
     assert sorted(live) == [0, 1]
     end_leases(ledger)
     arrivals.ingest(lake, ledger, run_id="after")
@@ -149,13 +165,18 @@ def test_a_store_that_fails_under_one_batch_lets_the_uploads_of_both_wait_again(
         arrivals.ingest(lake, ledger, run_id="failed", on_step=fail)
     assert {(one.state, one.attempts) for one in ledger.uploads().uploads} == {("waiting", 0)}
     with ledger.write() as connection:
-        assert connection.execute(sa.select(batches.c.id).where(batches.c.state.in_(("claimed", "committing")))).all() == []
+        assert (
+            connection.execute(sa.select(batches.c.id).where(batches.c.state.in_(("claimed", "committing")))).all()
+            == []
+        )
         connection.execute(sa.text("UPDATE uploads SET not_before = NULL"))
     arrivals.ingest(lake, ledger, run_id="after")
     assert contents(lake) == expected
 
 
-def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+def test_a_run_that_lost_its_lease_while_alive_stores_nothing(
+    tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
@@ -175,14 +196,18 @@ def test_a_run_that_lost_its_lease_while_alive_stores_nothing(tmp_path: Path, ex
     assert contents(lake) == expected
 
 
-def test_two_runs_side_by_side_store_each_row_once(tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+def test_two_runs_side_by_side_store_each_row_once(
+    tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
     lake = Lake(settings)
     environment = {**os.environ, "AKOSHA_BATCH_UPLOADS": "1"}
     for snapshot in (1, 2):
         uploads(settings, snapshot=snapshot)
         runs = [
-            subprocess.Popen([sys.executable, "-c", INGEST, str(tmp_path), "never"], cwd=Path(__file__).parents[2], env=environment)
+            subprocess.Popen(
+                [sys.executable, "-c", INGEST, str(tmp_path), "never"], cwd=Path(__file__).parents[2], env=environment
+            )
             for _ in range(2)
         ]
         assert [run.wait(timeout=100) for run in runs] == [0, 0]

@@ -1,4 +1,6 @@
-"""A table that was written to and is gone, has no log, an older log or another table in its place: nothing writes to the lake."""
+"""A table that was written to and is gone, has no log, an older log or another table in its place: nothing writes to
+the lake.
+"""
 
 import os
 import shutil
@@ -46,7 +48,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def filled(request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
+def filled(
+    request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Lake]:
     """That lake, in a folder or in a bucket."""
     home = tmp_path / "akosha"
     shutil.copytree(template, home)

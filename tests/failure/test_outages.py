@@ -1,4 +1,6 @@
-"""A store, a disk or the ledger that fails for a while costs no upload anything: they wait, and are taken in once it is back."""
+"""A store, a disk or the ledger that fails for a while costs no upload anything: they wait, and are taken in once it is
+back.
+"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -68,7 +70,10 @@ def assert_waits_and_recovers(settings: LakeSettings, kind: str, *, ingested: in
     assert outage is not None
     assert outage.kind == kind
     (condition,) = conditions.of_outages(ledger)
-    assert (condition.key, condition.runbook) == ("outage/ingest", "disk-full" if kind == "LocalStorageFailed" else "object-storage-down")
+    assert (condition.key, condition.runbook) == (
+        "outage/ingest",
+        "disk-full" if kind == "LocalStorageFailed" else "object-storage-down",
+    )
     assert not claims.anything_due(ledger, now=outage.last_at)
     assert claims.anything_due(ledger, now=outage.retry_at + timedelta(minutes=1))
 
@@ -113,7 +118,9 @@ def test_a_lake_that_refuses_reads_costs_no_attempt(tmp_path: Path, faults: Faul
 
 
 @pytest.mark.parametrize(("status", "code"), ANSWERS)
-def test_an_inbox_that_hands_nothing_out_costs_no_attempt(tmp_path: Path, faults: Faults, status: int, code: str) -> None:
+def test_an_inbox_that_hands_nothing_out_costs_no_attempt(
+    tmp_path: Path, faults: Faults, status: int, code: str
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, inbox_url=f"{faults.url}/inbox", embedding_seconds=0)
     put_uploads(settings, hour=0, bucket=True)
     faults.begin(status, code, methods=("GET", "HEAD"), path="/uploads/")
@@ -124,8 +131,12 @@ def test_an_inbox_that_hands_nothing_out_costs_no_attempt(tmp_path: Path, faults
     assert_all_is_taken_in(settings)
 
 
-def test_an_upload_that_alone_cannot_be_fetched_holds_up_no_other_and_is_given_up_in_the_end(tmp_path: Path, faults: Faults) -> None:
-    settings = LakeSettings(home=tmp_path, workers=1, inbox_url=f"{faults.url}/inbox", embedding_seconds=0, max_attempts=2)
+def test_an_upload_that_alone_cannot_be_fetched_holds_up_no_other_and_is_given_up_in_the_end(
+    tmp_path: Path, faults: Faults
+) -> None:
+    settings = LakeSettings(
+        home=tmp_path, workers=1, inbox_url=f"{faults.url}/inbox", embedding_seconds=0, max_attempts=2
+    )
     put_uploads(settings, hour=0, bucket=True)
     faults.begin(403, "AccessDenied", methods=("GET",), path="systems/a/uploads")
     with pytest.raises(StoreUnavailable, match="1 uploads could not be read"):
@@ -178,7 +189,9 @@ def test_a_full_disk_costs_no_attempt(tmp_path: Path, monkeypatch: pytest.Monkey
     assert_all_is_taken_in(settings)
 
 
-def test_an_upload_that_cannot_be_read_is_not_blamed_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_cannot_be_read_is_not_blamed_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
     make_upload(tmp_path / "inbox", "a", reflections=["x"])
     for file in (tmp_path / "inbox").rglob("*.duckdb*"):
@@ -223,7 +236,9 @@ def test_a_data_file_that_is_gone_is_the_tables_fault(tmp_path: Path) -> None:
     assert not list((tmp_path / "lake").rglob("*write_check*"))
 
 
-def test_rows_that_cannot_be_written_are_still_found_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_cannot_be_written_are_still_found_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0, max_attempts=2)
     put_uploads(settings, hour=0)
     append = tables.append
@@ -274,7 +289,8 @@ def test_a_locked_ledger_is_unavailable_and_works_afterwards(tmp_path: Path) -> 
     for _ in range(2):
         with ledger.read() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout = 1")
-    ledger.engine.pool._creator, create = (lambda *given: _impatient(create(*given))), ledger.engine.pool._creator  # type: ignore[attr-defined]
+    # type: ignore[attr-defined]
+    ledger.engine.pool._creator, create = (lambda *given: _impatient(create(*given))), ledger.engine.pool._creator
     with pytest.raises(LedgerUnavailable, match="locked"):
         arrivals.ingest(Lake(settings), ledger, run_id="run", on_step=lock)
     holder.execute("ROLLBACK")

@@ -35,7 +35,15 @@ def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(
             if batch > 1:
                 store(lake, hot_rows(day, 40, batch=batch, words="again", snapshot=batch), batch=batch)
             # Each step waits for a look, so that every state between two commits is seen.
-            age_day(lake, day, policy=policy, today=today, moved_at=NOW, run="run", checkpoint=lambda step: wait_for_a_look(seen))
+            age_day(
+                lake,
+                day,
+                policy=policy,
+                today=today,
+                moved_at=NOW,
+                run="run",
+                checkpoint=lambda step: wait_for_a_look(seen),
+            )
     finally:
         over.set()
         reader.join()
@@ -58,7 +66,10 @@ def test_days_age_and_are_backed_up_in_a_bucket(tmp_path, monkeypatch):
         settings = LakeSettings(home=tmp_path, lake_url=f"{url}/lake", backup_url=f"{url}/backup")
         lake = Lake(settings)
         store(lake, hot_rows(days_ago(100), 30))
-        assert age_day(lake, days_ago(100), policy=TierPolicy.of(settings), today=TODAY, moved_at=NOW, run="run").rows == 30
+        assert (
+            age_day(lake, days_ago(100), policy=TierPolicy.of(settings), today=TODAY, moved_at=NOW, run="run").rows
+            == 30
+        )
         ledger = Ledger.open(settings)
         made = backup(lake, ledger, now=NOW)
         ledger.close()

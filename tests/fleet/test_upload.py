@@ -18,7 +18,8 @@ from tests.factories import make_upload
 
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 SHAPE = (
-    "SELECT t.table_name, c.column_name, c.data_type FROM duckdb_tables() t JOIN duckdb_columns() c USING (database_name, table_oid) "
+    "SELECT t.table_name, c.column_name, c.data_type FROM duckdb_tables() t JOIN duckdb_columns() c USING "
+    "(database_name, table_oid) "
     "WHERE t.database_name = current_database() ORDER BY ALL"
 )
 
@@ -35,11 +36,16 @@ def opened(folder: Path, upload: UploadedSnapshot, name: str, to: Path) -> duckd
 
 
 @pytest.mark.parametrize("name", ["reflection", "knowledge_graph"])
-def test_databases_have_the_tables_columns_and_types_of_real_uploads(inbox, shared: Path, tmp_path: Path, name: str) -> None:
+def test_databases_have_the_tables_columns_and_types_of_real_uploads(
+    inbox, shared: Path, tmp_path: Path, name: str
+) -> None:
     real = max((shared / "uploads" / "systems" / "laptop-ada" / "uploads").iterdir())
     (tmp_path / "real").write_bytes(gzip.decompress((real / f"{name}.duckdb").read_bytes()))
     folder, uploads = inbox
-    with duckdb.connect(str(tmp_path / "real"), read_only=True) as expected, opened(folder, uploads[0], name, tmp_path / "made") as made:
+    with (
+        duckdb.connect(str(tmp_path / "real"), read_only=True) as expected,
+        opened(folder, uploads[0], name, tmp_path / "made") as made,
+    ):
         assert made.execute(SHAPE).fetchall() == expected.execute(SHAPE).fetchall()
         indexes = "SELECT index_name, sql FROM duckdb_indexes() ORDER BY ALL"
         assert made.execute(indexes).fetchall() == expected.execute(indexes).fetchall()
@@ -49,7 +55,9 @@ def test_the_shape_of_the_main_tables_is_as_written_down(inbox, tmp_path: Path) 
     folder, uploads = inbox
     with opened(folder, uploads[0], "reflection", tmp_path / "made") as made:
         found = made.execute(SHAPE).fetchall()
-        version = made.execute("SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()").fetchone()
+        version = made.execute(
+            "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
+        ).fetchone()
     assert len({table for table, _, _ in found}) == 28
     assert {(column, kind) for table, column, kind in found if table == "conversations_v2"} >= {
         ("id", "VARCHAR"), ("content", "VARCHAR"), ("embedding", "FLOAT[384]"), ("timestamp", "TIMESTAMP"),
@@ -59,7 +67,9 @@ def test_the_shape_of_the_main_tables_is_as_written_down(inbox, tmp_path: Path) 
     assert version and version[0].startswith("v2.")
 
 
-def test_the_manifest_names_both_databases_and_is_the_last_object_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_names_both_databases_and_is_the_last_object_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
     put = ObjectStore.put
     monkeypatch.setattr(ObjectStore, "put", lambda store, key, data: (order.append(key), put(store, key, data))[1])
@@ -67,7 +77,9 @@ def test_the_manifest_names_both_databases_and_is_the_last_object_written(tmp_pa
     assert [key.rsplit("/", 1)[1] for key in order] == ["reflection.duckdb", "knowledge_graph.duckdb", "manifest.json"]
     manifest = json.loads((tmp_path / upload.prefix / "manifest.json").read_bytes())
     assert upload.upload_id == f"{NOW:%Y%m%d_%H%M%S}_{upload.system_id}" == manifest["upload_id"]
-    assert [(file["path"], file["size_bytes"], file["checksum"]) for file in manifest["files"]] == [(key, 0, "") for key in order[:2]]
+    assert [(file["path"], file["size_bytes"], file["checksum"]) for file in manifest["files"]] == [
+        (key, 0, "") for key in order[:2]
+    ]
 
 
 def test_the_same_plan_gives_the_same_rows_and_another_seed_gives_others() -> None:
@@ -81,7 +93,9 @@ def test_the_last_snapshot_holds_the_planned_memories_within_the_planned_days() 
     plan = FleetPlan(systems=1, memories=500, now=NOW, snapshots=3, days=3)
     snapshots = history(plan, 0)
     tables = snapshots[-1].tables
-    assert sum(len(tables[name]) for name in ("conversations_v2", "reflections_v2", "conversations", "reflections")) == 500
+    assert (
+        sum(len(tables[name]) for name in ("conversations_v2", "reflections_v2", "conversations", "reflections")) == 500
+    )
     days = {row["timestamp"].date() for row in tables["conversations_v2"]}
     assert days == {(NOW - timedelta(days=back)).date() for back in range(3)}
     assert [snapshot.at for snapshot in snapshots] == sorted(snapshot.at for snapshot in snapshots)
@@ -95,7 +109,9 @@ def test_a_later_snapshot_adds_rows_and_changes_about_one_reflection_in_a_hundre
     changed = [name for name, row in before.items() if after[name] != row]
     assert set(before) < set(after)
     assert 0.005 < len(changed) / len(before) < 0.02
-    assert {row["id"] for row in first.tables["conversations_v2"]} < {row["id"] for row in second.tables["conversations_v2"]}
+    assert {row["id"] for row in first.tables["conversations_v2"]} < {
+        row["id"] for row in second.tables["conversations_v2"]
+    }
 
 
 def test_ids_follow_their_constructions() -> None:
@@ -116,13 +132,20 @@ def test_clocks_are_local_and_ulids_are_utc() -> None:
         for letter in row["id"][:10]:
             millis = millis * 32 + "0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(letter)
         assert (
-            abs(row["timestamp"] - datetime.fromtimestamp(millis / 1000, UTC).replace(tzinfo=None) + timedelta(hours=8)).total_seconds() < 1
+            abs(
+                row["timestamp"] - datetime.fromtimestamp(millis / 1000, UTC).replace(tzinfo=None) + timedelta(hours=8)
+            ).total_seconds()
+            < 1
         )
 
 
 def test_every_memory_tells_its_topic() -> None:
     tables = history(FleetPlan(systems=1, memories=1000, now=NOW, snapshots=2), 0)[-1].tables
-    texts = [row["content"] for name in ("conversations_v2", "reflections_v2", "conversations", "reflections") for row in tables[name]]
+    texts = [
+        row["content"]
+        for name in ("conversations_v2", "reflections_v2", "conversations", "reflections")
+        for row in tables[name]
+    ]
     assert all(topic_of(text) for text in texts)
     assert len(set(texts)) > 0.95 * len(texts)
 
@@ -144,7 +167,9 @@ def test_copies_of_distinct_systems_go_up_under_their_own_names(tmp_path: Path) 
     assert len({upload.system_id for upload in uploads}) == 5
     data = [(tmp_path / upload.prefix / "reflection.duckdb").read_bytes() for upload in uploads]
     assert data[0] == data[2] == data[4] != data[1] == data[3]
-    assert json.loads((tmp_path / uploads[4].prefix / "manifest.json").read_bytes())["system_id"] == uploads[4].system_id
+    assert (
+        json.loads((tmp_path / uploads[4].prefix / "manifest.json").read_bytes())["system_id"] == uploads[4].system_id
+    )
 
 
 def test_more_processes_upload_the_same_fleet(tmp_path: Path) -> None:
@@ -177,7 +202,10 @@ def test_an_impossible_plan_says_what_was_expected() -> None:
 
 def test_the_factory_writes_chosen_rows_with_defaults_filled(tmp_path: Path) -> None:
     upload = make_upload(
-        tmp_path, "laptop-ada", conversations=["Redis evicts sessions", {"content": "x", "id": "abc"}], reflections=["use noeviction"]
+        tmp_path,
+        "laptop-ada",
+        conversations=["Redis evicts sessions", {"content": "x", "id": "abc"}],
+        reflections=["use noeviction"],
     )
     with opened(tmp_path, upload, "reflection", tmp_path / "made") as found:
         assert found.execute("SELECT id, content, namespace FROM conversations_v2 ORDER BY timestamp").fetchall() == [

@@ -1,4 +1,5 @@
-"""The whole alarm with the real daemon: ingestion stops, uploads come, freshness and checks turn; it starts, and they heal.
+"""The whole alarm with the real daemon: ingestion stops, uploads come, freshness and checks turn; it starts, and they
+heal.
 
 Dagster's shortest freshness window is a minute, so this takes three; it runs when AKOSHA_SLOW_TESTS is set.
 """
@@ -54,9 +55,9 @@ class Up:
         subprocess.run(command, env=self.environment, check=True, capture_output=True, timeout=120)
 
     def checks(self) -> dict[str, Any]:
-        nodes = httpx.post(f"{self.dagster}/graphql", json={"query": CHECKS}, headers=as_operator(self.home), timeout=20).json()["data"][
-            "assetChecksOrError"
-        ]
+        nodes = httpx.post(
+            f"{self.dagster}/graphql", json={"query": CHECKS}, headers=as_operator(self.home), timeout=20
+        ).json()["data"]["assetChecksOrError"]
         node = next(one for one in nodes if one["assetKey"]["path"] == ["ingestion", "backlog"])
         return {one["name"]: one["executionForLatestMaterialization"] for one in node["assetChecksOrError"]["checks"]}
 
@@ -85,10 +86,15 @@ def up(tmp_path: Path) -> Iterator[Up]:
         "DAGSTER_HOME": str(Path(__file__).parents[2]),
     }
     with (tmp_path / "up.log").open("wb") as log:
-        process = subprocess.Popen([str(Path(sys.executable).with_name("akosha")), "up"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("akosha")), "up"], env=environment, stdout=log, stderr=log
+        )
     started = Up(tmp_path, f"http://127.0.0.1:{api}", f"http://127.0.0.1:{dagster}", environment)
     try:
-        until(lambda: "Ctrl-C drains" in (tmp_path / "up.log").read_text() or process.poll() is not None, within_seconds=180)
+        until(
+            lambda: "Ctrl-C drains" in (tmp_path / "up.log").read_text() or process.poll() is not None,
+            within_seconds=180,
+        )
         assert process.poll() is None, (tmp_path / "up.log").read_text()
         yield started
     finally:
@@ -135,6 +141,9 @@ def test_stopping_ingestion_turns_the_backlog_and_starting_it_heals_it(up: Up) -
     up.sensor("start", "upload_sensor")
     print("nothing waits after", until(lambda: up.metric("akosha_ingestion_backlog_count") == 0, within_seconds=90))  # noqa: T201
     print("freshness healed after", until(lambda: freshness() == 0, within_seconds=60))  # noqa: T201
-    until(lambda: (up.checks()["waiting_uploads"] or {"evaluation": {"success": False}})["evaluation"]["success"], within_seconds=90)
+    until(
+        lambda: (up.checks()["waiting_uploads"] or {"evaluation": {"success": False}})["evaluation"]["success"],
+        within_seconds=90,
+    )
     assert up.metric("akosha_dagster_up") == 1
     assert up.metric("akosha_dagster_heartbeat_seconds", daemon="sensor") is not None

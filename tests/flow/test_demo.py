@@ -1,4 +1,6 @@
-"""`akosha demo` as a person runs it: real services, a real sensor, a real run, a search over HTTP, and nothing left behind."""
+"""`akosha demo` as a person runs it: real services, a real sensor, a real run, a search over HTTP, and nothing left
+behind.
+"""
 
 import os
 import re
@@ -38,17 +40,31 @@ def test_the_demo_finds_what_was_uploaded_and_stops_everything_it_started(tmp_pa
     api, dagster = free_ports(2)
     home = tmp_path / "home"
     ports = ["--api-port", str(api), "--dagster-port", str(dagster)]
-    command = [str(Path(sys.executable).with_name("akosha")), "demo", "--exit", "--systems", "3", "--memories", "40", *ports]
+    command = [
+        str(Path(sys.executable).with_name("akosha")),
+        "demo",
+        "--exit",
+        "--systems",
+        "3",
+        "--memories",
+        "40",
+        *ports,
+    ]
     environment = {**os.environ, "AKOSHA_HOME": str(home), "COLUMNS": "120"}
 
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=380, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=380, check=False
+    )
 
     logs = "\n".join(f"== {log.name}\n{log.read_text()[-2000:]}" for log in sorted((home / "logs").glob("*.log")))
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{logs}"
     assert re.search(r"ingested .*3/3", done.stdout)
     assert re.search(r"[1-3] results? · hot answered", done.stdout)
     token = (home / "operator-token").read_text().strip()
-    assert f"http://127.0.0.1:{dagster}/asset-groups?token={token}" in done.stdout and f"http://127.0.0.1:{api}" in done.stdout
+    assert (
+        f"http://127.0.0.1:{dagster}/asset-groups?token={token}" in done.stdout
+        and f"http://127.0.0.1:{api}" in done.stdout
+    )
     assert started_for(home) == []
     with sqlite3.connect(f"file:{home}/dagster/history/runs.db?mode=ro", uri=True) as runs:
         assert runs.execute("SELECT DISTINCT pipeline_name, status FROM runs").fetchall() == [("ingest", "SUCCESS")]

@@ -66,7 +66,10 @@ def test_a_second_snapshot_adds_only_what_changed(tmp_path: Path, shared: Path) 
     uploads = Path("systems/laptop-ada/uploads")
     settings = LakeSettings(home=tmp_path / "home", inbox_url=str(inbox))
     # One entity gained an observation, two causal links new evidence, and the user's model was updated.
-    for upload, new, changed, unchanged in (("20261123_113725_laptop-ada", 113, 0, 0), ("20261123_113736_laptop-ada", 108, 4, 109)):
+    for upload, new, changed, unchanged in (
+        ("20261123_113725_laptop-ada", 113, 0, 0),
+        ("20261123_113736_laptop-ada", 108, 4, 109),
+    ):
         shutil.copytree(shared / "uploads" / uploads / upload, inbox / uploads / upload)
         lake, ledger = take_in(settings)
         receipt = ledger.receipt(upload)
@@ -74,7 +77,9 @@ def test_a_second_snapshot_adds_only_what_changed(tmp_path: Path, shared: Path) 
     assert stored(lake) == {key: count for key, count in EXPECTED.items() if key[0] == "laptop-ada"}
 
 
-def test_the_same_rows_come_from_a_bucket_into_a_bucket(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_rows_come_from_a_bucket_into_a_bucket(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bucket("fleet", monkeypatch) as url:
         inbox = ObjectStore(f"{url}/inbox")
         for path in sorted((shared / "uploads").rglob("*")):

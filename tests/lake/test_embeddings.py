@@ -14,7 +14,9 @@ from tests import tiny_model
 def test_a_model_folder_gives_unit_vectors_in_the_order_of_the_texts(tmp_path: Path) -> None:
     folder = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=folder))
-    vectors = embedder.embed(["postgres lock timeout in a long sentence about postgres", "redis eviction", "postgres lock timeout"])
+    vectors = embedder.embed(
+        ["postgres lock timeout in a long sentence about postgres", "redis eviction", "postgres lock timeout"]
+    )
     assert vectors.shape == (3, 384)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
     assert vectors[2] @ vectors[0] > vectors[2] @ vectors[1]
@@ -39,7 +41,9 @@ def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 
 def test_the_real_model_puts_paraphrases_together(tmp_path: Path, shared: Path) -> None:
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=shared / "models" / "all-MiniLM-L6-v2"))
-    asked, near, far = embedder.embed(["the database waits for a lock", "postgres lock timeout on a table", "the certificate has expired"])
+    asked, near, far = embedder.embed(
+        ["the database waits for a lock", "postgres lock timeout on a table", "the certificate has expired"]
+    )
     assert asked @ near > asked @ far
 
 

@@ -36,7 +36,9 @@ def lines(form: str, logger: logging.Logger, capsys: pytest.CaptureFixture[str],
     return capsys.readouterr().err.removesuffix("\n").split("\n")
 
 
-def test_text_lines_are_one_each_and_tracebacks_are_indented(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_lines_are_one_each_and_tracebacks_are_indented(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
     written = lines("text", logger, capsys, FORGED)
     assert sum(bool(HEAD.match(line)) for line in written) == 3
     assert all(HEAD.match(line) or line.startswith("    ") for line in written)
@@ -58,7 +60,9 @@ def test_no_text_makes_a_line_of_its_own(text: str) -> None:
     record = logging.makeLogRecord({"msg": "%s", "args": (text,), "path": text, "exc_info": None, "levelname": "INFO"})
     assert len(telemetry._Text("%(message)s").format(record).splitlines()) == 1
     line = telemetry._Json().format(record)
-    assert line.isprintable() and json.loads(line)["path"] == text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    assert line.isprintable() and json.loads(line)["path"] == text.encode("utf-16", "surrogatepass").decode(
+        "utf-16", "surrogatepass"
+    )
 
 
 def test_letters_stay_letters() -> None:

@@ -16,12 +16,20 @@ from tests.bucket import bucket
 
 def test_a_hostile_key_does_not_stop_the_listing_of_a_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     with bucket("inbox", monkeypatch) as url:
-        keys = ["systems/../x/uploads/u/manifest.json", "systems//u/manifest.json", "systems/ok/manifest.json", "systems/with space/é.json"]
+        keys = [
+            "systems/../x/uploads/u/manifest.json",
+            "systems//u/manifest.json",
+            "systems/ok/manifest.json",
+            "systems/with space/é.json",
+        ]
         for key in [*keys, "elsewhere/manifest.json"]:
             boto3.client("s3").put_object(Bucket="inbox", Key=key, Body=b"{}")
         store = ObjectStore(url)
         assert sorted(item.key for item in store.list("systems")) == sorted(keys)
-        assert [item.key for item in store.list("systems", after="systems/ok")] == ["systems/ok/manifest.json", "systems/with space/é.json"]
+        assert [item.key for item in store.list("systems", after="systems/ok")] == [
+            "systems/ok/manifest.json",
+            "systems/with space/é.json",
+        ]
 
 
 def test_a_prefix_in_the_url_is_not_part_of_the_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +103,17 @@ def test_odd_entries_of_a_folder_cost_only_themselves(tmp_path: Path) -> None:
     skipped: dict[str, str] = {}
     listed = {item.key: item for item in store.list("systems", on_skipped=skipped.__setitem__)}
     assert set(sound) < set(listed)
-    assert {key.rsplit("/")[-1] for key, item in listed.items() if item.etag == "not-regular"} == {"pipe", "socket", "loop"}
+    assert {key.rsplit("/")[-1] for key, item in listed.items() if item.etag == "not-regular"} == {
+        "pipe",
+        "socket",
+        "loop",
+    }
     assert len(skipped) == 2
     assert sorted(reason.split(" ")[1] for reason in skipped.values()) == ["is", "path"]
-    assert all(datetime(1970, 1, 1, tzinfo=UTC) <= item.modified_at < datetime(9999, 12, 31, 1, tzinfo=UTC) for item in listed.values())
+    assert all(
+        datetime(1970, 1, 1, tzinfo=UTC) <= item.modified_at < datetime(9999, 12, 31, 1, tzinfo=UTC)
+        for item in listed.values()
+    )
     subprocess.run(["rm", "-rf", str(mallory)], check=True)
 
 

@@ -1,4 +1,6 @@
-"""Names that a page could have made point here are refused, whatever they look like; those that the service is known by are not."""
+"""Names that a page could have made point here are refused, whatever they look like; those that the service is known by
+are not.
+"""
 
 import ipaddress
 
@@ -10,11 +12,19 @@ from akosha_assets.lake.request_guard import RequestGuard, Routes, is_loopback, 
 
 
 def guard(**given: object) -> RequestGuard:
-    rules = {"listens_on": "127.0.0.1", "hosts": (), "origins": (), "routes": Routes({"/health"}, {"/"}), "settings": ("HOSTS", "ORIGINS")}
+    rules = {
+        "listens_on": "127.0.0.1",
+        "hosts": (),
+        "origins": (),
+        "routes": Routes({"/health"}, {"/"}),
+        "settings": ("HOSTS", "ORIGINS"),
+    }
     return RequestGuard(**(rules | given))  # type: ignore[arg-type]
 
 
-def status(headers: list[tuple[str, str]], path: str = "/api", method: str = "GET", *, has_body: bool = False, **rules: object) -> int:
+def status(
+    headers: list[tuple[str, str]], path: str = "/api", method: str = "GET", *, has_body: bool = False, **rules: object
+) -> int:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
     refusal = guard(**rules).refuse(method, path, raw, has_body=has_body)
     return refusal.status if refusal else 200
@@ -62,11 +72,15 @@ def test_a_request_has_one_host() -> None:
 def test_no_text_passes_for_a_host_that_is_not_this_machine(text: str) -> None:
     host = text.encode("utf-8", "replace").decode("latin-1")
     if status([("host", host)]) == 200:
-        assert is_loopback(host.strip().rpartition(":")[0].strip("[]") or host.strip()) or is_loopback(host.strip().strip("[]"))
+        assert is_loopback(host.strip().rpartition(":")[0].strip("[]") or host.strip()) or is_loopback(
+            host.strip().strip("[]")
+        )
 
 
 @given(st.ip_addresses())
-def test_probes_are_answered_by_address_and_nothing_else_is(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_probes_are_answered_by_address_and_nothing_else_is(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     host = f"[{address}]:8682" if address.version == 6 else f"{address}:8682"
     assert status([("host", host)], "/health") == (421 if address.is_unspecified else 200)
     assert status([("host", host)]) == (200 if is_loopback(str(address)) else 421)

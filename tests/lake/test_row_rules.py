@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from akosha_assets.lake.row_rules import LABEL_MAX_BYTES, LIST_MAX_ITEMS, repair, repair_table
 
-SCHEMA = pa.schema([("text", pa.string()), ("project", pa.string()), ("tags", pa.list_(pa.string())), ("importance", pa.float32())])
+SCHEMA = pa.schema(
+    [("text", pa.string()), ("project", pa.string()), ("tags", pa.list_(pa.string())), ("importance", pa.float32())]
+)
 LONG = ("é" * LABEL_MAX_BYTES).encode()
 # Stand for what would be long to print: `LONG`, and a list of too many items.
 TEXTS = st.binary(max_size=8) | st.text(max_size=8).map(str.encode) | st.just(b"<long>")
@@ -36,7 +38,9 @@ def raw(rows: list[tuple[object, ...]]) -> pa.RecordBatch:
     text, project, tags, importance = zip(*rows, strict=True) if rows else ((), (), (), ())
     lists = pa.array(tags, pa.list_(pa.binary()))
     # A view, not a cast: a cast would look at the bytes.
-    items = pa.ListArray.from_arrays(lists.offsets, lists.values.view(pa.string()), mask=lists.is_null() if lists.null_count else None)
+    items = pa.ListArray.from_arrays(
+        lists.offsets, lists.values.view(pa.string()), mask=lists.is_null() if lists.null_count else None
+    )
     columns = [pa.array(text, pa.binary()).view(pa.string()), pa.array(project, pa.binary()).view(pa.string()), items]
     return pa.RecordBatch.from_arrays([*columns, pa.array(importance, pa.float32())], schema=SCHEMA)
 
@@ -60,7 +64,8 @@ def test_repaired_rows_keep_every_rule(rows: list[tuple[object, ...]]) -> None:
             assert row["text"] == (None if text is None else text.decode()) and row["project"] == (
                 None if project is None else project.decode()
             )  # type: ignore[attr-defined]
-            assert row["tags"] == (None if tags is None else [tag.decode() for tag in tags])  # type: ignore[attr-defined]
+            # type: ignore[attr-defined]
+            assert row["tags"] == (None if tags is None else [tag.decode() for tag in tags])
             assert row["importance"] == importance
 
 

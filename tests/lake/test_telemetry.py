@@ -29,7 +29,9 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    traces.setdefault(span.trace_id.hex(), []).append((span.name, span.span_id.hex(), span.parent_span_id.hex()))
+                    traces.setdefault(span.trace_id.hex(), []).append(
+                        (span.name, span.span_id.hex(), span.parent_span_id.hex())
+                    )
         return 200
 
     with answering(collect) as url:
@@ -38,7 +40,8 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
         yield traces
         provider = telemetry._provider()
         assert provider is not None
-        # The service of the module still runs: without the address it makes no other provider, which would find no collector.
+        # The service of the module still runs: without the address it makes no other provider, which would find no
+        # collector.
         monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
         telemetry._provider.cache_clear()
         provider.shutdown()
@@ -102,7 +105,10 @@ def test_json_lines_carry_run_and_upload_and_hide_secrets(lake: Lake, capsys: py
 @pytest.mark.parametrize(
     ("said", "hidden"),
     [
-        ("https://b.s3/x?X-Amz-Signature=abc&X-Amz-Credential=k/1", "https://b.s3/x?X-Amz-Signature=***&X-Amz-Credential=***"),
+        (
+            "https://b.s3/x?X-Amz-Signature=abc&X-Amz-Credential=k/1",
+            "https://b.s3/x?X-Amz-Signature=***&X-Amz-Credential=***",
+        ),
         ("key AKIAABCDEFGHIJKLMNOP refused", "key *** refused"),
         ("slack://tokens:secret@/x", "slack://***@/x"),
         ("at 12:30:05 systems/a/uploads/b", "at 12:30:05 systems/a/uploads/b"),
@@ -112,7 +118,9 @@ def test_secrets_are_masked_and_nothing_else(said: str, hidden: str) -> None:
     assert telemetry.masked(said) == hidden
 
 
-def test_what_fails_again_and_again_is_logged_when_its_cause_changes_and_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_fails_again_and_again_is_logged_when_its_cause_changes_and_now_and_then(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     complaint = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow")
     for cause in ("a", "a", "b", "b", "a"):
         complaint.about(cause)

@@ -18,7 +18,9 @@ from akosha_assets.lake.catalog import Lake
     metadata=table_metadata("graph/near_duplicates"),
 )
 def near_duplicates(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:
-    """Groups of memories across the fleet that are nearly the same by their MinHash fingerprints. A signal: none is dropped."""
+    """Groups of memories across the fleet that are nearly the same by their MinHash fingerprints. A signal: none is
+    dropped.
+    """
     from akosha_assets.lake.graph.near_duplicates import group
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
 

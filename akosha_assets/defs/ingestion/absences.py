@@ -7,7 +7,10 @@ from akosha_assets.defs.metadata import OWNERS, table_metadata
 absences = dg.AssetSpec(
     ["ingestion", "absences"],
     deps=[dg.AssetKey(["ingestion", "arrivals"])],
-    description="Rows that a later snapshot of their system no longer holds. Absence is noted, never a deletion. Written by ingestion.",
+    description=(
+        "Rows that a later snapshot of their system no longer holds. Absence is noted, never a deletion. "
+        "Written by ingestion."
+    ),
     group_name="ingestion",
     owners=OWNERS,
     kinds={"deltalake"},

@@ -57,7 +57,9 @@ def ingest_job() -> None:
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
-    """Uploads that reached us on one day (UTC), taken in: only rows that changed are stored. Materialising a day replays it."""
+    """Uploads that reached us on one day (UTC), taken in: only rows that changed are stored. Materialising a day
+    replays it.
+    """
     from akosha_assets.defs.ingestion.record import Record, arrival_metadata
     from akosha_assets.lake.ingestion.arrivals import ingest
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -72,8 +74,14 @@ def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], du
                 again = requeue_day(ledger, day)
                 ingest(lake, ledger, run_id=context.run_id, stop=stop, on_batch=record.add, arrival_day=day)
                 record.write()
-                replayed = {"uploads taken in again": again.waiting, "uploads no longer in the inbox": again.removed, **record.total}
-                context.add_asset_metadata({"replay": counted(replayed), **arrival_metadata(ledger, day)}, partition_key=key)
+                replayed = {
+                    "uploads taken in again": again.waiting,
+                    "uploads no longer in the inbox": again.removed,
+                    **record.total,
+                }
+                context.add_asset_metadata(
+                    {"replay": counted(replayed), **arrival_metadata(ledger, day)}, partition_key=key
+                )
         finally:
             ledger.close()
     end_if_cancelled(context.instance, context.run_id)

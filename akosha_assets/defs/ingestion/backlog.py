@@ -32,19 +32,27 @@ SAY_AGAIN_SECONDS = 60
     output_required=False,
 )
 def backlog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.MaterializeResult]:
-    """How many uploads wait, their bytes and the age of the oldest. Recorded only while caught up, so that its age is the alarm."""
+    """How many uploads wait, their bytes and the age of the oldest. Recorded only while caught up, so that its age is
+    the alarm.
+    """
     from akosha_assets.lake.ingestion.backlog import is_caught_up
 
     measured, _ = _measured(lake.settings)
     if is_caught_up(measured, lake.settings):
         yield dg.MaterializeResult(metadata=backlog_metadata(measured))
     else:
-        context.log.info("%d uploads wait, the oldest for %d s; nothing is recorded", measured.waiting, measured.oldest_waiting_seconds)
+        context.log.info(
+            "%d uploads wait, the oldest for %d s; nothing is recorded",
+            measured.waiting,
+            measured.oldest_waiting_seconds,
+        )
 
 
 @dg.asset_check(asset=KEY, name=SIZE)
 def waiting_uploads(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Warns above AKOSHA_BACKLOG_WARN_UPLOADS waiting uploads and fails above AKOSHA_BACKLOG_ERROR_UPLOADS, each after a while."""
+    """Warns above AKOSHA_BACKLOG_WARN_UPLOADS waiting uploads and fails above AKOSHA_BACKLOG_ERROR_UPLOADS, each after
+    a while.
+    """
     measured, verdicts = _measured(lake.settings)
     return dg.AssetCheckResult(check_name=SIZE, **_result(verdicts[SIZE], measured))
 
@@ -71,7 +79,8 @@ def backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if before.get("state") == state and now - before["at"] < SAY_AGAIN_SECONDS:
         return dg.SensorResult(skip_reason=waits)
     events: list[Any] = [
-        dg.AssetCheckEvaluation(asset_key=KEY, check_name=name, **_result(verdict, measured)) for name, verdict in verdicts.items()
+        dg.AssetCheckEvaluation(asset_key=KEY, check_name=name, **_result(verdict, measured))
+        for name, verdict in verdicts.items()
     ]
     if caught_up:
         events.append(dg.AssetMaterialization(KEY, metadata=backlog_metadata(measured)))

@@ -1,4 +1,6 @@
-"""`ingestion/ledger`: one row per upload. Materialising it lists the whole inbox; the sensor does the same a stretch at a time."""
+"""`ingestion/ledger`: one row per upload. Materialising it lists the whole inbox; the sensor does the same a stretch at
+a time.
+"""
 
 from datetime import UTC, datetime
 
@@ -34,7 +36,9 @@ def ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> d
         measured = backlog.measure(opened, now=datetime.now(UTC))
     finally:
         opened.close()
-    return dg.MaterializeResult(metadata={**ledger_metadata(measured), "objects listed": swept.listed, "uploads found": swept.added})
+    return dg.MaterializeResult(
+        metadata={**ledger_metadata(measured), "objects listed": swept.listed, "uploads found": swept.added}
+    )
 
 
 def ledger_metadata(measured: Backlog) -> dict[str, dg.MetadataValue | int]:

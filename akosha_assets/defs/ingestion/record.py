@@ -81,7 +81,11 @@ class Record:
         self._say("ingestion/ledger", ledger_metadata(measured))
         if self.batches:
             self.total.update(
-                {"batches": self.batches, "rows": sum(self.rows.values()), **{f"uploads {k}": n for k, n in self.uploads.items()}}
+                {
+                    "batches": self.batches,
+                    "rows": sum(self.rows.values()),
+                    **{f"uploads {k}": n for k, n in self.uploads.items()},
+                }
             )
             self._arrival_days()
             for address, rows in self.rows.items():
@@ -108,9 +112,15 @@ class Record:
             if is_event_day(day_key(day)):
                 self._say(
                     HOT.address,
-                    {"rows written": rows, "rows without vector": bare.get(day, 0), **day_metadata(stored.get(day), table)},
+                    {
+                        "rows written": rows,
+                        "rows without vector": bare.get(day, 0),
+                        **day_metadata(stored.get(day), table),
+                    },
                     day,
                 )
 
     def _say(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
-        self.say(dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None))
+        self.say(
+            dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None)
+        )

@@ -25,7 +25,10 @@ IN_PROGRESS = [
 
 uploads = dg.AssetSpec(
     ["ingestion", "uploads"],
-    description="Snapshots that the fleet's Session-Buddy instances put into the inbox bucket: two databases and, last, a manifest.",
+    description=(
+        "Snapshots that the fleet's Session-Buddy instances put into the inbox bucket: two databases and, "
+        "last, a manifest."
+    ),
     group_name="ingestion",
     owners=OWNERS,
     kinds={"s3", "duckdb"},
@@ -34,7 +37,9 @@ uploads = dg.AssetSpec(
 
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under way take."""
+    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under
+    way take.
+    """
     from akosha_assets.lake.ingestion import backlog
     from akosha_assets.lake.ingestion.inbox import notifications
     from akosha_assets.lake.ingestion.ledger import claims
@@ -53,9 +58,14 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     seen: list[dg.AssetMaterialization] = []
     if swept.added:
         counts = {"found": swept.added, "objects listed": swept.listed, "waiting": measured.waiting}
-        seen.append(dg.AssetMaterialization(["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}))
+        seen.append(
+            dg.AssetMaterialization(
+                ["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}
+            )
+        )
     state = (
-        f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, {swept.listed} objects listed"
+        f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, "
+        f"{swept.listed} objects listed"
     )
     if is_asked_for:
         return dg.SensorResult(skip_reason=f"the orchestrator asks for runs: {state}", asset_events=seen)
@@ -73,7 +83,13 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def reason_to_wait(
-    instance: dg.DagsterInstance, *, now: datetime, is_due: bool, live_batches: int, patience: timedelta, wanted: int = 1
+    instance: dg.DagsterInstance,
+    *,
+    now: datetime,
+    is_due: bool,
+    live_batches: int,
+    patience: timedelta,
+    wanted: int = 1,
 ) -> str | None:
     """Why no ingest run is asked for now, or None where one more is needed to have `wanted` of them.
 
@@ -94,7 +110,9 @@ def reason_to_wait(
         return ", ".join(under_way)
     failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
     if failed:
-        again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE)
+        again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(
+            FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE
+        )
         if now < again_at:
             return f"the last {len(failed)} ingest runs failed; the next one may start at {again_at:%H:%M:%S} UTC"
     return None

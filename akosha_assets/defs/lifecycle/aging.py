@@ -1,4 +1,6 @@
-"""`lifecycle/aging` and `lifecycle/embeddings`: duties that are materialised only while they are done, so that their age is an alarm."""
+"""`lifecycle/aging` and `lifecycle/embeddings`: duties that are materialised only while they are done, so that their
+age is an alarm.
+"""
 
 import json
 from datetime import UTC, datetime

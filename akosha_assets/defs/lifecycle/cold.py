@@ -27,14 +27,20 @@ from akosha_assets.lake.lifecycle.policy import COLD, WARM
     metadata=table_metadata("lifecycle/cold"),
 )
 def cold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.AssetCheckResult]:
-    """Memories past the warm window: one sentence, a compact fingerprint, a 1-bit sketch of the vector, and daily metrics."""
+    """Memories past the warm window: one sentence, a compact fingerprint, a 1-bit sketch of the vector, and daily
+    metrics.
+    """
     yield from aged(context, lake, COLD)
 
 
 age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=dg.in_process_executor, tags=BACKGROUND)
 
 
-@dg.sensor(jobs=[age_to_warm, age_to_cold], minimum_interval_seconds=SWEEP_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    jobs=[age_to_warm, age_to_cold],
+    minimum_interval_seconds=SWEEP_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.RunRequest]:
     """Event days that lie in a hotter tier than their age asks for, by the clock or because rows came late, are aged."""
     from akosha_assets.lake.watch.bootstrap import orchestrated

@@ -1,4 +1,5 @@
-"""`lifecycle/hot`: the newest memories, one partition per event day. Ingestion writes it; materialising a day lays it anew.
+"""`lifecycle/hot`: the newest memories, one partition per event day. Ingestion writes it; materialising a day lays it
+anew.
 
 The job `embed` gives vectors to rows that came without, as soon as a model lies here.
 """
@@ -36,8 +37,8 @@ ADDRESS = "lifecycle/hot"
     metadata=table_metadata(ADDRESS),
 )
 def hot(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
-    """The newest memories, whole text and vector, one partition per day they tell of (UTC). Ingestion appends to it; materialising
-    a day lays its rows anew in as few files as they need.
+    """The newest memories, whole text and vector, one partition per day they tell of (UTC). Ingestion appends to it;
+    materialising a day lays its rows anew in as few files as they need.
     """
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.hot import rebuild_day
@@ -52,7 +53,9 @@ def hot(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb:
 rebuild_hot_day = dg.define_asset_job(
     "rebuild_hot_day",
     selection=[hot],
-    description="Lays event days of the hot table anew in as few files as they need, each memory once in its newest form.",
+    description=(
+        "Lays event days of the hot table anew in as few files as they need, each memory once in its newest form."
+    ),
     tags={"dagster/max_retries": "0"},
 )
 
@@ -67,7 +70,12 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
     from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 
     ledger = Ledger.open(lake.settings)
-    with closing(ledger), hold(ledger, "embed") as lease, asked_to_stop() as is_asked, duckdb.get_connection() as connection:
+    with (
+        closing(ledger),
+        hold(ledger, "embed") as lease,
+        asked_to_stop() as is_asked,
+        duckdb.get_connection() as connection,
+    ):
         if lease is None:
             context.log.info("another run embeds; this one ends")
             return
@@ -82,7 +90,9 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
                 break
             done = embed_day(lake, day, embedder, run_id=context.run_id, stop=stop)
             if done.version is not None and is_event_day(day.isoformat()):
-                size = day_metadata(days.stored(lake.create(ADDRESS)).get(day), inventory.table_size(lake, ADDRESS, connection))
+                size = day_metadata(
+                    days.stored(lake.create(ADDRESS)).get(day), inventory.table_size(lake, ADDRESS, connection)
+                )
                 metadata = {"rows embedded": done.rows, "space": embedder.space, **size}
                 context.log_event(dg.AssetMaterialization(KEY, metadata=metadata, partition=day.isoformat()))
     end_if_cancelled(context.instance, context.run_id)
@@ -90,7 +100,9 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
 
 @dg.job(name="embed", tags=BACKGROUND)
 def embed_job() -> None:
-    """Gives every hot row without a vector one of the configured model. Fails with what to do where no model can be loaded."""
+    """Gives every hot row without a vector one of the configured model. Fails with what to do where no model can be
+    loaded.
+    """
     embed_waiting()
 
 

@@ -27,9 +27,17 @@ def retention(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -
 
     policy = TierPolicy.of(lake.settings)
     with guarded(lake):
-        found = expire(lake, policy, today=datetime.now(UTC).date(), run=context.run.run_id, dry_run=not lake.settings.retention_deletes)
+        found = expire(
+            lake,
+            policy,
+            today=datetime.now(UTC).date(),
+            run=context.run.run_id,
+            dry_run=not lake.settings.retention_deletes,
+        )
     rows = sum(found.rows.values())
-    context.log.info("%d rows from before %s %s", rows, found.before_day, "would be deleted" if found.is_dry_run else "were deleted")
+    context.log.info(
+        "%d rows from before %s %s", rows, found.before_day, "would be deleted" if found.is_dry_run else "were deleted"
+    )
     return dg.MaterializeResult(
         metadata={
             "rows_past_retention": rows,
@@ -37,12 +45,16 @@ def retention(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -
             "before_day": str(found.before_day),
             "rows_held": found.rows_held,
             "rows_by_tier": dg.MetadataValue.json(found.rows),
-            "holds": dg.MetadataValue.json([{name: str(value) for name, value in asdict(hold).items()} for hold in found.holds]),
+            "holds": dg.MetadataValue.json(
+                [{name: str(value) for name, value in asdict(hold).items()} for hold in found.holds]
+            ),
         }
     )
 
 
-retention_job = dg.define_asset_job("apply_retention", selection=[retention], executor_def=dg.in_process_executor, tags=BACKGROUND)
+retention_job = dg.define_asset_job(
+    "apply_retention", selection=[retention], executor_def=dg.in_process_executor, tags=BACKGROUND
+)
 apply_retention_nightly = one_at_a_time(
     retention_job,
     name="apply_retention_nightly",

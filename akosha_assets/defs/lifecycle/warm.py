@@ -27,7 +27,9 @@ from akosha_assets.lake.lifecycle.policy import WARM
     metadata=table_metadata("lifecycle/warm"),
 )
 def warm(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.AssetCheckResult]:
-    """Memories past the hot window: a summary of at most three sentences, int8 vectors, every column that is filtered on."""
+    """Memories past the hot window: a summary of at most three sentences, int8 vectors, every column that is filtered
+    on.
+    """
     yield from aged(context, lake, WARM)
 
 

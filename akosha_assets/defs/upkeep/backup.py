@@ -13,7 +13,8 @@ from akosha_assets.lake.settings import LakeSettings
 
 @dg.asset(
     key=["upkeep", "backup"],
-    deps=[dg.AssetKey(["lifecycle", tier]) for tier in ("hot", "warm", "cold")] + [dg.AssetKey(["ingestion", "ledger"])],
+    deps=[dg.AssetKey(["lifecycle", tier]) for tier in ("hot", "warm", "cold")]
+    + [dg.AssetKey(["ingestion", "ledger"])],
     group_name="upkeep",
     owners=OWNERS,
     kinds={"deltalake", "s3"},
@@ -38,7 +39,11 @@ backup_job = dg.define_asset_job("back_up", selection=[backup], executor_def=dg.
 
 def request_back_up(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:  # noqa: ARG001
     """A run where a place for backups is named."""
-    return dg.RunRequest() if LakeSettings().backup_url else dg.SkipReason("AKOSHA_BACKUP_URL is not set, so no backups are made")
+    return (
+        dg.RunRequest()
+        if LakeSettings().backup_url
+        else dg.SkipReason("AKOSHA_BACKUP_URL is not set, so no backups are made")
+    )
 
 
 back_up_nightly = one_at_a_time(

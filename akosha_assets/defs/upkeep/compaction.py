@@ -28,15 +28,26 @@ def compaction(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) 
     metadata: dict[str, dg.MetadataValue] = {}
     contended = 0
     with guarded(lake):
-        compacted = [done for address in TABLES if (done := compact(lake, address, today=datetime.now(UTC).date())) is not None]
+        compacted = [
+            done for address in TABLES if (done := compact(lake, address, today=datetime.now(UTC).date())) is not None
+        ]
     for done in compacted:
-        metadata[done.address] = dg.MetadataValue.json({name: value for name, value in asdict(done).items() if name != "address"})
+        metadata[done.address] = dg.MetadataValue.json(
+            {name: value for name, value in asdict(done).items() if name != "address"}
+        )
         contended += done.contended
-        context.log.info("%s: %d partitions, %d files, %d before", done.address, done.partitions, done.files_after, done.files_before)
+        context.log.info(
+            "%s: %d partitions, %d files, %d before", done.address, done.partitions, done.files_after, done.files_before
+        )
     return dg.MaterializeResult(metadata=metadata | {"parts_left_for_next_time": dg.MetadataValue.int(contended)})
 
 
-compaction_job = dg.define_asset_job("compact_tables", selection=[compaction], executor_def=dg.in_process_executor, tags=BACKGROUND)
+compaction_job = dg.define_asset_job(
+    "compact_tables", selection=[compaction], executor_def=dg.in_process_executor, tags=BACKGROUND
+)
 compaction_hourly = one_at_a_time(
-    compaction_job, name="compact_tables_hourly", cron="17 * * * *", description="Packs every table into few, ordered files, hourly."
+    compaction_job,
+    name="compact_tables_hourly",
+    cron="17 * * * *",
+    description="Packs every table into few, ordered files, hourly.",
 )

@@ -30,7 +30,9 @@ def inbox() -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"uploads removed": len(expired.uploads), "bytes removed": expired.bytes})
 
 
-expire_inbox = dg.define_asset_job("expire_inbox", selection=[inbox], executor_def=dg.in_process_executor, tags=BACKGROUND)
+expire_inbox = dg.define_asset_job(
+    "expire_inbox", selection=[inbox], executor_def=dg.in_process_executor, tags=BACKGROUND
+)
 
 expire_inbox_nightly = one_at_a_time(
     expire_inbox,

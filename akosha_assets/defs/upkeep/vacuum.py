@@ -33,12 +33,18 @@ def vacuum(lake: dg.ResourceParam[Lake], config: VacuumConfig) -> dg.Materialize
     from akosha_assets.lake.upkeep.vacuum import vacuum as remove
 
     with closing(Ledger.open(lake.settings)) as ledger:
-        done = [found for address in TABLES if (found := remove(lake, ledger, address, is_full=config.is_full, dry_run=config.dry_run))]
+        done = [
+            found
+            for address in TABLES
+            if (found := remove(lake, ledger, address, is_full=config.is_full, dry_run=config.dry_run))
+        ]
     metadata: dict[str, dg.MetadataValue] = {each.address: dg.MetadataValue.json(asdict(each)) for each in done}
     return dg.MaterializeResult(metadata=metadata | {"files": dg.MetadataValue.int(sum(each.files for each in done))})
 
 
-vacuum_job = dg.define_asset_job("vacuum_tables", selection=[vacuum], executor_def=dg.in_process_executor, tags=BACKGROUND)
+vacuum_job = dg.define_asset_job(
+    "vacuum_tables", selection=[vacuum], executor_def=dg.in_process_executor, tags=BACKGROUND
+)
 
 
 def request_vacuum(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:

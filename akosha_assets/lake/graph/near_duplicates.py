@@ -1,4 +1,5 @@
-"""`graph/near_duplicates`: which memories of the fleet say nearly the same. A signal beside the rows; none is dropped for it.
+"""`graph/near_duplicates`: which memories of the fleet say nearly the same. A signal beside the rows; none is dropped
+for it.
 
 Memories with equal fingerprints are one; among the distinct ones, locality-sensitive hashing finds candidates and the
 share of equal MinHash values, which estimates the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
@@ -19,8 +20,8 @@ from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
 VALUES = 128
 # Above this estimate two texts differ in little more than names and numbers.
 SIMILARITY = 0.85
-# Leaders that one memory may be compared with. Fingerprints come from outside: where so many distinct ones share a bucket they were made to,
-# and comparing all with all would take the square of their number.
+# Leaders that one memory may be compared with. Fingerprints come from outside: where so many distinct ones share a
+# bucket they were made to, and comparing all with all would take the square of their number.
 CANDIDATES_MAX = 1000
 # Session-Buddy's own values are compared with each other only; the library must not mix them with another kind's.
 SCHEME = "legacy"
@@ -40,8 +41,12 @@ class Grouped:
 
 
 def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
-    """The table names every memory of the hot tier that has near-duplicates, with its group; it is written anew as a whole."""
-    rows = lake.select(HOT.address, ["system_id", "kind", "id", "fingerprint", "occurred_at"], "fingerprint IS NOT NULL")
+    """The table names every memory of the hot tier that has near-duplicates, with its group; it is written anew as a
+    whole.
+    """
+    rows = lake.select(
+        HOT.address, ["system_id", "kind", "id", "fingerprint", "occurred_at"], "fingerprint IS NOT NULL"
+    )
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone='UTC'")
         connection.register("memories", rows)
@@ -53,7 +58,10 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
         leader, similarity, crowded = leaders(values)
         named = distinct["first"].take(pa.array(leader))
         connection.register(
-            "leaders", pa.table({"fingerprint": distinct["fingerprint"], "group_id": named, "similarity": similarity.astype(np.float32)})
+            "leaders",
+            pa.table(
+                {"fingerprint": distinct["fingerprint"], "group_id": named, "similarity": similarity.astype(np.float32)}
+            ),
         )
         found = connection.sql(
             """SELECT system_id, kind, id, group_id, similarity, count(*) OVER one_group AS group_memories
@@ -66,7 +74,8 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
         found = found.select(NEAR_DUPLICATES.schema.names).cast(NEAR_DUPLICATES.schema)
         connection.register("found", found)
         counted = connection.execute(
-            "SELECT count(*), coalesce(max(systems), 0) FROM (SELECT count(DISTINCT system_id) AS systems FROM found GROUP BY group_id)"
+            "SELECT count(*), coalesce(max(systems), 0) FROM (SELECT count(DISTINCT system_id) AS systems FROM found "
+            "GROUP BY group_id)"
         ).fetchone()
     version = tables.overwrite(lake.create(NEAR_DUPLICATES.address), found, {"akosha_run": run_id})
     groups, widest = counted or (0, 0)
@@ -74,11 +83,13 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
 
 
 def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """For each fingerprint (rows of 128 uint64, oldest first) the earliest similar one that leads a group, and how similar it is.
+    """For each fingerprint (rows of 128 uint64, oldest first) the earliest similar one that leads a group, and how
+    similar it is.
 
     A fingerprint similar to none leads its own group. Members are compared with their leader only, so a group cannot
     drift from text to text. The last value counts fingerprints that no later one is compared with, since they had
-    `CANDIDATES_MAX` candidates: so no bucket of the index holds more, and the time grows with the rows, not with their square.
+    `CANDIDATES_MAX` candidates: so no bucket of the index holds more, and the time grows with the rows, not with their
+    square.
     """
     crowded = 0
     leader, similarity = np.arange(len(values)), np.ones(len(values))

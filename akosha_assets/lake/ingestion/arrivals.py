@@ -1,4 +1,5 @@
-"""Takes waiting uploads in, batch by batch: claims one, reads it while the one before it is stored, answers for failures.
+"""Takes waiting uploads in, batch by batch: claims one, reads it while the one before it is stored, answers for
+failures.
 
 The workers that read uploads would idle while rows are compared and committed, so a run holds up to two batches, each
 under its own lease and lane; a system is in one of them at most. The steps of one batch are in `batch.py`.
@@ -39,21 +40,25 @@ def ingest(
     on_step: Callable[[str], None] = lambda _: None,
     arrival_day: date | None = None,
 ) -> list[BatchResult]:
-    """Nothing that could be claimed is waiting any more, or `stop()` was true between two uploads; returns what was done.
+    """Nothing that could be claimed is waiting any more, or `stop()` was true between two uploads; returns what was
+    done.
 
     `on_batch` is called in this thread, `on_step` with the name of each step as it begins, in whichever thread it does.
     With `arrival_day` only uploads of that day are taken.
 
     Raises:
         LedgerMismatch: the ledger does not belong to the tables.
-        TransientError: a store, the ledger or this machine's disk failed. What was under way waits again, no attempt counted.
+        TransientError: a store, the ledger or this machine's disk failed. What was under way waits again, no attempt
+            counted.
     """
     with outages.noted(ledger, "ingest"), _local_failures():
         results, unread = _ingest(lake, ledger, run_id, stop, on_batch, on_step, arrival_day)
     telemetry.flush()
     if unread:
         example = next(iter(unread.values()))
-        raise StoreUnavailable(ledger.settings.inbox(), f"{len(unread)} uploads could not be read and wait, one of them: {example}")
+        raise StoreUnavailable(
+            ledger.settings.inbox(), f"{len(unread)} uploads could not be read and wait, one of them: {example}"
+        )
     return results
 
 
@@ -87,7 +92,10 @@ def _ingest(
             on_step("claimed")
             lease, read = _Lease(ledger, batch), None
             try:
-                with telemetry.bound(run_id=run_id, batch_id=batch.id), _given_back_on_failure(ledger, batch, storing.blame):
+                with (
+                    telemetry.bound(run_id=run_id, batch_id=batch.id),
+                    _given_back_on_failure(ledger, batch, storing.blame),
+                ):
                     read = intake.read(batch)
             finally:
                 if read is None:
@@ -127,18 +135,24 @@ class _Unread:
         """
         if self._batches >= 2 or (is_end and not self._is_inbox_up):
             cause = next(reversed(self.causes.values()), "")
-            raise StoreUnavailable(self._url, f"{len(self.causes)} uploads could not be read and wait, the last one: {cause}")
+            raise StoreUnavailable(
+                self._url, f"{len(self.causes)} uploads could not be read and wait, the last one: {cause}"
+            )
 
 
 class _Blame:
-    """Tells uploads that cannot be stored from a fault of our own: while nothing at all could be stored, only one upload is blamed."""
+    """Tells uploads that cannot be stored from a fault of our own: while nothing at all could be stored, only one
+    upload is blamed.
+    """
 
     def __init__(self) -> None:
         self.has_stored = False
         self._failed: set[int] = set()
 
     def blames(self, batch: Batch) -> bool:
-        """Whether the failure of `batch` counts against its uploads. Of several nobody knows which one it was, so none is blamed yet."""
+        """Whether the failure of `batch` counts against its uploads. Of several nobody knows which one it was, so none
+        is blamed yet.
+        """
         if len(batch.uploads) == 1:
             self._failed.add(batch.uploads[0].id)
         return self.has_stored or len(self._failed) <= 1
@@ -157,7 +171,9 @@ class _Storing:
     def __enter__(self) -> "_Storing":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._thread:
             self.finish()
 
@@ -212,8 +228,9 @@ def _local_failures() -> Iterator[None]:
 def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Iterator[None]:
     """Whatever goes wrong inside, the batch's uploads wait again.
 
-    An outage ends the run and costs the uploads nothing. Everything else may be the fault of one of them: smaller and smaller
-    batches find out which one, while the run goes on. When a second one fails and nothing could be stored, the run ends.
+    An outage ends the run and costs the uploads nothing. Everything else may be the fault of one of them: smaller and
+    smaller batches find out which one, while the run goes on. When a second one fails and nothing could be stored, the
+    run ends.
     """
     try:
         yield
@@ -241,7 +258,9 @@ def _give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_p
 
 
 class _Lease:
-    """A batch's lease, renewed in the background until `end`. A lost one is noticed where it matters: at the next step in the ledger."""
+    """A batch's lease, renewed in the background until `end`. A lost one is noticed where it matters: at the next step
+    in the ledger.
+    """
 
     def __init__(self, ledger: Ledger, batch: Batch):
         self._ledger, self._batch = ledger, batch

@@ -21,7 +21,9 @@ MOMENTS = 30
 
 @dataclass(frozen=True)
 class BacklogPoint:
-    """How many uploads waited at one time, and how many arrived and left since the moment before: taken in or quarantined."""
+    """How many uploads waited at one time, and how many arrived and left since the moment before: taken in or
+    quarantined.
+    """
 
     at: datetime
     waiting: int
@@ -31,7 +33,8 @@ class BacklogPoint:
 
 @dataclass(frozen=True)
 class Backlog:
-    """The state of ingestion at `measured_at`. Waiting means seen, complete and not yet taken in, claimed ones included.
+    """The state of ingestion at `measured_at`. Waiting means seen, complete and not yet taken in, claimed ones
+    included.
 
     Rates are uploads a second over the last five minutes. `catch_up_seconds` is None while it does not get shorter.
     """
@@ -75,13 +78,21 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
     grace = now - timedelta(seconds=ledger.settings.incomplete_grace_seconds)
     waiting = uploads.c.state.in_(("waiting", "claimed"))
     with ledger.read() as connection:
-        states: dict[str, int] = dict(connection.execute(sa.select(uploads.c.state, count).group_by(uploads.c.state)).tuples().all())
+        states: dict[str, int] = dict(
+            connection.execute(sa.select(uploads.c.state, count).group_by(uploads.c.state)).tuples().all()
+        )
         due = connection.execute(
             sa.select(sa.func.coalesce(sa.func.sum(uploads.c.bytes), 0), sa.func.min(uploads.c.seen_at)).where(waiting)
         ).one()
-        largest = connection.scalar(sa.select(count).where(waiting).group_by(uploads.c.system_id).order_by(count.desc()).limit(1))
-        incomplete = connection.scalar(sa.select(count).where(uploads.c.state == "arriving", uploads.c.seen_at < grace)) or 0
-        reasons = connection.execute(sa.select(uploads.c.reason, count).where(uploads.c.state == "quarantined").group_by(uploads.c.reason))
+        largest = connection.scalar(
+            sa.select(count).where(waiting).group_by(uploads.c.system_id).order_by(count.desc()).limit(1)
+        )
+        incomplete = (
+            connection.scalar(sa.select(count).where(uploads.c.state == "arriving", uploads.c.seen_at < grace)) or 0
+        )
+        reasons = connection.execute(
+            sa.select(uploads.c.reason, count).where(uploads.c.state == "quarantined").group_by(uploads.c.reason)
+        )
         by_reason: dict[str, int] = dict(reasons.tuples().all())
         arrived = connection.scalar(sa.select(count).where(uploads.c.seen_at > now - RATE_WINDOW)) or 0
         drained = connection.scalar(sa.select(count).where(uploads.c.ingested_at > now - RATE_WINDOW)) or 0
@@ -89,7 +100,9 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         held = connection.scalar(sa.select(count).select_from(batches).where(live)) or 0
         expired = (
             connection.scalar(
-                sa.select(count).select_from(batches).where(live, plausible.has_lease_ended(now, ledger.settings.lease_seconds))
+                sa.select(count)
+                .select_from(batches)
+                .where(live, plausible.has_lease_ended(now, ledger.settings.lease_seconds))
             )
             or 0
         )
@@ -120,7 +133,8 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
 def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[BacklogPoint]:
     """The backlog at every `step` of the last `span`, oldest first, the last one at `now`.
 
-    Worked out from the times in the ledger, so it is whole after any restart. Redriven uploads count as if they had waited all along.
+    Worked out from the times in the ledger, so it is whole after any restart. Redriven uploads count as if they had
+    waited all along.
     """
     steps = int(span / step)
     waiting = uploads.c.state.in_(("waiting", "claimed"))
@@ -141,7 +155,9 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
 
 
 def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
-    """Whether every complete upload older than the limit has been taken in, by a listing of the whole inbox that is recent enough."""
+    """Whether every complete upload older than the limit has been taken in, by a listing of the whole inbox that is
+    recent enough.
+    """
     return measured.oldest_waiting_seconds <= settings.backlog_age_seconds and not is_unswept(measured, settings)
 
 
@@ -184,12 +200,16 @@ def _stayed_above(ledger: Ledger, limit: int, seconds: int, now: datetime) -> bo
     return all(moment.waiting > limit for moment in history(ledger, now=now, span=step * (MOMENTS + 1), step=step))
 
 
-def _by_step(connection: sa.Connection, column: Any, which: Any, now: datetime, step: timedelta, steps: int) -> dict[int, int]:
+def _by_step(
+    connection: sa.Connection, column: Any, which: Any, now: datetime, step: timedelta, steps: int
+) -> dict[int, int]:
     """How many of `which` have `column` in each step before `now`, by the number of whole steps that lie between."""
     age = now.timestamp() - sa.extract("epoch", column)
     whole = age / step.total_seconds()
     # SQLite cuts the fraction off, and of the time of day as well: a step is right to a second. PostgreSQL would round.
-    number = sa.cast(sa.func.floor(whole) if connection.dialect.name == "postgresql" else whole, sa.Integer).label("number")
+    number = sa.cast(sa.func.floor(whole) if connection.dialect.name == "postgresql" else whole, sa.Integer).label(
+        "number"
+    )
     recent = sa.select(number).where(which, column > now - steps * step, column <= now).subquery()
     counted = sa.select(recent.c.number, sa.func.count()).group_by(recent.c.number)
     return dict(connection.execute(counted).tuples().all())

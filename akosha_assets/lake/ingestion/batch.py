@@ -2,8 +2,8 @@
 
 The order makes a crash harmless: the ledger notes that a batch begins to commit, the tables get its rows under its
 fence, the ledger notes the end. Dying in between makes the systems of the batch be compared with the tables again.
-Which rows a batch stores is decided in `reconcile.py`; turning them into tables is in `table_rows.py`; which batch is next and
-what happens when one fails in `arrivals.py`.
+Which rows a batch stores is decided in `reconcile.py`; turning them into tables is in `table_rows.py`; which batch is
+next and what happens when one fails in `arrivals.py`.
 """
 
 import logging
@@ -30,7 +30,8 @@ from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
-# Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run, which holds two.
+# Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run, which holds
+# two.
 BATCH_ARROW_BYTES = 64 * 1024 * 1024
 # What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
 ARROW_TO_COMPRESSED = 3
@@ -40,7 +41,9 @@ UNREAD_IN_A_ROW = 16
 
 @dataclass
 class BatchResult:
-    """What one batch stored: rows by table, versions of the tables, hot rows by event day, uploads by what became of them."""
+    """What one batch stored: rows by table, versions of the tables, hot rows by event day, uploads by what became of
+    them.
+    """
 
     batch_id: int
     uploads: dict[str, int] = field(default_factory=dict)
@@ -71,7 +74,13 @@ class BatchIngest:
     """One run's way of taking a batch in. Only one batch is read at a time; another one may be stored meanwhile."""
 
     def __init__(
-        self, lake: Lake, ledger: Ledger, pool: ExtractionPool, spool: Path, stop: Callable[[], bool], on_step: Callable[[str], None]
+        self,
+        lake: Lake,
+        ledger: Ledger,
+        pool: ExtractionPool,
+        spool: Path,
+        stop: Callable[[], bool],
+        on_step: Callable[[str], None],
     ):
         self.lake, self.ledger, self.pool, self.spool = lake, ledger, pool, spool
         self.stop, self.on_step = stop, on_step
@@ -82,7 +91,9 @@ class BatchIngest:
     def read(self, batch: Batch) -> ReadBatch:
         """What the uploads of the batch hold, until `stop()` or one of the bounds of a batch is reached."""
         clock, began_at = _Clock(), now()
-        systems = SystemStates.load(self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}), now=began_at)
+        systems = SystemStates.load(
+            self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}), now=began_at
+        )
         clock.lap("known")
         read = ReadBatch(batch, systems, began_at)
         self._extract(read)
@@ -117,9 +128,15 @@ class BatchIngest:
         self.on_step("committed")
         hot_version = result.versions.get(HOT.address)
         for ref in extractions:
-            counts = {**difference.counts.get(ref, {}), "rows_read": extractions[ref].rows_read, "hot_version": hot_version}
+            counts = {
+                **difference.counts.get(ref, {}),
+                "rows_read": extractions[ref].rows_read,
+                "hot_version": hot_version,
+            }
             extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
-            outcomes[ref] = UploadOutcome("ingested", {**counts, **{name: value for name, value in extras.items() if value}})
+            outcomes[ref] = UploadOutcome(
+                "ingested", {**counts, **{name: value for name, value in extras.items() if value}}
+            )
         ingested = {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == "ingested"}
         states = read.systems.after(difference.known, ingested)
         claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=now())
@@ -143,7 +160,9 @@ class BatchIngest:
             nonlocal expected_bytes
             for one in fetch_all(self.settings, read.batch.uploads, systems.digests_of, self.spool):
                 self.on_step("fetched")
-                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES or len(days) >= self.settings.upload_max_event_days
+                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES or len(
+                    days
+                ) >= self.settings.upload_max_event_days
                 if self.stop() or time.monotonic() > deadline or full:
                     one.discard()
                     return
@@ -159,15 +178,21 @@ class BatchIngest:
                 if not read.is_inbox_up:
                     # The inbox hands out others: what it does not hand out counts as an attempt of the upload.
                     read.is_inbox_up = True
-                    outcomes.update({other.upload.id: _failed(cast(StoreUnavailable, other.failure)) for other in read.unread})
+                    outcomes.update(
+                        {other.upload.id: _failed(cast(StoreUnavailable, other.failure)) for other in read.unread}
+                    )
                 if one.failure is not None:
                     outcomes[upload.id] = _failed(one.failure)
                 elif not one.files:
-                    outcomes[upload.id] = UploadOutcome("ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
+                    outcomes[upload.id] = UploadOutcome(
+                        "ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None}
+                    )
                 else:
                     known = systems.rows[upload.system_id]
                     expected_bytes += ARROW_TO_COMPRESSED * upload.bytes
-                    yield ExtractionJob(upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known)
+                    yield ExtractionJob(
+                        upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known
+                    )
 
         for job, extraction in self.pool.extract(jobs()):
             fetched[job.ref].discard()
@@ -193,7 +218,9 @@ class BatchIngest:
                 continue
             part = tables[spec.address]
             if part.replaces:
-                result.versions[spec.address] = self.lake.upsert(spec.address, part.rows, batch.fence, metadata, only=part.replaces)
+                result.versions[spec.address] = self.lake.upsert(
+                    spec.address, part.rows, batch.fence, metadata, only=part.replaces
+                )
             else:
                 result.versions[spec.address] = self.lake.append(spec.address, part.rows, batch.fence, metadata)
             result.rows[spec.address] = part.rows.num_rows

@@ -45,11 +45,13 @@ def check(lake: Lake, ledger: Ledger) -> None:
     if held is not None:
         raise LedgerMismatch(
             f"the ledger belongs to lake {held}, but the tables at {lake.settings.lake()} are lake {found}. "
-            "Point AKOSHA_LEDGER_URL and AKOSHA_LAKE_URL at a pair; after a restore of the tables run `akosha ledger rebuild` on a new ledger."
+            "Point AKOSHA_LEDGER_URL and AKOSHA_LAKE_URL at a pair; after a restore of the tables run `akosha ledger "
+            "rebuild` on a new ledger."
         )
     if table.file_uris():
         raise LedgerMismatch(
-            f"the ledger is new, but the tables at {lake.settings.lake()} hold rows already; ingestion would store them twice. "
+            f"the ledger is new, but the tables at {lake.settings.lake()} hold rows already; ingestion would store "
+            "them twice. "
             "Run `akosha ledger rebuild`, or point AKOSHA_LEDGER_URL at the ledger of these tables."
         )
     ledger.remember(LAKE_ID, found)
@@ -67,14 +69,16 @@ class Rebuilt:
 def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
     """A new ledger knows the uploads of the inbox and of the tables again.
 
-    Those of the inbox wait and are compared with the tables: rows in one table say nothing of rows that another one lost. Those
-    that have left the inbox count as ingested where a row came from them.
+    Those of the inbox wait and are compared with the tables: rows in one table say nothing of rows that another one
+    lost. Those that have left the inbox count as ingested where a row came from them.
 
     Raises:
         InvalidRequest: the ledger has taken uploads in already.
     """
     if ledger.remembered(LAKE_ID) is not None:
-        raise InvalidRequest("ledger", f"{ledger.engine.url!r} has taken uploads in already; expected a new ledger. Move it away first.")
+        raise InvalidRequest(
+            "ledger", f"{ledger.engine.url!r} has taken uploads in already; expected a new ledger. Move it away first."
+        )
     sweep(ledger.settings, ledger, now=now, whole=True)
     found = _provenance(lake)
     with ledger.write() as connection:
@@ -104,7 +108,9 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
             # Their rows are read from the tables before their next difference.
             known = [{"system_id": name, "first_seen_at": at, "is_known": False} for name, at in names.items()]
             connection.execute(insert(systems).on_conflict_do_nothing(), known)
-        counted = dict(connection.execute(sa.select(uploads.c.state, sa.func.count()).group_by(uploads.c.state)).tuples().all())
+        counted = dict(
+            connection.execute(sa.select(uploads.c.state, sa.func.count()).group_by(uploads.c.state)).tuples().all()
+        )
     ledger.remember(LAKE_ID, str(lake.create(HOT.address).metadata().id))
     known_tables.remember_all(ledger, lake)
     return Rebuilt(counted.get("ingested", 0), counted.get("waiting", 0), len(names))
@@ -138,7 +144,17 @@ def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: 
         highest = max([highest, *[table.transaction_version(f"ingest/{lane}") or 0 for lane in range(LANES)]])
     if highest == 0:
         return
-    row = {"id": highest, "lane": 0, "owner": "rebuild", "run_id": "rebuild", "state": "done", "lease_until": now, "claimed_at": now}
+    row = {
+        "id": highest,
+        "lane": 0,
+        "owner": "rebuild",
+        "run_id": "rebuild",
+        "state": "done",
+        "lease_until": now,
+        "claimed_at": now,
+    }
     connection.execute(sa.insert(batches).values(**row))
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT setval(pg_get_serial_sequence('batches', 'id'), :highest)"), {"highest": highest})
+        connection.execute(
+            sa.text("SELECT setval(pg_get_serial_sequence('batches', 'id'), :highest)"), {"highest": highest}
+        )

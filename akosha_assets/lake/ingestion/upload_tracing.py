@@ -1,4 +1,6 @@
-"""What a batch leaves for whoever follows an upload: a log line, and spans from found to taken in, for each of its uploads."""
+"""What a batch leaves for whoever follows an upload: a log line, and spans from found to taken in, for each of its
+uploads.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 def record_batch(
-    batch: Batch, outcomes: Mapping[int, UploadOutcome], *, began_at: datetime, ended_at: datetime, seconds: Mapping[str, float]
+    batch: Batch,
+    outcomes: Mapping[int, UploadOutcome],
+    *,
+    began_at: datetime,
+    ended_at: datetime,
+    seconds: Mapping[str, float],
 ) -> None:
     """Every upload of the batch that has an outcome is logged and traced."""
     for upload in batch.uploads:
@@ -20,12 +27,18 @@ def record_batch(
         if outcome is None:
             continue
         with telemetry.bound(upload_id=upload.upload_id):
-            counts = {name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")}
+            counts = {
+                name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")
+            }
             if outcome.state == "ingested":
                 logger.info("upload taken in", extra=counts)
             else:
                 logger.warning("upload %s", outcome.state, extra={"reason": outcome.reason, "cause": outcome.message})
-        named = {"akosha.upload_id": upload.upload_id, "akosha.system_id": upload.system_id, "akosha.batch_id": batch.id}
+        named = {
+            "akosha.upload_id": upload.upload_id,
+            "akosha.system_id": upload.system_id,
+            "akosha.batch_id": batch.id,
+        }
         told = (
             named
             | {f"akosha.{name}": value for name, value in counts.items()}

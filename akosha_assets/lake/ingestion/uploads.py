@@ -48,20 +48,30 @@ def part_of(key: str) -> ManifestPart | None:
     if name == BARE and (len(folders) == 3 or folders[-3:-1][0] != "uploads"):
         return _checked("/".join(folders[:-1]), "/".join(folders[1:-1]), BARE, "bare", name, True, prefix=key)
     if len(folders) >= 5 and folders[-3] == "uploads":
-        return _checked("/".join(folders[:-1]), "/".join(folders[1:-3]), folders[-2], "session-buddy", name, name == MANIFEST)
+        return _checked(
+            "/".join(folders[:-1]), "/".join(folders[1:-3]), folders[-2], "session-buddy", name, name == MANIFEST
+        )
     if len(folders) == 4 and name in (MANIFEST, "memories.json"):
         return _checked("/".join(folders[:-1]), folders[1], folders[-2], "memories-json", name, name == MANIFEST)
     return None
 
 
-def _checked(folder: str, system_id: str, upload_id: str, layout: str, name: str, completes: bool, prefix: str = "") -> ManifestPart:
+def _checked(
+    folder: str, system_id: str, upload_id: str, layout: str, name: str, completes: bool, prefix: str = ""
+) -> ManifestPart:
     reason = ""
     if not SYSTEM_ID.fullmatch(system_id):
         reason = "system_id_invalid"
     elif not NAME.fullmatch(upload_id):
         reason = "upload_id_invalid"
     return ManifestPart(
-        escape_unstorable(prefix or folder), escape_unstorable(system_id), escape_unstorable(upload_id), layout, name, completes, reason
+        escape_unstorable(prefix or folder),
+        escape_unstorable(system_id),
+        escape_unstorable(upload_id),
+        layout,
+        name,
+        completes,
+        reason,
     )
 
 
@@ -102,14 +112,18 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
             "manifest_not_json", f"{key} is not JSON ({error}); expected the object Session-Buddy writes", _sample(data)
         ) from error
     if not isinstance(manifest, dict):
-        raise UploadRejected("manifest_not_json", f"{key} holds a JSON {type(manifest).__name__}; expected an object", _sample(data))
+        raise UploadRejected(
+            "manifest_not_json", f"{key} holds a JSON {type(manifest).__name__}; expected an object", _sample(data)
+        )
     if part.layout == "memories-json":
         return Manifest(("memories.json",), {})
     listed = manifest.get("files")
     if not isinstance(listed, list) or len(listed) > UPLOAD_MAX_FILES:
         found = f"{len(listed)} files" if isinstance(listed, list) else "none"
         raise UploadRejected(
-            "manifest_invalid", f"{key}: found {found}; expected a list `files` of at most {UPLOAD_MAX_FILES}", _sample(data)
+            "manifest_invalid",
+            f"{key}: found {found}; expected a list `files` of at most {UPLOAD_MAX_FILES}",
+            _sample(data),
         )
     flaws: dict[str, int] = {}
     names = []
@@ -117,7 +131,9 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
         name = entry.get("name") if isinstance(entry, dict) else entry
         if not isinstance(name, str) or not NAME.fullmatch(name) or name == MANIFEST:
             raise UploadRejected(
-                "manifest_invalid", f"{key} lists {name!r}; expected plain names of files beside the manifest", _sample(data)
+                "manifest_invalid",
+                f"{key} lists {name!r}; expected plain names of files beside the manifest",
+                _sample(data),
             )
         names.append(name)
     if manifest.get("system_id", part.system_id) != part.system_id:

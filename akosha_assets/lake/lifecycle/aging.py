@@ -1,7 +1,7 @@
 """Age event days: which are due, and all of them moved; safe to stop anywhere, and to run again.
 
-How one day moves is in `moving.py`; the steps and what each leaves behind are told in docs/lifecycle.md. Deleting what has
-left cold is in `retention.py`.
+How one day moves is in `moving.py`; the steps and what each leaves behind are told in docs/lifecycle.md. Deleting what
+has left cold is in `retention.py`.
 """
 
 import logging
@@ -50,7 +50,9 @@ def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
             target = target_of(policy, event_day, today)
             if stored.rows and TIERS.index(target) > TIERS.index(tier):
                 before = found.get(event_day, Due(event_day, target, 0, 0))
-                found[event_day] = Due(event_day, target, before.rows + stored.rows, before.stored_bytes + stored.stored_bytes)
+                found[event_day] = Due(
+                    event_day, target, before.rows + stored.rows, before.stored_bytes + stored.stored_bytes
+                )
     return [found[event_day] for event_day in sorted(found)]
 
 
@@ -72,7 +74,8 @@ def age_day(
     checkpoint: Checkpoint = unwatched,
     handles: TableCache | None = None,
 ) -> Aged:
-    """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is done.
+    """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is
+    done.
 
     Rows that were never embedded get their vector from `embedder` first: once their text is a sentence it is too late.
 
@@ -97,7 +100,10 @@ def age_day(
             try:
                 return move_day(handles, event_day, target, move, checkpoint)
             except TableContended as error:
-                logger.info("day was touched while it moved", extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)})
+                logger.info(
+                    "day was touched while it moved",
+                    extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)},
+                )
                 last = error
     raise last
 
@@ -117,16 +123,30 @@ def age(
     def aged(item: Due) -> Outcome:
         handles = free.get()
         try:
-            return age_day(lake, item.event_day, policy=policy, today=today, moved_at=moved_at, run=run, embedder=embedder, handles=handles)
+            return age_day(
+                lake,
+                item.event_day,
+                policy=policy,
+                today=today,
+                moved_at=moved_at,
+                run=run,
+                embedder=embedder,
+                handles=handles,
+            )
         except (RecallBelowPolicy, TableContended) as error:
-            logger.warning("a day stays for now", extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)})
+            logger.warning(
+                "a day stays for now", extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)}
+            )
             return error
         finally:
             free.put(handles)
 
     contended: TableContended | None = None
     lying = days_in(lake)
-    rows_of = {item.event_day: sum(found[item.event_day].rows for found in lying.values() if item.event_day in found) for item in items}
+    rows_of = {
+        item.event_day: sum(found[item.event_day].rows for found in lying.values() if item.event_day in found)
+        for item in items
+    }
     at_once = lake.settings.aging_days_at_once
     # Each day is a thread's work; threads of a BLAS below them would only wait for each other.
     with ExitStack() as held, threadpool_limits(1, "blas"):
@@ -143,7 +163,9 @@ def age(
 
 
 def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_once: int) -> Iterator[Outcome]:
-    """What `work` returns for each of `items`, `at_once` of them under way; days of many rows alone, in the calling thread."""
+    """What `work` returns for each of `items`, `at_once` of them under way; days of many rows alone, in the calling
+    thread.
+    """
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="age")
     try:
@@ -163,7 +185,9 @@ def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_o
 
 
 def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
-    """The model, loaded only where some of `items` have rows without a vector; None where it cannot be: they move without one."""
+    """The model, loaded only where some of `items` have rows without a vector; None where it cannot be: they move
+    without one.
+    """
     bare = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
     rows = sum(bare.get(item.event_day, 0) for item in items)
     if not rows:

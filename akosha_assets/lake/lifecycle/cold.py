@@ -41,7 +41,9 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
         **constants(move, rows.num_rows),
     }
     columns = {name: rows[name] for name in rows.schema.names if name not in _LEFT_BEHIND} | made
-    return pa.RecordBatch.from_arrays([columns[name].cast(COLD.schema.field(name).type) for name in COLD.schema.names], schema=COLD.schema)
+    return pa.RecordBatch.from_arrays(
+        [columns[name].cast(COLD.schema.field(name).type) for name in COLD.schema.names], schema=COLD.schema
+    )
 
 
 def floats(rows: pa.RecordBatch, numbers: np.ndarray) -> np.ndarray:
@@ -66,7 +68,13 @@ class DailyMetrics:
             grouped = pa.table(facts).group_by(_METRICS_BY)
             self._parts.append(
                 grouped.aggregate(
-                    [([], "count_all"), ("sketch", "count"), ("text_bytes", "sum"), ("importance", "sum"), ("importance", "count")]
+                    [
+                        ([], "count_all"),
+                        ("sketch", "count"),
+                        ("text_bytes", "sum"),
+                        ("importance", "sum"),
+                        ("importance", "count"),
+                    ]
                 )
             )
             yield batch
@@ -78,11 +86,14 @@ class DailyMetrics:
         sums = ["count_all", "sketch_count", "text_bytes_sum", "importance_sum", "importance_count"]
         total = pa.concat_tables(self._parts).group_by(_METRICS_BY).aggregate([(name, "sum") for name in sums])
         judged = pc.cast(total["importance_count_sum"], pa.float64())
-        mean = pc.divide(total["importance_sum_sum"], pc.if_else(pc.equal(judged, 0), pa.scalar(None, pa.float64()), judged))
+        mean = pc.divide(
+            total["importance_sum_sum"], pc.if_else(pc.equal(judged, 0), pa.scalar(None, pa.float64()), judged)
+        )
         columns = [total[name] for name in _METRICS_BY]
         columns += [total["count_all_sum"], total["sketch_count_sum"], total["text_bytes_sum_sum"], mean]
         return pa.table(
-            [column.cast(field.type) for column, field in zip(columns, DAILY_METRICS.schema, strict=True)], schema=DAILY_METRICS.schema
+            [column.cast(field.type) for column, field in zip(columns, DAILY_METRICS.schema, strict=True)],
+            schema=DAILY_METRICS.schema,
         )
 
 

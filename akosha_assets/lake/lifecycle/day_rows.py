@@ -54,7 +54,8 @@ def superseded(lying: list[Source], day: date) -> dict[str, pa.Array]:
             columns = [*IDENTITY, "snapshot_at"]
             schema = pa.schema([source.spec.schema.field(name) for name in columns])
             connection.register(
-                source.tier, pa.Table.from_batches(days.stream(source.table, source.spec, columns, days.predicate(day)), schema)
+                source.tier,
+                pa.Table.from_batches(days.stream(source.table, source.spec, columns, days.predicate(day)), schema),
             )
         union = " UNION ALL ".join(
             f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}" for rank, source in enumerate(lying)
@@ -92,4 +93,8 @@ def rebatched(batches: Iterable[pa.RecordBatch], rows: int = FORM_ROWS) -> Itera
 def in_order(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same batches, each by system and time: neighbours then share their columns' values, which compresses well."""
     for batch in rebatched(batches, SORT_ROWS):
-        yield batch.take(pc.sort_indices(batch, sort_keys=[("system_id", "ascending"), ("occurred_at", "ascending"), ("id", "ascending")]))
+        yield batch.take(
+            pc.sort_indices(
+                batch, sort_keys=[("system_id", "ascending"), ("occurred_at", "ascending"), ("id", "ascending")]
+            )
+        )

@@ -17,7 +17,9 @@ from akosha_assets.lake.lifecycle.policy import HOT, TierPolicy
 
 @dataclass(frozen=True)
 class Explanation:
-    """Everything the lake knows of one memory's place. `moves_on` is the day it leaves its tier, or may be deleted from cold."""
+    """Everything the lake knows of one memory's place. `moves_on` is the day it leaves its tier, or may be deleted from
+    cold.
+    """
 
     system_id: str
     kind: str
@@ -50,8 +52,11 @@ class Explanation:
     also_in: list[str]
 
 
-def explain(lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date) -> Explanation:
-    """The place of the memory (`system_id`, `kind`, `id`). `ingest_run` is None where the ledger no longer knows the upload.
+def explain(
+    lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date
+) -> Explanation:
+    """The place of the memory (`system_id`, `kind`, `id`). `ingest_run` is None where the ledger no longer knows the
+    upload.
 
     Raises:
         NotFound: no tier holds it.
@@ -64,7 +69,10 @@ def explain(lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, p
     age_days = (today - day).days
     reason = f"its event day is {age_days} days old, and {found.tier} holds {_window(policy, found.tier)}"
     if wanted != found.tier:
-        reason = f"its event day is {age_days} days old and belongs in {wanted}; it arrived or changed there since, and the next aging run moves it"
+        reason = (
+            f"its event day is {age_days} days old and belongs in {wanted}; it arrived or changed there since, "
+            "and the next aging run moves it"
+        )
     move = _move(lake, day, found.tier)
     return Explanation(
         system_id=system_id,
@@ -143,6 +151,10 @@ def _files(lake: Lake, tier: str, day: date, system_id: str) -> list[str]:
 def _hidden_forms(lake: Lake, tier: str, day: date, system_id: str, kind: str, id: str) -> list[str]:
     """Colder tiers that still hold a form of the memory, which this one hides until the day is aged again."""
     where = days.predicate(
-        day, " AND ".join(f"{name} IN ({tables.quoted([value])})" for name, value in (("system_id", system_id), ("kind", kind), ("id", id)))
+        day,
+        " AND ".join(
+            f"{name} IN ({tables.quoted([value])})"
+            for name, value in (("system_id", system_id), ("kind", kind), ("id", id))
+        ),
     )
     return [colder for colder in TIERS[TIERS.index(tier) + 1 :] if lake.select(address(colder), ["id"], where).num_rows]

@@ -37,8 +37,12 @@ def days_without_vectors(lake: Lake, space: str) -> dict[date, int]:
     return {entry["values"]: entry["counts"] for entry in bare["event_day"].value_counts().to_pylist()}
 
 
-def embed_day(lake: Lake, day: date, embedder: Embedder, *, run_id: str, stop: Callable[[], bool] = lambda: False) -> Embedded:
-    """Every row of `day` has a vector of the embedder's space, or `stop()` was true. Rows changed meanwhile keep what they have."""
+def embed_day(
+    lake: Lake, day: date, embedder: Embedder, *, run_id: str, stop: Callable[[], bool] = lambda: False
+) -> Embedded:
+    """Every row of `day` has a vector of the embedder's space, or `stop()` was true. Rows changed meanwhile keep what
+    they have.
+    """
     done, version = 0, None
     where = days.predicate(day, f"space IS NULL OR space <> {tables.quoted([embedder.space])}")
     bare = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
@@ -51,17 +55,23 @@ def embed_day(lake: Lake, day: date, embedder: Embedder, *, run_id: str, stop: C
             vectors += as_stored(embedder.embed(part["text"].slice(len(vectors), PIECE_ROWS).to_pylist()))
         if not vectors:
             break
-        rows = part.slice(0, len(vectors)).drop_columns(["text"]).append_column("vector", pa.array(vectors, pa.binary()))
+        rows = (
+            part.slice(0, len(vectors)).drop_columns(["text"]).append_column("vector", pa.array(vectors, pa.binary()))
+        )
         rows = rows.append_column("space", pa.repeat(embedder.space, rows.num_rows))
         systems = tables.quoted(sorted(pc.unique(rows["system_id"]).to_pylist()))
         only = f"t.event_day = DATE '{day}' AND t.system_id IN ({systems})"
         metadata = {"akosha_embed": embedder.space, "akosha_run": run_id}
-        version = tables.update_columns(lake.uri(HOT.address), rows, ["vector", "space"], lake.storage_options, metadata, only=only)
+        version = tables.update_columns(
+            lake.uri(HOT.address), rows, ["vector", "space"], lake.storage_options, metadata, only=only
+        )
         done += rows.num_rows
     return Embedded(done, version)
 
 
-def rebuild_day(lake: Lake, day: date, *, run_id: str, connection: duckdb.DuckDBPyConnection | None = None) -> days.Stored:
+def rebuild_day(
+    lake: Lake, day: date, *, run_id: str, connection: duckdb.DuckDBPyConnection | None = None
+) -> days.Stored:
     """`day` lies in as few files as it needs, each memory once in its newest form; returns what is stored of it.
 
     Raises:

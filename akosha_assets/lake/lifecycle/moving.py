@@ -1,7 +1,7 @@
 """One event day moves to the tier its age asks for: gate, write, verify, flip; each step durable before the next.
 
-Which days move, and how many at once, is in `aging.py`; what a row becomes is in `warm.py` and `cold.py`, where a reader
-finds it meanwhile in `placement.py`.
+Which days move, and how many at once, is in `aging.py`; what a row becomes is in `warm.py` and `cold.py`, where a
+reader finds it meanwhile in `placement.py`.
 """
 
 import time
@@ -23,7 +23,8 @@ from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
 
-# A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain little.
+# A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain
+# little.
 LARGE_DAY_ROWS = 100_000
 
 Checkpoint = Callable[[str], None]
@@ -57,7 +58,11 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
         TableContended: another writer touched the day; what was written is hidden by what stays, or whole.
     """
     started = time.monotonic()
-    sources = [source for tier in TIERS[: TIERS.index(target)] if (source := day_rows.opened(handles, tier, day)) and source.rows]
+    sources = [
+        source
+        for tier in TIERS[: TIERS.index(target)]
+        if (source := day_rows.opened(handles, tier, day)) and source.rows
+    ]
     moved = sum(source.rows for source in sources)
     if not moved:
         return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
@@ -67,7 +72,12 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
     table = handles.create(address(target))
     into = day_rows.Source(target, table, handles.lake.spec(address(target)), day_rows.rows_of(table, day))
     lying = [*sources, *([into] if into.rows else [])]
-    metadata = {"akosha_op": "age", "event_day": day.isoformat(), "policy_version": move.policy.version, "aged_by": move.aged_by}
+    metadata = {
+        "akosha_op": "age",
+        "event_day": day.isoformat(),
+        "policy_version": move.policy.version,
+        "aged_by": move.aged_by,
+    }
     metrics = cold.DailyMetrics()
     read, sent, found_back = (Digest(handles.connection) for _ in range(3))
     batches: Iterable[pa.RecordBatch] = sent.of(day_rows.in_order(_formed(lying, day, target, move, read)))
@@ -94,7 +104,15 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
             metadata=metadata,
         )
     bare = sent.rows_without_vector
-    record(handles.create(address("moves")), day, target, rows=sent.rows, rows_without_vector=bare, recall_at_10=found.at_10, move=move)
+    record(
+        handles.create(address("moves")),
+        day,
+        target,
+        rows=sent.rows,
+        rows_without_vector=bare,
+        recall_at_10=found.at_10,
+        move=move,
+    )
     checkpoint("recorded")
 
     # The colder source first: its rows may be older forms of what the hotter one still holds.
@@ -104,7 +122,9 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
     return Aged(day, target, sent.rows, moved, bare, found.at_10, found.probes, time.monotonic() - started, version)
 
 
-def _formed(lying: list[day_rows.Source], day: date, target: str, move: warm.Move, read: Digest) -> Iterator[pa.RecordBatch]:
+def _formed(
+    lying: list[day_rows.Source], day: date, target: str, move: warm.Move, read: Digest
+) -> Iterator[pa.RecordBatch]:
     """Every memory of the sources once, in the form of `target`."""
     superseded = day_rows.superseded(lying, day)
     for source in lying:
@@ -118,14 +138,23 @@ def _formed(lying: list[day_rows.Source], day: date, target: str, move: warm.Mov
         else:
             columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
         for batch in day_rows.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
-            kept = batch if losers is None else batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=losers)))
+            kept = (
+                batch if losers is None else batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=losers)))
+            )
             if kept.num_rows:
                 read.add_keys(kept)
                 yield form(kept)
 
 
 def record(
-    moves: DeltaTable, day: date, tier: str, *, rows: int, rows_without_vector: int, recall_at_10: float | None, move: warm.Move
+    moves: DeltaTable,
+    day: date,
+    tier: str,
+    *,
+    rows: int,
+    rows_without_vector: int,
+    recall_at_10: float | None,
+    move: warm.Move,
 ) -> None:
     """`moves` tells of the move, with the policy it was made under."""
     row = {

@@ -41,7 +41,11 @@ def unshadowed(rows: pa.Table, hotter: pa.Table) -> pa.Table:
     with duckdb.connect() as connection:
         connection.register("mine", rows)
         connection.register("hotter", hotter.select(list(IDENTITY)))
-        return connection.sql("SELECT * FROM mine ANTI JOIN hotter USING (system_id, kind, id)").to_arrow_table().cast(rows.schema)
+        return (
+            connection.sql("SELECT * FROM mine ANTI JOIN hotter USING (system_id, kind, id)")
+            .to_arrow_table()
+            .cast(rows.schema)
+        )
 
 
 def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
@@ -62,7 +66,9 @@ def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
 
 def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
     """The memory in its hottest form with all its columns, or None where no tier holds it."""
-    where = " AND ".join(f"{name} IN ({tables.quoted([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True))
+    where = " AND ".join(
+        f"{name} IN ({tables.quoted([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True)
+    )
     for tier in TIERS:
         table = lake.open(address(tier))
         if table is None:

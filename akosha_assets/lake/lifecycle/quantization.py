@@ -43,7 +43,9 @@ def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Arr
         raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(numbers), -1)
         data[offsets[numbers][:, None] + np.arange(raw.shape[1])] = raw
     validity = pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
-    return pa.Array.from_buffers(pa.binary(), count, [validity, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())])
+    return pa.Array.from_buffers(
+        pa.binary(), count, [validity, pa.py_buffer(offsets.tobytes()), pa.py_buffer(data.tobytes())]
+    )
 
 
 def to_int8(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

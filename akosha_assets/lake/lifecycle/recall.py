@@ -41,7 +41,9 @@ class Recall:
 
 @dataclass
 class NearestRows:
-    """Running answers to the probes of one space: the nearest of the old form, and of the new form with their old scores."""
+    """Running answers to the probes of one space: the nearest of the old form, and of the new form with their old
+    scores.
+    """
 
     questions: np.ndarray
     keys: pa.Array
@@ -71,7 +73,9 @@ class NearestRows:
         return float((answers >= tenth[:, None] - _TIE).mean())
 
 
-def gate(handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def gate(
+    handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy
+) -> Recall:
     """The day may move to `tier`: its new form answers as the policy wants.
 
     Raises:
@@ -83,7 +87,9 @@ def gate(handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTab
     return found
 
 
-def measure(handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy) -> Recall:
+def measure(
+    handles: TableCache, day: date, tier: str, sources: list[tuple[DeltaTable, TableSpec]], policy: TierPolicy
+) -> Recall:
     """recall@10 of the form that the rows of `day` in `sources` would have in `tier`."""
     if not policy.recall_probes or sum(day_rows.rows_of(table, day) for table, _ in sources) < MIN_VECTORS:
         return Recall(None, 0, 0)
@@ -95,7 +101,11 @@ def measure(handles: TableCache, day: date, tier: str, sources: list[tuple[Delta
     }
     for table, spec in sources:
         columns = [*IDENTITY, "space", "vector", *(["vector_scale"] if "vector_scale" in spec.schema.names else [])]
-        _ask(by_space, days.stream(table, spec, columns, days.predicate(day, "vector IS NOT NULL")), _int8 if tier == WARM else _sketch)
+        _ask(
+            by_space,
+            days.stream(table, spec, columns, days.predicate(day, "vector IS NOT NULL")),
+            _int8 if tier == WARM else _sketch,
+        )
     asked = [nearest for nearest in by_space.values() if nearest.vectors >= MIN_VECTORS]
     vectors = sum(nearest.vectors for nearest in by_space.values())
     if not asked:
@@ -138,7 +148,9 @@ def _probes(handles: TableCache, day: date, sources: list[tuple[DeltaTable, Tabl
         return PROBES.schema.empty_table()
     every = pa.concat_tables([part.select([*PROBES.schema.names, "content_hash"]) for part in sampled])
     probes = every.sort_by("content_hash").slice(0, wanted).select(PROBES.schema.names).cast(PROBES.schema)
-    days.replace(kept, PROBES, probes.to_batches(), days.predicate(day), writer=f"probes/{day}", metadata={"akosha_op": "probe"})
+    days.replace(
+        kept, PROBES, probes.to_batches(), days.predicate(day), writer=f"probes/{day}", metadata={"akosha_op": "probe"}
+    )
     return probes
 
 

@@ -1,8 +1,9 @@
-"""Rows that have moved, made anew where what is left of them allows it: summaries, missing vectors, int8 vectors in another form.
+"""Rows that have moved, made anew where what is left of them allows it: summaries, missing vectors, int8 vectors in
+another form.
 
-A summary is made again from the whole text, so only where warm keeps it. A vector is made from the whole text where it is
-kept, else, where there is none at all, from the summary. An int8 vector is brought into the present form from its own
-numbers. A sketch cannot be: its numbers are gone. What is gone is not guessed, but counted in `left`.
+A summary is made again from the whole text, so only where warm keeps it. A vector is made from the whole text where it
+is kept, else, where there is none at all, from the summary. An int8 vector is brought into the present form from its
+own numbers. A sketch cannot be: its numbers are gone. What is gone is not guessed, but counted in `left`.
 """
 
 import json
@@ -28,7 +29,9 @@ _BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": qua
 
 @dataclass(frozen=True)
 class ReprocessableDay:
-    """Rows of a day that can be made again, by what; and rows of another method or model that cannot, for what they were made of is gone."""
+    """Rows of a day that can be made again, by what; and rows of another method or model that cannot, for what they
+    were made of is gone.
+    """
 
     resummarised: int = 0
     embedded: int = 0
@@ -83,7 +86,14 @@ def reprocessable_days(
 
 
 def reprocess_day(
-    lake: Lake, tier: str, event_day: date, *, policy: TierPolicy, renewed_at: datetime, run: str, embedder: Embedder | None
+    lake: Lake,
+    tier: str,
+    event_day: date,
+    *,
+    policy: TierPolicy,
+    renewed_at: datetime,
+    run: str,
+    embedder: Embedder | None,
 ) -> ReprocessedDay:
     """Rows of `event_day` in `tier`, which is warm or cold, are of the present methods as far as what was kept allows.
 
@@ -94,7 +104,9 @@ def reprocess_day(
     """
     table, spec = lake.create(address(tier)), lake.spec(address(tier))
     space = embedder.space if embedder else lake.settings.embedding_model
-    todo = reprocessable_days(lake, tier, policy, first=event_day, last=event_day, space=space).get(event_day, ReprocessableDay())
+    todo = reprocessable_days(lake, tier, policy, first=event_day, last=event_day, space=space).get(
+        event_day, ReprocessableDay()
+    )
     if embedder is None:
         todo = replace(todo, embedded=0, left=todo.left + todo.embedded)
     if todo.is_work:
@@ -110,7 +122,14 @@ def reprocess_day(
                 bare.append(rows["space"].null_count)
                 yield rows
 
-        days.replace(table, spec, renewed(), days.predicate(event_day), writer=f"age/{event_day}", metadata={"akosha_op": "renew"})
+        days.replace(
+            table,
+            spec,
+            renewed(),
+            days.predicate(event_day),
+            writer=f"age/{event_day}",
+            metadata={"akosha_op": "renew"},
+        )
         lying = day_rows.rows_of(table, event_day)
         moves = lake.create(address("moves"))
         record(moves, event_day, tier, rows=lying, rows_without_vector=sum(bare), recall_at_10=None, move=move)
@@ -122,13 +141,20 @@ def _former_policies(lake: Lake, tier: str, policy: TierPolicy) -> list[str]:
     name = "vector_method" if tier == WARM else "sketch_method"
     known = lake.select(address("moves"), ["policy_version", "policy"], f"tier = '{tier}'")
     policies = {
-        row["policy_version"]: json.loads(row["policy"]) for row in known.group_by(["policy_version", "policy"]).aggregate([]).to_pylist()
+        row["policy_version"]: json.loads(row["policy"])
+        for row in known.group_by(["policy_version", "policy"]).aggregate([]).to_pylist()
     }
-    return sorted(version for version, former in policies.items() if former.get(name, _BEFORE_NAMES[name]) != getattr(policy, name))
+    return sorted(
+        version
+        for version, former in policies.items()
+        if former.get(name, _BEFORE_NAMES[name]) != getattr(policy, name)
+    )
 
 
 def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.RecordBatch:
-    """Warm `rows` with the vectors that came under `former` policies in the present form; made from the int8 numbers themselves."""
+    """Warm `rows` with the vectors that came under `former` policies in the present form; made from the int8 numbers
+    themselves.
+    """
     chosen = pc.and_(pc.is_in(rows["policy_version"], value_set=former), pc.is_valid(rows["vector"]))
     vectors, scale = warm.int8_form(rows["vector"], lambda numbers: cold.floats(rows, numbers))
     made = {
@@ -137,7 +163,8 @@ def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.
         **{k: v for k, v in warm.constants(move, rows.num_rows).items() if k != "summary_method"},
     }
     columns = [
-        pc.if_else(chosen, made[name].cast(rows[name].type), rows[name]) if name in made else rows[name] for name in rows.schema.names
+        pc.if_else(chosen, made[name].cast(rows[name].type), rows[name]) if name in made else rows[name]
+        for name in rows.schema.names
     ]
     return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
 

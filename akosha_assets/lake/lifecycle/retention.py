@@ -1,4 +1,5 @@
-"""What has outlived the cold window: marking is a look, deleting is a separate act with a dry run, and holds exclude rows.
+"""What has outlived the cold window: marking is a look, deleting is a separate act with a dry run, and holds exclude
+rows.
 
 Deleting rows of a living system on request (erasure) is not retention.
 """
@@ -84,7 +85,8 @@ def release(lake: Lake, hold_id: str, *, changed_at: datetime) -> None:
 
 
 def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bool = True) -> Deletion:
-    """Rows older than the cold window are gone from every tier, except those a hold names. Dry run: they are only counted.
+    """Rows older than the cold window are gone from every tier, except those a hold names. Dry run: they are only
+    counted.
 
     Raises:
         TableContended: other writers touched the same days; nothing of that tier was deleted.
@@ -104,7 +106,9 @@ def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bo
         rows[tier] = sum(batch.num_rows for batch in days.stream(table, spec, ["event_day"], free))
         held += every - rows[tier]
         if rows[tier] and not dry_run:
-            rows[tier] = days.remove(table, free, writer=f"retention/{tier}", metadata={"akosha_op": "retention", "akosha_run": run})
+            rows[tier] = days.remove(
+                table, free, writer=f"retention/{tier}", metadata={"akosha_op": "retention", "akosha_run": run}
+            )
     # Probes are vectors of rows: they go with them, and stay with those that are held.
     probes = lake.open(address("probes"))
     if probes is not None and any(rows.values()) and not dry_run:
@@ -115,7 +119,14 @@ def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bo
 def _write(lake: Lake, hold: Hold, *, is_active: bool, changed_at: datetime) -> None:
     row = {**hold.__dict__, "is_active": is_active, "changed_at": changed_at}
     known = lake.create(address("holds")).transaction_version(WRITER)
-    lake.append(address("holds"), pa.Table.from_pylist([row], HOLDS.schema), Fence(WRITER, (known or 0) + 1), {"akosha_op": "hold"})
+    lake.append(
+        address("holds"),
+        pa.Table.from_pylist([row], HOLDS.schema),
+        Fence(WRITER, (known or 0) + 1),
+        {"akosha_op": "hold"},
+    )
     # Two people may place holds in the same second; neither may be told of a hold that is not there.
     if row not in lake.select(address("holds"), HOLDS.schema.names).to_pylist():
-        raise TableContended(address("holds"), 1, f"another hold was written at the same time as {hold.hold_id!r}; say it again")
+        raise TableContended(
+            address("holds"), 1, f"another hold was written at the same time as {hold.hold_id!r}; say it again"
+        )

@@ -31,7 +31,9 @@ class Prices:
 
 @dataclass(frozen=True)
 class TierCost:
-    """What one tier holds and costs a month. `bytes_per_row_from`: the table itself, or a sample put into the tier's form."""
+    """What one tier holds and costs a month. `bytes_per_row_from`: the table itself, or a sample put into the tier's
+    form.
+    """
 
     tier: str
     days: int
@@ -55,7 +57,9 @@ class Simulation:
 
 
 def simulate(lake: Lake, policy: TierPolicy, *, today: date, moved_at: datetime, prices: Prices) -> Simulation:
-    """What `policy` would make of the rows that are stored now. A day that lies in two tiers counts in both until it is aged."""
+    """What `policy` would make of the rows that are stored now. A day that lies in two tiers counts in both until it is
+    aged.
+    """
     lying = days_in(lake)
     measured, source, text = _bytes_per_row(lake, lying, policy, moved_at)
     now_days = {tier: {day: stored.rows for day, stored in found.items()} for tier, found in lying.items()}
@@ -78,7 +82,16 @@ def simulate(lake: Lake, policy: TierPolicy, *, today: date, moved_at: datetime,
             memory = round(rows * (VECTOR_MEMORY_BYTES[tier] + (text if tier == HOT else 0)))
             money = size / GIB * prices.storage + memory / GIB * prices.memory
             found.append(
-                TierCost(tier, len(rows_by_day[tier]), rows, size, memory, round(money, 4), round(measured[tier], 1), source[tier])
+                TierCost(
+                    tier,
+                    len(rows_by_day[tier]),
+                    rows,
+                    size,
+                    memory,
+                    round(money, 4),
+                    round(measured[tier], 1),
+                    source[tier],
+                )
             )
         return found
 
@@ -96,7 +109,11 @@ def _bytes_per_row(
     if sample is not None:
         move = warm.Move(policy, moved_at, "simulation")
         text = float(pc.mean(pc.binary_length(sample["text"])).as_py() or 0)
-        formed = {HOT: pa.table(sample), WARM: pa.table(warm.form(sample, move)), COLD: pa.table(cold.form(sample, move))}
+        formed = {
+            HOT: pa.table(sample),
+            WARM: pa.table(warm.form(sample, move)),
+            COLD: pa.table(cold.form(sample, move)),
+        }
     sizes, sources = {}, {}
     for tier in TIERS:
         rows = sum(each.rows for each in lying[tier].values())

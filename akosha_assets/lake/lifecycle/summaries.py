@@ -26,7 +26,9 @@ _WRAPPED = r"([\p{L}\p{N},;])[ \t]*\r?\n(\p{Ll})"
 _WORDLESS = r"^(```.*|[^\p{L}\p{N}]*)$"
 
 # Each byte of ASCII as a small letter, a digit or a space; other bytes as they are.
-_LOWER_OR_SPACE = np.array([ord(chr(n).lower()) if chr(n).isalnum() else 32 for n in range(128)] + list(range(128, 256)), np.uint8)
+_LOWER_OR_SPACE = np.array(
+    [ord(chr(n).lower()) if chr(n).isalnum() else 32 for n in range(128)] + list(range(128, 256)), np.uint8
+)
 
 
 def summarise(texts: pa.Array, sentences: int) -> pa.Array:
@@ -51,7 +53,11 @@ def summarise(texts: pa.Array, sentences: int) -> pa.Array:
     offsets = np.searchsorted(owner[kept], np.arange(count + 1)).astype(np.int32)
     chosen = pc.utf8_slice_codeunits(found.take(pa.array(kept)), 0, SENTENCE_MAX_CHARS)
     summaries = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), chosen), " ")
-    return pc.if_else(pc.equal(summaries, ""), pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(texts), 0, SENTENCE_MAX_CHARS), summaries)
+    return pc.if_else(
+        pc.equal(summaries, ""),
+        pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(texts), 0, SENTENCE_MAX_CHARS),
+        summaries,
+    )
 
 
 def _split(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
@@ -100,7 +106,12 @@ def _lexrank(owner: np.ndarray, sentence_of: np.ndarray, terms: np.ndarray, text
     pairs, frequency = counted.field("values").to_numpy(), counted.field("counts").to_numpy()
     sentence, word = pairs // width, pairs % width
     # The same word in two texts is two terms, so that texts do not mix.
-    term = pa.array(owner[sentence].astype(np.int64) * width + word).dictionary_encode().indices.to_numpy().astype(np.int64)
+    term = (
+        pa.array(owner[sentence].astype(np.int64) * width + word)
+        .dictionary_encode()
+        .indices.to_numpy()
+        .astype(np.int64)
+    )
     sentences_in_text = np.bincount(owner, minlength=texts)
     spread = np.bincount(term)[term]
     weight = frequency * np.log1p(sentences_in_text[owner[sentence]] / spread)

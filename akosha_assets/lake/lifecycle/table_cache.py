@@ -1,6 +1,8 @@
-"""What a thread that ages days keeps from one to the next: table handles, which are refreshed instead of opened, and DuckDB.
+"""What a thread that ages days keeps from one to the next: table handles, which are refreshed instead of opened, and
+DuckDB.
 
-Opening reads the log from its last checkpoint, refreshing only what is new in it; for a small day that decides the time.
+Opening reads the log from its last checkpoint, refreshing only what is new in it; for a small day that decides the
+time.
 """
 
 from types import TracebackType
@@ -23,7 +25,9 @@ class TableCache:
     def __enter__(self) -> "TableCache":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.connection.close()
 
     def open(self, address: str) -> DeltaTable | None:

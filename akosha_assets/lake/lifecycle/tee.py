@@ -7,7 +7,8 @@ import pyarrow as pa
 
 
 class Digest:
-    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the hashing.
+    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the
+    hashing.
 
     `keys` is what a row keeps in every form, `content` is the whole row in one form.
     """
@@ -40,7 +41,11 @@ class Digest:
         self.content += _one(self._connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Digest) and (self.rows, self.keys, self.content) == (other.rows, other.keys, other.content)
+        return isinstance(other, Digest) and (self.rows, self.keys, self.content) == (
+            other.rows,
+            other.keys,
+            other.content,
+        )
 
     __hash__ = None  # type: ignore[assignment]
 

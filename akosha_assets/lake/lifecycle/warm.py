@@ -32,7 +32,9 @@ class Move:
 
 def columns_read(policy: TierPolicy) -> list[str]:
     """The columns of hot that the warm form is made from."""
-    return [name for name in HOT.schema.names if name not in WARM_MAY_KEEP or name in policy.warm_keeps or name == "text"]
+    return [
+        name for name in HOT.schema.names if name not in WARM_MAY_KEEP or name in policy.warm_keeps or name == "text"
+    ]
 
 
 def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
@@ -48,9 +50,13 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
         **constants(move, rows.num_rows),
     }
     kept = {name: rows[name] for name in WARM.schema.names if name in rows.schema.names and name not in made}
-    dropped = {name: pa.nulls(rows.num_rows, pa.string()) for name in WARM_MAY_KEEP if name not in move.policy.warm_keeps}
+    dropped = {
+        name: pa.nulls(rows.num_rows, pa.string()) for name in WARM_MAY_KEEP if name not in move.policy.warm_keeps
+    }
     columns = kept | made | dropped
-    return pa.RecordBatch.from_arrays([columns[name].cast(WARM.schema.field(name).type) for name in WARM.schema.names], schema=WARM.schema)
+    return pa.RecordBatch.from_arrays(
+        [columns[name].cast(WARM.schema.field(name).type) for name in WARM.schema.names], schema=WARM.schema
+    )
 
 
 def constants(move: Move, count: int) -> dict[str, pa.Array]:
@@ -68,7 +74,9 @@ def resummarised(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
     has_text = pc.is_valid(rows["text"])
     texts = pc.coalesce(rows["text"], rows["summary"])
     made = {"summary": summarise(texts, move.policy.warm_sentences), **constants(move, rows.num_rows)}
-    columns = [pc.if_else(has_text, made[name], rows[name]) if name in made else rows[name] for name in WARM.schema.names]
+    columns = [
+        pc.if_else(has_text, made[name], rows[name]) if name in made else rows[name] for name in WARM.schema.names
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=WARM.schema)
 
 
@@ -79,7 +87,9 @@ def int8_form(vectors: pa.Array, floats: Callable[[np.ndarray], np.ndarray]) -> 
     for numbers in quantization.by_length(vectors):
         int8, scales[numbers] = quantization.to_int8(floats(numbers))
         groups.append((numbers, int8))
-    return quantization.scattered(len(vectors), groups), pa.array(scales, mask=pc.is_null(vectors).to_numpy(zero_copy_only=False))
+    return quantization.scattered(len(vectors), groups), pa.array(
+        scales, mask=pc.is_null(vectors).to_numpy(zero_copy_only=False)
+    )
 
 
 def _halves(vectors: pa.Array, numbers: np.ndarray) -> np.ndarray:

@@ -19,8 +19,8 @@ MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100
 PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
-# How much the rankings by meaning and by words count in hybrid mode, for sentences and for questions that name a thing: chosen by
-# `akosha bench relevance --sweep`.
+# How much the rankings by meaning and by words count in hybrid mode, for sentences and for questions that name a thing:
+# chosen by `akosha bench relevance --sweep`.
 WEIGHTS, NAMING_WEIGHTS = (1.0, 0.6), (0.6, 1.0)
 WEIGHT_MAX = 1000.0
 CURSOR_VERSION = b"2"
@@ -103,22 +103,34 @@ class Question:
         Raises:
             InvalidRequest: something in it cannot be; the message says what was expected.
         """
-        given = [name for name, value in (("query", self.text), ("vector", self.vector), ("like", self.like)) if value is not None]
+        given = [
+            name
+            for name, value in (("query", self.text), ("vector", self.vector), ("like", self.like))
+            if value is not None
+        ]
         if len(given) != 1:
-            raise InvalidRequest("query", f"expected just one of query, vector and like; found {' and '.join(given) or 'none'}")
+            raise InvalidRequest(
+                "query", f"expected just one of query, vector and like; found {' and '.join(given) or 'none'}"
+            )
         if self.mode not in MODES:
             raise InvalidRequest("mode", f"{self.mode!r} is not a mode; expected one of {', '.join(MODES)}")
         if self.text is not None and not 0 < len(self.text.strip()) <= TEXT_MAX_CHARS:
-            raise InvalidRequest("query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}")
+            raise InvalidRequest(
+                "query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}"
+            )
         if not 1 <= self.limit <= LIMIT_MAX:
             raise InvalidRequest("limit", f"{self.limit} is out of range; expected 1 to {LIMIT_MAX}")
         if self.vector is not None and not np.isfinite(np.array(self.vector, np.float64)).all():
             raise InvalidRequest("vector", "holds a number that is not finite; expected finite numbers")
         if self.vector is not None and not any(self.vector):
-            raise InvalidRequest("vector", "is empty or all zeros and so points nowhere; expected a vector of some length")
+            raise InvalidRequest(
+                "vector", "is empty or all zeros and so points nowhere; expected a vector of some length"
+            )
         if self.mode == "keyword" and self.text is None:
             raise InvalidRequest("mode", f"keyword search needs query; found {given[0]}")
-        if self.weights is not None and (not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights)):
+        if self.weights is not None and (
+            not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights)
+        ):
             found = " and ".join(f"{weight:g}" for weight in self.weights)
             raise InvalidRequest("weights", f"expected numbers from 0 to {WEIGHT_MAX:g}, not both 0; found {found}")
         for name in self.filters.equals:
@@ -147,7 +159,10 @@ class Question:
         if raw[:1] != CURSOR_VERSION or len(raw) < 9 or (len(raw) - 9) % TOLD_BYTES:
             raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before")
         if raw[1:9] != self.digest():
-            raise InvalidRequest("cursor", "belongs to another question; expected the same query, mode and filters as for the page before")
+            raise InvalidRequest(
+                "cursor",
+                "belongs to another question; expected the same query, mode and filters as for the page before",
+            )
         return np.frombuffer(raw[9:], "<u8").astype(np.uint64).reshape(-1, 2)
 
     def cursor_after(self, told: np.ndarray, page: Sequence[tuple[int, int]]) -> str | None:

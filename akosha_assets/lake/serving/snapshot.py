@@ -25,7 +25,9 @@ class Keywords(Protocol):
 
 @dataclass(frozen=True)
 class TierView:
-    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked); `reason` says more."""
+    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked);
+    `reason` says more.
+    """
 
     name: str
     state: str = "loading"
@@ -118,7 +120,12 @@ class Snapshot:
 
     def dimensions(self) -> dict[str, int]:
         """Vector length of each space that has vectors."""
-        return {space: held.dimensions for tier in self.tiers.values() for part in tier.parts for space, held in part.vectors.items()}
+        return {
+            space: held.dimensions
+            for tier in self.tiers.values()
+            for part in tier.parts
+            for space, held in part.vectors.items()
+        }
 
     def rows_of_numbers(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each number the position of its part in `places`, or -1 where it is no longer served, and its row there."""
@@ -154,7 +161,9 @@ class Snapshot:
             for part in reversed(tier.parts):
                 for row in part.rows_of(hashed):
                     # In a past snapshot the form that came later is hidden in the same tier.
-                    if (part.hidden is None or not part.hidden[row]) and part.payload.value("id", int(row)) == identity.id:
+                    if (part.hidden is None or not part.hidden[row]) and part.payload.value(
+                        "id", int(row)
+                    ) == identity.id:
                         return name, part, int(row)
         if doubts := {name: tier.doubt for name, tier in self.tiers.items() if tier.doubt is not None}:
             named = f"{identity.system_id}/{identity.kind}/{identity.id}"

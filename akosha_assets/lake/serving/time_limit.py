@@ -1,7 +1,7 @@
 """A time limit that a long call keeps by itself: the thread that works on it looks at the clock between steps.
 
-A caller that stops waiting does not free the thread that works for it. Loops whose length depends on data from outside call
-`check_time_limit`; outside of `time_limit` it does nothing.
+A caller that stops waiting does not free the thread that works for it. Loops whose length depends on data from outside
+call `check_time_limit`; outside of `time_limit` it does nothing.
 """
 
 import threading

@@ -89,7 +89,9 @@ def store_of(settings: LakeSettings) -> ObjectStore:
         InvalidRequest: no place was named.
     """
     if not settings.backup_url:
-        raise InvalidRequest("AKOSHA_BACKUP_URL", "is not set; name a folder or bucket outside the lake, for example s3://backups/akosha")
+        raise InvalidRequest(
+            "AKOSHA_BACKUP_URL", "is not set; name a folder or bucket outside the lake, for example s3://backups/akosha"
+        )
     return ObjectStore(settings.backup())
 
 
@@ -103,7 +105,11 @@ def backup(lake: Lake, ledger: Ledger, *, now: datetime) -> Made:
     store = store_of(lake.settings)
     backup_id = f"{now:%Y%m%dT%H%M%SZ}"
     before = backups(store)
-    known = {f"{table.address}/{file.path}": file for table in (read(store, before[-1]).tables if before else []) for file in table.files}
+    known = {
+        f"{table.address}/{file.path}": file
+        for table in (read(store, before[-1]).tables if before else [])
+        for file in table.files
+    }
     with tempfile.TemporaryDirectory(prefix="akosha-backup-") as folder:
         held = Path(folder) / "ledger.sqlite"
         tables, ledger_rows = _cut(lake, ledger, held)
@@ -147,19 +153,25 @@ def backup(lake: Lake, ledger: Ledger, *, now: datetime) -> Made:
 def backups(store: ObjectStore) -> list[str]:
     """The backups that lie there, oldest first."""
     return sorted(
-        item.key.removeprefix("backups/").removesuffix(".json.gz") for item in store.list("backups") if item.key.endswith(".json.gz")
+        item.key.removeprefix("backups/").removesuffix(".json.gz")
+        for item in store.list("backups")
+        if item.key.endswith(".json.gz")
     )
 
 
 def read(store: ObjectStore, backup_id: str) -> Backup:
     """What belongs to the backup."""
     held = json.loads(gzip.decompress(store.read(f"backups/{backup_id}.json.gz", max_bytes=FILE_MAX_BYTES)))
-    tables = [TableBackup(**(table | {"files": [Copied(**file) for file in table["files"]]})) for table in held["tables"]]
+    tables = [
+        TableBackup(**(table | {"files": [Copied(**file) for file in table["files"]]})) for table in held["tables"]
+    ]
     return Backup(held["backup_id"], held["made_at"], tables, Copied(**held["ledger"]), held["ledger_rows"])
 
 
 def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[int, int]:
-    """Backups from before `keep_after` are gone, except the newest, and files that no backup names any more; returns both counts."""
+    """Backups from before `keep_after` are gone, except the newest, and files that no backup names any more; returns
+    both counts.
+    """
     every = backups(store)
     old = [name for name in every[:-1] if datetime.strptime(f"{name[:-1]}+0000", "%Y%m%dT%H%M%S%z") < keep_after]
     for name in old:
@@ -174,7 +186,9 @@ def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[i
         for table in read(store, name).tables
         for file in table.files
     }
-    orphans = [item.key for item in store.list("files") if item.key not in named and now - item.modified_at > ORPHAN_AGE]
+    orphans = [
+        item.key for item in store.list("files") if item.key not in named and now - item.modified_at > ORPHAN_AGE
+    ]
     for key in orphans:
         store.delete(key)
     return len(old), len(orphans)
@@ -190,7 +204,11 @@ def _cut(lake: Lake, ledger: Ledger, held: Path) -> tuple[dict[str, DeltaTable],
         tables = _open(lake)
         rows = copy_out(ledger, held)
         after = _open(lake)
-        changed = [address for address in after if address not in tables or after[address].version() != tables[address].version()]
+        changed = [
+            address
+            for address in after
+            if address not in tables or after[address].version() != tables[address].version()
+        ]
         if not changed:
             return tables, rows
         time.sleep(0.05 * 2 ** min(attempt, 5))

@@ -60,14 +60,25 @@ def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
             _pack(table, lake.spec(address), day, is_ordered=is_at_rest)
         except TableContended as error:
             # Somebody else changed the same files; they are looked at again next time.
-            logger.info("part was changed while it was packed", extra={"table": address, "day": str(day), "cause": str(error)})
+            logger.info(
+                "part was changed while it was packed", extra={"table": address, "day": str(day), "cause": str(error)}
+            )
             contended += 1
             table.update_incremental()
     table.create_checkpoint()
     table.cleanup_metadata()
     stored = sum(pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist())
     partitions = len(days.stored(table)) if lake.spec(address).partition_by else 1
-    return Compacted(address, partitions, len(parts) - contended, files_before, len(table.file_uris()), stored, contended, table.version())
+    return Compacted(
+        address,
+        partitions,
+        len(parts) - contended,
+        files_before,
+        len(table.file_uris()),
+        stored,
+        contended,
+        table.version(),
+    )
 
 
 def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tuple[date | None, bool]]:
@@ -79,7 +90,8 @@ def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tup
         # Rows that came late make an old day fill again; while files are many, it is not at rest.
         is_at_rest = (today - day) >= timedelta(days=RESTS_AFTER_DAYS)
         needed = -(-stored.stored_bytes // TARGET_BYTES)
-        # A large day at rest waits until its small files are as many as its full ones, or late rows would have it written anew every hour.
+        # A large day at rest waits until its small files are as many as its full ones, or late rows would have it
+        # written anew every hour.
         if stored.files > needed and (stored.files >= 2 * needed if is_at_rest else stored.files >= BUSY_FILES):
             found.append((day, is_at_rest))
     return found
@@ -105,9 +117,13 @@ def _order(table: DeltaTable, spec: TableSpec, day: date) -> None:
         connection.execute("SET TimeZone='UTC'")
         connection.execute(f"SET memory_limit='{SORT_MIB}MiB'")
         connection.execute(f"SET temp_directory='{spill}'")
-        rows = pa.RecordBatchReader.from_batches(spec.schema, days.stream(table, spec, spec.schema.names, days.predicate(day)))
+        rows = pa.RecordBatchReader.from_batches(
+            spec.schema, days.stream(table, spec, spec.schema.names, days.predicate(day))
+        )
         connection.register("rows_of_day", rows)
         ordered = connection.sql(f"SELECT * FROM rows_of_day ORDER BY {', '.join(ORDER)}").to_arrow_reader(BATCH_ROWS)
         batches = (batch.cast(spec.schema) for batch in ordered)
         metadata = {"akosha_op": "order", "event_day": day.isoformat()}
-        days.replace(table, spec, batches, days.predicate(day), writer=f"order/{day}", metadata=metadata, file_bytes=TARGET_BYTES)
+        days.replace(
+            table, spec, batches, days.predicate(day), writer=f"order/{day}", metadata=metadata, file_bytes=TARGET_BYTES
+        )

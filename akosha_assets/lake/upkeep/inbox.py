@@ -41,7 +41,9 @@ def expire(settings: LakeSettings, ledger: Ledger, *, now: datetime, dry_run: bo
         uploads.c.removed_at.is_(None),
         uploads.c.ingested_at < now - timedelta(days=settings.inbox_keep_days),
     )
-    query = sa.select(uploads.c.id, uploads.c.upload_id, uploads.c.prefix, uploads.c.revision, uploads.c.bytes, uploads.c.layout)
+    query = sa.select(
+        uploads.c.id, uploads.c.upload_id, uploads.c.prefix, uploads.c.revision, uploads.c.bytes, uploads.c.layout
+    )
     with ledger.read() as connection:
         rows = connection.execute(query.where(due).order_by(uploads.c.id).limit(limit)).all()
     store = ObjectStore(settings.inbox())

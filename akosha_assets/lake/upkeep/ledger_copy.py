@@ -42,7 +42,9 @@ def copy_in(settings: LakeSettings, held: Path) -> None:
         with ledger.read() as connection:
             known = connection.scalar(sa.select(sa.func.count()).select_from(schema.uploads))
         if known:
-            raise InvalidRequest("ledger", f"it knows {known} uploads already; a backup is restored beside an empty ledger only")
+            raise InvalidRequest(
+                "ledger", f"it knows {known} uploads already; a backup is restored beside an empty ledger only"
+            )
         if ledger.engine.dialect.name == "sqlite":
             # Page by page, with the counters that keep an id from being given out twice.
             ledger.close()
@@ -67,7 +69,9 @@ def counts(held: Path) -> dict[str, int]:
         found = connection.execute("PRAGMA integrity_check").fetchone()[0]
         if found != "ok":
             raise InvalidRequest("ledger", f"the copy is damaged: {found}")
-        return {table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0] for table in _tables()}
+        return {
+            table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0] for table in _tables()
+        }
 
 
 def _tables() -> list[sa.Table]:
@@ -85,12 +89,19 @@ def _pages(source: str, target: str) -> None:
 
 def _transfer(source: Ledger, target: Ledger) -> None:
     isolation = "REPEATABLE READ" if source.engine.dialect.name == "postgresql" else "SERIALIZABLE"
-    with source.engine.connect().execution_options(isolation_level=isolation) as reading, reading.begin(), target.write() as writing:
+    with (
+        source.engine.connect().execution_options(isolation_level=isolation) as reading,
+        reading.begin(),
+        target.write() as writing,
+    ):
         for table in _tables():
             writing.execute(table.delete())
             for part in reading.execute(sa.select(table)).mappings().partitions(CHUNK_ROWS):
                 writing.execute(table.insert(), [dict(row) for row in part])
             if writing.dialect.name == "postgresql" and "id" in table.c and table.c["id"].autoincrement is True:
                 writing.execute(
-                    sa.text(f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), coalesce((SELECT max(id) FROM {table.name}), 1))")
+                    sa.text(
+                        f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), coalesce((SELECT max(id) FROM "
+                        f"{table.name}), 1))"
+                    )
                 )

@@ -13,7 +13,16 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import BackupDamaged, InvalidRequest, NotFound, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
-from akosha_assets.lake.upkeep.backup import COPIES, FILE_MAX_BYTES, Backup, Copied, TableBackup, backups, read, store_of
+from akosha_assets.lake.upkeep.backup import (
+    COPIES,
+    FILE_MAX_BYTES,
+    Backup,
+    Copied,
+    TableBackup,
+    backups,
+    read,
+    store_of,
+)
 from akosha_assets.lake.upkeep.ledger_copy import copy_in, counts
 
 MARKER = "restoring"
@@ -64,7 +73,15 @@ def restore(settings: LakeSettings, backup_id: str | None = None) -> Restored:
     into.delete(MARKER)
     files = [file for table in found.tables for file in table.files]
     rows = sum(table.rows for table in found.tables)
-    return Restored(name, found.made_at, len(found.tables), rows, len(files), sum(file.size_bytes for file in files), found.ledger_rows)
+    return Restored(
+        name,
+        found.made_at,
+        len(found.tables),
+        rows,
+        len(files),
+        sum(file.size_bytes for file in files),
+        found.ledger_rows,
+    )
 
 
 def _claim(into: ObjectStore, backup_id: str) -> None:
@@ -74,10 +91,13 @@ def _claim(into: ObjectStore, backup_id: str) -> None:
     if marker is not None:
         begun = into.read(MARKER, max_bytes=1024).decode()
         if begun != backup_id:
-            raise InvalidRequest("lake", f"{into.url} holds the beginning of backup {begun}; finish that one, or empty the place")
+            raise InvalidRequest(
+                "lake", f"{into.url} holds the beginning of backup {begun}; finish that one, or empty the place"
+            )
     elif first is not None:
         raise InvalidRequest(
-            "lake", f"{into.url} is not empty (it holds {first.key}); name an empty place in AKOSHA_LAKE_URL or AKOSHA_HOME"
+            "lake",
+            f"{into.url} is not empty (it holds {first.key}); name an empty place in AKOSHA_LAKE_URL or AKOSHA_HOME",
         )
     into.put(MARKER, backup_id.encode())
 

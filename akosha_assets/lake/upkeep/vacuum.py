@@ -10,7 +10,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
-# Longer than the longest write, the longest reader and any time travel that is promised; delta-rs refuses less than a week.
+# Longer than the longest write, the longest reader and any time travel that is promised; delta-rs refuses less than a
+# week.
 RETENTION_HOURS = 168
 
 
@@ -31,7 +32,8 @@ def vacuum(lake: Lake, ledger: Ledger, address: str, *, is_full: bool, dry_run: 
     None where there is no such table. A dry run only counts.
 
     Raises:
-        TableLost: a table is not there as the ledger knows it; its files may be all that is left of it, so none is removed.
+        TableLost: a table is not there as the ledger knows it; its files may be all that is left of it, so none is
+            removed.
     """
     known_tables.check(ledger, lake)
     table = lake.open(address)

@@ -60,9 +60,20 @@ def observe(ledger: Ledger, conditions: Iterable[Condition], *, scopes: Iterable
         known = {row.key: row for row in connection.execute(sa.select(alerts))}
         for key, one in there.items():
             row = known.get(key)
-            values: dict[str, Any] = {"severity": one.severity, "detail": one.detail, "title": one.title, "seen_at": now}
+            values: dict[str, Any] = {
+                "severity": one.severity,
+                "detail": one.detail,
+                "title": one.title,
+                "seen_at": now,
+            }
             if row is None or row.state == "resolved":
-                values |= {"state": "firing", "fired_at": now, "resolved_at": None, "runbook": one.runbook, **_to_send()}
+                values |= {
+                    "state": "firing",
+                    "fired_at": now,
+                    "resolved_at": None,
+                    "runbook": one.runbook,
+                    **_to_send(),
+                }
             elif row.severity != one.severity:
                 values |= _to_send()
             if "pending" in values:
@@ -72,7 +83,12 @@ def observe(ledger: Ledger, conditions: Iterable[Condition], *, scopes: Iterable
             )
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
         for key, row in known.items():
-            if row.state == "firing" and key not in there and key.split("/")[0] in set(scopes) and row.seen_at <= now - SETTLED:
+            if (
+                row.state == "firing"
+                and key not in there
+                and key.split("/")[0] in set(scopes)
+                and row.seen_at <= now - SETTLED
+            ):
                 over = {"state": "resolved", "resolved_at": now, **_to_send()}
                 connection.execute(sa.update(alerts).where(alerts.c.key == key).values(**over))
                 changed.append(key)
@@ -87,7 +103,11 @@ def deliver(ledger: Ledger, *, now: datetime) -> Delivery:
         if not _within_rate(ledger, now):
             held += 1
             _put_back(
-                ledger, row, now, attempts=row.attempts, error="held back: AKOSHA_ALERTS_PER_HOUR messages were sent in the last hour"
+                ledger,
+                row,
+                now,
+                attempts=row.attempts,
+                error="held back: AKOSHA_ALERTS_PER_HOUR messages were sent in the last hour",
             )
             continue
         message = f"{row.state}/{row.severity}"
@@ -101,7 +121,10 @@ def deliver(ledger: Ledger, *, now: datetime) -> Delivery:
                     delivered[digest] = message
         if refused:
             failed += 1
-            logger.warning("an alert could not be delivered", extra={"alert": row.key, "attempt": row.attempts + 1, "cause": refused})
+            logger.warning(
+                "an alert could not be delivered",
+                extra={"alert": row.key, "attempt": row.attempts + 1, "cause": refused},
+            )
             _put_back(ledger, row, now, attempts=row.attempts + 1, error=refused, delivered=delivered)
         else:
             sent += 1
@@ -121,7 +144,9 @@ def listed(ledger: Ledger, *, state: str | None = None) -> list[Row[Any]]:
 def counts(ledger: Ledger) -> tuple[dict[str, int], int]:
     """Firing alerts by severity, and how many messages wait for delivery."""
     with ledger.read() as connection:
-        firing = sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.state == "firing").group_by(alerts.c.severity)
+        firing = (
+            sa.select(alerts.c.severity, sa.func.count()).where(alerts.c.state == "firing").group_by(alerts.c.severity)
+        )
         waiting = connection.scalar(sa.select(sa.func.count()).select_from(alerts).where(alerts.c.pending)) or 0
         return {WARNING: 0, CRITICAL: 0, **dict(connection.execute(firing).tuples().all())}, waiting
 
@@ -141,7 +166,9 @@ def _take(ledger: Ledger, now: datetime, channels: dict[str, str]) -> Row[Any] |
         if not channels:
             connection.execute(sa.update(alerts).where(alerts.c.pending).values(pending=False))
             return None
-        row = connection.execute(sa.select(alerts).where(due).order_by(alerts.c.severity, alerts.c.fired_at).limit(1)).first()
+        row = connection.execute(
+            sa.select(alerts).where(due).order_by(alerts.c.severity, alerts.c.fired_at).limit(1)
+        ).first()
         if row is not None:
             connection.execute(sa.update(alerts).where(alerts.c.key == row.key).values(next_attempt_at=now + IN_HAND))
         return row
@@ -155,16 +182,25 @@ def _settle(ledger: Ledger, row: Row[Any], delivered: dict[str, str]) -> None:
         connection.execute(sa.update(alerts).where(ours).values(pending=False, next_attempt_at=None, error=None))
 
 
-def _put_back(ledger: Ledger, row: Row[Any], now: datetime, *, attempts: int, error: str, delivered: dict[str, str] | None = None) -> None:
+def _put_back(
+    ledger: Ledger, row: Row[Any], now: datetime, *, attempts: int, error: str, delivered: dict[str, str] | None = None
+) -> None:
     pause = min(FIRST_PAUSE * 2 ** min(attempts, 10), LONGEST_PAUSE)
-    values = {"attempts": attempts, "next_attempt_at": now + pause, "error": error, "delivered": delivered or row.delivered}
+    values = {
+        "attempts": attempts,
+        "next_attempt_at": now + pause,
+        "error": error,
+        "delivered": delivered or row.delivered,
+    }
     with ledger.write() as connection:
         connection.execute(sa.update(alerts).where(alerts.c.key == row.key).values(**values))
 
 
 def _within_rate(ledger: Ledger, now: datetime) -> bool:
     """Whether one more message may be sent; it is counted."""
-    times = [at for at in json.loads(ledger.remembered(SENT_KEY) or "[]") if at > (now - timedelta(hours=1)).timestamp()]
+    times = [
+        at for at in json.loads(ledger.remembered(SENT_KEY) or "[]") if at > (now - timedelta(hours=1)).timestamp()
+    ]
     if len(times) >= ledger.settings.alerts_per_hour:
         return False
     ledger.remember(SENT_KEY, json.dumps([*times, now.timestamp()]))
@@ -182,9 +218,23 @@ def _send(url: str, row: Row[Any], runbook_url: str) -> str:
     is_over = row.state == "resolved"
     title = f"{'Resolved' if is_over else row.severity.capitalize()}: {row.title}"
     body = f"{row.detail}\n\nSince {row.fired_at:%Y-%m-%d %H:%M:%S} UTC"
-    body += f", over at {row.resolved_at:%H:%M:%S} UTC." if is_over else f".\nWhat to do: {runbook_url.rstrip('/')}/{row.runbook}.md"
-    look = apprise.NotifyType.SUCCESS if is_over else apprise.NotifyType.FAILURE if row.severity == CRITICAL else apprise.NotifyType.WARNING
-    return "" if channel.notify(body=body, title=title, notify_type=look) else f"{kind}: the channel did not accept the message"
+    body += (
+        f", over at {row.resolved_at:%H:%M:%S} UTC."
+        if is_over
+        else f".\nWhat to do: {runbook_url.rstrip('/')}/{row.runbook}.md"
+    )
+    look = (
+        apprise.NotifyType.SUCCESS
+        if is_over
+        else apprise.NotifyType.FAILURE
+        if row.severity == CRITICAL
+        else apprise.NotifyType.WARNING
+    )
+    return (
+        ""
+        if channel.notify(body=body, title=title, notify_type=look)
+        else f"{kind}: the channel did not accept the message"
+    )
 
 
 def _digest(url: str) -> str:

@@ -1,7 +1,8 @@
 """Bootstrap mode: what Akosha does while its orchestrator (Mahavishnu) is configured and does not answer.
 
-Its own schedules run, samples of its metrics are kept on disk (bounded), one alert goes out. Once the orchestrator answers
-again the samples are sent after it and the schedules step back. The state is in the ledger, so every process agrees.
+Its own schedules run, samples of its metrics are kept on disk (bounded), one alert goes out. Once the orchestrator
+answers again the samples are sent after it and the schedules step back. The state is in the ledger, so every process
+agrees.
 """
 
 import json
@@ -48,7 +49,10 @@ def look(ledger: Ledger, *, now: datetime) -> list[Condition]:
         ledger.remember(MODE_KEY, now.isoformat())
         logger.warning("bootstrap mode begins: the orchestrator does not answer", extra={"orchestrator": url})
     _sample(ledger, now)
-    detail = f"{url} has not answered since {now - silent:%H:%M:%S} UTC; Akosha's own schedules run, its metrics are kept until it is back"
+    detail = (
+        f"{url} has not answered since {now - silent:%H:%M:%S} UTC; Akosha's own schedules run, its metrics are "
+        "kept until it is back"
+    )
     return [Condition("orchestrator/mahavishnu", WARNING, "Bootstrap mode", detail, "orchestrator-unreachable")]
 
 

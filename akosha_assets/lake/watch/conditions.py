@@ -33,7 +33,9 @@ def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
     for name, verdict in verdicts.items():
         if verdict.level != "ok":
             title = {"size": "Uploads pile up", "age": "Uploads wait too long"}[name]
-            found.append(Condition(f"backlog/{name}", SEVERITY[verdict.level], title, verdict.reason, "ingestion-backlog"))
+            found.append(
+                Condition(f"backlog/{name}", SEVERITY[verdict.level], title, verdict.reason, "ingestion-backlog")
+            )
     since = measured.measured_at - BURST
     query = (
         sa.select(uploads.c.reason, sa.func.count())
@@ -44,9 +46,13 @@ def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
         recent = dict(connection.execute(query).tuples().all())
     total = sum(recent.values())
     if total >= ledger.settings.alert_quarantined_uploads:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(recent.items(), key=lambda item: -item[1])[:5])
+        reasons = ", ".join(
+            f"{reason} {count:,}" for reason, count in sorted(recent.items(), key=lambda item: -item[1])[:5]
+        )
         detail = f"{total:,} uploads were quarantined within {BURST.seconds // 60} minutes: {reasons}"
-        found.append(Condition("backlog/quarantine", WARNING, "Many uploads are quarantined", detail, "poisoned-uploads"))
+        found.append(
+            Condition("backlog/quarantine", WARNING, "Many uploads are quarantined", detail, "poisoned-uploads")
+        )
     return found
 
 
@@ -54,9 +60,14 @@ def of_outages(ledger: Ledger) -> list[Condition]:
     """A store or disk that interrupts discovery or ingestion; uploads wait meanwhile, and none is blamed."""
     found = []
     for outage in outages.find_all(ledger):
-        detail = f"{outage.step} failed {outage.failures} times since {outage.since:%Y-%m-%d %H:%M} UTC, the last time: {outage.message}"
+        detail = (
+            f"{outage.step} failed {outage.failures} times since {outage.since:%Y-%m-%d %H:%M} UTC, the last "
+            f"time: {outage.message}"
+        )
         runbook = "disk-full" if outage.kind == "LocalStorageFailed" else "object-storage-down"
-        found.append(Condition(f"outage/{outage.step}", CRITICAL, f"An outage interrupts {outage.step}", detail, runbook))
+        found.append(
+            Condition(f"outage/{outage.step}", CRITICAL, f"An outage interrupts {outage.step}", detail, runbook)
+        )
     return found
 
 
@@ -75,7 +86,15 @@ def of_dagster(state: Orchestration) -> list[Condition]:
     found = []
     for job, run in state.failed_last.items():
         detail = f"the last run of job `{job}` ({run[:8]}) failed"
-        found.append(Condition(f"run/{job}", WARNING, f"Job {job} fails", detail, "ingestion-backlog" if job == "ingest" else "failed-run"))
+        found.append(
+            Condition(
+                f"run/{job}",
+                WARNING,
+                f"Job {job} fails",
+                detail,
+                "ingestion-backlog" if job == "ingest" else "failed-run",
+            )
+        )
     for check in state.failed_checks:
         if check.asset == BACKLOG:
             # The same limits as `of_backlog`, from the same ledger: one trouble, told once.
@@ -83,7 +102,13 @@ def of_dagster(state: Orchestration) -> list[Condition]:
         severity = CRITICAL if check.severity == "ERROR" else WARNING
         runbook = RUNBOOKS.get(check.asset.split("/")[0], "failed-run")
         found.append(
-            Condition(f"check/{check.asset}/{check.name}", severity, f"Check {check.name} of {check.asset} fails", check.reason, runbook)
+            Condition(
+                f"check/{check.asset}/{check.name}",
+                severity,
+                f"Check {check.name} of {check.asset} fails",
+                check.reason,
+                runbook,
+            )
         )
     for asset, freshness in state.freshness.items():
         if freshness in ("warning", "degraded"):
@@ -93,30 +118,53 @@ def of_dagster(state: Orchestration) -> list[Condition]:
             found.append(Condition(f"freshness/{asset}", severity, f"{asset} is late", detail, runbook))
     for daemon, seconds in state.heartbeat_seconds.items():
         if seconds > HEARTBEAT_SECONDS:
-            detail = f"Dagster's daemon `{daemon}` last reported itself {min(seconds, 1e6):,.0f} s ago; freshness and sensors stand still"
-            found.append(Condition(f"daemon/{daemon}", CRITICAL, f"Daemon {daemon} stands still", detail, "orchestrator-unreachable"))
+            detail = (
+                f"Dagster's daemon `{daemon}` last reported itself {min(seconds, 1e6):,.0f} s ago; freshness "
+                "and sensors stand still"
+            )
+            found.append(
+                Condition(
+                    f"daemon/{daemon}", CRITICAL, f"Daemon {daemon} stands still", detail, "orchestrator-unreachable"
+                )
+            )
     for sensor, seconds in state.sensor_lag_seconds.items():
         if seconds > SENSOR_LAG_SECONDS:
             detail = f"sensor `{sensor}` is {seconds:,.0f} s overdue"
-            found.append(Condition(f"sensor/{sensor}", WARNING, f"Sensor {sensor} is late", detail, "orchestrator-unreachable"))
+            found.append(
+                Condition(f"sensor/{sensor}", WARNING, f"Sensor {sensor} is late", detail, "orchestrator-unreachable")
+            )
     for name, kind in state.stopped.items():
         severity = CRITICAL if name in NEEDED else WARNING
         detail = f"{kind} `{name}` is switched off in Dagster; what it starts does not run"
         found.append(
-            Condition(f"stopped/{name}", severity, f"{kind.capitalize()} {name} is switched off", detail, "sensor-or-schedule-stopped")
+            Condition(
+                f"stopped/{name}",
+                severity,
+                f"{kind.capitalize()} {name} is switched off",
+                detail,
+                "sensor-or-schedule-stopped",
+            )
         )
     for name, kind in state.failing.items():
         detail = f"the last tick of {kind} `{name}` failed; its page in Dagster has the error"
-        found.append(Condition(f"tick/{name}", WARNING, f"{kind.capitalize()} {name} fails", detail, "sensor-or-schedule-stopped"))
+        found.append(
+            Condition(
+                f"tick/{name}", WARNING, f"{kind.capitalize()} {name} fails", detail, "sensor-or-schedule-stopped"
+            )
+        )
     return found
 
 
 def of_sweeps(ledger: Ledger, measured: Backlog) -> list[Condition]:
-    """An inbox that was not listed to its end for too long: uploads may wait that nobody sees, and the backlog says nothing of them."""
+    """An inbox that was not listed to its end for too long: uploads may wait that nobody sees, and the backlog says
+    nothing of them.
+    """
     if not backlog.is_unswept(measured, ledger.settings):
         return []
     last = "never" if measured.swept_at is None else f"{measured.swept_at:%Y-%m-%d %H:%M:%S} UTC"
-    detail = f"the inbox was last listed to its end: {last}; expected at least every {ledger.settings.backlog_age_seconds} s"
+    detail = (
+        f"the inbox was last listed to its end: {last}; expected at least every {ledger.settings.backlog_age_seconds} s"
+    )
     return [Condition("sweep/late", CRITICAL, "The inbox is not listed", detail, "inbox-not-listed")]
 
 
@@ -136,7 +184,9 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
     if url := ledger.settings.dagster_url:
         unanswered = ""
         try:
-            found += of_dagster(orchestration.read(url, token=ledger.settings.dagster_token.get_secret_value(), now=now))
+            found += of_dagster(
+                orchestration.read(url, token=ledger.settings.dagster_token.get_secret_value(), now=now)
+            )
             # Without Dagster somebody else starts ingestion, as often as they like.
             found += of_sweeps(ledger, measured)
             scopes += DAGSTER_SCOPES
@@ -145,7 +195,11 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[str]:
         silent = down_for(ledger, "dagster", answers=not unanswered, now=now)
         # Services that are started together answer one after the other.
         if unanswered and silent >= timedelta(seconds=ledger.settings.dagster_silent_seconds):
-            found.append(Condition("dagster/webserver", CRITICAL, "Dagster does not answer", unanswered, "orchestrator-unreachable"))
+            found.append(
+                Condition(
+                    "dagster/webserver", CRITICAL, "Dagster does not answer", unanswered, "orchestrator-unreachable"
+                )
+            )
     return alerts.observe(ledger, found, scopes=scopes, now=now)
 
 

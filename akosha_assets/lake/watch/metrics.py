@@ -44,17 +44,26 @@ class Declared:
 METRICS = {
     one.name: one
     for one in (
-        Declared("akosha_ingestion_backlog_count", "Complete uploads that wait to be taken in, those of running batches included."),
+        Declared(
+            "akosha_ingestion_backlog_count",
+            "Complete uploads that wait to be taken in, those of running batches included.",
+        ),
         Declared("akosha_ingestion_backlog_bytes", "Compressed bytes of the waiting uploads."),
         Declared("akosha_ingestion_oldest_waiting_seconds", "Age of the oldest waiting upload; 0 when none waits."),
         Declared("akosha_ingestion_claimed_count", "Waiting uploads that a running batch holds."),
         Declared("akosha_ingestion_arriving_count", "Uploads whose manifest is not there yet."),
-        Declared("akosha_ingestion_incomplete_count", "Uploads without a manifest for longer than AKOSHA_INCOMPLETE_GRACE_SECONDS."),
+        Declared(
+            "akosha_ingestion_incomplete_count",
+            "Uploads without a manifest for longer than AKOSHA_INCOMPLETE_GRACE_SECONDS.",
+        ),
         Declared("akosha_ingestion_ingested_count", "Uploads taken in, as the ledger holds them."),
         Declared("akosha_ingestion_quarantined_count", "Uploads in quarantine, by reason.", ("reason",)),
         Declared("akosha_ingestion_arrivals_per_second", "Uploads found a second over the last five minutes."),
         Declared("akosha_ingestion_drained_per_second", "Uploads taken in a second over the last five minutes."),
-        Declared("akosha_ingestion_catch_up_seconds", "Predicted seconds until nothing waits; +Inf while the backlog does not shrink."),
+        Declared(
+            "akosha_ingestion_catch_up_seconds",
+            "Predicted seconds until nothing waits; +Inf while the backlog does not shrink.",
+        ),
         Declared("akosha_ingestion_largest_system_ratio", "Share of the waiting uploads that the busiest system sent."),
         Declared("akosha_ingestion_live_batches", "Batches that hold a lease."),
         Declared("akosha_ingestion_expired_leases", "Batches whose lease ended and that nobody has taken over yet."),
@@ -83,7 +92,11 @@ METRICS = {
         Declared("akosha_dagster_failed_runs", "Runs of the last day that failed, by job.", ("job",)),
         Declared("akosha_dagster_heartbeat_seconds", "Seconds since a daemon last reported itself.", ("daemon",)),
         Declared("akosha_dagster_sensor_lag_seconds", "Seconds by which a sensor's next tick is overdue.", ("sensor",)),
-        Declared("akosha_dagster_freshness", "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never recorded.", ("asset",)),
+        Declared(
+            "akosha_dagster_freshness",
+            "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never recorded.",
+            ("asset",),
+        ),
         Declared("akosha_bootstrap_mode", "1 while the orchestrator is configured and does not answer."),
         Declared("akosha_alerts_firing", "Alerts that are not resolved, by severity.", ("severity",)),
         Declared("akosha_alerts_undelivered", "Alert messages that could not be delivered yet."),
@@ -187,14 +200,20 @@ class IngestionCollector(Collector):
         for tier in ("warm", "cold"):
             yield "akosha_lifecycle_due_days", (tier,), sum(item.tier == tier for item in late)
         last = {"warm": policy.last_day_of("hot", today), "cold": policy.last_day_of("warm", today)}
-        yield "akosha_lifecycle_oldest_due_days", (), max((last[item.tier] - item.event_day).days for item in late) if late else 0
+        yield (
+            "akosha_lifecycle_oldest_due_days",
+            (),
+            max((last[item.tier] - item.event_day).days for item in late) if late else 0,
+        )
 
     def _of_dagster(self) -> Iterator[Sample]:
         if not self.lake.settings.dagster_url:
             return
         try:
             settings = self.lake.settings
-            state = orchestration.read(settings.dagster_url, token=settings.dagster_token.get_secret_value(), now=datetime.now(UTC))
+            state = orchestration.read(
+                settings.dagster_url, token=settings.dagster_token.get_secret_value(), now=datetime.now(UTC)
+            )
         except OrchestratorUnavailable:
             yield "akosha_dagster_up", (), 0
             return

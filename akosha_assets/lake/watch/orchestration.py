@@ -107,10 +107,16 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
         failed_by_job={job: count for job, count in failed.items() if count},
         failed_last={job: run["runId"] for job, run in newest.items() if run["status"] == "FAILURE"},
         failed_checks=_failed_checks(data["assetNodes"]),
-        heartbeat_seconds={one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons},
+        heartbeat_seconds={
+            one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons
+        },
         sensor_lag_seconds=_lags(data["sensorsOrError"].get("results", []), seconds),
         stopped={name: kind for kind, name, state in instigators if state["status"] == "STOPPED"},
-        failing={name: kind for kind, name, state in instigators if state["ticks"] and state["ticks"][0]["status"] == "FAILURE"},
+        failing={
+            name: kind
+            for kind, name, state in instigators
+            if state["ticks"] and state["ticks"][0]["status"] == "FAILURE"
+        },
         freshness={
             "/".join(node["assetKey"]["path"]): node["freshnessStatusInfo"]["freshnessStatus"].lower()
             for node in data["assetNodes"]
@@ -141,7 +147,9 @@ def _failed_checks(nodes: list[dict[str, Any]]) -> list[FailedCheck]:
             evaluation = (check["executionForLatestMaterialization"] or {}).get("evaluation")
             if evaluation and not evaluation["success"]:
                 reason = evaluation["description"] or "see the check in Dagster"
-                found.append(FailedCheck("/".join(node["assetKey"]["path"]), check["name"], evaluation["severity"], reason))
+                found.append(
+                    FailedCheck("/".join(node["assetKey"]["path"]), check["name"], evaluation["severity"], reason)
+                )
     return found
 
 

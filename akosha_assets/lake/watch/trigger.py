@@ -79,16 +79,26 @@ class Trigger:
         for run in state.active:
             if run["jobName"] == JOB:
                 return Started("dagster", run["runId"], True, f"a run of `{JOB}` is under way")
-        return Started("dagster", orchestration.launch(url, JOB, token=token, asked_by=asked_by), False, f"Dagster answers at {url}")
+        return Started(
+            "dagster",
+            orchestration.launch(url, JOB, token=token, asked_by=asked_by),
+            False,
+            f"Dagster answers at {url}",
+        )
 
     def _by_process(self, reason: str) -> Started:
         folder = self.settings.home / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "ingest.log").open("ab") as log:
             command = [str(Path(sys.executable).with_name("akosha")), "ingest", "--once", "--json"]
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment())
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment()
+            )
         return Started("process", str(self._child.pid), False, reason)
 
     def _environment(self) -> dict[str, str]:
-        given = {f"AKOSHA_{name.upper()}": str(getattr(self.settings, name)) for name in ("home", "inbox_url", "lake_url", "ledger_url")}
+        given = {
+            f"AKOSHA_{name.upper()}": str(getattr(self.settings, name))
+            for name in ("home", "inbox_url", "lake_url", "ledger_url")
+        }
         return {**os.environ, **given}

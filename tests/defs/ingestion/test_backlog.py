@@ -19,7 +19,12 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    given = {"HOME": str(tmp_path), "BACKLOG_WARN_UPLOADS": "1", "BACKLOG_ERROR_UPLOADS": "2", "BACKLOG_ERROR_FOR_SECONDS": "60"}
+    given = {
+        "HOME": str(tmp_path),
+        "BACKLOG_WARN_UPLOADS": "1",
+        "BACKLOG_ERROR_UPLOADS": "2",
+        "BACKLOG_ERROR_FOR_SECONDS": "60",
+    }
     for name, value in given.items():
         monkeypatch.setenv(f"AKOSHA_{name}", value)
     opened = Ledger.open(LakeSettings())
@@ -31,7 +36,10 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 def waits(ledger: Ledger, count: int, *, since: timedelta) -> None:
     at = NOW - since
     ledger.add(
-        [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at) for n in range(count)],
+        [
+            FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"systems/s{n}/uploads/u{n}", "1", 10, at)
+            for n in range(count)
+        ],
         found_by="listing",
         now=at,
     )
@@ -84,7 +92,9 @@ def test_the_asset_records_nothing_while_behind(ledger: Ledger) -> None:
 
 def test_freshness_windows_come_from_the_settings(tmp_path: Path) -> None:
     settings = LakeSettings(home=tmp_path, backlog_warn_seconds=70, backlog_fail_seconds=90)
-    graph = with_freshness(dg.Definitions(assets=[backlog], resources={"lake": Lake(settings)}), settings).resolve_asset_graph()
+    graph = with_freshness(
+        dg.Definitions(assets=[backlog], resources={"lake": Lake(settings)}), settings
+    ).resolve_asset_graph()
     policy = graph.get(KEY).freshness_policy
     assert policy is not None
     assert "seconds=90" in str(policy) and "seconds=70" in str(policy)

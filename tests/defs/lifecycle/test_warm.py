@@ -42,7 +42,10 @@ def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(lake,
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
     result = run(warm, lake, days_ago(30), days_ago(0), instance)
     assert result.success
-    assert instance.get_materialized_partitions(dg.AssetKey(["lifecycle", "warm"])) == {str(days_ago(8)), str(days_ago(20))}
+    assert instance.get_materialized_partitions(dg.AssetKey(["lifecycle", "warm"])) == {
+        str(days_ago(8)),
+        str(days_ago(20)),
+    }
     assert [check.passed for check in result.get_asset_check_evaluations()] == [True]
     assert list(days_in(lake)["hot"]) == [days_ago(3)]
 
@@ -115,7 +118,11 @@ def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_pre
         ).records
         told = event.asset_materialization.metadata
         # Their numbers take the present form, but their model is not the one of these settings.
-        assert (told["rows_requantised"].value, told["rows_left"].value, told["vector_method"].value) == (30, 30, "int8-scale/1")
+        assert (told["rows_requantised"].value, told["rows_left"].value, told["vector_method"].value) == (
+            30,
+            30,
+            "int8-scale/1",
+        )
     # A sketch has no numbers left to make another from.
     cold_run = run(cold, lake, days_ago(100), days_ago(100), instance)
     assert cold_run.success and cold_run.asset_materializations_for_node("lifecycle__cold") == []

@@ -18,7 +18,9 @@ def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path)
     for batch in range(1, 5):
         store(lake, hot_rows(days_ago(3), 5, first=batch * 10, batch=batch), batch=batch)
     with dg.instance_for_test() as instance:
-        result = dg.materialize([compaction, vacuum, backup, restore_drill], resources={"lake": lake}, instance=instance)
+        result = dg.materialize(
+            [compaction, vacuum, backup, restore_drill], resources={"lake": lake}, instance=instance
+        )
     assert result.success
     [packed] = result.asset_materializations_for_node("upkeep__compaction")
     assert packed.metadata["lifecycle/hot"].value["files_after"] == 1
@@ -32,5 +34,7 @@ def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(monkeypatch, tmp_pa
     monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path))
     assert isinstance(request_back_up(dg.build_schedule_context()), dg.RunRequest)
     for day, is_full in ((22, True), (23, False)):
-        asked = request_vacuum(dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00")))
+        asked = request_vacuum(
+            dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00"))
+        )
         assert asked.run_config["ops"]["upkeep__vacuum"]["config"]["is_full"] is is_full

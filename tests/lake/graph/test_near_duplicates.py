@@ -15,12 +15,17 @@ from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-LONG = "The connection pool of the orders service was exhausted because a migration held a lock on the table for eleven minutes. " * 3
+LONG = (
+    "The connection pool of the orders service was exhausted because a migration held a lock on the table for eleven "
+    "minutes. " * 3
+)
 
 
 def test_the_same_words_on_several_systems_are_one_group(settings: LakeSettings, lake: Lake) -> None:
     inbox = settings.home / "inbox"
-    make_upload(inbox, "a", conversations=[LONG + "Ticket one.", "something else entirely, about certificates that expire"])
+    make_upload(
+        inbox, "a", conversations=[LONG + "Ticket one.", "something else entirely, about certificates that expire"]
+    )
     make_upload(inbox, "b", conversations=[LONG + "Ticket two."])
     make_upload(inbox, "c", conversations=[LONG + "Ticket one."])
     ledger = Ledger.open(settings)

@@ -30,7 +30,9 @@ class Inbox:
         self.settings, self.lake, self.ledger = settings, Lake(settings), Ledger.open(settings)
 
     def send(self, *rows: dict[str, object], minutes: int = 0, system: str = "a") -> str:
-        return make_upload(self.settings.home / "inbox", system, reflections=list(rows), at=AT + timedelta(minutes=minutes)).upload_id
+        return make_upload(
+            self.settings.home / "inbox", system, reflections=list(rows), at=AT + timedelta(minutes=minutes)
+        ).upload_id
 
     def take_in(self) -> list[arrivals.BatchResult]:
         listing.sweep(self.settings, self.ledger, now=datetime.now(UTC), whole=True)
@@ -47,7 +49,11 @@ class Inbox:
         return {row["id"]: row["text"] for row in rows}
 
     def absent(self) -> list[tuple[str, bool]]:
-        rows = self.lake.select("ingestion/absences", ["id", "is_absent", "snapshot_at"]).sort_by("snapshot_at").to_pylist()
+        rows = (
+            self.lake.select("ingestion/absences", ["id", "is_absent", "snapshot_at"])
+            .sort_by("snapshot_at")
+            .to_pylist()
+        )
         return [(row["id"], row["is_absent"]) for row in rows]
 
 

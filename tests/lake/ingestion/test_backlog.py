@@ -64,7 +64,9 @@ def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger)
     assert judge_size(ledger, measure(ledger, now=NOW + 3 * MINUTE)).level == "error"
     batch = claims.claim(ledger, run_id="r", now=NOW + 3 * MINUTE)
     assert batch is not None
-    claims.finish(ledger, batch, {one.id: UploadOutcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE)
+    claims.finish(
+        ledger, batch, {one.id: UploadOutcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE
+    )
     assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", "4 wait, but not for five minutes"
     assert judge_size(ledger, measure(ledger, now=NOW + 6 * MINUTE)).level == "warn"
 

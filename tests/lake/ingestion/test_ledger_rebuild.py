@@ -31,7 +31,9 @@ def take_in(settings: LakeSettings) -> Ledger:
 
 
 def stored(lake: Lake) -> list[tuple[str, str]]:
-    return sorted((row["system_id"], row["text"]) for row in lake.select(HOT.address, ["system_id", "text"]).to_pylist())
+    return sorted(
+        (row["system_id"], row["text"]) for row in lake.select(HOT.address, ["system_id", "text"]).to_pylist()
+    )
 
 
 def test_a_lost_ledger_is_refused_then_restored_and_nothing_is_stored_twice(settings: LakeSettings, lake: Lake) -> None:
@@ -121,7 +123,9 @@ def test_a_vacuum_leaves_the_files_of_a_table_without_log_alone(settings: LakeSe
 def test_memories_whose_graph_rows_are_left_come_back_from_the_inbox(settings: LakeSettings, lake: Lake) -> None:
     entity = {"id": "e1", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
     for system in ("a", "b"):
-        make_upload(settings.home / "inbox", system, reflections=[KEPT, "more"], others={"kg_entities": [entity]}, at=AT)
+        make_upload(
+            settings.home / "inbox", system, reflections=[KEPT, "more"], others={"kg_entities": [entity]}, at=AT
+        )
     take_in(settings).close()
     rows = stored(lake)
     without_folder(lake, HOT.address)

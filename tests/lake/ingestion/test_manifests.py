@@ -1,4 +1,6 @@
-"""Whatever a manifest or a key holds: it is read or refused with a reason, and either ledger can hold what is said about it."""
+"""Whatever a manifest or a key holds: it is read or refused with a reason, and either ledger can hold what is said
+about it.
+"""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +21,9 @@ from akosha_assets.lake.settings import LakeSettings
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 # Halves of UTF-16 pairs and NUL included, which `text` leaves out or finds seldom.
-texts = st.text(st.characters(), max_size=20) | st.sampled_from(["\0", "a\0b", "\ud800", "\udfff\ud800", "\\u0000", "é\u0301", "x" * 300])
+texts = st.text(st.characters(), max_size=20) | st.sampled_from(
+    ["\0", "a\0b", "\ud800", "\udfff\ud800", "\\u0000", "é\u0301", "x" * 300]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
@@ -60,7 +64,11 @@ def add(ledger: Ledger, part: ManifestPart, revision: str) -> Any:
 @example(manifest=b"[" * 100_000)
 def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest: bytes) -> None:
     revision = str(len(ledger.uploads(limit=1000).uploads))
-    upload = add(ledger, ManifestPart(f"systems/a/uploads/u{revision}", "a", f"u{revision}", "session-buddy", MANIFEST, True), revision)
+    upload = add(
+        ledger,
+        ManifestPart(f"systems/a/uploads/u{revision}", "a", f"u{revision}", "session-buddy", MANIFEST, True),
+        revision,
+    )
     batch = claims.claim(ledger, run_id="run", now=NOW)
     assert batch is not None
     try:
@@ -70,7 +78,12 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
         outcome = UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
     claims.finish(ledger, batch, {upload.id: outcome}, {}, rows=0, now=NOW)
     held = ledger.receipt(upload.upload_id)
-    assert (held.state, held.reason, held.message, held.sample) == (outcome.state, outcome.reason, outcome.message, outcome.sample)
+    assert (held.state, held.reason, held.message, held.sample) == (
+        outcome.state,
+        outcome.reason,
+        outcome.message,
+        outcome.sample,
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -80,7 +93,9 @@ def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: st
     part = part_of(f"systems/{system}/uploads/{upload}/{MANIFEST}")
     if part is not None:
         ledger.add(
-            [FoundUpload(part.system_id, part.upload_id, part.layout, part.prefix, "1", 1, NOW, part.reason)], found_by="event", now=NOW
+            [FoundUpload(part.system_id, part.upload_id, part.layout, part.prefix, "1", 1, NOW, part.reason)],
+            found_by="event",
+            now=NOW,
         )
     ledger.add([FoundUpload("b", "b", "session-buddy", "systems/b/uploads/b", "1", 1, NOW)], found_by="event", now=NOW)
     batch = claims.claim(ledger, run_id="run", now=NOW)

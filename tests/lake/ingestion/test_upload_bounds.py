@@ -18,7 +18,10 @@ from tests.lake.ingestion.test_arrivals import AT, Inbox, memory
 
 def on_days(count: int, *, first: int = 0) -> list[dict[str, object]]:
     days = range(first, first + count)
-    return [{"id": f"D{day}", "content": f"day {day}", "timestamp": AT.replace(tzinfo=None) - timedelta(days=day)} for day in days]
+    return [
+        {"id": f"D{day}", "content": f"day {day}", "timestamp": AT.replace(tzinfo=None) - timedelta(days=day)}
+        for day in days
+    ]
 
 
 def test_rows_on_more_days_than_allowed_are_quarantined_and_nobody_elses(tmp_path: Path) -> None:
@@ -47,7 +50,9 @@ def test_a_manifest_may_list_as_many_files_as_can_be_read(inbox_of_files: Inbox)
         folder.mkdir(parents=True)
         names = [f"f{number}.json" for number in range(count)]
         for number, name in enumerate(names):
-            rows = {"conversations": [{"id": f"{count}-{number}", "content": "text", "timestamp": "2026-11-20T10:00:00"}]}
+            rows = {
+                "conversations": [{"id": f"{count}-{number}", "content": "text", "timestamp": "2026-11-20T10:00:00"}]
+            }
             (folder / name).write_bytes(gzip.compress(json.dumps(rows).encode()))
         (folder / "manifest.json").write_text(json.dumps({"files": [{"name": name} for name in names]}))
         inbox_of_files.take_in()
@@ -85,7 +90,9 @@ def test_a_long_text_is_cut_before_it_is_tokenised_and_one_that_fits_keeps_its_v
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=tiny_model.make(tmp_path / "model")))
     seen: list[int] = []
     embed = embedder._model.embed  # type: ignore[attr-defined]
-    monkeypatch.setattr(embedder._model, "embed", lambda texts, **more: (seen.extend(map(len, texts)), embed(texts, **more))[1])
+    monkeypatch.setattr(
+        embedder._model, "embed", lambda texts, **more: (seen.extend(map(len, texts)), embed(texts, **more))[1]
+    )
     long = " ".join(["deadlock"] * TEXT_MAX_CHARS)
     vectors = embedder.embed([long, long[:TEXT_MAX_CHARS], "a short text"])
     assert max(seen) == TEXT_MAX_CHARS

@@ -41,7 +41,10 @@ def hot_rows(
             "event_day": day,
             "occurred_at": at + timedelta(seconds=n % 3600),
             "occurred_from": "timestamp",
-            "text": f"Build {n} failed. The cache of build {n} was stale {words}. We cleared the cache. Then build {n} passed. Lunch was late.",
+            "text": (
+                f"Build {n} failed. The cache of build {n} was stale {words}. We cleared the cache. Then build "
+                f"{n} passed. Lunch was late."
+            ),
             "project": f"project-{n % 4}",
             "category": "facts",
             "importance": 0.5,

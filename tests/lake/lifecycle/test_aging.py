@@ -111,7 +111,9 @@ def test_late_and_changed_rows_of_a_day_in_cold_end_in_cold(lake, policy):
     assert [(item.event_day, item.tier) for item in due(lake, policy, TODAY)] == [(day, "cold")]
     assert aged(lake, policy, day).rows == 140
     assert _counts(lake, [day]) == {"cold": 140}
-    hashes = {n: locate(lake, f"system-{n % 3}", "conversation", f"id-{n:06d}").row["content_hash"] for n in (79, 81, 139)}
+    hashes = {
+        n: locate(lake, f"system-{n % 3}", "conversation", f"id-{n:06d}").row["content_hash"] for n in (79, 81, 139)
+    }
     assert hashes == {79: hash_of(79, ""), 81: hash_of(81, "and wrong"), 139: hash_of(139, "and wrong")}
     assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 140
 
@@ -133,7 +135,11 @@ def test_rows_without_a_vector_move_and_are_counted(lake, policy):
 
 
 def test_rows_without_a_vector_get_one_before_their_text_goes(tmp_path):
-    lake = Lake(LakeSettings(home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")))
+    lake = Lake(
+        LakeSettings(
+            home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
+        )
+    )
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(9), 20, embedded=False))
     [outcome] = age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test")
@@ -173,7 +179,9 @@ def test_days_move_side_by_side_and_large_ones_alone_in_their_order(lake, policy
     ages = [100, 50, 40, 30, 20, 10, 9, 8]
     for number, days_old in enumerate(ages):
         store(
-            lake, hot_rows(days_ago(days_old), 200 if days_old in (50, 9) else 20, first=1000 * number, batch=number + 1), batch=number + 1
+            lake,
+            hot_rows(days_ago(days_old), 200 if days_old in (50, 9) else 20, first=1000 * number, batch=number + 1),
+            batch=number + 1,
         )
     outcomes = list(age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test"))
     assert [outcome.event_day for outcome in outcomes] == [days_ago(days_old) for days_old in ages]
@@ -231,7 +239,9 @@ def test_a_run_killed_after_any_step_leaves_each_row_once_and_the_next_run_ends_
     age_day(lake, day, policy=replace(policy, warm_days=200), today=TODAY, moved_at=NOW, run="first")
     store(lake, hot_rows(day, 60, first=40, batch=2, words="and wrong", snapshot=5), batch=2)
 
-    died = subprocess.run([sys.executable, "-c", AGE_AND_DIE, str(lake.settings.home), step], check=False, capture_output=True, text=True)
+    died = subprocess.run(
+        [sys.executable, "-c", AGE_AND_DIE, str(lake.settings.home), step], check=False, capture_output=True, text=True
+    )
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert sum(_counts(lake, [day]).values()) == 100
     changed = locate(lake, "system-0", "reflection", "id-000042")

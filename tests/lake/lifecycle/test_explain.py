@@ -30,7 +30,12 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
     age_day(lake, days_ago(20), policy=policy, today=TODAY, moved_at=NOW, run="run-7")
     after = told(lake)
     assert (after.tier, after.next_tier, after.moves_on) == ("warm", "cold", days_ago(20 - policy.warm_days))
-    assert (after.policy_version, after.aged_by, after.upload_id, after.batch_id) == (policy.version, "run-7", "upload-1", 1)
+    assert (after.policy_version, after.aged_by, after.upload_id, after.batch_id) == (
+        policy.version,
+        "run-7",
+        "upload-1",
+        1,
+    )
     assert after.policy == policy.json and after.recall_at_10 > 0.97
     assert all(Path(file).is_file() for file in after.files) and after.files
     assert after.also_in == []

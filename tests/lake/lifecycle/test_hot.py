@@ -11,7 +11,11 @@ from tests.lake.lifecycle.memories import days_ago, hot_rows, store
 
 
 def test_embedding_a_day_keeps_what_is_done_when_asked_to_stop_and_goes_on_later(tmp_path: Path) -> None:
-    lake = Lake(LakeSettings(home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")))
+    lake = Lake(
+        LakeSettings(
+            home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
+        )
+    )
     day = days_ago(1)
     store(lake, hot_rows(day, 3 * PIECE_ROWS, embedded=False))
     embedder = Embedder.load(lake.settings)

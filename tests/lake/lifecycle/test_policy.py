@@ -12,7 +12,8 @@ from tests.lake.lifecycle.memories import TODAY, days_ago
 
 
 @pytest.mark.parametrize(
-    ("age_days", "tier"), [(-1, "hot"), (0, "hot"), (6, "hot"), (7, "warm"), (89, "warm"), (90, "cold"), (2550, "cold"), (2558, "expired")]
+    ("age_days", "tier"),
+    [(-1, "hot"), (0, "hot"), (6, "hot"), (7, "warm"), (89, "warm"), (90, "cold"), (2550, "cold"), (2558, "expired")],
 )
 def test_the_tier_follows_the_age_of_the_event(settings, age_days, tier):
     assert TierPolicy.of(settings).tier_of(days_ago(age_days), TODAY) == tier
@@ -29,7 +30,9 @@ def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings):
 def test_any_change_of_the_policy_is_another_version(settings):
     policy = TierPolicy.of(settings)
     assert policy.version == TierPolicy.of(settings).version
-    assert len({policy.version, replace(policy, hot_days=3).version, replace(policy, warm_keeps=("text",)).version}) == 3
+    assert (
+        len({policy.version, replace(policy, hot_days=3).version, replace(policy, warm_keeps=("text",)).version}) == 3
+    )
 
 
 def test_windows_out_of_order_and_unknown_columns_are_refused():

@@ -33,7 +33,10 @@ def test_the_rotation_is_a_rotation_and_always_the_same():
 
 def test_columns_of_mixed_lengths_and_nulls_come_apart_and_together():
     column = pa.array([b"\x01\x02", None, b"\x03\x04\x05\x06", b"\x07\x08"], pa.binary())
-    groups = [(numbers, quantization.matrix(column.take(pa.array(numbers)), "u1")) for numbers in quantization.by_length(column)]
+    groups = [
+        (numbers, quantization.matrix(column.take(pa.array(numbers)), "u1"))
+        for numbers in quantization.by_length(column)
+    ]
     assert [numbers.tolist() for numbers, _ in groups] == [[0, 3], [2]]
     assert quantization.scattered(4, groups).equals(column)
 

@@ -7,7 +7,12 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import locate
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
-from akosha_assets.lake.lifecycle.reprocessing import ReprocessableDay, ReprocessedDay, reprocess_day, reprocessable_days
+from akosha_assets.lake.lifecycle.reprocessing import (
+    ReprocessableDay,
+    ReprocessedDay,
+    reprocess_day,
+    reprocessable_days,
+)
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows, store
@@ -31,7 +36,11 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
 
 
 def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
-    lake = Lake(LakeSettings(home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")))
+    lake = Lake(
+        LakeSettings(
+            home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
+        )
+    )
     policy, embedder = TierPolicy.of(lake.settings), Embedder.load(lake.settings)
     for age, tier in ((9, WARM), (100, COLD)):
         store(lake, hot_rows(days_ago(age), 20, embedded=False), batch=age)
@@ -40,12 +49,19 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
         found = reprocessable_days(lake, tier, policy, first=days_ago(age), last=days_ago(age), space="akosha/tiny")
         assert found == {days_ago(age): ReprocessableDay(embedded=20, left=20)}
         before = {row["id"]: row for row in rows(lake, tier)}
-        assert reprocess_day(lake, tier, days_ago(age), policy=policy, renewed_at=NOW, run="again", embedder=embedder).rows_embedded == 20
+        assert (
+            reprocess_day(
+                lake, tier, days_ago(age), policy=policy, renewed_at=NOW, run="again", embedder=embedder
+            ).rows_embedded
+            == 20
+        )
         after = {row["id"]: row for row in rows(lake, tier)}
         assert {row["space"] for row in after.values()} == {"akosha/tiny", "test-space"}
         form, length = ("vector", 384) if tier == WARM else ("sketch", 48)
         assert {len(row[form]) for row in after.values()} == {length}
-        assert [after[name] for name in after if name >= "id-000020"] == [before[name] for name in after if name >= "id-000020"]
+        assert [after[name] for name in after if name >= "id-000020"] == [
+            before[name] for name in after if name >= "id-000020"
+        ]
 
 
 def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay(lake):
@@ -58,7 +74,9 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
     assert renewed == ReprocessedDay(days_ago(9), WARM, 0, 0, 30, 30)
     after = rows(lake, WARM)
-    assert {row["policy_version"] for row in after} == {later.version} and {row["aged_by"] for row in after} == {"again"}
+    assert {row["policy_version"] for row in after} == {later.version} and {row["aged_by"] for row in after} == {
+        "again"
+    }
     # The code knows one form only, so the same numbers come out.
     assert [row["vector"] for row in after] == [row["vector"] for row in before]
     assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=None) == {}
@@ -71,7 +89,12 @@ def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_ke
     model = tiny_model.make(tmp_path / "model")
     for keeps, expected in (("text", (20, 0)), ("", (0, 20))):
         lake = Lake(
-            LakeSettings(home=tmp_path / f"home-{keeps}", warm_keeps=keeps, embedding_model="akosha/tiny", embedding_model_dir=model)
+            LakeSettings(
+                home=tmp_path / f"home-{keeps}",
+                warm_keeps=keeps,
+                embedding_model="akosha/tiny",
+                embedding_model_dir=model,
+            )
         )
         policy = TierPolicy.of(lake.settings)
         store(lake, hot_rows(days_ago(9), 20))

@@ -48,7 +48,10 @@ def test_probes_go_with_the_rows_they_were_taken_from(lake):
         store(lake, hot_rows(days_ago(age), 120, first=batch * 1000, batch=batch), batch=batch)
         age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="run")
     expired(lake)
-    assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(3000), days_ago(2000)]
+    assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [
+        days_ago(3000),
+        days_ago(2000),
+    ]
     expired(lake, dry_run=False)
     assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(2000)]
 

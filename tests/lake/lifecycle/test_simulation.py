@@ -15,7 +15,13 @@ def test_rows_bytes_memory_and_cost_follow_the_policy(lake):
         store(lake, hot_rows(days_ago(age), 200, first=batch * 1000, batch=batch), batch=batch)
     policy = TierPolicy.of(lake.settings)
     age_day(lake, days_ago(40), policy=policy, today=TODAY, moved_at=NOW, run="run")
-    found = simulate(lake, replace(policy, hot_days=3, warm_days=60), today=TODAY, moved_at=NOW, prices=Prices(storage=1024**3, memory=0))
+    found = simulate(
+        lake,
+        replace(policy, hot_days=3, warm_days=60),
+        today=TODAY,
+        moved_at=NOW,
+        prices=Prices(storage=1024**3, memory=0),
+    )
     assert [(cost.tier, cost.rows) for cost in found.now] == [("hot", 600), ("warm", 200), ("cold", 0)]
     assert [(cost.tier, cost.rows) for cost in found.then] == [("hot", 200), ("warm", 400), ("cold", 200)]
     assert found.rows_to_move == 400

@@ -35,7 +35,10 @@ def test_texts_without_words_and_empty_texts_do_not_fail():
 
 
 def test_a_summary_does_not_depend_on_the_texts_beside_it():
-    texts = [f"Build {n} failed. The cache was stale in build {n}. We cleared it. All is well. Build {n} passed then." for n in range(50)]
+    texts = [
+        f"Build {n} failed. The cache was stale in build {n}. We cleared it. All is well. Build {n} passed then."
+        for n in range(50)
+    ]
     together = summarise(pa.array(texts), 2).to_pylist()
     assert together == [one(text, 2) for text in texts]
 

@@ -38,7 +38,9 @@ def ledger(settings):
 
 def remember(ledger, upload_id):
     ledger.add(
-        [FoundUpload("system-1", upload_id, "v1", f"systems/system-1/uploads/{upload_id}/", "etag", 10, NOW)], found_by="sweep", now=NOW
+        [FoundUpload("system-1", upload_id, "v1", f"systems/system-1/uploads/{upload_id}/", "etag", 10, NOW)],
+        found_by="sweep",
+        now=NOW,
     )
 
 
@@ -151,7 +153,10 @@ def through(there, tmp_path):
         copy_in(there, tmp_path / "one.sqlite")
     moved = Ledger.open(there)
     remember(moved, "upload-2")
-    assert copy_out(moved, tmp_path / "two.sqlite") == counts(tmp_path / "one.sqlite") | {"uploads": 2, "systems": moved_systems(moved)}
+    assert copy_out(moved, tmp_path / "two.sqlite") == counts(tmp_path / "one.sqlite") | {
+        "uploads": 2,
+        "systems": moved_systems(moved),
+    }
     moved.close()
 
 

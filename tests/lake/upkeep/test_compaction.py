@@ -36,7 +36,9 @@ def test_a_day_at_rest_is_ordered_by_system_and_time(lake):
         store(lake, hot_rows(days_ago(4), 90, first=batch * 100, batch=batch), batch=batch)
     assert compact(lake, "lifecycle/hot", today=TODAY).files_after == 1
     [file] = lake.open("lifecycle/hot").file_uris()
-    rows = pq.read_table(file.removeprefix("file://"), columns=["system_id", "occurred_at"], partitioning=None).to_pylist()
+    rows = pq.read_table(
+        file.removeprefix("file://"), columns=["system_id", "occurred_at"], partitioning=None
+    ).to_pylist()
     order = [(row["system_id"], row["occurred_at"]) for row in rows]
     assert len(order) == 540 and order == sorted(order)
 

@@ -20,7 +20,9 @@ from tests.loopback import answering
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LATE = Condition("freshness/ingestion/backlog", WARNING, "ingestion/backlog is late", "not recorded", "ingestion-backlog")
+LATE = Condition(
+    "freshness/ingestion/backlog", WARNING, "ingestion/backlog is late", "not recorded", "ingestion-backlog"
+)
 
 
 class Webhook:
@@ -46,7 +48,9 @@ def webhook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def ledger(tmp_path: Path, webhook: Webhook) -> Iterator[Ledger]:
-    settings = LakeSettings(home=tmp_path, alert_urls=SecretStr(webhook.url), alerts_per_hour=5, alert_quarantined_uploads=3)
+    settings = LakeSettings(
+        home=tmp_path, alert_urls=SecretStr(webhook.url), alerts_per_hour=5, alert_quarantined_uploads=3
+    )
     opened = Ledger.open(settings)
     yield opened
     opened.close()

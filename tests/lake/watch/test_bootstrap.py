@@ -1,4 +1,6 @@
-"""While the orchestrator is silent Akosha works by itself and keeps samples; afterwards they are sent and it steps back."""
+"""While the orchestrator is silent Akosha works by itself and keeps samples; afterwards they are sent and it steps
+back.
+"""
 
 import json
 from collections.abc import Iterator
@@ -67,7 +69,9 @@ def test_ten_silent_seconds_begin_it_and_an_answer_ends_it(ledger: Ledger, orche
     orchestrator.is_up = True
     conditions.evaluate(ledger, now=NOW + 40 * SECOND)
     assert bootstrap.steps_back(ledger)
-    assert [sample["at"] for sample in orchestrator.samples] == [(NOW + seconds * SECOND).isoformat() for seconds in (12, 22, 32)]
+    assert [sample["at"] for sample in orchestrator.samples] == [
+        (NOW + seconds * SECOND).isoformat() for seconds in (12, 22, 32)
+    ]
     assert not bootstrap.buffer(ledger.settings).exists()
     assert conditions.evaluate(ledger, now=NOW + 200 * SECOND) == ["orchestrator/mahavishnu"]
     assert alerts.listed(ledger)[0].state == "resolved"

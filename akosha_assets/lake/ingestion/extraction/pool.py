@@ -19,13 +19,21 @@ from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA, S
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.settings import LakeSettings
 
-__all__ = ["KNOWN_SCHEMA", "PARSER_VERSION", "SEEN_SCHEMA", "Extraction", "ExtractionJob", "ExtractionPool", "SourceFile"]
+__all__ = [
+    "KNOWN_SCHEMA",
+    "PARSER_VERSION",
+    "SEEN_SCHEMA",
+    "Extraction",
+    "ExtractionJob",
+    "ExtractionPool",
+    "SourceFile",
+]
 
 # Raised when the same upload would give other rows than before.
 PARSER_VERSION = 1
 
-# Small uploads are read several at a time, which costs half of what reading each by itself would. What is read together may
-# together need no more than a single upload may: its seconds, its memory.
+# Small uploads are read several at a time, which costs half of what reading each by itself would. What is read together
+# may together need no more than a single upload may: its seconds, its memory.
 UPLOADS_TOGETHER = 8
 FILES_TOGETHER = 16
 BYTES_TOGETHER = 1024**2
@@ -99,7 +107,9 @@ class ExtractionPool:
         self._scratch = Scratch()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for worker in list(self._workers):
             self._stop(worker)
         self._selector.close()
@@ -110,7 +120,8 @@ class ExtractionPool:
     def extract(self, jobs: Iterable[ExtractionJob]) -> Iterator[Outcome]:
         """Each job with its outcome, as they finish. Jobs are pulled as workers take them, one reading ahead for each.
 
-        Raises: WorkerUnavailable when no worker can be started, LocalStorageFailed when the disk they unpack to is full.
+        Raises: WorkerUnavailable when no worker can be started, LocalStorageFailed when the disk they unpack to is
+            full.
         """
         if self._scratch is None:
             raise RuntimeError("ExtractionPool is used outside its with block")
@@ -139,7 +150,11 @@ class ExtractionPool:
 
     def _least_loaded(self, scratch: Scratch) -> Worker | None:
         """A worker that can take another job, started if there are fewer than may be; None when all are full."""
-        free = [worker for worker in self._workers if len(worker.queue) < QUEUED_PER_WORKER and worker.served < UPLOADS_PER_WORKER]
+        free = [
+            worker
+            for worker in self._workers
+            if len(worker.queue) < QUEUED_PER_WORKER and worker.served < UPLOADS_PER_WORKER
+        ]
         best = min(free, key=lambda worker: len(worker.queue), default=None)
         if (best is None or best.queue) and len(self._workers) < self._processes:
             best = self._start(scratch)
@@ -169,11 +184,15 @@ class ExtractionPool:
             yield from self._receive(key.data)
         for worker in [one for one in self._workers if one.queue and monotonic() > one.deadline]:
             if not worker.level:
-                raise WorkerUnavailable(f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}")
+                raise WorkerUnavailable(
+                    f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}"
+                )
             sent = worker.queue.popleft()
             self._give_up(worker)
             yield from self._blamed(
-                sent, UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"), is_worker_suspect=worker.served > 0
+                sent,
+                UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"),
+                is_worker_suspect=worker.served > 0,
             )
 
     def _receive(self, worker: Worker) -> Iterator[Outcome]:
@@ -200,25 +219,35 @@ class ExtractionPool:
                 yield from self._blamed(sent, outcome, is_worker_suspect=used and not healthy)
 
     def _blamed(self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool) -> Iterator[Outcome]:
-        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by itself.
+        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by
+        itself.
 
         A worker that failed and had read others is suspect: what they left in it may be the cause. A fresh one decides.
         """
         if len(sent.jobs) > 1 or rejection is None:
             logger.info(
-                "uploads that were read together are read one by one", extra={"uploads": len(sent.jobs), "cause": str(rejection or "")}
+                "uploads that were read together are read one by one",
+                extra={"uploads": len(sent.jobs), "cause": str(rejection or "")},
             )
             self._again.extend(((job,), False) for job in sent.jobs)
         elif is_worker_suspect and not sent.died_before:
-            logger.info("an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)})
+            logger.info(
+                "an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)}
+            )
             self._again.append((sent.jobs, True))
         else:
             self._check_disk(rejection)
             yield sent.jobs[0], rejection
 
     def _check_disk(self, rejection: UploadRejected) -> None:
-        """Raises: LocalStorageFailed where a full disk may be why a worker failed; what the upload itself unpacked is removed by now."""
-        if rejection.reason in DISK_REASONS and self._scratch is not None and (full := self._scratch.find_full()) is not None:
+        """Raises: LocalStorageFailed where a full disk may be why a worker failed; what the upload itself unpacked is
+        removed by now.
+        """
+        if (
+            rejection.reason in DISK_REASONS
+            and self._scratch is not None
+            and (full := self._scratch.find_full()) is not None
+        ):
             raise LocalStorageFailed(f"{full}; an upload ended with {rejection.reason}: {rejection.message}")
 
     def _died(self, worker: Worker) -> Iterator[Outcome]:
@@ -232,7 +261,9 @@ class ExtractionPool:
             timeout = UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time")
             yield from self._blamed(sent, timeout, is_worker_suspect=worker.served > 0)
         elif sent.died_before or len(sent.jobs) > 1:
-            crash = UploadRejected("worker_crashed", f"two workers died while they read it; the last one with exit code {code}")
+            crash = UploadRejected(
+                "worker_crashed", f"two workers died while they read it; the last one with exit code {code}"
+            )
             yield from self._blamed(sent, crash, is_worker_suspect=False)
         else:
             # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.

@@ -1,4 +1,5 @@
-"""What goes to a worker and what it hands back, checked before anyone uses it: the worker held hostile bytes and may speak for them.
+"""What goes to a worker and what it hands back, checked before anyone uses it: the worker held hostile bytes and may
+speak for them.
 
 Any answer that is not exactly what a sound worker gives counts as a crash of that worker.
 """
@@ -23,7 +24,10 @@ FLAWS_MAX = 100
 COUNT_MAX = 1 << 53
 
 _EXTRACTED = {"seen": SEEN_SCHEMA, **{address: extracted(spec) for address, spec in TABLES.items()}}
-_REQUIRED = {address: [place for place, field in enumerate(schema) if not field.nullable] for address, schema in _EXTRACTED.items()}
+_REQUIRED = {
+    address: [place for place, field in enumerate(schema) if not field.nullable]
+    for address, schema in _EXTRACTED.items()
+}
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +58,9 @@ class ExtractionJob:
 class Extraction:
     """What one upload holds.
 
-    `rows`: changed rows only, by table address, in the schema `schemas.extracted`. `seen`: every row of the snapshot with the
-    hash and event day it stands under, which for rows known from a later snapshot are the known ones. `flaws`: oddities that
-    stopped nothing, counted by code. `seconds`: by step.
+    `rows`: changed rows only, by table address, in the schema `schemas.extracted`. `seen`: every row of the snapshot
+    with the hash and event day it stands under, which for rows known from a later snapshot are the known ones. `flaws`:
+    oddities that stopped nothing, counted by code. `seconds`: by step.
     """
 
     ref: int
@@ -67,8 +71,12 @@ class Extraction:
     seconds: dict[str, float]
 
 
-def read_answer(message: bytes, folders: list[Path], result: str, refs: list[int]) -> tuple[list[Extraction] | UploadRejected | None, bool]:
-    """What `message` and the file `result` tell of the uploads `refs`, and whether the worker is fit for more. None: each is to be read by itself."""
+def read_answer(
+    message: bytes, folders: list[Path], result: str, refs: list[int]
+) -> tuple[list[Extraction] | UploadRejected | None, bool]:
+    """What `message` and the file `result` tell of the uploads `refs`, and whether the worker is fit for more. None:
+    each is to be read by itself.
+    """
     try:
         answer = _object(message)
         if "apart" in answer and len(refs) > 1:
@@ -78,9 +86,12 @@ def read_answer(message: bytes, folders: list[Path], result: str, refs: list[int
         path = folders[-1 if answer["on_disk"] is True else 0] / result
         return _extractions(answer, _content(path), refs), True
     except Exception as error:
-        # Whoever took the worker over chooses what is in it: every way in which it can be wrong costs this upload and nothing else.
+        # Whoever took the worker over chooses what is in it: every way in which it can be wrong costs this upload and
+        # nothing else.
         logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
-        return UploadRejected("worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {_text(error, 500)}"), False
+        return UploadRejected(
+            "worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {_text(error, 500)}"
+        ), False
 
 
 def _object(message: bytes) -> dict[str, Any]:
@@ -162,7 +173,10 @@ def _extractions(answer: dict[str, Any], content: bytes, refs: list[int]) -> lis
                 rows=made,
                 rows_read=_count(rows_read),
                 flaws={_text(code, 80): _count(count) for code, count in list(flaws.items())[:FLAWS_MAX]},
-                seconds={_text(step, 80): _seconds(seconds) / len(refs) for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]},
+                seconds={
+                    _text(step, 80): _seconds(seconds) / len(refs)
+                    for step, seconds in list(answer["seconds"].items())[:FLAWS_MAX]
+                },
             )
         )
     return extractions

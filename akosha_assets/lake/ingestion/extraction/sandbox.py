@@ -1,7 +1,9 @@
-"""What a process gives up before it touches uploaded bytes: memory, time, files, network; and a DuckDB that cannot reach out.
+"""What a process gives up before it touches uploaded bytes: memory, time, files, network; and a DuckDB that cannot
+reach out.
 
-Four independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a filter of system
-calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own switches. Applied inside the worker after everything it needs is imported. Nothing here reads uploads.
+Four independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a filter
+of system calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own switches. Applied inside the worker
+after everything it needs is imported. Nothing here reads uploads.
 """
 
 import ctypes
@@ -18,7 +20,8 @@ from akosha_assets.lake.ingestion.source.queries import literal
 
 OPEN_FILES = 64
 ALLOCATOR_THREAD = "jemalloc_bg_thd"
-# What every confined DuckDB is started with. Without `async_threads` it starts eight threads that read and write files, whatever `threads` says.
+# What every confined DuckDB is started with. Without `async_threads` it starts eight threads that read and write files,
+# whatever `threads` says.
 CONFINED_DUCKDB = {
     "threads": "1",
     "async_threads": "0",
@@ -51,14 +54,18 @@ def landlock_version() -> int:
 
 
 def sandbox_level() -> str:
-    """The walls of this machine beside resource limits: `landlock`, `network` and `calls`, joined by `+`; `limits` where there are none."""
+    """The walls of this machine beside resource limits: `landlock`, `network` and `calls`, joined by `+`; `limits`
+    where there are none.
+    """
     version = landlock_version()
     walls = {"landlock": version > 0, "network": version >= _NETWORK_FROM, "calls": has_filter()}
     return "+".join(name for name, stands in walls.items() if stands) or "limits"
 
 
 def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int = OPEN_FILES) -> None:
-    """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core dumps."""
+    """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core
+    dumps.
+    """
     open_files = min(open_files, _allowed_open_files())
     # Libraries reserve gigabytes that they never touch: only what an upload adds tells of it.
     space = _address_space_bytes() + memory_bytes
@@ -86,13 +93,16 @@ def limit_processor(seconds: int) -> None:
 
 
 def confine(folders: list[Path], *, read_only: bool = False) -> str:
-    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on; with `read_only`, nothing can be
-    opened for writing, changed, moved or removed either. Processes, sockets and signals to others are refused. Returns the level reached.
+    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on; with `read_only`,
+    nothing can be opened for writing, changed, moved or removed either. Processes, sockets and signals to others are
+    refused. Returns the level reached.
 
     Raises: OSError where the kernel has one of these walls and refuses it.
     """
     if others := _other_threads():
-        raise RuntimeError(f"{others} threads that run already would keep their rights; confine a process before it connects to DuckDB")
+        raise RuntimeError(
+            f"{others} threads that run already would keep their rights; confine a process before it connects to DuckDB"
+        )
     if version := landlock_version():
         _restrict_files(folders, version, _READ if read_only else _WORK)
     deny_system_calls(read_only=read_only)
@@ -102,7 +112,11 @@ def confine(folders: list[Path], *, read_only: bool = False) -> str:
 def _other_threads() -> int:
     """Threads beside this one. That of the allocator, which runs nothing but its own code, is not counted."""
     tasks = Path("/proc/self/task")
-    names = [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()] if tasks.is_dir() else []
+    names = (
+        [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()]
+        if tasks.is_dir()
+        else []
+    )
     return max(0, sum(name != ALLOCATOR_THREAD for name in names) - 1)
 
 
@@ -112,7 +126,9 @@ def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
     network = _NETWORK_RIGHTS if version >= _NETWORK_FROM else 0
     attributes = struct.pack("=QQQ", files, network, _SCOPES if version >= _SCOPE_FROM else 0)
     size = 24 if version >= _SCOPE_FROM else 16 if version >= _NETWORK_FROM else 8
-    ruleset = _checked(libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "create a ruleset")
+    ruleset = _checked(
+        libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)), "create a ruleset"
+    )
     try:
         for folder in folders:
             _allow(libc, ruleset, folder, rights & files)
@@ -130,7 +146,10 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", rights, descriptor)
-        _checked(libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_uint32(_PATH_BENEATH), rule, ctypes.c_uint32(0)), f"allow {path}")
+        _checked(
+            libc.syscall(_ADD_RULE, ctypes.c_int(ruleset), ctypes.c_uint32(_PATH_BENEATH), rule, ctypes.c_uint32(0)),
+            f"allow {path}",
+        )
     finally:
         os.close(descriptor)
 
@@ -143,13 +162,19 @@ def _checked(result: int, what: str) -> int:
 
 
 def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any more."""
+    """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any
+    more.
+    """
     connection = duckdb.connect(
         ":memory:",
         config={"memory_limit": f"{memory_bytes // 1024**2}MiB", **CONFINED_DUCKDB},
     )
     # Every query is one scan of one table: planning costs more than any optimizer but this saves.
-    optimizers = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall() if name != "unused_columns"]
+    optimizers = [
+        name
+        for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()
+        if name != "unused_columns"
+    ]
     allowed = ", ".join(literal(f"{folder}/") for folder in folders)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET disabled_optimizers = {literal(','.join(optimizers))}")

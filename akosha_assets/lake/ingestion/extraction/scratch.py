@@ -1,4 +1,5 @@
-"""Folders to fetch to and to unpack in, the latter in memory where there is room. A dead owner's are removed by the next one.
+"""Folders to fetch to and to unpack in, the latter in memory where there is room. A dead owner's are removed by the
+next one.
 
 An owner is alive as long as it holds the lock on the file beside its folder; the kernel lets go of it with the process.
 """
@@ -89,7 +90,9 @@ def _own(root: Path) -> tuple[int, Path, Path]:
 
 
 def _remove_abandoned(root: Path) -> None:
-    """What dead owners of this account left is gone. Anything else of such a name is left alone: whoever shares the folder may make it."""
+    """What dead owners of this account left is gone. Anything else of such a name is left alone: whoever shares the
+    folder may make it.
+    """
     for lock in root.glob(f"{PREFIX}*.lock"):
         try:
             _remove_if_abandoned(lock)

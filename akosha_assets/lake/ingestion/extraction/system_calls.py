@@ -1,8 +1,9 @@
 """A seccomp filter: the system calls that a confined process no longer has, whatever code takes it over.
 
-Landlock guards files, TCP and, in new kernels, abstract sockets and signals. It does not know UDP, UNIX sockets by path, new
-processes or io_uring, which are refused here. A filter is a classic BPF program (linux/filter.h) that the kernel runs for each call.
-No library is used: the Python bindings of libseccomp need its shared library, which `pip` does not install.
+Landlock guards files, TCP and, in new kernels, abstract sockets and signals. It does not know UDP, UNIX sockets by
+path, new processes or io_uring, which are refused here. A filter is a classic BPF program (linux/filter.h) that the
+kernel runs for each call. No library is used: the Python bindings of libseccomp need its shared library, which `pip`
+does not install.
 """
 
 import ctypes
@@ -135,15 +136,20 @@ def has_filter() -> bool:
         return False
     column = _MACHINES[platform.machine()][1]
     action = ctypes.c_uint32(_ERRNO)
-    return bool(ctypes.CDLL(None).syscall(_SECCOMP[column], ctypes.c_uint(_IS_AVAILABLE), ctypes.c_uint(0), ctypes.byref(action)) == 0)
+    return bool(
+        ctypes.CDLL(None).syscall(
+            _SECCOMP[column], ctypes.c_uint(_IS_AVAILABLE), ctypes.c_uint(0), ctypes.byref(action)
+        )
+        == 0
+    )
 
 
 def deny_system_calls(*, read_only: bool) -> bool:
-    """This process and its threads cannot start processes, open sockets, signal or inspect others, use io_uring, or change
-    names, owners, modes and times of files any more. Threads that run already are held too.
+    """This process and its threads cannot start processes, open sockets, signal or inspect others, use io_uring, or
+    change names, owners, modes and times of files any more. Threads that run already are held too.
 
-    With `read_only` they cannot open a file for writing or change, move or remove one either. Refused calls fail with EPERM.
-    Returns False, with nothing changed, where `has_filter` is False.
+    With `read_only` they cannot open a file for writing or change, move or remove one either. Refused calls fail with
+    EPERM. Returns False, with nothing changed, where `has_filter` is False.
 
     Raises:
         OSError: the kernel refused the filter.

@@ -1,4 +1,5 @@
-"""One uploaded file, gzip or raw, written out under bounds. All-zero pages become holes: most of a small database is zero.
+"""One uploaded file, gzip or raw, written out under bounds. All-zero pages become holes: most of a small database is
+zero.
 
 Works on an open descriptor, in the sandboxed worker; knows nothing of databases.
 """
@@ -51,8 +52,8 @@ def _inflate(descriptor: int, name: str, out: int, max_bytes: int) -> int:
     claimed = raw_size_hint(descriptor)
     if compressed < 18:
         raise UploadRejected("gzip_damaged", f"{name}: {compressed} bytes are too few for a gzip file")
-    # A trailer that claims less than there is fails the stream's own check, so a bomb costs no more than it admits to. One
-    # that claims too much may be the middle of a file that was cut off, which only reading it tells.
+    # A trailer that claims less than there is fails the stream's own check, so a bomb costs no more than it admits to.
+    # One that claims too much may be the middle of a file that was cut off, which only reading it tells.
     ceiling = min(claimed, max_bytes) if max_bytes < TRAILER_MODULUS else max_bytes
     stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     size, read = 0, 0
@@ -62,13 +63,17 @@ def _inflate(descriptor: int, name: str, out: int, max_bytes: int) -> int:
             if stream.needs_input:
                 given = os.pread(descriptor, CHUNK_BYTES, read)
                 if not given:
-                    raise UploadRejected("gzip_damaged", f"{name}: the gzip stream ends after {read} bytes without its trailer")
+                    raise UploadRejected(
+                        "gzip_damaged", f"{name}: the gzip stream ends after {read} bytes without its trailer"
+                    )
                 read += len(given)
             block = stream.decompress(given, CHUNK_BYTES)
             if size + len(block) > max_bytes:
                 raise _too_large(name, max_bytes)
             if size + len(block) > ceiling:
-                raise UploadRejected("gzip_damaged", f"{name}: unpacks to more than the {claimed} bytes its trailer names")
+                raise UploadRejected(
+                    "gzip_damaged", f"{name}: unpacks to more than the {claimed} bytes its trailer names"
+                )
             _write_sparse(out, block, size)
             size += len(block)
     except igzip_lib.error as error:  # type: ignore[misc]  # its stub declares an instance
@@ -97,7 +102,12 @@ def _write_sparse(out: int, block: bytes, offset: int) -> None:
     whole = len(block) // PAGE_BYTES * PAGE_BYTES
     view = memoryview(block)
     if whole:
-        filled = np.bitwise_or.reduce(np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1) != 0
+        filled = (
+            np.bitwise_or.reduce(
+                np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1
+            )
+            != 0
+        )
         # Pages before which filled ones begin or end, in turn.
         edges = [0, *((filled[1:] != filled[:-1]).nonzero()[0] + 1).tolist(), len(filled)]
         for place in range(0 if filled[0] else 1, len(edges) - 1, 2):

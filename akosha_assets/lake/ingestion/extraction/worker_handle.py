@@ -74,7 +74,11 @@ class Worker:
     def start(folders: list[Path], limits: Limits, parser_version: int) -> "Worker":
         """A new child; it may be sent to at once."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        start = {"folders": [str(folder) for folder in folders], "limits": asdict(limits), "parser_version": parser_version}
+        start = {
+            "folders": [str(folder) for folder in folders],
+            "limits": asdict(limits),
+            "parser_version": parser_version,
+        }
         paths = [str(Path(akosha_assets.__file__).parents[1]), *(entry for entry in sys.path if entry)]
         with theirs, (folders[-1] / SAID).open("wb") as said:
             process = subprocess.Popen(
@@ -130,7 +134,9 @@ class Worker:
         return self.channel.recv(MESSAGE_BYTES)
 
     def ready(self, message: bytes) -> str:
-        """Takes the child's first message and returns how tight its sandbox is. Raises: WorkerUnavailable when that is not what it should be."""
+        """Takes the child's first message and returns how tight its sandbox is. Raises: WorkerUnavailable when that is
+        not what it should be.
+        """
         try:
             self.level = str(json.loads(message)["ready"])
         except (ValueError, KeyError, TypeError) as error:
@@ -147,7 +153,10 @@ class Worker:
 
     def _address_space_bytes(self) -> int:
         try:
-            return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+            return (
+                int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[0])
+                * resource.getpagesize()
+            )
         except (OSError, IndexError):
             # It has ended, which its channel tells.
             return 0

@@ -19,7 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion.extraction.sandbox import confine, hardened_connection, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.extraction.sandbox import (
+    confine,
+    hardened_connection,
+    limit_processor,
+    limit_resources,
+)
 from akosha_assets.lake.ingestion.extraction.unpacking import raw_size_hint, unpack
 from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.databases import File
@@ -52,7 +57,9 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
     limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     level = confine(folders)
     # After it: the threads of an earlier connection would keep their rights.
-    reader = SnapshotReader(hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"])
+    reader = SnapshotReader(
+        hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"]
+    )
     channel.send(json.dumps({"ready": level}).encode())
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, FILES_MAX)
@@ -61,7 +68,8 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
         answer, healthy = _answer(json.loads(message), descriptors, reader, folders, limits)
         channel.send(json.dumps(answer).encode())
         if not healthy:
-            # Our parent ends us when it has read the answer. Leaving at once, with a request unread, would take the answer along.
+            # Our parent ends us when it has read the answer. Leaving at once, with a request unread, would take the
+            # answer along.
             while channel.recv(MESSAGE_BYTES):
                 pass
             return 0
@@ -77,7 +85,12 @@ def _answer(
     except RetryIndividually as apart:
         return {"apart": str(apart)[:2000]}, True
     except UploadRejected as rejected:
-        return {"rejected": rejected.reason, "message": rejected.message[:2000], "sample": rejected.sample[:500], "healthy": True}, True
+        return {
+            "rejected": rejected.reason,
+            "message": rejected.message[:2000],
+            "sample": rejected.sample[:500],
+            "healthy": True,
+        }, True
     except (MemoryError, duckdb.OutOfMemoryException) as error:
         message = f"more than {limits.memory_bytes} bytes would have been needed: {error}"
         return {"rejected": "worker_memory", "message": message[:2000], "sample": "", "healthy": False}, False
@@ -138,7 +151,9 @@ def _extract(
 
 
 def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
-    """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by upload, `seen` first."""
+    """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by
+    upload, `seen` first.
+    """
     parts: list[list[Any]] = []
     with path.open("wb") as file:
         for address, pieces in (("seen", snapshots.seen), *snapshots.rows.items()):
@@ -148,7 +163,9 @@ def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
                 rows = max(1, batch.num_rows * WRITTEN_BYTES // max(WRITTEN_BYTES, batch.get_total_buffer_size()))
                 for start in range(0, batch.num_rows, rows):
                     length += file.write(batch.slice(start, rows).serialize())
-                    uploads.append(np.bincount(piece.upload[start : start + rows], minlength=len(snapshots.flaws)).tolist())
+                    uploads.append(
+                        np.bincount(piece.upload[start : start + rows], minlength=len(snapshots.flaws)).tolist()
+                    )
             parts.append([address, length, uploads])
     return parts
 
@@ -158,9 +175,17 @@ def _warm_up(folder: Path, reader: SnapshotReader) -> None:
     path = folder / "warm.db"
     source = sqlite3.connect(path)
     source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")
-    source.execute("INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')")
+    source.execute(
+        "INSERT INTO conversations_v2 VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV', 'warm', '2026-01-02 03:04:05', '{}', 'x')"
+    )
     source.commit()
     source.close()
-    reader.read([UploadFiles([File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table())])
+    reader.read(
+        [
+            UploadFiles(
+                [File(path, "warm.db", "warm.db", "")], datetime(2026, 1, 3, tzinfo=UTC), KNOWN_SCHEMA.empty_table()
+            )
+        ]
+    )
     path.unlink()
     "\ud83d\ude00".encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -114,7 +114,11 @@ def _download(store: ObjectStore, key: str, path: Path, max_bytes: int) -> str:
             for chunk in store.stream(key, max_bytes=max_bytes):
                 file.write(chunk)
                 # The time of compression differs for equal content; bytes 4 to 7 of the header hold it (RFC 1952).
-                digest.update(chunk[:4] + b"\0\0\0\0" + chunk[8:] if first and chunk.startswith(GZIP_MAGIC) and len(chunk) >= 8 else chunk)
+                digest.update(
+                    chunk[:4] + b"\0\0\0\0" + chunk[8:]
+                    if first and chunk.startswith(GZIP_MAGIC) and len(chunk) >= 8
+                    else chunk
+                )
                 first = False
     except UploadRejected:
         path.unlink(missing_ok=True)

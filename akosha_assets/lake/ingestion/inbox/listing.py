@@ -27,8 +27,9 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did: objects listed, uploads that became known or complete, whether it reached the end, entries of a folder
-    that were skipped since they cannot be objects."""
+    """What one sweep did: objects listed, uploads that became known or complete, whether it reached the end, entries of
+    a folder that were skipped since they cannot be objects.
+    """
 
     listed: int
     added: int
@@ -104,7 +105,11 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -
         if part is not None:
             group = group or Gathering(part)
             group.add(part, item)
-        if listed % PATIENCE_OBJECTS == 0 and time.monotonic() > deadline and (group is None or group.objects >= PATIENCE_OBJECTS):
+        if (
+            listed % PATIENCE_OBJECTS == 0
+            and time.monotonic() > deadline
+            and (group is None or group.objects >= PATIENCE_OBJECTS)
+        ):
             finished = False
             break
     if group is not None:

@@ -37,7 +37,8 @@ class Polled:
 
 
 def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
-    """What is new in the inbox is in the ledger: by events where there is a queue, by the listing's next stretch when due.
+    """What is new in the inbox is in the ledger: by events where there is a queue, by the listing's next stretch when
+    due.
 
     Without a queue the listing is always due, with one every `sweep_seconds` or while a sweep is unfinished.
     """
@@ -63,8 +64,9 @@ def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
 def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, wait_seconds: int) -> Polled:
     """Messages on the queue are in the ledger and deleted, for at most about `tick_seconds`.
 
-    `client` is a boto3 SQS client; it waits up to `wait_seconds` for the first message, and for no other. A message that cannot be understood is counted and left to the queue's own redrive
-    policy, which moves it to the dead-letter queue; where there is none it comes back until it expires.
+    `client` is a boto3 SQS client; it waits up to `wait_seconds` for the first message, and for no other. A message
+    that cannot be understood is counted and left to the queue's own redrive policy, which moves it to the dead-letter
+    queue; where there is none it comes back until it expires.
 
     Raises:
         StoreUnavailable: the queue or the inbox did not answer; undeleted messages come again.
@@ -77,7 +79,9 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
     queue = settings.ingestion_queue
     try:
         while time.monotonic() < deadline:
-            answer = client.receive_message(QueueUrl=queue, MaxNumberOfMessages=RECEIVED_AT_ONCE, WaitTimeSeconds=wait_seconds)
+            answer = client.receive_message(
+                QueueUrl=queue, MaxNumberOfMessages=RECEIVED_AT_ONCE, WaitTimeSeconds=wait_seconds
+            )
             messages = answer.get("Messages", [])
             if not messages:
                 break
@@ -113,7 +117,9 @@ def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) 
         keys = list(_keys(event["Records"], settings))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "malformed", []
-    found = [one for key in keys if (part := part_of(key)) and part.completes and (one := _looked_up(store, key, part, now))]
+    found = [
+        one for key in keys if (part := part_of(key)) and part.completes and (one := _looked_up(store, key, part, now))
+    ]
     return ("upload" if found else "other"), found
 
 

@@ -88,7 +88,9 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
         ids = [one.id for one in chosen]
         for start in range(0, len(ids), 500):
             part = uploads.c.id.in_(ids[start : start + 500])
-            connection.execute(sa.update(uploads).where(part).values(state="claimed", batch_id=batch_id, claimed_at=now, run_id=run_id))
+            connection.execute(
+                sa.update(uploads).where(part).values(state="claimed", batch_id=batch_id, claimed_at=now, run_id=run_id)
+            )
         insert: Any = insert_for(connection)(systems)
         names = sorted({one.system_id for one in chosen})
         new = [{"system_id": name, "first_seen_at": now, "batch_id": batch_id} for name in names]
@@ -102,12 +104,18 @@ def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: 
     if arrival_day is not None:
         due = sa.and_(due, uploads.c.arrival_day == arrival_day)
     busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
-    turn = sa.func.row_number().over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id)).label("turn")
+    turn = (
+        sa.func.row_number()
+        .over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id))
+        .label("turn")
+    )
     # Everything that waits is put in order, so only what the order needs is read of it.
     ranked = sa.select(uploads.c.id, turn).where(due, uploads.c.system_id.not_in(busy)).subquery()
     # One upload of each system, then a second of each: nobody waits behind a system that sent thousands.
     first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
-    query = sa.select(uploads, first.c.turn).join(first, first.c.id == uploads.c.id).order_by(first.c.turn, uploads.c.id)
+    query = (
+        sa.select(uploads, first.c.turn).join(first, first.c.id == uploads.c.id).order_by(first.c.turn, uploads.c.id)
+    )
     chosen: list[Row[Any]] = []
     total = 0
     rows = connection.execute(query).all()
@@ -116,7 +124,9 @@ def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: 
         if others_wait and row.turn > settings.batch_system_uploads:
             continue
         if chosen and (
-            total + row.bytes > settings.batch_bytes or row.batch_limit != chosen[0].batch_limit or len(chosen) >= chosen[0].batch_limit
+            total + row.bytes > settings.batch_bytes
+            or row.batch_limit != chosen[0].batch_limit
+            or len(chosen) >= chosen[0].batch_limit
         ):
             continue
         chosen.append(row)
@@ -137,11 +147,19 @@ def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
 def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
     """From here on the tables may hold rows of the batch: a crash makes its systems be read from the tables again."""
     with ledger.write() as connection:
-        _extend_or_raise(connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
+        _extend_or_raise(
+            connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds)
+        )
 
 
 def finish(
-    ledger: Ledger, batch: Batch, outcomes: Mapping[int, UploadOutcome], states: Mapping[str, SystemState], *, rows: int, now: datetime
+    ledger: Ledger,
+    batch: Batch,
+    outcomes: Mapping[int, UploadOutcome],
+    states: Mapping[str, SystemState],
+    *,
+    rows: int,
+    now: datetime,
 ) -> None:
     """The batch is done: every upload has its outcome, every system what is known of it, in one transaction."""
     with ledger.write() as connection:
@@ -200,24 +218,33 @@ def _ended(upload: Row[Any], outcome: UploadOutcome, ledger: Ledger, now: dateti
         "not_before": not_before,
         "ingested_at": now if state == "ingested" else None,
         "hot_version": counts.pop("hot_version", None),
-        **{name: counts.pop(name, None) for name in ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")},
+        **{
+            name: counts.pop(name, None)
+            for name in ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
+        },
         "counts": counts or None,
     }
 
 
-def release(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime) -> None:
+def release(
+    ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime
+) -> None:
     """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause.
 
     With `is_paused` an upload that was alone waits longer after each attempt.
     """
     with ledger.write() as connection:
-        row = connection.execute(sa.select(batches).where(batches.c.id == batch.id, batches.c.owner == batch.owner)).first()
+        row = connection.execute(
+            sa.select(batches).where(batches.c.id == batch.id, batches.c.owner == batch.owner)
+        ).first()
         if row is not None and row.state in LIVE:
             _release(connection, ledger, row, error, at_fault=at_fault, now=now)
             if at_fault and is_paused and row.uploads == 1:
                 ref = batch.uploads[0]
                 pause = {"not_before": now + _pause(ref.attempts + 1)}
-                connection.execute(sa.update(uploads).where(uploads.c.id == ref.id, uploads.c.state == "waiting").values(**pause))
+                connection.execute(
+                    sa.update(uploads).where(uploads.c.id == ref.id, uploads.c.state == "waiting").values(**pause)
+                )
 
 
 def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime) -> int:
@@ -246,7 +273,9 @@ def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime
     return len(expired)
 
 
-def _release(connection: Connection, ledger: Ledger, batch: Row[Any], error: str, *, at_fault: bool, now: datetime) -> None:
+def _release(
+    connection: Connection, ledger: Ledger, batch: Row[Any], error: str, *, at_fault: bool, now: datetime
+) -> None:
     done = {"state": "failed", "finished_at": now, "error": error}
     connection.execute(sa.update(batches).where(batches.c.id == batch.id).values(**done))
     if batch.state == "committing":
@@ -261,11 +290,17 @@ def _release(connection: Connection, ledger: Ledger, batch: Row[Any], error: str
         sa.update(uploads)
         .where(held)
         .values(
-            state="waiting", batch_id=None, batch_limit=max(1, batch.uploads // 8), attempts=uploads.c.attempts + int(alone), message=error
+            state="waiting",
+            batch_id=None,
+            batch_limit=max(1, batch.uploads // 8),
+            attempts=uploads.c.attempts + int(alone),
+            message=error,
         )
     )
     if alone:
-        exhausted = sa.and_(uploads.c.state == "waiting", uploads.c.attempts >= ledger.settings.max_attempts, uploads.c.batch_limit == 1)
+        exhausted = sa.and_(
+            uploads.c.state == "waiting", uploads.c.attempts >= ledger.settings.max_attempts, uploads.c.batch_limit == 1
+        )
         connection.execute(sa.update(uploads).where(exhausted).values(state="quarantined", reason="attempts_exhausted"))
 
 
@@ -276,8 +311,9 @@ def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> Non
 
 
 def anything_due(ledger: Ledger, *, now: datetime) -> bool:
-    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause after an
-    outage is over."""
+    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause
+    after an outage is over.
+    """
     due = plausible.is_due(now)
     free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
     has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
@@ -287,4 +323,7 @@ def anything_due(ledger: Ledger, *, now: datetime) -> bool:
     if outage is not None and outage.last_at <= now < outage.retry_at:
         return False
     with ledger.read() as connection:
-        return any(connection.execute(query.limit(1)).first() for query in (free.where(due, systems.c.batch_id.is_(None)), expired))
+        return any(
+            connection.execute(query.limit(1)).first()
+            for query in (free.where(due, systems.c.batch_id.is_(None)), expired)
+        )

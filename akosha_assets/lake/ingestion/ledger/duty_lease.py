@@ -1,4 +1,6 @@
-"""A lease on a duty that must not run twice at a time, such as embedding: who holds it, and until when, stands in the ledger."""
+"""A lease on a duty that must not run twice at a time, such as embedding: who holds it, and until when, stands in the
+ledger.
+"""
 
 import json
 import uuid

@@ -1,7 +1,7 @@
 """The tables that were written to, as the ledger knows them: Delta's own id of each, and a version that it reached.
 
-A table that is gone, was made anew or went back is lost, whatever lies in its place now; nothing may be written there before it is
-repaired, or an empty table would pass for the old one.
+A table that is gone, was made anew or went back is lost, whatever lies in its place now; nothing may be written there
+before it is repaired, or an empty table would pass for the old one.
 """
 
 import json
@@ -73,7 +73,8 @@ def check(ledger: Ledger, lake: Lake) -> None:
 
 @contextmanager
 def guarded(lake: Lake) -> Iterator[None]:
-    """Tables are written to inside: none is lost before, and the ledger of the lake's settings knows their versions afterwards.
+    """Tables are written to inside: none is lost before, and the ledger of the lake's settings knows their versions
+    afterwards.
 
     Raises: as `check`, and what was raised inside.
     """
@@ -86,7 +87,9 @@ def guarded(lake: Lake) -> Iterator[None]:
 
 def remember_all(ledger: Ledger, lake: Lake) -> None:
     """The ledger knows every table that is there, at its present version."""
-    remember(ledger, lake, {address: table.version() for address in TABLES if (table := lake.open(address)) is not None})
+    remember(
+        ledger, lake, {address: table.version() for address in TABLES if (table := lake.open(address)) is not None}
+    )
 
 
 def lost(ledger: Ledger) -> tuple[str, str] | None:
@@ -125,7 +128,9 @@ def expected(settings: LakeSettings) -> Callable[[str], bool]:
             with closing(Ledger.open(settings)) as ledger:
                 return address in find_all(ledger)
         except LakeError as error:
-            logger.warning("the ledger could not be asked for its tables", extra={"table": address, "cause": str(error)})
+            logger.warning(
+                "the ledger could not be asked for its tables", extra={"table": address, "cause": str(error)}
+            )
             return False
 
     return is_known

@@ -17,7 +17,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, LedgerDamaged, LedgerUnavailable, NotFound
+from akosha_assets.lake.errors import (
+    REASONS,
+    AmbiguousUpload,
+    InvalidRequest,
+    LedgerDamaged,
+    LedgerUnavailable,
+    NotFound,
+)
 from akosha_assets.lake.ingestion.ledger import schema
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
 from akosha_assets.lake.settings import LakeSettings
@@ -104,7 +111,9 @@ class Ledger:
                 command.upgrade(config, "head")
             except CommandError as error:
                 url = self.engine.url.render_as_string(hide_password=True)
-                raise LedgerDamaged(url, f"{error}; expected a ledger of this version of Akosha or an older one") from error
+                raise LedgerDamaged(
+                    url, f"{error}; expected a ledger of this version of Akosha or an older one"
+                ) from error
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -125,7 +134,9 @@ class Ledger:
             yield connection
 
     def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
-        """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no harm."""
+        """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no
+        harm.
+        """
         added = 0
         batch: list[FoundUpload] = []
         for one in found:
@@ -138,7 +149,9 @@ class Ledger:
     def _add(self, found: list[FoundUpload], found_by: str, now: datetime) -> int:
         prefixes = [one.prefix for one in found]
         with self.read() as connection:
-            rows = connection.execute(sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))).all()
+            rows = connection.execute(
+                sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))
+            ).all()
         held = {(row.prefix, row.revision) for row in rows}
         arriving = {row.prefix for row in rows if row.revision == ""}
         finished = {row.prefix for row in rows if row.revision != ""}
@@ -168,7 +181,9 @@ class Ledger:
             return 0
         with self.write() as connection:
             for row in completed:
-                connection.execute(sa.update(uploads).where(uploads.c.prefix == row["prefix"], uploads.c.revision == "").values(**row))
+                connection.execute(
+                    sa.update(uploads).where(uploads.c.prefix == row["prefix"], uploads.c.revision == "").values(**row)
+                )
             if fresh:
                 insert: Any = insert_for(connection)(uploads)
                 connection.execute(insert.on_conflict_do_nothing(index_elements=["prefix", "revision"]), fresh)
@@ -188,10 +203,14 @@ class Ledger:
         """Uploads that match, newest first. State `incomplete`: arriving for longer than the grace period."""
         query = sa.select(uploads).order_by(uploads.c.id.desc()).limit(limit + 1)
         if state == "incomplete":
-            query = query.where(uploads.c.state == "arriving", uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC)))
+            query = query.where(
+                uploads.c.state == "arriving", uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC))
+            )
         elif state is not None:
             if state not in STATES:
-                raise InvalidRequest("state", f"{state!r} is not a state; expected one of {', '.join((*STATES, 'incomplete'))}")
+                raise InvalidRequest(
+                    "state", f"{state!r} is not a state; expected one of {', '.join((*STATES, 'incomplete'))}"
+                )
             query = query.where(uploads.c.state == state)
         if system_id is not None:
             query = query.where(uploads.c.system_id == system_id)
@@ -204,13 +223,16 @@ class Ledger:
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
     def receipt(self, upload_id: str, *, system_id: str | None = None) -> Row[Any]:
-        """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be ambiguous.
+        """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be
+        ambiguous.
 
         Raises:
             NotFound: no upload of that id was seen, or not of that system.
             AmbiguousUpload: several systems have one of that id, and `system_id` is not given.
         """
-        newest = sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
+        newest = (
+            sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
+        )
         if system_id is not None:
             newest = newest.where(uploads.c.system_id == system_id)
         query = sa.select(uploads).where(uploads.c.id.in_(newest)).order_by(uploads.c.system_id).limit(RECEIPTS_AT_ONCE)
@@ -222,13 +244,18 @@ class Ledger:
             raise AmbiguousUpload(upload_id, {row.system_id: row.state for row in rows})
         return rows[0]
 
-    def redrive(self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool) -> list[str]:
+    def redrive(
+        self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool
+    ) -> list[str]:
         """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them.
 
         Raises:
             InvalidRequest: there is no such reason.
         """
-        matches = [uploads.c.state == "quarantined", uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid"))]
+        matches = [
+            uploads.c.state == "quarantined",
+            uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid")),
+        ]
         given = {"upload_id": upload_id, "reason": reason if reason is None else _known(reason), "system_id": system_id}
         matches += [uploads.c[name] == value for name, value in given.items() if value is not None]
         with self.write() as connection:
@@ -268,7 +295,9 @@ class Ledger:
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
     def update(self, key: str, change: Callable[[str | None], str | None]) -> str | None:
-        """`remembered(key)` is what `change` makes of it, read and written in one transaction; returns that. None leaves nothing."""
+        """`remembered(key)` is what `change` makes of it, read and written in one transaction; returns that. None
+        leaves nothing.
+        """
         with self.write() as connection:
             value = change(connection.scalar(sa.select(meta.c.value).where(meta.c.key == key)))
             insert: Any = insert_for(connection)(meta).values(key=key, value=value or "")
@@ -279,7 +308,9 @@ class Ledger:
         """Systems in order of their id, those after `after`."""
         with self.read() as connection:
             return list(
-                connection.execute(sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)).all()
+                connection.execute(
+                    sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)
+                ).all()
             )
 
     def _incomplete_before(self, now: datetime) -> datetime:

@@ -1,4 +1,5 @@
-"""Whose fault an error of ingestion is: an upload's, or that of what surrounds it (stores, ledger, this machine's disk).
+"""Whose fault an error of ingestion is: an upload's, or that of what surrounds it (stores, ledger, this machine's
+disk).
 
 What surrounds an upload costs it nothing: no attempt is counted, and it is taken in once the cause is gone.
 """
@@ -9,10 +10,13 @@ from akosha_assets.lake.errors import LocalStorageFailed, TransientError
 
 
 def find_outage(error: BaseException) -> TransientError | None:
-    """`error` as the failure of a store, of the ledger or of this machine's disk; None where an upload or our code may be the cause."""
+    """`error` as the failure of a store, of the ledger or of this machine's disk; None where an upload or our code may
+    be the cause.
+    """
     if isinstance(error, TransientError):
         return error
     if isinstance(error, OSError | duckdb.IOException):
-        # Every file that an upload can choose the form of is read by `objects` and the workers, which have errors of their own.
+        # Every file that an upload can choose the form of is read by `objects` and the workers, which have errors of
+        # their own.
         return LocalStorageFailed(f"{type(error).__name__}: {error}")
     return None

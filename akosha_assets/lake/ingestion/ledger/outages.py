@@ -1,7 +1,8 @@
-"""Outages of what ingestion needs, noted in the ledger: since when a store or a disk fails, how often, and when to try again.
+"""Outages of what ingestion needs, noted in the ledger: since when a store or a disk fails, how often, and when to try
+again.
 
-Uploads wait through an outage without losing an attempt. Who asks for runs by itself waits until `retry_at`; a run that is
-started anyway tries at once.
+Uploads wait through an outage without losing an attempt. Who asks for runs by itself waits until `retry_at`; a run that
+is started anyway tries at once.
 """
 
 import json
@@ -65,7 +66,9 @@ def note(ledger: Ledger, step: str, error: TransientError, *, now: datetime) -> 
     times = {name: value.isoformat() for name, value in asdict(outage).items() if isinstance(value, datetime)}
     ledger.remember(_key(step), json.dumps(asdict(outage) | times))
     ledger.count(f"outages_of_{step}")
-    logger.error("ingestion is interrupted by an outage", extra={"step": step, "failures": failures, "cause": str(error)})
+    logger.error(
+        "ingestion is interrupted by an outage", extra={"step": step, "failures": failures, "cause": str(error)}
+    )
     return outage
 
 

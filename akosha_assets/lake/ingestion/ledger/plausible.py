@@ -1,7 +1,7 @@
 """Times in the ledger and the tables that no clock that is right now can have written.
 
-A clock may jump ahead and back (NTP, a resumed machine). What was written meanwhile lies in the future afterwards: a lease or a
-pause counts as over, and a snapshot as older than every one that comes.
+A clock may jump ahead and back (NTP, a resumed machine). What was written meanwhile lies in the future afterwards: a
+lease or a pause counts as over, and a snapshot as older than every one that comes.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -30,5 +30,9 @@ def has_lease_ended(now: datetime, lease_seconds: int) -> sa.ColumnElement[bool]
 
 def is_due(now: datetime) -> sa.ColumnElement[bool]:
     """Whether an upload waits and its pause, if any, is over or longer than any pause."""
-    over = sa.or_(uploads.c.not_before.is_(None), uploads.c.not_before <= now, uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER)
+    over = sa.or_(
+        uploads.c.not_before.is_(None),
+        uploads.c.not_before <= now,
+        uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER,
+    )
     return sa.and_(uploads.c.state == "waiting", over)

@@ -1,4 +1,5 @@
-"""Takes uploads in again that were taken in before, and tells what a replay would find. Claims and commits are `arrivals.py`'s.
+"""Takes uploads in again that were taken in before, and tells what a replay would find. Claims and commits are
+`arrivals.py`'s.
 
 A replay compares with the tables themselves, not with what the ledger believes of them: rows that were lost come back,
 rows that are there are left alone, so a replay can be repeated at will.
@@ -22,14 +23,20 @@ class Replayed:
 
 
 def requeue_day(ledger: Ledger, arrival_day: date) -> Replayed:
-    """Every ingested upload of `arrival_day` that still lies in the inbox waits again; its system is read from the tables."""
+    """Every ingested upload of `arrival_day` that still lies in the inbox waits again; its system is read from the
+    tables.
+    """
     of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == "ingested")
     held = sa.and_(of_day, uploads.c.removed_at.is_(None))
     with ledger.write() as connection:
-        removed = connection.scalar(sa.select(sa.func.count()).select_from(uploads).where(of_day, uploads.c.removed_at.is_not(None)))
+        removed = connection.scalar(
+            sa.select(sa.func.count()).select_from(uploads).where(of_day, uploads.c.removed_at.is_not(None))
+        )
         names = sa.select(uploads.c.system_id).where(held)
         connection.execute(sa.update(systems).where(systems.c.system_id.in_(names)).values(is_known=False))
-        waiting = connection.execute(sa.update(uploads).where(held).values(state="waiting", attempts=0, not_before=None)).rowcount
+        waiting = connection.execute(
+            sa.update(uploads).where(held).values(state="waiting", attempts=0, not_before=None)
+        ).rowcount
     return Replayed(waiting, removed or 0)
 
 
@@ -46,7 +53,9 @@ def day_totals(ledger: Ledger, arrival_day: date) -> DayTotals:
     """The day as it stands now. Rows count the last time each upload was taken in."""
     kinds = ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
     sums = [sa.func.coalesce(sa.func.sum(uploads.c[name]), 0).label(name) for name in ("bytes", *kinds)]
-    query = sa.select(uploads.c.state, sa.func.count().label("count"), *sums).where(uploads.c.arrival_day == arrival_day)
+    query = sa.select(uploads.c.state, sa.func.count().label("count"), *sums).where(
+        uploads.c.arrival_day == arrival_day
+    )
     with ledger.read() as connection:
         rows = connection.execute(query.group_by(uploads.c.state)).mappings().all()
     return DayTotals(

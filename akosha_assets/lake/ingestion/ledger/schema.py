@@ -9,7 +9,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Date, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
 from akosha_assets.lake.settings import LakeSettings
@@ -32,7 +45,9 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class LedgerText(sa.types.TypeDecorator[str]):
-    """Text as every database holds it. PostgreSQL refuses NUL and halves of UTF-16 pairs, SQLite's driver the latter: they are escapes."""
+    """Text as every database holds it. PostgreSQL refuses NUL and halves of UTF-16 pairs, SQLite's driver the latter:
+    they are escapes.
+    """
 
     impl = Text
     cache_ok = True
@@ -117,7 +132,8 @@ systems = Table(
     Column("last_snapshot_at", UtcDateTime),
     # Batch that works on the system now; nobody else may.
     Column("batch_id", BigInteger),
-    # False after a crash between a data commit and its ledger entry: rebuild from the tables before the next difference.
+    # False after a crash between a data commit and its ledger entry: rebuild from the tables before the next
+    # difference.
     Column("is_known", Boolean, nullable=False, default=True),
     Column("known_rows", BigInteger, nullable=False, default=0),
     Column("digests", sa.JSON),
@@ -131,7 +147,9 @@ known = Table(
 )
 
 meta = Table("meta", metadata, Column("key", LedgerText, primary_key=True), Column("value", LedgerText, nullable=False))
-counters = Table("counters", metadata, Column("name", LedgerText, primary_key=True), Column("value", BigInteger, nullable=False))
+counters = Table(
+    "counters", metadata, Column("name", LedgerText, primary_key=True), Column("value", BigInteger, nullable=False)
+)
 
 # What operators are told, by what it is about: one row per trouble, whatever became of it.
 alerts = Table(

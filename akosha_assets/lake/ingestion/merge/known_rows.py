@@ -38,7 +38,9 @@ def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
     newest = pa.compute.max(rows["snapshot_at"]).as_py() if rows.num_rows else None
     if newest is None or newest <= latest:
         return rows
-    at = pa.compute.if_else(pa.compute.greater(rows["snapshot_at"].cast(UTC), limit), pa.scalar(EPOCH, UTC), rows["snapshot_at"].cast(UTC))
+    at = pa.compute.if_else(
+        pa.compute.greater(rows["snapshot_at"].cast(UTC), limit), pa.scalar(EPOCH, UTC), rows["snapshot_at"].cast(UTC)
+    )
     return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at)
 
 
@@ -55,14 +57,22 @@ def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str,
             continue
         columns = ["system_id", "kind", "id", "content_hash", "snapshot_at"]
         dated = "event_day" in spec.schema.names
-        found = lake.select(address, [*columns, *(["event_day"] if dated else [])], f"system_id IN ({quoted(system_ids)})")
+        found = lake.select(
+            address, [*columns, *(["event_day"] if dated else [])], f"system_id IN ({quoted(system_ids)})"
+        )
         if not dated:
             found = found.append_column("event_day", pa.nulls(found.num_rows, pa.date32()))
         parts.append(found.select([*columns, "event_day"]))
     # Tables differ in what may be null.
-    held = pa.concat_tables([part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts])
+    held = pa.concat_tables(
+        [part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts]
+    )
     held = without_future(held, latest)
-    gone = lake.select(ABSENCES.address, ["system_id", "kind", "id", "is_absent", "snapshot_at"], f"system_id IN ({quoted(system_ids)})")
+    gone = lake.select(
+        ABSENCES.address,
+        ["system_id", "kind", "id", "is_absent", "snapshot_at"],
+        f"system_id IN ({quoted(system_ids)})",
+    )
     gone = without_future(gone, latest)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone='UTC'")

@@ -14,7 +14,13 @@ from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
 
 SNAPSHOTS = pa.schema([("ref", pa.int64()), ("system_id", pa.string()), ("snapshot_at", UTC)])
 SEEN = pa.schema(
-    [("ref", pa.int64()), ("kind", pa.string()), ("id", pa.string()), ("content_hash", pa.int64()), ("event_day", pa.date32())]
+    [
+        ("ref", pa.int64()),
+        ("kind", pa.string()),
+        ("id", pa.string()),
+        ("content_hash", pa.int64()),
+        ("event_day", pa.date32()),
+    ]
 )
 
 
@@ -22,8 +28,8 @@ SEEN = pa.schema(
 class Difference:
     """What a batch means for the tables.
 
-    `chosen` names the rows to store (ref, kind, id, is_change): of several uploads of one system the newest form wins, and
-    a form that a later upload took back is not stored. `known` is what is known afterwards, in order of system_id.
+    `chosen` names the rows to store (ref, kind, id, is_change): of several uploads of one system the newest form wins,
+    and a form that a later upload took back is not stored. `known` is what is known afterwards, in order of system_id.
     `absent` are rows that are no longer in their source, or are back again.
     """
 
@@ -55,8 +61,8 @@ def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table) -> Difference:
     return Difference(chosen, after, absent, counts)
 
 
-# `verdict`: each (system, kind, id) in its newest form of the batch beside what was known. `stored`: the earliest upload
-# that brought that form, to which the row is credited.
+# `verdict`: each (system, kind, id) in its newest form of the batch beside what was known. `stored`: the earliest
+# upload that brought that form, to which the row is credited.
 RECONCILE = """
 CREATE TEMP TABLE rows AS SELECT s.system_id, s.snapshot_at, r.* FROM seen_rows r JOIN snapshots s USING (ref);
 CREATE TEMP TABLE newest AS
@@ -74,8 +80,8 @@ CREATE TEMP TABLE stored AS
     QUALIFY row_number() OVER (PARTITION BY v.system_id, v.kind, v.id ORDER BY r.snapshot_at, r.ref) = 1;
 """
 
-# Kinds that a system's newest snapshot of the batch holds at all, and rows known of them that it lacks. Rescued rows come
-# from any file, also from one that was skipped as unchanged, so their absence proves nothing.
+# Kinds that a system's newest snapshot of the batch holds at all, and rows known of them that it lacks. Rescued rows
+# come from any file, also from one that was skipped as unchanged, so their absence proves nothing.
 PRESENCE = """
 CREATE TEMP TABLE presence AS
 WITH latest AS (SELECT system_id, max_by(ref, (snapshot_at, ref)) AS ref, max(snapshot_at) AS snapshot_at FROM snapshots GROUP BY system_id),

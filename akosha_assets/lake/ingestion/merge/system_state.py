@@ -43,12 +43,19 @@ class SystemStates:
                 )
                 found += connection.execute(query.where(systems.c.system_id.in_(part))).all()
         lost = [row.system_id for row in found if not row.is_known]
-        rows = {row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table() for row in found if row.is_known}
+        rows = {
+            row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table()
+            for row in found
+            if row.is_known
+        }
         if lost:
             rows |= known_rows.rebuild(lake, lost, latest=latest)
         rows = {system_id: known_rows.without_future(table, latest) for system_id, table in rows.items()}
         digests = {row.system_id: _without_future(row.digests or {}, latest) if row.is_known else {} for row in found}
-        last = {row.system_id: None if row.last_snapshot_at and row.last_snapshot_at > latest else row.last_snapshot_at for row in found}
+        last = {
+            row.system_id: None if row.last_snapshot_at and row.last_snapshot_at > latest else row.last_snapshot_at
+            for row in found
+        }
         return cls(rows, digests, last)
 
     def digests_of(self, system_id: str) -> dict[str, Any]:
@@ -83,7 +90,9 @@ class SystemStates:
             table = tables[system_id] if tables[system_id].num_rows else self.rows[system_id]
             if one.skipped:
                 table = known_rows.raised(table, digests)
-            states[system_id] = SystemState(known_rows.encode(table), table.num_rows, digests, max(at, last) if last else at)
+            states[system_id] = SystemState(
+                known_rows.encode(table), table.num_rows, digests, max(at, last) if last else at
+            )
         return states
 
 

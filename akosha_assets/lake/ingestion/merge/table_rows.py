@@ -29,7 +29,9 @@ class TableRows:
 def snapshots(extractions: Mapping[int, Extraction], fetched: Mapping[int, Fetched]) -> pa.Table:
     """SNAPSHOTS of the uploads that were read."""
     uploads = [fetched[ref].upload for ref in extractions]
-    return pa.table([list(extractions), [one.system_id for one in uploads], [one.snapshot_at for one in uploads]], schema=SNAPSHOTS)
+    return pa.table(
+        [list(extractions), [one.system_id for one in uploads], [one.snapshot_at for one in uploads]], schema=SNAPSHOTS
+    )
 
 
 def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
@@ -42,7 +44,11 @@ def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
 
 
 def by_table(
-    extractions: Mapping[int, Extraction], difference: Difference, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str
+    extractions: Mapping[int, Extraction],
+    difference: Difference,
+    fetched: Mapping[int, Fetched],
+    batch_id: int,
+    uploaded_space: str,
 ) -> dict[str, TableRows]:
     """Rows to store by table address, in the table's schema; tables without rows are left out."""
     made: dict[str, TableRows] = {}
@@ -69,7 +75,9 @@ def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
     return picked.append_column("is_change", kept["is_change"])
 
 
-def _completed(rows: pa.Table, spec: TableSpec, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str) -> TableRows:
+def _completed(
+    rows: pa.Table, spec: TableSpec, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str
+) -> TableRows:
     refs = sorted(fetched)
     place = pa.array(np.searchsorted(refs, rows["ref"].to_numpy()))
     uploads = [fetched[ref].upload for ref in refs]
@@ -91,7 +99,10 @@ def _completed(rows: pa.Table, spec: TableSpec, fetched: Mapping[int, Fetched], 
         if "event_day" in spec.partition_by:
             days = ", ".join(f"DATE '{day}'" for day in sorted(pc.unique(changed["event_day"]).to_pylist()))
             replaces = f"t.event_day IN ({days}) AND {replaces}"
-    table = pa.table([added.get(name, rows[name] if name in rows.column_names else None) for name in spec.schema.names], schema=spec.schema)
+    table = pa.table(
+        [added.get(name, rows[name] if name in rows.column_names else None) for name in spec.schema.names],
+        schema=spec.schema,
+    )
     # Files sorted by system carry narrow statistics, so that later reads and replacements touch few of them.
     return TableRows(table.sort_by([(name, "ascending") for name in (*spec.partition_by, "system_id")]), replaces)
 
@@ -105,7 +116,9 @@ def _absences(absent: pa.Table, fetched: Mapping[int, Fetched], batch_id: int) -
 
 
 def with_vectors(rows: pa.Table, embedder: Embedder | None, seconds: float) -> pa.Table:
-    """`rows` with vectors in those that have none, newest events first, for at most about `seconds`; the rest stays null."""
+    """`rows` with vectors in those that have none, newest events first, for at most about `seconds`; the rest stays
+    null.
+    """
     if embedder is None:
         return rows
     deadline = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """The rows of tables as Arrow batches, by the cheaper of two ways that give the same values.
 
-DuckDB makes Arrow of a result by running a second statement over it, which for a handful of rows costs several times the
-query; so small tables come as Python values. Large ones are streamed.
+DuckDB makes Arrow of a result by running a second statement over it, which for a handful of rows costs several times
+the query; so small tables come as Python values. Large ones are streamed.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,9 @@ _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
 def batches(
     connection: duckdb.DuckDBPyConnection, alike: list[Table], *, distinct: bool = False
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """The rows of tables of one shape, each with the number of its file; with `distinct` only the first of each id of a table."""
+    """The rows of tables of one shape, each with the number of its file; with `distinct` only the first of each id of a
+    table.
+    """
     if all(table.rows <= FEW_ROWS for table in alike) and not distinct:
         few = _few(connection, alike)
         if few is not None:
@@ -77,7 +79,8 @@ def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.
         columns = list(zip(*values, strict=True)) or [()] * len(types)
         rows = len(values)
         arrays = [
-            nulls(rows, kind) if column.count(None) == rows else pa.array(column, kind) for column, kind in zip(columns, types, strict=True)
+            nulls(rows, kind) if column.count(None) == rows else pa.array(column, kind)
+            for column, kind in zip(columns, types, strict=True)
         ]
     except (UnicodeDecodeError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
         return None

@@ -1,6 +1,7 @@
 """Which rows of a snapshot are new: a stable hash of what each row says, compared with what is known of its system.
 
-Pure functions over Arrow. Neither the order of columns, nor a new column that is still empty, nor usage counters change a hash.
+Pure functions over Arrow. Neither the order of columns, nor a new column that is still empty, nor usage counters change
+a hash.
 """
 
 import hashlib
@@ -34,14 +35,18 @@ MISSING_DAY = np.iinfo(np.int32).min
 
 @dataclass(frozen=True)
 class Hashed:
-    """Which columns of a query make a row's hash: those of a modelled table by place, or None where it lacks one; unknown ones by name."""
+    """Which columns of a query make a row's hash: those of a modelled table by place, or None where it lacks one;
+    unknown ones by name.
+    """
 
     fixed: tuple[int | None, ...]
     unknown: tuple[tuple[str, int], ...]
 
     @staticmethod
     def of(spec: SourceTable | None, fields: tuple[Field, ...]) -> "Hashed":
-        """The columns that matter. The fingerprint follows from the text, vectors from a model nobody names: neither counts."""
+        """The columns that matter. The fingerprint follows from the text, vectors from a model nobody names: neither
+        counts.
+        """
         place_of = {(field.role, field.name): place for place, field in enumerate(fields)}
         expected: list[tuple[Role, str]] = []
         if spec is not None:
@@ -54,8 +59,12 @@ class Hashed:
 
 def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
     """Each row as one text that says all that matters about it, whatever else is in the batch."""
-    parts: list[pa.Scalar | pa.Array] = [_NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed]
-    filled = [(name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows]
+    parts: list[pa.Scalar | pa.Array] = [
+        _NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed
+    ]
+    filled = [
+        (name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows
+    ]
     if filled:
         # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
         members = [pc.binary_join_element_wise(name, _canonical(column), "=") for name, column in filled]
@@ -104,7 +113,9 @@ def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Ar
 
 @dataclass(frozen=True)
 class Comparison:
-    """For each row: whether it is to be stored, the day it is known under (or MISSING_DAY), the hash that stands after it."""
+    """For each row: whether it is to be stored, the day it is known under (or MISSING_DAY), the hash that stands after
+    it.
+    """
 
     changed: np.ndarray
     known_day: np.ndarray
@@ -118,7 +129,9 @@ class RowBaseline:
         rows = pa.concat_tables(tables).combine_chunks()
         self._rows = rows.num_rows
         if self._rows:
-            uploads = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables]) if len(tables) > 1 else None
+            uploads = (
+                np.repeat(np.arange(len(tables)), [table.num_rows for table in tables]) if len(tables) > 1 else None
+            )
             kinds, ids = (rows.column(name).combine_chunks() for name in ("kind", "id"))
             self._keys = keys_of(kinds, ids, uploads)
             self._hash = rows.column("content_hash").to_numpy()
@@ -127,7 +140,9 @@ class RowBaseline:
             self._absent = rows.column("is_absent").fill_null(False).to_numpy()
 
     def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
-        """`snapshot_us`: when each row's snapshot was taken. A row is stored when it is unknown, was absent, or says something else than an older snapshot said."""
+        """`snapshot_us`: when each row's snapshot was taken. A row is stored when it is unknown, was absent, or says
+        something else than an older snapshot said.
+        """
         if not self._rows:
             return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
         place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)

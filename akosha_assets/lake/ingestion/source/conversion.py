@@ -32,7 +32,9 @@ Flaw = Callable[[str, np.ndarray], None]
 # Without the comments of the columns: they would travel with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
 # Names and types, which a schema makes anew each time it is asked.
-_COLUMNS_OF_KIND = {kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()}
+_COLUMNS_OF_KIND = {
+    kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()
+}
 
 
 def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
@@ -46,7 +48,8 @@ def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str
             longest = pc.max(pc.binary_length(column)).as_py() or 0
             if longest > max_field_bytes:
                 raise UploadRejected(
-                    "field_too_large", f"{field.name} in table {table[:80]} holds {longest} bytes; at most {max_field_bytes} are read"
+                    "field_too_large",
+                    f"{field.name} in table {table[:80]} holds {longest} bytes; at most {max_field_bytes} are read",
                 )
 
 
@@ -63,12 +66,16 @@ def mended(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with U+FFFD for what is no UTF-8."""
     for place, column in enumerate(batch.columns):
         if pa.types.is_string(column.type) and not is_utf8(column):
-            values = [None if value is None else value.decode("utf-8", "replace") for value in column.cast(pa.binary()).to_pylist()]
+            values = [
+                None if value is None else value.decode("utf-8", "replace")
+                for value in column.cast(pa.binary()).to_pylist()
+            ]
             batch = batch.set_column(place, batch.schema.names[place], pa.array(values, pa.string()))
         elif pa.types.is_list(column.type) and not is_utf8(column.flatten()):
             lists = column.cast(pa.list_(pa.binary())).to_pylist()
             values = [
-                None if items is None else [None if one is None else one.decode("utf-8", "replace") for one in items] for items in lists
+                None if items is None else [None if one is None else one.decode("utf-8", "replace") for one in items]
+                for items in lists
             ]
             batch = batch.set_column(place, batch.schema.names[place], pa.array(values, column.type))
     return batch
@@ -194,7 +201,11 @@ def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
     flaw("vector_wrong_size", _places(pc.not_equal(lengths, VECTOR_NUMBERS)))
     places = _places(right)
     numbers = given.filter(right).flatten()
-    values = (numbers.fill_null(np.nan) if numbers.null_count else numbers).to_numpy(zero_copy_only=False).reshape(-1, VECTOR_NUMBERS)
+    values = (
+        (numbers.fill_null(np.nan) if numbers.null_count else numbers)
+        .to_numpy(zero_copy_only=False)
+        .reshape(-1, VECTOR_NUMBERS)
+    )
     largest = np.abs(values).max(axis=1, initial=0)
     finite = np.isfinite(largest)
     usable = finite & (largest > 0)
@@ -204,7 +215,9 @@ def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
     flaw("vector_not_finite", places[~finite])
     flaw("vector_zero", places[finite & ~usable])
     halves = units.astype("<f2")
-    packed = pa.Array.from_buffers(pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]).cast(pa.binary())
+    packed = pa.Array.from_buffers(
+        pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]
+    ).cast(pa.binary())
     at = np.full(len(given), -1, dtype=np.int64)
     at[places[usable]] = np.arange(len(halves))
     return packed.take(pa.array(at, mask=at < 0))

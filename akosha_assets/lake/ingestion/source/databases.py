@@ -18,8 +18,23 @@ import pyarrow as pa
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.source.change_detection import Hashed
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.queries import RESCUED, Column, Field, Select, identifier, literal, select_modelled, select_rescued
-from akosha_assets.lake.ingestion.source.sqlite_and_json import TABLES_MAX, check_width, json_tables, refuse_view, sqlite_tables
+from akosha_assets.lake.ingestion.source.queries import (
+    RESCUED,
+    Column,
+    Field,
+    Select,
+    identifier,
+    literal,
+    select_modelled,
+    select_rescued,
+)
+from akosha_assets.lake.ingestion.source.sqlite_and_json import (
+    TABLES_MAX,
+    check_width,
+    json_tables,
+    refuse_view,
+    sqlite_tables,
+)
 from akosha_assets.lake.ingestion.source.tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
 
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
@@ -42,7 +57,9 @@ class File:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table of a known schema is read; `statement` is its query, parsed once. Tables of one `shape` give the same columns."""
+    """How a table of a known schema is read; `statement` is its query, parsed once. Tables of one `shape` give the same
+    columns.
+    """
 
     name: str
     shape: int
@@ -88,7 +105,9 @@ class Databases:
 
     @contextmanager
     def opened(self, files: list[File]) -> Iterator[Opened]:
-        """The tables of all files, readable inside the block. Raises: UploadRejected for what is no database or a hostile one."""
+        """The tables of all files, readable inside the block. Raises: UploadRejected for what is no database or a
+        hostile one.
+        """
         if len(self._readings) + len(self._shapes) > self.READINGS_KEPT:
             self._readings.clear()
             self._shapes.clear()
@@ -110,7 +129,11 @@ class Databases:
                     self._register(json_tables(file.path, file.name), number, opened, stack)
                 else:
                     found = head[:16].hex() or "an empty file"
-                    raise UploadRejected("database_unreadable", f"{file.name}: neither DuckDB nor SQLite by its first bytes", sample=found)
+                    raise UploadRejected(
+                        "database_unreadable",
+                        f"{file.name}: neither DuckDB nor SQLite by its first bytes",
+                        sample=found,
+                    )
             if attached:
                 self._list(opened)
             yield opened
@@ -118,7 +141,9 @@ class Databases:
     def is_clean(self) -> bool:
         """Whether no uploaded file is attached and queries still run, which an error of DuckDB may have ended for good."""
         try:
-            left = self._connection.execute("SELECT count(*) FROM duckdb_databases() WHERE database_name LIKE 'uploaded_%'").fetchone()
+            left = self._connection.execute(
+                "SELECT count(*) FROM duckdb_databases() WHERE database_name LIKE 'uploaded_%'"
+            ).fetchone()
         except duckdb.Error:
             return False
         return left == (0,)
@@ -158,7 +183,11 @@ class Databases:
             if (database, table) not in columns_of:
                 continue
             if generated == "ALWAYS":
-                raise UploadRejected("database_hostile", f"a column of table {table[:80]} is computed when it is read", sample=column[:200])
+                raise UploadRejected(
+                    "database_hostile",
+                    f"a column of table {table[:80]} is computed when it is read",
+                    sample=column[:200],
+                )
             columns_of[database, table].append(Column(column, data_type))
         for database, table, sql in new:
             relation = f"{database}.main.{identifier(table)}"
@@ -167,7 +196,11 @@ class Databases:
     def _reading(self, name: str, relation: str, columns: tuple[Column, ...]) -> Reading:
         spec = _SPECS.get(name.lower())
         vectors = self._limits.vectors
-        select = select_modelled(spec, relation, columns, vectors=vectors) if spec else select_rescued(name, relation, columns)
+        select = (
+            select_modelled(spec, relation, columns, vectors=vectors)
+            if spec
+            else select_rescued(name, relation, columns)
+        )
         (statement,) = self._connection.extract_statements(select.sql)
         if (shape := self._shapes.get((name, select.fields))) is None:
             shape = self._shapes[name, select.fields] = next(self._next_shape)

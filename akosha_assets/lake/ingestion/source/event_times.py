@@ -38,7 +38,9 @@ OCCURRED_FROM = pa.array(["snapshot", "local_assumed_utc", "utc", "ulid_offset",
 def ulid_times(ids: pa.Array) -> np.ndarray:
     """UTC microseconds that each id carries; MISSING where it is no ULID."""
     times = np.full(len(ids), MISSING, dtype=np.int64)
-    places = np.flatnonzero(pc.equal(pc.binary_length(ids), ULID_LENGTH).fill_null(False).to_numpy(zero_copy_only=False))
+    places = np.flatnonzero(
+        pc.equal(pc.binary_length(ids), ULID_LENGTH).fill_null(False).to_numpy(zero_copy_only=False)
+    )
     if not len(places):
         return times
     # Texts taken out of an array lie one after the other.
@@ -102,7 +104,9 @@ class EventTimes:
 
 
 def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Anchors, snapshot_us: int) -> EventTimes:
-    """The best known time of each row. The three arrays hold its naive local time, its UTC time and its ULID's, or MISSING."""
+    """The best known time of each row. The three arrays hold its naive local time, its UTC time and its ULID's, or
+    MISSING.
+    """
     known_ulid = plausible(ulid, snapshot_us)
     known_utc = plausible(utc, snapshot_us)
     _, agrees = _offsets(local, ulid, snapshot_us)
@@ -139,7 +143,9 @@ class Clocks:
         return Clocks([Anchors.merged([]) for _ in snapshots_us], snapshots_us)
 
     @staticmethod
-    def proven(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray, snapshots_us: np.ndarray) -> "Clocks":
+    def proven(
+        local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray, snapshots_us: np.ndarray
+    ) -> "Clocks":
         """What the rows prove: those that hold their local time beside their UTC time or a ULID."""
         anchors = []
         for rows, snapshot_us in _by_upload(uploads, snapshots_us):

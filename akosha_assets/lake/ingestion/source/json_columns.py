@@ -1,4 +1,6 @@
-"""JSON made of source columns, and what is read out of it. Arrow has no JSON writer: one C call a row, changed rows only."""
+"""JSON made of source columns, and what is read out of it. Arrow has no JSON writer: one C call a row, changed rows
+only.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

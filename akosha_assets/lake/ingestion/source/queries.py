@@ -1,8 +1,8 @@
 """How one source table is read: a plain SELECT by column name, and what each of its columns is for.
 
-Columns that a table lacks are not selected; columns that nothing names are kept for `_rescued`. SQL only casts what Arrow
-could not take as it is: planning an expression for every upload costs more than computing it afterwards. Text made from
-uploaded names is always quoted here. Nothing is executed here.
+Columns that a table lacks are not selected; columns that nothing names are kept for `_rescued`. SQL only casts what
+Arrow could not take as it is: planning an expression for every upload costs more than computing it afterwards. Text
+made from uploaded names is always quoted here. Nothing is executed here.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,29 @@ from akosha_assets.lake.ingestion.source.tables import RESCUED_KEYS, SourceTable
 
 TEXTS = frozenset(
     {
-        *("text", "project", "namespace", "category", "subcategory", "memory_tier", "insight_type", "source_type", "session_id"),
-        *("user_id", "name", "entity_type", "memory_id", "properties", "from_id", "to_id", "relation_type", "link_type", "link_origin"),
+        *(
+            "text",
+            "project",
+            "namespace",
+            "category",
+            "subcategory",
+            "memory_tier",
+            "insight_type",
+            "source_type",
+            "session_id",
+        ),
+        *(
+            "user_id",
+            "name",
+            "entity_type",
+            "memory_id",
+            "properties",
+            "from_id",
+            "to_id",
+            "relation_type",
+            "link_type",
+            "link_origin",
+        ),
         *("repo_path", "commit_hash", "graph", "memory_source_type", "source_ref", "model"),
     }
 )
@@ -26,7 +47,18 @@ RESCUED = "rescued"
 
 _ZONE = r"(Z|[+-]\d\d(:?\d\d)?)$"
 _INTEGRAL = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-_NUMBERS = (*_INTEGRAL, "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
+_NUMBERS = (
+    *_INTEGRAL,
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+    "HUGEINT",
+    "UHUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+)
 _PLAIN = (*_INTEGRAL, "FLOAT", "DOUBLE", "BOOLEAN", "TIMESTAMP")
 _WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMP_NS WITH TIME ZONE", "TIMESTAMPTZ_NS")
 
@@ -101,7 +133,9 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
         column = have.get(name)
         if column is None or column.is_nested or column.type == "BLOB":
             found = f"has the type {column.type[:80]}" if column else "is missing"
-            raise UploadRejected("column_type_unexpected", f"column {name} of table {table.name} {found}; expected VARCHAR")
+            raise UploadRejected(
+                "column_type_unexpected", f"column {name} of table {table.name} {found}; expected VARCHAR"
+            )
 
     parts = [(_text(have["id"]), Field(Role.COLUMN, "id"))]
     used = {"id", *table.dropped}
@@ -125,7 +159,9 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
 
 
 def select_rescued(name: str, relation: str, columns: tuple[Column, ...]) -> Select:
-    """The query for any other table: every column for the row's JSON, under a key that stays the same; '' where none is."""
+    """The query for any other table: every column for the row's JSON, under a key that stays the same; '' where none
+    is.
+    """
     have = {column.name.lower(): column for column in columns}
     keys = [_text(have[key]) for key in RESCUED_KEYS.get(name, ("id",)) if key in have]
     key = f"concat_ws('/', {', '.join(keys)})" if keys else "''"
@@ -167,7 +203,11 @@ def _mapped(ours: str, column: Column) -> str | None:
         if column.type == "VARCHAR[]":
             return column.sql
         text = _text(column)
-        return f"TRY_CAST(CAST(CASE WHEN json_valid({text}) THEN {text} END AS JSON) AS VARCHAR[])" if column.is_text else None
+        return (
+            f"TRY_CAST(CAST(CASE WHEN json_valid({text}) THEN {text} END AS JSON) AS VARCHAR[])"
+            if column.is_text
+            else None
+        )
     return column.sql if column.type == "BLOB" else None  # fingerprint
 
 
@@ -183,14 +223,20 @@ def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
         text = _text(column)
         zoned = f"regexp_matches({text}, {literal(_ZONE)})"
         return [
-            (f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) END", Field(Role.UTC, column.name, "TIMESTAMPTZ")),
+            (
+                f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) END",
+                Field(Role.UTC, column.name, "TIMESTAMPTZ"),
+            ),
             (f"CASE WHEN NOT {zoned} THEN TRY_CAST({text} AS TIMESTAMP) END", Field(naive, column.name, "TIMESTAMP")),
         ]
     if column.type.startswith(_NUMBERS) and not column.is_nested:
         seconds = f"TRY_CAST({column.sql} AS DOUBLE)"
         sane = f"{seconds} BETWEEN -1e11 AND 1e11"
         return [
-            (f"CASE WHEN {sane} THEN make_timestamp(CAST({seconds} * 1000000 AS BIGINT)) END", Field(Role.UTC, column.name, "TIMESTAMP"))
+            (
+                f"CASE WHEN {sane} THEN make_timestamp(CAST({seconds} * 1000000 AS BIGINT)) END",
+                Field(Role.UTC, column.name, "TIMESTAMP"),
+            )
         ]
     return []
 

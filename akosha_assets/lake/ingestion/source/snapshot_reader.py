@@ -66,7 +66,8 @@ class SnapshotReader:
 
         Several together must be small; whatever is raised then says nothing of any one of them.
 
-        Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files; RetryIndividually for several uploads only.
+        Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files; RetryIndividually for several uploads
+            only.
         """
         started = perf_counter()
         with self._databases.opened([file for upload in uploads for file in upload.files]) as opened:
@@ -93,7 +94,10 @@ class _BatchReader:
         self._fingerprints, self._alone = fingerprints, len(uploads) == 1
         files = [file for upload in uploads for file in upload.files]
         self._upload_of_file = np.repeat(np.arange(len(uploads)), [len(upload.files) for upload in uploads])
-        self._object_keys, self._object_etags = pa.array([file.key for file in files]), pa.array([file.etag for file in files])
+        self._object_keys, self._object_etags = (
+            pa.array([file.key for file in files]),
+            pa.array([file.etag for file in files]),
+        )
         self._snapshots_at = pa.array([upload.snapshot_at for upload in uploads], UTC)
         self._snapshots_us = np.array([microseconds(upload.snapshot_at) for upload in uploads])
         self._known = RowBaseline([upload.known for upload in uploads])
@@ -102,7 +106,9 @@ class _BatchReader:
     def read(self, opened: Opened) -> None:
         for file, flaws in opened.flaws.items():
             self.result.flaws[self._upload_of_file[file]].update(flaws)
-        tables = sorted(opened.tables, key=lambda table: (_PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)), table.file))
+        tables = sorted(
+            opened.tables, key=lambda table: (_PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)), table.file)
+        )
         expected = sum(table.rows for table in tables)
         if not self._alone and expected > min(HELD_ROWS, self._limits.max_rows):
             raise RetryIndividually(f"about {expected} rows")
@@ -153,7 +159,9 @@ class _BatchReader:
     def _has_doubles(self, table: Table) -> bool:
         """Counts the doubled ids of a table that is read in batches, where a batch does not show them."""
         sql = table.reading.select.sql
-        doubled = self._connection.execute(f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''").fetchall()[0][0]
+        doubled = self._connection.execute(
+            f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"
+        ).fetchall()[0][0]
         self.result.flaws[self._upload_of_file[table.file]]["id_doubled"] += doubled
         return bool(doubled)
 
@@ -163,9 +171,13 @@ class _BatchReader:
         for batch, file in batches(self._connection, alike, distinct=distinct):
             rows += batch.num_rows
             if rows > self._limits.max_rows:
-                raise UploadRejected("too_many_rows", f"table {reading.name[:80]} has more than {self._limits.max_rows} rows")
+                raise UploadRejected(
+                    "too_many_rows", f"table {reading.name[:80]} has more than {self._limits.max_rows} rows"
+                )
             if batch.num_rows:
-                check_fields(batch, reading.select.fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes)
+                check_fields(
+                    batch, reading.select.fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes
+                )
                 part = SourceRows.of(reading, batch, file)
                 self.result.rows_read += np.bincount(self._uploads_of([part]), minlength=len(self.result.flaws))
                 yield part
@@ -186,13 +198,17 @@ class _BatchReader:
         return Clocks.proven(*times_of(parts), ulid, self._uploads_of(parts), self._snapshots_us)
 
     def _take(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
-        """Compares the parts with what is known, keeps what changed and notes what was seen. `ulid`: the times in their ids, if at hand."""
+        """Compares the parts with what is known, keeps what changed and notes what was seen. `ulid`: the times in their
+        ids, if at hand.
+        """
         parts = [part for part in parts if part.batch.num_rows]
         if not parts:
             return
         lengths = [len(part.ids) for part in parts]
         ids = pa.concat_arrays([part.ids for part in parts])
-        kinds = pa.concat_arrays([pa.repeat(part.reading.kind, length) for part, length in zip(parts, lengths, strict=True)])
+        kinds = pa.concat_arrays(
+            [pa.repeat(part.reading.kind, length) for part, length in zip(parts, lengths, strict=True)]
+        )
         uploads = self._uploads_of(parts)
         shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
         if not shortest:
@@ -227,7 +243,9 @@ class _BatchReader:
                 stop = start + length
                 changed = comparison.changed[start:stop]
                 if part.reading.kind in _PARTITIONED:
-                    days[start:stop] = np.where(days[start:stop] == MISSING_DAY, event_days[start:stop], days[start:stop])
+                    days[start:stop] = np.where(
+                        days[start:stop] == MISSING_DAY, event_days[start:stop], days[start:stop]
+                    )
                 if changed.any():
                     place = np.flatnonzero(changed) + start
                     self.result.count("timestamp_out_of_range", uploads[place[times.out_of_range[place]]])
@@ -240,7 +258,9 @@ class _BatchReader:
                     self._convert(part if len(place) == length else part.filtered(changed), derived)
                 start = stop
         event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
-        seen = pa.RecordBatch.from_arrays([kinds, ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA)
+        seen = pa.RecordBatch.from_arrays(
+            [kinds, ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA
+        )
         if self._alone:
             self.result.seen.append(Piece(seen, uploads))
         else:

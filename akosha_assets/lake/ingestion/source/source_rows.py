@@ -1,4 +1,5 @@
-"""Rows of one source table as they are read, of one upload or of several, with what follows from each row by itself: its id, its times.
+"""Rows of one source table as they are read, of one upload or of several, with what follows from each row by itself:
+its id, its times.
 
 Nothing here compares rows with each other or with what is known; that is `snapshot_reader.py`.
 """
@@ -19,7 +20,9 @@ from akosha_assets.lake.ingestion.source.queries import Role
 
 @dataclass
 class SourceRows:
-    """A batch of one table with what is derived from it. `file`: the number of the file that each row comes from, ascending."""
+    """A batch of one table with what is derived from it. `file`: the number of the file that each row comes from,
+    ascending.
+    """
 
     reading: Reading
     batch: pa.RecordBatch
@@ -34,7 +37,11 @@ class SourceRows:
         """The part that `batch` is. Raises: UploadRejected where a row has no id."""
         ids, rescued = batch.column(0), None
         if reading.spec is None:
-            unknown = [(field, batch.column(place)) for place, field in enumerate(reading.select.fields) if field.role is Role.UNKNOWN]
+            unknown = [
+                (field, batch.column(place))
+                for place, field in enumerate(reading.select.fields)
+                if field.role is Role.UNKNOWN
+            ]
             rescued = objects(unknown, batch.num_rows).fill_null("{}")
             hashes = pa.array([f"{number & (2**64 - 1):016x}" for number in md5_low(rescued).tolist()])
             own = pc.if_else(pc.equal(ids.fill_null(""), ""), hashes, ids)
@@ -53,7 +60,13 @@ class SourceRows:
         mask = pa.array(keep)
         rescued = None if self.rescued is None else self.rescued.filter(mask)
         return SourceRows(
-            self.reading, self.batch.filter(mask), self.file[keep], self.ids.filter(mask), self.local[keep], self.utc[keep], rescued
+            self.reading,
+            self.batch.filter(mask),
+            self.file[keep],
+            self.ids.filter(mask),
+            self.local[keep],
+            self.utc[keep],
+            rescued,
         )
 
 
@@ -64,7 +77,9 @@ def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndar
         if one.role is Role.LOCAL or one.role is Role.UTC:
             column = batch.column(place).view(pa.int64())
             times = (column.fill_null(MISSING) if column.null_count else column).to_numpy(zero_copy_only=False)
-            found[one.role] = np.where(found[one.role] == MISSING, times, found[one.role]) if one.role in found else times
+            found[one.role] = (
+                np.where(found[one.role] == MISSING, times, found[one.role]) if one.role in found else times
+            )
         elif one.name == "metadata" and reading.spec and reading.spec.first_generation:
             found[Role.UTC] = metadata_times(batch.column(place))
     local, utc = found.get(Role.LOCAL), found.get(Role.UTC)

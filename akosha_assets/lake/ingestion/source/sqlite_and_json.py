@@ -33,7 +33,9 @@ def refuse_view(name: str) -> None:
 def check_width(name: str, columns: int, limits: Limits) -> None:
     """Raises: UploadRejected for a table with too many columns."""
     if columns > limits.max_columns:
-        raise UploadRejected("too_many_columns", f"table {name[:80]} has {columns} columns; at most {limits.max_columns} are read")
+        raise UploadRejected(
+            "too_many_columns", f"table {name[:80]} has {columns} columns; at most {limits.max_columns} are read"
+        )
 
 
 def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
@@ -70,7 +72,9 @@ def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_le
         raise UploadRejected("database_hostile", f"table {name[:80]} has a column that is computed when it is read")
     names = [column for column, hidden in columns if not hidden]
     check_width(name, len(names), limits)
-    cursor = source.execute(f"SELECT {', '.join(identifier(column) for column in names)} FROM {identifier(name)} LIMIT ?", [rows_left + 1])
+    cursor = source.execute(
+        f"SELECT {', '.join(identifier(column) for column in names)} FROM {identifier(name)} LIMIT ?", [rows_left + 1]
+    )
     batches = []
     while rows := cursor.fetchmany(SQLITE_BATCH_ROWS):
         rows_left -= len(rows)
@@ -90,7 +94,10 @@ def _dynamic(values: list[Any]) -> pa.Array:
     if kinds == {bytes}:
         return pa.array(values, pa.binary())
     return pa.array(
-        [value.decode("utf-8", "replace") if isinstance(value, bytes) else value if value is None else str(value) for value in values],
+        [
+            value.decode("utf-8", "replace") if isinstance(value, bytes) else value if value is None else str(value)
+            for value in values
+        ],
         pa.string(),
     )
 
@@ -102,17 +109,26 @@ def json_tables(path: Path, name: str) -> dict[str, pa.Table]:
         raise UploadRejected("database_unreadable", f"{name}: not JSON: {error}") from error
     conversations = document.get("conversations") if isinstance(document, dict) else None
     if not isinstance(conversations, list) or not all(isinstance(row, dict) for row in conversations):
-        raise UploadRejected("database_unreadable", f"{name}: expected an object with a list of objects named conversations")
+        raise UploadRejected(
+            "database_unreadable", f"{name}: expected an object with a list of objects named conversations"
+        )
     if not conversations:
         return {}
     names = list(dict.fromkeys(key for row in conversations for key in row))
-    return {"conversations": pa.table([_json_column(key, [row.get(key) for row in conversations]) for key in names], names=names)}
+    return {
+        "conversations": pa.table(
+            [_json_column(key, [row.get(key) for row in conversations]) for key in names], names=names
+        )
+    }
 
 
 def _json_column(name: str, values: list[Any]) -> pa.Array:
     if name == "embedding":
         return pa.array([_numbers(value) for value in values], pa.list_(pa.float32()))
-    return pa.array([value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values], pa.string())
+    return pa.array(
+        [value if value is None or isinstance(value, str) else orjson.dumps(value).decode() for value in values],
+        pa.string(),
+    )
 
 
 def _numbers(value: Any) -> list[float] | None:

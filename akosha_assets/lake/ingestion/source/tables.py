@@ -1,7 +1,8 @@
 """What each table of an uploaded database means: its kind, where its columns go, which of them say when it happened.
 
-Facts about Session-Buddy's databases only; how they are turned into SQL is in `queries.py`, into rows in `conversion.py`.
-A table that is neither listed in SOURCE_TABLES nor in BOOKKEEPING is kept row by row as kind `rescued`.
+Facts about Session-Buddy's databases only; how they are turned into SQL is in `queries.py`, into rows in
+`conversion.py`. A table that is neither listed in SOURCE_TABLES nor in BOOKKEEPING is kept row by row as kind
+`rescued`.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class SourceTable:
     attributes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     needed: tuple[str, ...] = ("id",)
-    # Whether `metadata` holds the event's UTC time under `timestamp`, and texts may be encoded: tables of the first generation.
+    # Whether `metadata` holds the event's UTC time under `timestamp`, and texts may be encoded: tables of the first
+    # generation.
     first_generation: bool = False
     # Whether `metadata` names the session where `session_id` does not.
     session_in_metadata: bool = False
@@ -88,7 +90,12 @@ SOURCE_TABLES = (
     SourceTable(
         "memory_relationships",
         "memory_relationship",
-        {"from_id": "from_entity_id", "to_id": "to_entity_id", "relation_type": "relationship_type", "strength": "strength"},
+        {
+            "from_id": "from_entity_id",
+            "to_id": "to_entity_id",
+            "relation_type": "relationship_type",
+            "strength": "strength",
+        },
         occurred=("timestamp",),
     ),
     SourceTable(

@@ -71,7 +71,8 @@ class Part:
     identity: np.ndarray
     # A hash of the text.
     content: np.ndarray
-    # A hash of what changes whenever a table's row is written anew: rows of one tier that agree in it are one and the same.
+    # A hash of what changes whenever a table's row is written anew: rows of one tier that agree in it are one and the
+    # same.
     written: np.ndarray
     codes: dict[str, np.ndarray]
     occurred_us: np.ndarray
@@ -189,7 +190,11 @@ def concatenate_parts(parts: Sequence[Part]) -> Part:
         Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
         {
             space: concatenate_vectors(
-                [(int(offset), part.vectors[space]) for offset, part in zip(offsets, parts, strict=False) if space in part.vectors]
+                [
+                    (int(offset), part.vectors[space])
+                    for offset, part in zip(offsets, parts, strict=False)
+                    if space in part.vectors
+                ]
             )
             for space in spaces
         },

@@ -50,8 +50,8 @@ class Payload:
 
 
 class FilePayload(Payload):
-    """Columns in an Arrow file. The texts of single rows are read from it, so that no page of them stays in this process; whole
-    columns are mapped for as long as somebody holds them.
+    """Columns in an Arrow file. The texts of single rows are read from it, so that no page of them stays in this
+    process; whole columns are mapped for as long as somebody holds them.
     """
 
     def __init__(self, file: IO[bytes]):
@@ -60,7 +60,8 @@ class FilePayload(Payload):
         weakref.finalize(self, os.close, self._file)
         held = self._mapped()
         super().__init__(pa.ipc.open_file(held).read_all())
-        # By chunk: its first row, where its bytes begin in the file, and where in them each text ends and the next begins.
+        # By chunk: its first row, where its bytes begin in the file, and where in them each text ends and the next
+        # begins.
         self._first_rows: list[int] = []
         self._texts: list[tuple[int, np.ndarray]] = []
         rows = 0

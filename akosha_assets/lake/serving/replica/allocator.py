@@ -1,4 +1,5 @@
-"""Memory that the process has from the system beyond what it holds: kept small while it runs, given back after a large load.
+"""Memory that the process has from the system beyond what it holds: kept small while it runs, given back after a large
+load.
 
 Speaks to glibc, where that is the allocator; elsewhere nothing is done.
 """
@@ -11,8 +12,8 @@ import pyarrow as pa
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 # Each arena keeps what its threads freed; more than two threads seldom allocate at one time.
 ARENAS = 2
-# A freed block of this size or more goes back at once. Left to itself glibc raises the bound to 32 MiB, the size of a day's columns; a
-# much lower one makes every search fetch its pages anew.
+# A freed block of this size or more goes back at once. Left to itself glibc raises the bound to 32 MiB, the size of a
+# day's columns; a much lower one makes every search fetch its pages anew.
 MMAPPED_BYTES = 4 << 20
 KEPT_FREE_BYTES = 16 << 20
 

@@ -26,7 +26,11 @@ class Checkpoint:
     def write(self, next_number: int) -> None:
         """The state on disk describes what is served, and nothing else lies in the folder."""
         parts = {name: self._parts(tier) for name, tier in self.tiers.items()}
-        self._part_sums = {str(self.tiers[name].folder / part): one["files"] for name, held in parts.items() for part, one in held.items()}
+        self._part_sums = {
+            str(self.tiers[name].folder / part): one["files"]
+            for name, held in parts.items()
+            for part, one in held.items()
+        }
         unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
         sums = disk_cache.checksums(self.folder / "keywords", unchanging)
         self._keyword_sums = {name: value for name, value in sums.items() if not name.endswith(".lock")}
@@ -68,7 +72,9 @@ class Checkpoint:
         keywords = KeywordIndex(folder, self.terms)
         for name, tier in self.tiers.items():
             numbered = state.numbered[name].items()
-            tier.numbered = {path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in numbered}
+            tier.numbered = {
+                path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in numbered
+            }
             for part_name, held in state.parts[name].items():
                 self._reopen_part(tier, tier.folder / part_name, held, keywords)
         return keywords, state.next_number

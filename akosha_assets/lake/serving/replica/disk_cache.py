@@ -97,7 +97,9 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
     for name, value in expected.items():
         path = folder / name
         if not path.is_file() or checksum(path) != value:
-            logger.warning("a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)})
+            logger.warning(
+                "a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)}
+            )
             return False
     return True
 
@@ -129,8 +131,8 @@ def write_part(part: Part, parent: Path, layouts: CoarseQuantizers) -> Part:
 
 
 def move_payload_to_file(part: Part, parent: Path) -> Part:
-    """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers show of a few
-    rows need not lie in memory for all.
+    """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers
+    show of a few rows need not lie in memory for all.
     """
     if isinstance(part.payload, FilePayload) or len(part) < FILE_ROWS:
         return part
@@ -152,10 +154,14 @@ def map_part(folder: Path, day: date) -> Part:
     for number, (space, form) in enumerate(json.loads((folder / "spaces.json").read_text())):
         index = folder / f"index-{number}.faiss"
         segment = Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None
-        vectors[space] = VectorSet(arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment)
+        vectors[space] = VectorSet(
+            arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment
+        )
     numbers, identity, content, written, occurred_us, arrived_us, importance = (arrays[name] for name in ARRAYS)
     codes = {name: arrays[f"code-{name}"] for name in CODED}
-    return Part(day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder)
+    return Part(
+        day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder
+    )
 
 
 def _opened(path: Path, *, is_mapped: bool) -> pa.NativeFile:

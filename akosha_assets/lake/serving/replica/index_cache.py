@@ -1,7 +1,8 @@
-"""Indexes of parts that lie in memory, kept on disk from one process to the next, since building them takes longest of a start.
+"""Indexes of parts that lie in memory, kept on disk from one process to the next, since building them takes longest of
+a start.
 
-A file is named after the very vectors that it indexes and its own checksum: one that is damaged, or of other vectors, is
-never taken. What is indexed, and how, is `vector_set.py`'s to say.
+A file is named after the very vectors that it indexes and its own checksum: one that is damaged, or of other vectors,
+is never taken. What is indexed, and how, is `vector_set.py`'s to say.
 """
 
 import hashlib
@@ -32,9 +33,15 @@ class IndexCache:
         self.layouts = CoarseQuantizers()
 
     def indexed(self, part: Part) -> Part:
-        """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left there."""
+        """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left
+        there.
+        """
         vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
-        return part if all(vectors[space] is held for space, held in part.vectors.items()) else replace(part, vectors=vectors)
+        return (
+            part
+            if all(vectors[space] is held for space, held in part.vectors.items())
+            else replace(part, vectors=vectors)
+        )
 
     def together(self, parts: Sequence[Part]) -> list[Part]:
         """The same parts, which lie in memory, with their indexes in few files."""
@@ -42,7 +49,11 @@ class IndexCache:
         moved = {old: new for group in merge_groups(segments) for old, new in zip(group, merge(group), strict=True)}
 
         def placed(part: Part) -> Part:
-            vectors = {space: replace(held, index=moved[held.index]) for space, held in part.vectors.items() if held.index in moved}
+            vectors = {
+                space: replace(held, index=moved[held.index])
+                for space, held in part.vectors.items()
+                if held.index in moved
+            }
             return replace(part, vectors=part.vectors | vectors) if vectors else part
 
         return [placed(part) for part in parts]

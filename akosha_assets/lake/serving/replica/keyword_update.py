@@ -67,7 +67,9 @@ class KeywordUpdate:
         return [(by_name[name], missing[day, name]) for day, name in sorted(missing, reverse=True)]
 
     def _index_file(self, tier: TierReplica, path: str, load: RowRange) -> None:
-        """The rows of a file are in the index with the next commit; where one cannot be, all are found by meaning alone."""
+        """The rows of a file are in the index with the next commit; where one cannot be, all are found by meaning
+        alone.
+        """
         try:
             for part in tier.parts.get(load.day, ()):
                 self.keywords.add(part, load.start, load.stop)

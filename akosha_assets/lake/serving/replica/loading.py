@@ -41,7 +41,9 @@ WRITTEN = "snapshot_at, batch_id, space"
 AGED = f"{WRITTEN}, moved_at, aged_by, policy_version"
 TIERS = {
     "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16", WRITTEN),
-    "warm": TierColumns("coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8", f"{AGED}, vector_scale"),
+    "warm": TierColumns(
+        "coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8", f"{AGED}, vector_scale"
+    ),
     "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch", f"{AGED}, sketch_scale"),
 }
 HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
@@ -114,7 +116,11 @@ class Loader:
         connection = connect() if is_large else self._connection.cursor()
         try:
             relation = connection.sql(self._query, params={"paths": paths})
-            pieces = [self._piece(day, _with_sound_tags(batch)) for batch in relation.to_arrow_reader(BATCH_ROWS) if len(batch)]
+            pieces = [
+                self._piece(day, _with_sound_tags(batch))
+                for batch in relation.to_arrow_reader(BATCH_ROWS)
+                if len(batch)
+            ]
         except duckdb.Error as error:
             # A fetched copy that is damaged would fail again; the next try fetches it anew.
             for file in files:
@@ -125,7 +131,9 @@ class Loader:
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
         order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
         if not np.array_equal(order, expected):
-            raise DataFileUnreadable(uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}")
+            raise DataFileUnreadable(
+                uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}"
+            )
         if not pieces:
             return None
         numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
@@ -141,7 +149,9 @@ class Loader:
         query = f"{HOW_WRITTEN.format(written=self.columns.written)} {READ} ORDER BY file_row_number"
         try:
             with self._connection.cursor() as cursor:
-                rows = cursor.sql(query, params={"paths": [str(self.files.path(file.path, file.size_bytes))]}).fetchnumpy()
+                rows = cursor.sql(
+                    query, params={"paths": [str(self.files.path(file.path, file.size_bytes))]}
+                ).fetchnumpy()
         except duckdb.Error as error:
             self.files.discard(file.path)
             raise StoreUnavailable(uri, str(error)) from error

@@ -51,7 +51,9 @@ class Replica:
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         is_expected: Callable[[str], bool] = lambda _: False,
     ):
-        """`is_expected`: whether the table of an address was written to, as the ledger knows; one that is gone then is no empty one."""
+        """`is_expected`: whether the table of an address was written to, as the ledger knows; one that is gone then is
+        no empty one.
+        """
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
         self.folder, self._lock = disk_cache.acquire_folder(cache / "serving")
@@ -80,7 +82,9 @@ class Replica:
         self.is_settled = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self.snapshot = Snapshot({tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash)
+        self.snapshot = Snapshot(
+            {tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash
+        )
 
     def start(self) -> None:
         """The thread that follows the tables runs, which it may do already."""
@@ -112,14 +116,15 @@ class Replica:
         """The snapshot shows the newest committed versions.
 
         Raises:
-            LakeError: a table could not be read. It stays as it was and says so, the other tiers go on, and the next call
-                tries again.
+            LakeError: a table could not be read. It stays as it was and says so, the other tiers go on, and the next
+                call tries again.
         """
         failed: LakeError | None = None
         changed = False
         views = dict(self.snapshot.tiers)
         before = self.snapshot.rows
-        # Where nothing is served yet, what there is answers at once. Later, rows that were written anew must not be without words.
+        # Where nothing is served yet, what there is answers at once. Later, rows that were written anew must not be
+        # without words.
         self._is_filling = before == 0
         for tier, tail in self._tails.items():
             try:
@@ -137,7 +142,9 @@ class Replica:
                         rows_set_aside=tail.rows_set_aside,
                     )
                 elif views[tier].version is None:
-                    views[tier] = replace(views[tier], state="empty", reason=f"nothing was written to the {tier} table yet")
+                    views[tier] = replace(
+                        views[tier], state="empty", reason=f"nothing was written to the {tier} table yet"
+                    )
             except LakeError as error:
                 failed = error
                 tail.follower.forget()
@@ -151,7 +158,8 @@ class Replica:
                 views[tier] = replace(views[tier], state="unavailable", reason=str(failed))
         rows = sum(len(part) for tail in self._tails.values() for held in tail.parts.values() for part in held)
         if self._is_filling:
-            # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found before that.
+            # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found
+            # before that.
             self._publish(views)
         update = KeywordUpdate(self._keywords, self._tails.values(), self._go_on)
         update.run(lambda: self._publish(views) if self._is_filling else None)
@@ -187,7 +195,12 @@ class Replica:
                 reason = f"{type(error).__name__}: {error}"
                 for tail in self._tails.values():
                     tail.follower.forget()
-                self._publish({tier: replace(view, state="unavailable", reason=reason) for tier, view in self.snapshot.tiers.items()})
+                self._publish(
+                    {
+                        tier: replace(view, state="unavailable", reason=reason)
+                        for tier, view in self.snapshot.tiers.items()
+                    }
+                )
             self._stopping.wait(self.poll_seconds)
 
     def _follow(self, tail: TierReplica, listing: Listing, views: dict[str, TierView]) -> None:
@@ -201,7 +214,9 @@ class Replica:
             if self._is_filling:
                 # Vectors answer while the rest of the first load is under way.
                 tail.parts, tail.loads = dict(parts), dict(loads)
-                views[tail.tier] = replace(views[tail.tier], reason=f"{len(loads)} of {len(listing.files)} files loaded")
+                views[tail.tier] = replace(
+                    views[tail.tier], reason=f"{len(loads)} of {len(listing.files)} files loaded"
+                )
                 self._publish(views)
         tail.parts, tail.loads = parts, loads
 
@@ -214,7 +229,9 @@ class Replica:
                 if above or any(part.hidden is not None for part in tail.parts[day]):
                     tail.parts[day] = hide_shadowed(tail.parts[day], above)
             parts = tuple(part for day in sorted(tail.parts, reverse=True) for part in tail.parts[day])
-            tiers[tier] = replace(views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads)
+            tiers[tier] = replace(
+                views[tier], parts=parts, refused_vectors=tail.loader.refused_vectors, loads=tail.loads
+            )
             hotter.append(tail)
         with_words = sum(tail.rows_with_words for tail in self._tails.values())
         self.snapshot = Snapshot(tiers, self._keywords.searcher, with_words, self.terms, self._hash)

@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again (monotonic)."""
+    """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again
+    (monotonic).
+    """
 
     rows: int
     reason: str
@@ -78,10 +80,14 @@ class TierReplica:
         if not self.set_aside:
             return None
         first = next(iter(self.set_aside.values()))
-        return f"{self.rows_set_aside} rows in {len(self.set_aside)} files cannot be read and are left out: {first.reason}"
+        return (
+            f"{self.rows_set_aside} rows in {len(self.set_aside)} files cannot be read and are left out: {first.reason}"
+        )
 
     def poll(self) -> Listing | None:
-        """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as `Follower.poll`."""
+        """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as
+        `Follower.poll`.
+        """
         newest = self.follower.poll()
         if newest is not None:
             self.listing = newest
@@ -99,7 +105,9 @@ class TierReplica:
 
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""
-        self.parts[part.day] = tuple(sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.row_ids[0])))
+        self.parts[part.day] = tuple(
+            sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.row_ids[0]))
+        )
         self.loads |= {path: self.numbered[path] for path in paths}
         self.indexes.meet(part)
 
@@ -126,7 +134,8 @@ class TierReplica:
     def load(
         self, added: dict[date, list[DataFile]], next_number: int, go_on: Callable[[], None]
     ) -> Iterator[tuple[date, Part | None, dict[str, RowRange], int]]:
-        """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free number.
+        """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free
+        number.
 
         The next day is read while one is taken, no more: a year of history must not be in memory together.
         """
@@ -157,7 +166,9 @@ class TierReplica:
         return day, part, loads, next_number
 
     def _read(self, day: date, files: list[DataFile], loads: dict[str, RowRange]) -> Part | None:
-        """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are read without it."""
+        """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are
+        read without it.
+        """
         try:
             part = self.loader.load(day, files, [loads[file.path].start for file in files])
         except DataFileUnreadable as error:
@@ -166,7 +177,9 @@ class TierReplica:
                 return concatenate_parts(parts) if parts else None
             (file,) = files
             if file.path not in self.set_aside:
-                logger.warning("a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)})
+                logger.warning(
+                    "a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)}
+                )
             self.set_aside[file.path] = SetAside(file.rows, str(error), time.monotonic() + SET_ASIDE_SECONDS)
             return None
         for file in files:
@@ -187,8 +200,8 @@ class TierReplica:
     def settle(self, go_on: Callable[[], None]) -> bool:
         """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
 
-        Returns whether anything changed. Searches go on with the parts they hold. `go_on` is called between long steps and
-        may raise.
+        Returns whether anything changed. Searches go on with the parts they hold. `go_on` is called between long steps
+        and may raise.
         """
         before = self.parts
         self.parts = {}
@@ -221,7 +234,9 @@ class TierReplica:
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""
-        newer = sum(part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None)
+        newer = sum(
+            part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None
+        )
         return day >= self.first_in_memory() and newer + sum(part.nbytes for part in parts) <= self.memory_bytes
 
 

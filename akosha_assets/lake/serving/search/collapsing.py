@@ -37,11 +37,14 @@ class Group:
         return frozenset(self.text[:COMPARED_CHARS].split())
 
 
-def collapse(ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool) -> tuple[list[Group], bool]:
-    """The first `limit` groups, best first, and whether there are more. A group has all copies of its texts that were ranked.
+def collapse(
+    ranking: Ranking, places: Places, limit: int, told: np.ndarray, *, collapse: bool
+) -> tuple[list[Group], bool]:
+    """The first `limit` groups, best first, and whether there are more. A group has all copies of its texts that were
+    ranked.
 
-    `told` has the identities and the contents of what earlier pages showed, shape (results, 2). Neither a memory of these nor, where
-    near-duplicates are folded, one of its copies is in a group.
+    `told` has the identities and the contents of what earlier pages showed, shape (results, 2). Neither a memory of
+    these nor, where near-duplicates are folded, one of its copies is in a group.
     """
     if not collapse:
         hits = ranking.without(told[:, 0]).hits(places)

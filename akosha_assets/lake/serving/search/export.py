@@ -77,7 +77,9 @@ def _batch(snapshot: Snapshot, tier: str, part: Part, rows: np.ndarray) -> pa.Re
     for name in CODED:
         codes = part.codes[name][rows]
         indices = pa.array(codes, pa.int32(), mask=codes < 0)
-        columns[name] = pa.DictionaryArray.from_arrays(indices, pa.array(snapshot.terms[name].names, pa.string())).cast(pa.string())
+        columns[name] = pa.DictionaryArray.from_arrays(indices, pa.array(snapshot.terms[name].names, pa.string())).cast(
+            pa.string()
+        )
     for name in PLAIN:
         column = plain[name]
         columns[name] = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -55,7 +55,9 @@ def memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool 
 
 
 def decode_attributes(text: str) -> dict[str, Any]:
-    """The attributes of a row; as `{"_json": text}` where no answer could carry them: nested too deeply, or not valid JSON and Unicode."""
+    """The attributes of a row; as `{"_json": text}` where no answer could carry them: nested too deeply, or not valid
+    JSON and Unicode.
+    """
     whole = {"_json": text}
     try:
         decoded = json.loads(text, parse_constant=str)
@@ -98,7 +100,9 @@ def systems(snapshot: Snapshot, limit: int, after: str | None) -> tuple[list[dic
             np.minimum.at(first, codes, part.occurred_us[shown])
             np.maximum.at(last, codes, part.occurred_us[shown])
             np.maximum.at(arrived, codes, part.arrived_us[shown])
-    ordered = sorted((names[code], int(code)) for code in np.flatnonzero(counts) if after is None or names[code] > after)
+    ordered = sorted(
+        (names[code], int(code)) for code in np.flatnonzero(counts) if after is None or names[code] > after
+    )
     page: list[dict[str, Any]] = [
         {
             "system_id": name,

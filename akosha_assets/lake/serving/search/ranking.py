@@ -71,11 +71,15 @@ class Ranking:
     def picked(self, positions: np.ndarray) -> Self:
         """The rows at `positions`, or where such a mask holds."""
         scores = {name: values[positions] for name, values in self.scores.items()}
-        place, row, identity, content = (each[positions] for each in (self.place, self.row, self.identity, self.content))
+        place, row, identity, content = (
+            each[positions] for each in (self.place, self.row, self.identity, self.content)
+        )
         return type(self)(place, row, identity, content, self.score[positions], scores)
 
     def settled(self) -> Self:
-        """Equal scores in order of identity, and each memory once: of its forms with one score the hottest, which is placed first."""
+        """Equal scores in order of identity, and each memory once: of its forms with one score the hottest, which is
+        placed first.
+        """
         ordered = self.picked(np.lexsort((self.place, self.identity, -self.score)))
         return ordered.distinct()
 
@@ -92,7 +96,11 @@ class Ranking:
         """Hit after hit, each made when it is asked for."""
         names = tuple(self.scores)
         columns = zip(*(values.tolist() for values in self.scores.values()), strict=True)
-        rows = zip(*(column.tolist() for column in (self.place, self.row, self.score, self.identity, self.content)), columns, strict=True)
+        rows = zip(
+            *(column.tolist() for column in (self.place, self.row, self.score, self.identity, self.content)),
+            columns,
+            strict=True,
+        )
         for place, row, score, identity, content, found in rows:
             tier, part = places[place]
             scores = {name: one for name, one in zip(names, found, strict=True) if one == one}
@@ -101,8 +109,13 @@ class Ranking:
 
 def reciprocal_rank_fusion(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
     """One ranking by the sum of `weight / (constant + rank)` over the rankings that found a memory."""
-    identity, first, which = np.unique(np.concatenate([semantic.identity, keyword.identity]), return_index=True, return_inverse=True)
-    shares = [weight / (constant + np.arange(1, len(each) + 1)) for each, weight in zip((semantic, keyword), weights, strict=True)]
+    identity, first, which = np.unique(
+        np.concatenate([semantic.identity, keyword.identity]), return_index=True, return_inverse=True
+    )
+    shares = [
+        weight / (constant + np.arange(1, len(each) + 1))
+        for each, weight in zip((semantic, keyword), weights, strict=True)
+    ]
     score = np.bincount(which, np.concatenate(shares), len(identity))
     of_keyword, of_semantic = np.full(len(identity), np.nan), np.full(len(identity), np.nan)
     of_semantic[which[: len(semantic)]] = semantic.score

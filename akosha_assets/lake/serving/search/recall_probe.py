@@ -15,13 +15,21 @@ NEIGHBOURS = 10
 SCANNED_ROWS = 8192
 
 
-def recall(snapshot: Snapshot, *, probes: int, random: np.random.Generator, rest: Callable[[float], bool] = lambda _: True) -> float | None:
+def recall(
+    snapshot: Snapshot, *, probes: int, random: np.random.Generator, rest: Callable[[float], bool] = lambda _: True
+) -> float | None:
     """recall@10 of stored vectors asked as questions, against a scan of all vectors; None while there are too few.
 
-    Costs a scan of every vector for each probe. `rest` is called with the seconds of each few milliseconds of it and may
-    take its time; where it returns False nothing more is scanned and the answer is None.
+    Costs a scan of every vector for each probe. `rest` is called with the seconds of each few milliseconds of it and
+    may take its time; where it returns False nothing more is scanned and the answer is None.
     """
-    sets = [held for tier in snapshot.tiers.values() for part in tier.parts for held in part.vectors.values() if not held.is_approximate]
+    sets = [
+        held
+        for tier in snapshot.tiers.values()
+        for part in tier.parts
+        for held in part.vectors.values()
+        if not held.is_approximate
+    ]
     asked = [held for held in sets if len(held)]
     if sum(len(held) for held in asked) <= NEIGHBOURS:
         return None
@@ -47,7 +55,9 @@ def _true(sets: list[VectorSet], question: np.ndarray, rest: Callable[[float], b
             began = time.perf_counter()
             some = slice(start, start + SCANNED_ROWS)
             scale = None if held.scale is None else held.scale[some]
-            scores = replace(held, rows=held.rows[some], matrix=held.matrix[some], scale=scale, index=None).scores(question)
+            scores = replace(held, rows=held.rows[some], matrix=held.matrix[some], scale=scale, index=None).scores(
+                question
+            )
             nearest_here = top_k(scores, NEIGHBOURS)
             rows = held.rows[some][nearest_here]
             best += zip((-scores[nearest_here]).tolist(), [number] * len(rows), rows.tolist(), strict=True)

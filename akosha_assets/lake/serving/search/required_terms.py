@@ -1,4 +1,5 @@
-"""What the signs of a question demand of every result, held against rows that were ranked by meaning, which knows no words.
+"""What the signs of a question demand of every result, held against rows that were ranked by meaning, which knows no
+words.
 
 In the keyword index the same demands are queries (`query_parser.py`).
 """
@@ -63,5 +64,7 @@ def _said(text: str) -> list[list[str]]:
 
 
 def _joined(tokens: list[str]) -> str:
-    """Words that stand together, as a text to search: `in` takes time in proportion to both texts, whatever they repeat."""
+    """Words that stand together, as a text to search: `in` takes time in proportion to both texts, whatever they
+    repeat.
+    """
     return SEPARATOR + "".join(f"{token}{SEPARATOR}" for token in tokens)

@@ -21,9 +21,11 @@ FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type"
 FACET_VALUES = 20
 
 
-def render_group(group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[Exception]) -> dict[str, Any]:
-    """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks, and `failures`
-    gets the error.
+def render_group(
+    group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[Exception]
+) -> dict[str, Any]:
+    """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks,
+    and `failures` gets the error.
     """
     check_time_limit()
     hit = group.first
@@ -73,7 +75,9 @@ def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Categori
 
 
 def fit_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
-    """As many of `results` as fit the budget, at four bytes a token; the text of the first is cut where it alone exceeds it."""
+    """As many of `results` as fit the budget, at four bytes a token; the text of the first is cut where it alone
+    exceeds it.
+    """
     if budget_tokens is None:
         return results
     kept: list[dict[str, Any]] = []
@@ -110,8 +114,13 @@ def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dic
                 total += np.bincount(codes + 1, minlength=len(total))[: len(total)]
     for name, total in totals.items():
         best = np.argsort(-total[1:], kind="stable")[:FACET_VALUES]
-        counted[name] = {snapshot.terms[name].names[code]: int(total[code + 1]) for code in best.tolist() if total[code + 1]}
-    return {name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:FACET_VALUES]) for name, values in counted.items()}
+        counted[name] = {
+            snapshot.terms[name].names[code]: int(total[code + 1]) for code in best.tolist() if total[code + 1]
+        }
+    return {
+        name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:FACET_VALUES])
+        for name, values in counted.items()
+    }
 
 
 def describe_tier(tier: TierView) -> dict[str, Any]:
@@ -119,7 +128,9 @@ def describe_tier(tier: TierView) -> dict[str, Any]:
     on_disk = tier.days_on_disk
     reason = tier.reason
     if reason is None and on_disk and tier.name == "hot":
-        reason = f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
+        reason = (
+            f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
+        )
     return {
         "state": _state(tier),
         "reason": reason,
@@ -133,7 +144,9 @@ def describe_tier(tier: TierView) -> dict[str, Any]:
 
 
 def _state(tier: TierView) -> str:
-    """answered, partial (still loading, or without rows that cannot be read), stale (the table cannot be followed now), empty or unavailable."""
+    """answered, partial (still loading, or without rows that cannot be read), stale (the table cannot be followed now),
+    empty or unavailable.
+    """
     if tier.state == "unavailable" and tier.version is not None:
         return "stale"
     if tier.state == "ready" and tier.rows_set_aside:

@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 RRF_CONSTANT = 20
 # Questions in words whose vectors are kept: the next page asks with the same words.
 EMBEDDED_KEPT = 1024
-# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for many, so that either says the same
-# of near-duplicates; and at least so much deeper than a page.
+# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for many, so that
+# either says the same of near-duplicates; and at least so much deeper than a page.
 DEPTH, BEYOND_PAGE = 120, 60
-# Where copies are most of what is found the rankings look so many times deeper once, and as often as a page is not full, until they
-# are this deep.
+# Where copies are most of what is found the rankings look so many times deeper once, and as often as a page is not
+# full, until they are this deep.
 DEEPER, DEPTH_MAX = 8, 20_000
 
 
@@ -77,7 +77,14 @@ class Searcher:
     `dimensions` is what a vector must have while no row has one.
     """
 
-    def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384, fusion_constant: int = RRF_CONSTANT):
+    def __init__(
+        self,
+        embedder: Embedder | None,
+        no_model: str = "",
+        *,
+        dimensions: int = 384,
+        fusion_constant: int = RRF_CONSTANT,
+    ):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
         self.fusion_constant = fusion_constant
         self._counting = threading.Lock()
@@ -119,13 +126,17 @@ class Searcher:
             if depth >= DEPTH_MAX:
                 for each in (semantic, keyword):
                     if each.is_truncated:
-                        each.stage.reason = f"the best {depth} rows hold no more different texts; filters find others among the rest"
+                        each.stage.reason = (
+                            f"the best {depth} rows hold no more different texts; filters find others among the rest"
+                        )
                 break
             depth = min(DEEPER * depth, DEPTH_MAX)
         more = more or (is_truncated and bool(groups))
         stems = snapshot.keywords.highlights(question.text or "")
         failures: list[Exception] = []
-        results = fit_budget([render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens)
+        results = fit_budget(
+            [render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens
+        )
         if failures:
             self._count_failures(failures)
         page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
@@ -157,7 +168,11 @@ class Searcher:
             if demands := required_tokens(question.text or ""):
                 semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, demands, snapshot.terms)
             weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
-            return semantic, keyword, reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
+            return (
+                semantic,
+                keyword,
+                reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant),
+            )
         return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
 
     def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
@@ -179,13 +194,16 @@ class Searcher:
         ranking = Ranking.of("semantic", snapshot.places, np.array(having, np.int64)[owners], rows, scores).settled()
         if itself is not None:
             ranking = ranking.without(np.array([itself], np.uint64))
-        stage = RankingStage("answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started))
+        stage = RankingStage(
+            "answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started)
+        )
         ranked = snapshot.vectors.get((space, len(vector)), 0)
         if not sets:
             stage.reason = f"no row has a vector of the space {space!r} yet"
         elif ranked < snapshot.visible_rows:
             stage.reason = (
-                f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of the space {space!r} (yet)"
+                f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of "
+                f"the space {space!r} (yet)"
             )
         return _Ranked(ranking, stage, len(rows) >= depth)
 
@@ -204,21 +222,36 @@ class Searcher:
             if place is None:
                 raise snapshot.missing(question.like)
             _, part, row = place
-            vectors = {space: vector for space, held in part.vectors.items() if (vector := held.asked_with(row)) is not None}
+            vectors = {
+                space: vector for space, held in part.vectors.items() if (vector := held.asked_with(row)) is not None
+            }
             for space, vector in vectors.items():
                 if question.space in (None, space):
                     return vector, space, int(part.identity[row])
             if vectors:
-                raise InvalidRequest("space", f"this memory has no vector of {question.space!r}; expected {', '.join(sorted(vectors))}")
-            raise InvalidRequest("like", "this memory has no vector yet; expected one that is embedded, or ask with its words")
+                raise InvalidRequest(
+                    "space", f"this memory has no vector of {question.space!r}; expected {', '.join(sorted(vectors))}"
+                )
+            raise InvalidRequest(
+                "like", "this memory has no vector yet; expected one that is embedded, or ask with its words"
+            )
         if question.vector is not None:
             space = question.space or (self.embedder.space if self.embedder else next(iter(known), ""))
-            expected = known.get(space) or (self.embedder.dimensions if self.embedder and self.embedder.space == space else None)
+            expected = known.get(space) or (
+                self.embedder.dimensions if self.embedder and self.embedder.space == space else None
+            )
             if expected is None and known:
-                raise InvalidRequest("space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(known))}")
+                raise InvalidRequest(
+                    "space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(known))}"
+                )
             if len(question.vector) != (expected or self.dimensions):
                 raise InvalidRequest(
-                    "vector", f"has {len(question.vector)} numbers; expected {expected or self.dimensions}, the size of space {space!r}"
+                    "vector",
+                    (
+                        f"has {len(question.vector)} numbers; expected {expected or self.dimensions}, the size of "
+                        "space "
+                        f"{space!r}"
+                    ),
                 )
             vector = np.array(question.vector, np.float64)
             # Squares of very large and very small numbers are no numbers any more.
@@ -227,7 +260,10 @@ class Searcher:
         if self.embedder is None:
             raise EmbeddingUnavailable(self.no_model)
         if question.space not in (None, self.embedder.space):
-            raise InvalidRequest("space", f"words can be asked in {self.embedder.space!r} only; found {question.space!r}; or give a vector")
+            raise InvalidRequest(
+                "space",
+                f"words can be asked in {self.embedder.space!r} only; found {question.space!r}; or give a vector",
+            )
         return self._embedded(question.text or ""), self.embedder.space, None
 
 

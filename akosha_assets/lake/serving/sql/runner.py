@@ -105,7 +105,10 @@ def _log_missing_walls() -> None:
 def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
     _log_missing_walls()
     root = str(Path(akosha_assets.__file__).parents[1])
-    boot = f"import sys; sys.path[:0] = {[root, *(entry for entry in sys.path if entry)]!r}; from {__package__}.worker import main; main()"
+    boot = (
+        f"import sys; sys.path[:0] = {[root, *(entry for entry in sys.path if entry)]!r}; from "
+        f"{__package__}.worker import main; main()"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", boot],
@@ -123,7 +126,8 @@ def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
         raise _too_slow(limits)
     if done.returncode:
         logger.info(
-            "a query ended its process", extra={"returncode": done.returncode, "said": done.stderr.decode(errors="replace")[-1000:]}
+            "a query ended its process",
+            extra={"returncode": done.returncode, "said": done.stderr.decode(errors="replace")[-1000:]},
         )
     return done.stdout
 

@@ -1,7 +1,7 @@
 """Which SQL a caller may run: one SELECT over the views, checked in DuckDB's own parse tree at every depth.
 
-A statement type says too little: DuckDB 2 takes a COPY or an INSERT inside a CTE as a SELECT. So every node, table and function of the
-tree must be one that is known to only read. What the process may do beside that is `sandbox.py`.
+A statement type says too little: DuckDB 2 takes a COPY or an INSERT inside a CTE as a SELECT. So every node, table and
+function of the tree must be one that is known to only read. What the process may do beside that is `sandbox.py`.
 """
 
 import json
@@ -16,11 +16,22 @@ QUERY_NODES = frozenset(("SELECT_NODE", "SET_OPERATION_NODE", "CTE_NODE", "RECUR
 TABLE_REFERENCES = frozenset(
     ("BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EMPTY", "EMPTY_FROM", "EXPRESSION_LIST", "PIVOT", "SHOW_REF")
 )
-TABLE_FUNCTIONS = frozenset(("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary"))
-# They reach outside the query: the process's environment and settings, its log, sequences, a query made of text, or time.
+TABLE_FUNCTIONS = frozenset(
+    ("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary")
+)
+# They reach outside the query: the process's environment and settings, its log, sequences, a query made of text, or
+# time.
 REFUSED_FUNCTIONS = frozenset(
     (
-        *("getenv", "current_setting", "getvariable", "in_search_path", "current_query", "write_log", "parse_duckdb_log_message"),
+        *(
+            "getenv",
+            "current_setting",
+            "getvariable",
+            "in_search_path",
+            "current_query",
+            "write_log",
+            "parse_duckdb_log_message",
+        ),
         *("nextval", "currval", "setval", "setseed", "sleep_ms", "json_execute_serialized_sql", "query", "query_table"),
         *("add_parquet_key", "create_sort_key", "read_blob", "read_text", "sql_auto_complete", "which_secret"),
     )
@@ -29,11 +40,15 @@ REFUSED_FUNCTIONS = frozenset(
 SHOWN = frozenset(("", '"tables"', '"views"'))
 # A name with any of these may be a file, which DuckDB reads where no table has the name.
 PATH_LIKE = re.compile(r"[^\w $-]")
-ALLOWED = f"expected one SELECT over hot, warm, cold and memories, with table functions {', '.join(sorted(TABLE_FUNCTIONS))} at most"
+ALLOWED = (
+    "expected one SELECT over hot, warm, cold and memories, with table functions "
+    f"{', '.join(sorted(TABLE_FUNCTIONS))} at most"
+)
 
 
 def refused_in(connection: duckdb.DuckDBPyConnection, sql: str, views: Collection[str]) -> str | None:
-    """What in `sql` is refused, as a message that names it and what is allowed; None where it is one SELECT that only reads `views`.
+    """What in `sql` is refused, as a message that names it and what is allowed; None where it is one SELECT that only
+    reads `views`.
 
     Raises:
         duckdb.Error: it is no SQL.
@@ -53,7 +68,9 @@ def refused_in(connection: duckdb.DuckDBPyConnection, sql: str, views: Collectio
 
 
 def _refusals(statements: list[dict[str, Any]], views: frozenset[str]) -> Iterator[str]:
-    """What is refused in the tree. Names of CTEs count as views wherever they stand: one out of scope is no table of anything."""
+    """What is refused in the tree. Names of CTEs count as views wherever they stand: one out of scope is no table of
+    anything.
+    """
     if len(statements) != 1:
         yield f"{len(statements)} statements"
     nodes: list[dict[str, Any]] = []

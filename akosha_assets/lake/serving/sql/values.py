@@ -1,7 +1,7 @@
 """What JSON cannot hold becomes text before a result leaves DuckDB: an expression for each column, by its type.
 
-Arrow and Python have narrower times than SQL, so this must happen in the query's own process. What is then made of numbers is the
-route's business.
+Arrow and Python have narrower times than SQL, so this must happen in the query's own process. What is then made of
+numbers is the route's business.
 """
 
 from itertools import count
@@ -29,7 +29,9 @@ PLAIN = (*NUMBERS, "boolean", "varchar", "null")
 def projection(relation: DuckDBPyRelation) -> str:
     """Expressions for the columns of `relation`, in their order; a name that comes again has a number after it."""
     names = _distinct(relation.columns)
-    return ", ".join(_expression(at, name, kind) for at, (name, kind) in enumerate(zip(names, relation.types, strict=True), 1))
+    return ", ".join(
+        _expression(at, name, kind) for at, (name, kind) in enumerate(zip(names, relation.types, strict=True), 1)
+    )
 
 
 def _expression(at: int, name: str, kind: DuckDBPyType) -> str:

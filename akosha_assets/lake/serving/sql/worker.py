@@ -14,7 +14,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from akosha_assets.lake.ingestion.extraction.sandbox import CONFINED_DUCKDB, OPEN_FILES, confine, limit_processor, limit_resources
+from akosha_assets.lake.ingestion.extraction.sandbox import (
+    CONFINED_DUCKDB,
+    OPEN_FILES,
+    confine,
+    limit_processor,
+    limit_resources,
+)
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.serving.sql.statement import refused_in
 from akosha_assets.lake.serving.sql.values import projection
@@ -31,7 +37,10 @@ OPENED_PER_FILE = 8
 LOOK_SECONDS = 0.01
 # A parse tree of DuckDB is four levels of JSON deep for each of its own, of which it allows 1,000.
 TREE_LEVELS = 10_000
-UNCONFINED = "this machine has neither Landlock nor seccomp, which keep a query from writing; run the service on Linux 5.13 or later"
+UNCONFINED = (
+    "this machine has neither Landlock nor seccomp, which keep a query from writing; run the service on "
+    "Linux 5.13 or later"
+)
 
 
 def main() -> None:
@@ -39,7 +48,11 @@ def main() -> None:
     request = json.load(sys.stdin)
     # DuckDB keeps every file of a view open.
     files = sum(len(paths) for paths in request["files"].values())
-    limit_resources(memory_bytes=request["memory_bytes"] + RESERVED_BYTES, file_bytes=0, open_files=OPEN_FILES + OPENED_PER_FILE * files)
+    limit_resources(
+        memory_bytes=request["memory_bytes"] + RESERVED_BYTES,
+        file_bytes=0,
+        open_files=OPEN_FILES + OPENED_PER_FILE * files,
+    )
     limit_processor(request["seconds"])
     telling = Lock()
     held = os.open("/proc/self/statm", os.O_RDONLY) if Path("/proc/self/statm").exists() else None
@@ -66,7 +79,9 @@ def main() -> None:
 
 
 def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.DuckDBPyConnection:
-    """DuckDB with its views, confined. A tier whose files turn out not to be readable is added to `unreadable`, with the reason."""
+    """DuckDB with its views, confined. A tier whose files turn out not to be readable is added to `unreadable`, with
+    the reason.
+    """
     connection = duckdb.connect(
         config={
             "memory_limit": f"{request['memory_bytes'] // 2 // 1024**2}MiB",
@@ -81,7 +96,8 @@ def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.D
     connection.execute(
         "CREATE VIEW memories AS SELECT 'hot' AS tier, * FROM hot "
         f"UNION ALL BY NAME SELECT 'warm' AS tier, * FROM warm WHERE {_hidden('warm', 'hot')} "
-        f"UNION ALL BY NAME SELECT 'cold' AS tier, * FROM cold WHERE {_hidden('cold', 'hot')} AND {_hidden('cold', 'warm')}"
+        f"UNION ALL BY NAME SELECT 'cold' AS tier, * FROM cold WHERE {_hidden('cold', 'hot')} AND "
+        f"{_hidden('cold', 'warm')}"
     )
     for tier in request["files"]:
         # A view of what is not there fails where a query reads it, and nowhere else.
@@ -106,11 +122,19 @@ def _tier_at_fault(error: duckdb.Error, request: dict[str, Any], unreadable: dic
     return None
 
 
-def _view(connection: duckdb.DuckDBPyConnection, tier: str, paths: list[str], request: dict[str, Any], unreadable: dict[str, str]) -> None:
+def _view(
+    connection: duckdb.DuckDBPyConnection,
+    tier: str,
+    paths: list[str],
+    request: dict[str, Any],
+    unreadable: dict[str, str],
+) -> None:
     schema = TABLES[f"lifecycle/{tier}"].schema
     columns = ", ".join(f'"{name}"' for name in schema.names if name not in HIDDEN)
     listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    source = f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
+    source = (
+        f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
+    )
     try:
         if paths:
             connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
@@ -154,7 +178,9 @@ def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> b
         size += batch.nbytes
         if size > request["max_bytes"]:
             return _refusal(f"the result exceeds {request['max_bytes']} bytes; select less")
-    table = pa.Table.from_batches(batches, reader.schema.with_metadata({"types": json.dumps([str(kind) for kind in relation.types])}))
+    table = pa.Table.from_batches(
+        batches, reader.schema.with_metadata({"types": json.dumps([str(kind) for kind in relation.types])})
+    )
     sink = pa.BufferOutputStream()
     sink.write(b"A")
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 
-# Clocks of writers are taken to differ by no more, so no commit counts as later than one that is this much later by its own.
+# Clocks of writers are taken to differ by no more, so no commit counts as later than one that is this much later by its
+# own.
 CLOCKS_DIFFER_MS = 60_000
 # Entries looked at on the way back to where no clock can matter any more.
 ENTRIES_BACK = 2_000
@@ -29,7 +30,8 @@ class CommitTimes:
         self._read: OrderedDict[int, int] = OrderedDict()
 
     def at(self, version: int) -> datetime | None:
-        """When `version` was committed; None where the log has no entry of it, or neither that nor an earlier one tells a time.
+        """When `version` was committed; None where the log has no entry of it, or neither that nor an earlier one tells
+        a time.
 
         An entry without a time, which some writers leave out, counts as committed right after the one before it.
 
@@ -60,9 +62,11 @@ class CommitTimes:
         return oldest
 
     def _ascending(self, version: int, wanted: int | None) -> list[tuple[int, int]]:
-        """`version` and those before it that clocks may have mixed up, oldest first, each with its time in ascending order.
+        """`version` and those before it that clocks may have mixed up, oldest first, each with its time in ascending
+        order.
 
-        Goes back to where all clocks agree that it was before `wanted`, or before `version`; 0 is a time that nobody told.
+        Goes back to where all clocks agree that it was before `wanted`, or before `version`; 0 is a time that nobody
+        told.
         """
         run: list[tuple[int, int]] = []
         latest = 0

@@ -83,7 +83,8 @@ class Follower:
         if self._table is not None and not self._moved():
             return None
         if self._table is None or self._is_remote or self._version - self._opened_version > REOPEN_VERSIONS:
-            # A handle that looks for new versions in a bucket holds the interpreter lock while it waits; opening one does not.
+            # A handle that looks for new versions in a bucket holds the interpreter lock while it waits; opening one
+            # does not.
             self._table = self.lake.open(self.address)
             self._opened_at = time.monotonic()
             if self._table is None:
@@ -170,4 +171,6 @@ def described_files(actions: pa.Table) -> dict[str, DataFile]:
     paths = actions.column("path").to_pylist()
     rows = actions.column("num_records").to_pylist()
     sizes = actions.column("size_bytes").to_pylist()
-    return {path: DataFile(path, day, count, size) for path, day, count, size in zip(paths, days, rows, sizes, strict=True)}
+    return {
+        path: DataFile(path, day, count, size) for path, day, count, size in zip(paths, days, rows, sizes, strict=True)
+    }

@@ -44,7 +44,9 @@ class Versions:
             return self._at[time]
         last = self.committed_at(newest)
         if last is None:
-            raise StoreUnavailable(self.lake.uri(self.address), f"its log does not tell when version {newest} was committed")
+            raise StoreUnavailable(
+                self.lake.uri(self.address), f"its log does not tell when version {newest} was committed"
+            )
         if last <= time:
             return newest
         first = self.first_in_log()
@@ -70,7 +72,9 @@ class Versions:
             table = self.lake.open(self.address, version)
             if table is None:
                 raise InvalidRequest("as_of", f"{self.address} has no version {version} that can be read")
-            self._listings[version] = Listing(version, self.committed_at(version), described_files(tables.data_files(table)))
+            self._listings[version] = Listing(
+                version, self.committed_at(version), described_files(tables.data_files(table))
+            )
             if len(self._listings) > LISTINGS_KEPT:
                 self._listings.popitem(last=False)
         self._listings.move_to_end(version)

@@ -1,7 +1,8 @@
 """How text falls into words, for the keyword index, for questions and for highlights. Knows no rows and no index.
 
-Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into theirs. Accents are left out. Scripts
-that put no blanks between words fall into pairs of letters, so that any stretch of them is found as a phrase.
+Words end at anything that is no letter or digit, so paths, snake_case and error strings fall into theirs. Accents are
+left out. Scripts that put no blanks between words fall into pairs of letters, so that any stretch of them is found as a
+phrase.
 """
 
 import re
@@ -19,16 +20,19 @@ LONGEST_TOKEN_BYTES = 200
 # What one step of a walk along names takes at least, in bytes that a pass over the data reads in the same time.
 STEP_WORK = 256
 # A run of letters that are written without blanks: Chinese, Japanese, Korean, Thai, Lao, Burmese, Khmer.
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+"
+)
 # Accents of Latin, Greek and Cyrillic letters, where they stand by themselves: file names of macOS have them so.
 ACCENTS = re.compile("[\u0300-\u036f]+")
-# In UTF-8 such accents, and letters of Greek and Cyrillic, begin with a byte between the first two, and letters without blanks with one
-# between the others, except the one that dashes and quotation marks begin with.
+# In UTF-8 such accents, and letters of Greek and Cyrillic, begin with a byte between the first two, and letters without
+# blanks with one between the others, except the one that dashes and quotation marks begin with.
 FIRST_ACCENT_BYTE, LAST_ACCENT_BYTE = 0xCC, 0xD3
 FIRST_UNSPACED_BYTE, LAST_UNSPACED_BYTE, PUNCTUATION_BYTE = 0xE0, 0xEF, 0xE2
 # The last letters of a stem that not every form has: happy and happiness, hoping and hope, sensible and sensibility.
 CHANGING = ("bl", "i", "e")
-# What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or HTTPServer.
+# What a word inside a name looks like. A name of several words written as one is parseConfig, ModuleNotFoundError or
+# HTTPServer.
 INNER = "([A-Z]?[a-z0-9]+)"
 # What no sentence has: foo_bar, src/foo, settings.py, std::sort, parseConfig, HTTPServer.
 NAME = re.compile(r"\w[_/\\:]+\w|\w\.[a-z]{2}|[a-z][A-Z]|[A-Z]{2}[a-z]")
@@ -77,7 +81,8 @@ def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Where between `start` and `stop` the words of `text` stand."""
     begin = end = at = start
     for word in AS_WRITTEN.analyze(text[start:stop]):
-        # From behind the word before, not behind its accents: some of them (the iota below a Greek letter) are words of their own.
+        # From behind the word before, not behind its accents: some of them (the iota below a Greek letter) are words of
+        # their own.
         first = text.index(word, at)
         at = first + len(word)
         if first > end:
@@ -93,7 +98,9 @@ def spans(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
 
 
 def fold_and_bigram(text: str) -> str:
-    """`text` without accents, and with runs that have no blanks between words as their pairs of letters, each with the next."""
+    """`text` without accents, and with runs that have no blanks between words as their pairs of letters, each with the
+    next.
+    """
     if text.isascii():
         return text
     plain = unicodedata.normalize("NFC", ACCENTS.sub("", unicodedata.normalize("NFD", text)))
@@ -124,7 +131,9 @@ def _pairs(run: re.Match[str]) -> str:
 
 
 def stem(word: str) -> str:
-    """What `word` (one, in lower case) has in common with its other forms; one that is too long for a token is its own stem."""
+    """What `word` (one, in lower case) has in common with its other forms; one that is too long for a token is its own
+    stem.
+    """
     return word if len(word) > LONGEST_TOKEN_BYTES else _stem(word)
 
 
@@ -135,7 +144,9 @@ def _stem(word: str) -> str:
 
 
 def names_something(text: str) -> bool:
-    """Whether a question is one word, or has an identifier, a path or a phrase in it: then its very words are what matters."""
+    """Whether a question is one word, or has an identifier, a path or a phrase in it: then its very words are what
+    matters.
+    """
     return len(text.split()) == 1 or '"' in text or NAME.search(text) is not None
 
 
@@ -150,7 +161,9 @@ def inner_words(name: str) -> set[str]:
 
 
 def identifier_parts(texts: pa.StringArray) -> list[str | None]:
-    """For each text the words inside the names in it that hold several, with blanks between; None where it has no such name."""
+    """For each text the words inside the names in it that hold several, with blanks between; None where it has no such
+    name.
+    """
     found: list[str | None] = [None] * len(texts)
     data, offsets = _bytes(texts)
     rows, begins, ends = _names(data, offsets)
@@ -195,7 +208,9 @@ def _names(data: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _reached(data: np.ndarray, at: np.ndarray, limits: np.ndarray, step: int) -> np.ndarray:
-    """The farthest position in the direction of `step` with nothing but letters and digits from `at` to it, and no farther than its limit."""
+    """The farthest position in the direction of `step` with nothing but letters and digits from `at` to it, and no
+    farther than its limit.
+    """
     reached = at.copy()
     moving = np.flatnonzero(reached != limits)
     work = 0
@@ -207,7 +222,8 @@ def _reached(data: np.ndarray, at: np.ndarray, limits: np.ndarray, step: int) ->
         reached[moving] += step
         moving = moving[reached[moving] != limits[moving]]
     if len(moving):
-        # A walk from each capital of a long name takes the square of its length; a search for the end does not, but reads all data.
+        # A walk from each capital of a long name takes the square of its length; a search for the end does not, but
+        # reads all data.
         others = np.flatnonzero(CHARACTERS[data] == OTHER)
         following = np.searchsorted(others, reached[moving])
         if step > 0:

@@ -19,7 +19,8 @@ from akosha_assets.lake.serving.text.analysis import ANALYZERS, fold_and_bigram_
 from akosha_assets.lake.serving.text.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
-# What the writer gathers before it writes a segment, and its threads: for a few rows, and for a load of this many at once.
+# What the writer gathers before it writes a segment, and its threads: for a few rows, and for a load of this many at
+# once.
 HEAP_BYTES, THREADS = 64_000_000, 1
 LARGE_LOAD_ROWS = 50_000
 LARGE_HEAP_BYTES, LARGE_THREADS = 400_000_000, 2
@@ -44,7 +45,9 @@ def _marks(part: Part, load: int, of_rows: slice) -> list[str]:
     for name in CODED:
         codes = part.codes[name][of_rows]
         if (codes >= 0).any():
-            marks.append(pc.binary_join_element_wise(mark(name, ""), pa.array(codes, mask=codes < 0).cast(pa.string()), ""))
+            marks.append(
+                pc.binary_join_element_wise(mark(name, ""), pa.array(codes, mask=codes < 0).cast(pa.string()), "")
+            )
     if len(marks) == 1:
         return [marks[0].as_py()] * len(codes)
     joined: list[str] = pc.binary_join_element_wise(*marks, " ", null_handling="skip").to_pylist()
@@ -100,18 +103,26 @@ class KeywordIndex:
         self.searcher = self._renewed()
 
     def expect(self, rows: int) -> None:
-        """The writer is one for so many rows at once. What was added or removed before is committed where that means another."""
+        """The writer is one for so many rows at once. What was added or removed before is committed where that means
+        another.
+        """
         if self._is_large == (rows > LARGE_LOAD_ROWS):
             return
         self.commit()
         self._writer.wait_merging_threads()
         self._is_large = not self._is_large
-        self._writer = self.index.writer(*((LARGE_HEAP_BYTES, LARGE_THREADS) if self._is_large else (HEAP_BYTES, THREADS)))
+        self._writer = self.index.writer(
+            *((LARGE_HEAP_BYTES, LARGE_THREADS) if self._is_large else (HEAP_BYTES, THREADS))
+        )
 
     def add(self, part: Part, load: int, stop: int) -> None:
-        """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the next commit."""
+        """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the
+        next commit.
+        """
         first, last = np.searchsorted(part.row_ids, [load, stop]).tolist()
-        for batch in part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=BATCH_ROWS):
+        for batch in (
+            part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=BATCH_ROWS)
+        ):
             of_batch = slice(first, first + len(batch))
             columns = [array[of_batch].tolist() for array in (part.row_ids, part.occurred_us, part.importance)]
             texts, tags = fold_and_bigram_texts(batch.column("text")), batch.column("tags").to_pylist()

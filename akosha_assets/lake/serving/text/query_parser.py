@@ -14,7 +14,8 @@ from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, tokenize
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
-# A word of more than this share of the rows is left out of a question that has rarer ones: it costs most and tells least.
+# A word of more than this share of the rows is left out of a question that has rarer ones: it costs most and tells
+# least.
 COMMON_SHARE = 0.2
 # In an index of fewer rows no word counts as common.
 COMMON_MIN_ROWS = 1_000
@@ -23,7 +24,14 @@ OWN_FORM = 0.5
 # Each word with a star is looked up among all words, which takes longer than finding rows.
 MOST_PREFIXES = 16
 # A field that may stand before a colon in a question, and the field of the index that it means.
-FIELDS = {"text": "text", "system": "system_id", "system_id": "system_id", "project": "project", "kind": "kind", "tag": "tags"}
+FIELDS = {
+    "text": "text",
+    "system": "system_id",
+    "system_id": "system_id",
+    "project": "project",
+    "kind": "kind",
+    "tag": "tags",
+}
 TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
 # What must, or must not, be met is told by a sign before it.
 SIGNED = {"+": Occur.Must, "-": Occur.MustNot}
@@ -108,8 +116,8 @@ class QueryParser:
                 signed.append((SIGNED[token.sign], Query.empty_query()))
         others = [*wanted.without_phrases(), *signed]
         if wanted.phrases and others:
-            # Among words alone tantivy skips what cannot reach the best; beside a phrase it looks at every row with any of them.
-            # So the rows that hold a phrase, which are few, are found by it, and all others by the rest.
+            # Among words alone tantivy skips what cannot reach the best; beside a phrase it looks at every row with any
+            # of them. So the rows that hold a phrase, which are few, are found by it, and all others by the rest.
             phrases = Query.boolean_query([(Occur.Should, query) for query in wanted.phrases])
             return [Query.boolean_query([(Occur.Must, phrases), *others]), Query.boolean_query(others)]
         clauses = [*wanted.with_phrases(), *signed]
@@ -124,7 +132,11 @@ class QueryParser:
         if filters.since_us is not None:
             conditions.append(Query.range_query(self.schema, "occurred_us", FieldType.Integer, filters.since_us, None))
         if filters.until_us is not None:
-            conditions.append(Query.range_query(self.schema, "occurred_us", FieldType.Integer, None, filters.until_us, include_upper=False))
+            conditions.append(
+                Query.range_query(
+                    self.schema, "occurred_us", FieldType.Integer, None, filters.until_us, include_upper=False
+                )
+            )
         if filters.importance_min is not None:
             # As the rows have it, in half as many bits.
             least = float(np.float32(filters.importance_min))
@@ -145,7 +157,11 @@ class QueryParser:
         """Those words of a question that need not be looked for, since rarer ones are left."""
         rows = self.vocabulary.rows
         most = COMMON_SHARE * rows if rows >= COMMON_MIN_ROWS else rows
-        common = {word for word in asked if word in STOP_WORDS or sum(form.rows for form in self.vocabulary.forms(word)) > most}
+        common = {
+            word
+            for word in asked
+            if word in STOP_WORDS or sum(form.rows for form in self.vocabulary.forms(word)) > most
+        }
         return frozenset() if common == asked else frozenset(common)
 
     def _look_for(self, token: Token, wanted: Wanted, spared: frozenset[str]) -> None:
@@ -191,7 +207,11 @@ class QueryParser:
         """The rows that have one of `values` under `name`: tags or a coded column."""
         field = "tags" if name == "tags" else "marks"
         wanted = list(values) if name == "tags" else [mark(name, self.terms[name].code(value)) for value in values]
-        return Query.term_set_query(self.schema, field, wanted) if len(wanted) > 1 else Query.term_query(self.schema, field, wanted[0])
+        return (
+            Query.term_set_query(self.schema, field, wanted)
+            if len(wanted) > 1
+            else Query.term_query(self.schema, field, wanted[0])
+        )
 
 
 def tokenized(text: str) -> list[Token]:

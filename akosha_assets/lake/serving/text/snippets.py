@@ -1,7 +1,7 @@
 """The stretch of a text that an answer shows, and where in it the words of the question stand.
 
-Texts come from outside and may be long or made to be slow: every step takes time in proportion to the text, and a text is searched in
-its first `SEARCHED_CHARS` only.
+Texts come from outside and may be long or made to be slow: every step takes time in proportion to the text, and a text
+is searched in its first `SEARCHED_CHARS` only.
 """
 
 import re
@@ -93,7 +93,9 @@ def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iter
     prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
 
     def is_meant(first: int, last: int) -> bool:
-        return any(stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in tokenize(text[first:last]))
+        return any(
+            stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in tokenize(text[first:last])
+        )
 
     for step, (first, last) in enumerate(spans(text, start, stop)):
         if step % CHECKED_STEPS == 0:
@@ -116,7 +118,9 @@ def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> Iterato
 
 
 def _stem_marks(text: str, lowered: str, common: str) -> Iterator[Span]:
-    """Where in an ASCII `text` words, or words inside names, with the stem `common` stand, or with that prefix where it ends in a star."""
+    """Where in an ASCII `text` words, or words inside names, with the stem `common` stand, or with that prefix where it
+    ends in a star.
+    """
     is_prefix = common.endswith("*")
     begin = common[:-1] if is_prefix else stem_prefix(common)
     start, step = lowered.find(begin), 0

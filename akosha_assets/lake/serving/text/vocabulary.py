@@ -53,7 +53,11 @@ class Vocabulary:
             return (Form(word, rows),) if rows else ()
         near = self._searcher.terms_with_prefix(self._field, begin, limit=LOOKED_AT)
         longest = len(common) + LONGEST_ENDING
-        found = [Form(other, rows) for other, rows in near if len(other) <= longest and other.isalpha() and stem(other) == common]
+        found = [
+            Form(other, rows)
+            for other, rows in near
+            if len(other) <= longest and other.isalpha() and stem(other) == common
+        ]
         if all(form.word != word for form in found) and (rows := self._searcher.doc_freq(self._field, word)):
             found.append(Form(word, rows))
         return tuple(sorted(found, key=lambda form: (form.word != word, -form.rows))[:MOST_FORMS])

@@ -1,5 +1,5 @@
-"""Rows that left the hot and warm tables, for questions about earlier versions: loaded when first asked for, on disk, and
-forgotten when others need the room.
+"""Rows that left the hot and warm tables, for questions about earlier versions: loaded when first asked for, on disk,
+and forgotten when others need the room.
 
 Which rows an earlier version had is `snapshots.py`'s to say.
 """
@@ -23,7 +23,8 @@ from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
 
 # Row numbers begin here, far above those that the replica gives.
 FIRST_NUMBER = 1 << 60
-# Rows are a dozen open files and mappings for each file that they were in; a table that changes every second leaves thousands.
+# Rows are a dozen open files and mappings for each file that they were in; a table that changes every second leaves
+# thousands.
 MAX_FILES = 64
 
 # Tier and path of a data file.
@@ -32,8 +33,8 @@ Key = tuple[str, str]
 
 @dataclass
 class _RemovedFile:
-    """A file that left its table: what says of each of its rows how it was written, and those rows, under their own numbers, that
-    the table did not have any more when they were asked for.
+    """A file that left its table: what says of each of its rows how it was written, and those rows, under their own
+    numbers, that the table did not have any more when they were asked for.
     """
 
     load: RowRange
@@ -48,7 +49,8 @@ class _RemovedFile:
 
 
 class RemovedRows:
-    """Rows of files that left. They may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as `wanted` are.
+    """Rows of files that left. They may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many
+    as `wanted` are.
 
     Not for use from two threads; what it returns may be used from any.
     """
@@ -66,7 +68,9 @@ class RemovedRows:
         self.max_bytes, self.max_files = max_bytes, max_files
         # What the question under way is about: never forgotten meanwhile.
         self.wanted: Collection[Key] = ()
-        files = {tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in layouts}
+        files = {
+            tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in layouts
+        }
         self._loaders = {tier: Loader(tier, files[tier], terms) for tier in layouts}
         self._folder, self._terms, self._layouts = folder, terms, layouts
         shutil.rmtree(folder, ignore_errors=True)
@@ -80,7 +84,8 @@ class RemovedRows:
         return self._met(tier, file).written
 
     def gone(self, tier: str, file: DataFile, today: np.ndarray) -> Part | None:
-        """The rows of a file that the table, whose rows were written as `today` says, has no more; None where it has all.
+        """The rows of a file that the table, whose rows were written as `today` says, has no more; None where it has
+        all.
 
         Raises:
             InvalidRequest: what is wanted takes more than it may.

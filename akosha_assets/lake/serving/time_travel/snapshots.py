@@ -1,7 +1,9 @@
-"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the rows that left.
+"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the rows that
+left.
 
 Rows that both versions hold are shared with the replica, also those of a file that was written again around them; those
-that left are `removed_rows.py`'s. Cold keeps no earlier versions worth asking, so it is left out and the answer says so.
+that left are `removed_rows.py`'s. Cold keeps no earlier versions worth asking, so it is left out and the answer says
+so.
 """
 
 from collections import defaultdict
@@ -47,7 +49,8 @@ class _BothWords:
 class TimeTravel:
     """Makes snapshots of earlier versions for `replica`.
 
-    Rows that left may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as one snapshot needs.
+    Rows that left may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as one snapshot
+    needs.
     """
 
     def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
@@ -55,14 +58,17 @@ class TimeTravel:
         lake = replica.lake
         self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
         layouts = {tier: replica.layouts[tier] for tier in TIERS}
-        self._departed = RemovedRows(lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files)
+        self._departed = RemovedRows(
+            lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files
+        )
         self._one_at_a_time = Lock()
 
     def snapshot(self, as_of: int | datetime) -> Snapshot:
         """The tables as they stood: at a time, or when the hot table got the version `as_of`.
 
         Raises:
-            InvalidRequest: that is ahead, or further back than files and log are kept; the message says how far back one may ask.
+            InvalidRequest: that is ahead, or further back than files and log are kept; the message says how far back
+                one may ask.
             StoreUnavailable: a table could not be read, or is still being loaded.
         """
         with self._one_at_a_time:
@@ -107,7 +113,9 @@ class TimeTravel:
             raise InvalidRequest("as_of", f"the hot table has no version {as_of}; expected one up to {newest or 0}")
         at = self._versions["hot"].committed_at(as_of)
         if at is None:
-            raise self._versions["hot"].too_old(f"the log of lifecycle/hot tells no more when version {as_of} was committed", newest)
+            raise self._versions["hot"].too_old(
+                f"the log of lifecycle/hot tells no more when version {as_of} was committed", newest
+            )
         return at
 
     def _listing(self, tier: str, at: datetime, as_of: int | datetime, view: TierView) -> Listing | None:
@@ -122,7 +130,9 @@ class TimeTravel:
             raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
         return versions.listing(version)
 
-    def _view(self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]) -> TierView:
+    def _view(
+        self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]
+    ) -> TierView:
         if view.version is None and view.state == "unavailable":
             return view
         if listing is None:
@@ -132,29 +142,39 @@ class TimeTravel:
             if path in listing.files:
                 kept[load.day].append(load)
         left = listing.beside(view.loads)
-        written = {day: np.concatenate([self._departed.written(view.name, file) for file in files]) for day, files in left.items()}
+        written = {
+            day: np.concatenate([self._departed.written(view.name, file) for file in files])
+            for day, files in left.items()
+        }
         parts = [_only(part, kept[part.day], written.get(part.day)) for part in view.parts]
         for day, files in left.items():
             today = np.concatenate([np.empty(0, np.uint64), *(part.written for part in view.parts if part.day == day)])
             parts += [self._departed.gone(view.name, file, today) for file in files]
         shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
         ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
-        # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and then.
+        # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and
+        # then.
         may_lack = view.state == "unavailable" and listing.version == view.version and listing.committed_at != at
         state, reason = (view.state, view.reason) if may_lack else ("ready", None)
-        return replace(view, state=state, reason=reason, version=listing.version, watermark=listing.committed_at, parts=ordered)
+        return replace(
+            view, state=state, reason=reason, version=listing.version, watermark=listing.committed_at, parts=ordered
+        )
 
     def _keywords(self, base: Snapshot, then: Mapping[str, TierView]) -> _BothWords:
         """The words of just those files of which rows are shown."""
         assert isinstance(base.keywords, KeywordSearcher)
         shown = {name: _shown(view) for name, view in then.items()}
-        since = tuple(load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load))
+        since = tuple(
+            load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load)
+        )
         departed = self._departed.words
         return _BothWords((replace(base.keywords, without=since), *([departed] if departed is not None else [])))
 
 
 def _only(part: Part, loads: list[RowRange], written: np.ndarray | None) -> Part | None:
-    """The part with only the rows of `loads` and those that were written as `written` says; None where it has none of them."""
+    """The part with only the rows of `loads` and those that were written as `written` says; None where it has none of
+    them.
+    """
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for load in loads:
         hidden[np.searchsorted(part.row_ids, load.start) : np.searchsorted(part.row_ids, load.stop)] = False

@@ -1,7 +1,8 @@
-"""The index of sets of vectors: an inverted file with two bits a number, in the layout of lists and levels that it shares.
+"""The index of sets of vectors: an inverted file with two bits a number, in the layout of lists and levels that it
+shares.
 
-How many lists are looked into, and what becomes of the candidates, is `nearest.py`'s to say; which sets lie in one file is
-`merging.py`'s.
+How many lists are looked into, and what becomes of the candidates, is `nearest.py`'s to say; which sets lie in one file
+is `merging.py`'s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +31,14 @@ ID_BYTES = 8
 class InvertedFile:
     """Vectors under their positions. `index` is FAISS's; it has the lists of `layout`.
 
-    Of several sets in one file, the vectors of number n have the positions from `starts[n]` up to `starts[n + 1]`, and in each list
-    the blocks from `blocks[n]` up to `blocks[n + 1]`. What a set leaves of its last block in a list has the position -1. A file of
-    one set has no `blocks`.
+    Of several sets in one file, the vectors of number n have the positions from `starts[n]` up to `starts[n + 1]`, and
+    in each list the blocks from `blocks[n]` up to `blocks[n + 1]`. What a set leaves of its last block in a list has
+    the position -1. A file of one set has no `blocks`.
     """
 
-    def __init__(self, index: Any, layout: CoarseQuantizer, starts: np.ndarray | None = None, blocks: np.ndarray | None = None):
+    def __init__(
+        self, index: Any, layout: CoarseQuantizer, starts: np.ndarray | None = None, blocks: np.ndarray | None = None
+    ):
         self.index, self.layout = index, layout
         self.starts = np.array([0, index.ntotal]) if starts is None else starts
         self.blocks = blocks
@@ -81,8 +84,11 @@ class InvertedFile:
         """The index lies in a file."""
         faiss.write_index(self.index, str(path))
 
-    def search(self, query: np.ndarray, wanted: int, lists: np.ndarray, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the `wanted` vectors of these lists that are nearest by their codes, and the estimates of their products.
+    def search(
+        self, query: np.ndarray, wanted: int, lists: np.ndarray, selected: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the `wanted` vectors of these lists that are nearest by their codes, and the estimates of their
+        products.
 
         Of those that the mask `selected` holds for, where there is one.
         """
@@ -122,7 +128,8 @@ class InvertedFile:
 
 
 class Shards:
-    """Inverted files of one set each and of one layout, searched with one call, which chooses the lists for all of them.
+    """Inverted files of one set each and of one layout, searched with one call, which chooses the lists for all of
+    them.
 
     Each call of FAISS gives up the interpreter lock, and under load waits for it.
     """
@@ -138,7 +145,9 @@ class Shards:
         self._index = shards
 
     def search(self, query: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the `wanted` vectors that are nearest by their codes the number of the file, the position, the estimate of the product."""
+        """Of the `wanted` vectors that are nearest by their codes the number of the file, the position, the estimate of
+        the product.
+        """
         query = np.ascontiguousarray(query, np.float32)
         estimates, labels = np.empty(wanted, np.float32), np.empty(wanted, np.int64)
         self._index.search_c(1, faiss.swig_ptr(query), wanted, faiss.swig_ptr(estimates), faiss.swig_ptr(labels))
@@ -151,14 +160,18 @@ class Shards:
 def empty(layout: CoarseQuantizer, count: int) -> Any:
     """FAISS's index with the lists and points of `layout`, which says that it has `count` vectors."""
     dimensions = layout.dimensions
-    index = faiss.IndexIVFPQFastScan(layout.quantizer, dimensions, len(layout), dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIVFPQFastScan(
+        layout.quantizer, dimensions, len(layout), dimensions // 2, 4, faiss.METRIC_INNER_PRODUCT
+    )
     faiss.copy_array_to_vector(_points(layout.codebook).ravel(), index.pq.centroids)
     index.is_trained, index.ntotal, index.implem = True, count, SINGLE_QUESTION
     return index
 
 
 def nbytes(count: int, dimensions: int) -> int:
-    """Bytes of the index of so many vectors, nearly: of each its code and its position, of each list its mean and half a block."""
+    """Bytes of the index of so many vectors, nearly: of each its code and its position, of each list its mean and half
+    a block.
+    """
     code_bytes = dimensions // NUMBERS_PER_BYTE
     return count * (code_bytes + ID_BYTES) + list_count(count) * (dimensions * 4 + code_bytes * SCANNED_ROWS // 2)
 
@@ -169,7 +182,9 @@ def _assigned(count: int, layout: CoarseQuantizer, floats: Floats) -> np.ndarray
     for start in range(0, count, BLOCK_ROWS):
         turned[start : start + BLOCK_ROWS] = layout.pca.apply(floats(slice(start, start + BLOCK_ROWS)))
     # A narrow type is sorted in one pass.
-    return layout.pca_centroids.search(turned, 1)[1][:, 0].astype(np.uint16 if len(layout) <= np.iinfo(np.uint16).max else np.int64)
+    return layout.pca_centroids.search(turned, 1)[1][:, 0].astype(
+        np.uint16 if len(layout) <= np.iinfo(np.uint16).max else np.int64
+    )
 
 
 def _codes(vectors: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -189,7 +204,9 @@ def _points(levels: np.ndarray) -> np.ndarray:
 
 
 def _fill(lists: Any, held: np.ndarray, order: np.ndarray, codes: np.ndarray) -> None:
-    """Each list has its positions of `order` and their `codes`, in blocks: for each pair of numbers 16 bytes of two rows each."""
+    """Each list has its positions of `order` and their `codes`, in blocks: for each pair of numbers 16 bytes of two
+    rows each.
+    """
     blocks = -(-held // SCANNED_ROWS)
     first_row, first_block = np.cumsum(held) - held, np.cumsum(blocks) - blocks
     laid = np.zeros((int(blocks.sum()) * SCANNED_ROWS, codes.shape[1]), np.uint8)
@@ -203,4 +220,6 @@ def _fill(lists: Any, held: np.ndarray, order: np.ndarray, codes: np.ndarray) ->
         packed[some, :, 1] = ((lower >> 4) | (upper & 240)).transpose(0, 3, 2, 1)
     for number in np.flatnonzero(held).tolist():
         positions = order[first_row[number] : first_row[number] + held[number]]
-        lists.add_entries(number, len(positions), faiss.swig_ptr(positions), faiss.swig_ptr(packed[first_block[number] :]))
+        lists.add_entries(
+            number, len(positions), faiss.swig_ptr(positions), faiss.swig_ptr(packed[first_block[number] :])
+        )

@@ -1,8 +1,8 @@
 """Which sets of vectors share an inverted file.
 
-A set is indexed alone (`inverted_file.py`), so that it can be kept, read and dropped with its day. Those that lie in memory are then
-joined, list by list: the same rows are scanned in a third of the time when those of a list lie in one place. A set that left is passed
-over until its file is joined anew.
+A set is indexed alone (`inverted_file.py`), so that it can be kept, read and dropped with its day. Those that lie in
+memory are then joined, list by list: the same rows are scanned in a third of the time when those of a list lie in one
+place. A set that left is passed over until its file is joined anew.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,9 @@ from akosha_assets.lake.serving.vectors.inverted_file import NUMBERS_PER_BYTE, S
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Where a set of vectors lies: under `number` in `file`. `name` is that of a file on disk which holds it alone, if there is one."""
+    """Where a set of vectors lies: under `number` in `file`. `name` is that of a file on disk which holds it alone, if
+    there is one.
+    """
 
     file: InvertedFile
     number: int = 0
@@ -53,8 +55,8 @@ def merge(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def merge_groups(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Groups of segments, each of one layout, that are better joined: then each file has more than twice the rows of all smaller ones
-    together, and none has lost most of its sets.
+    """Groups of segments, each of one layout, that are better joined: then each file has more than twice the rows of
+    all smaller ones together, and none has lost most of its sets.
 
     So few files are left to search, and a row is copied no more often than what it lies with grows by half.
     """

@@ -1,6 +1,7 @@
 """The nearest neighbours of a question among many sets of vectors, by all cores.
 
-Two stages: each set proposes candidates (`vector_set.py`), and those that were only estimated are ranked by stored vectors.
+Two stages: each set proposes candidates (`vector_set.py`), and those that were only estimated are ranked by stored
+vectors.
 """
 
 import os
@@ -16,14 +17,15 @@ from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate
 
 # Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
 CANDIDATES = 400
-# Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench tiers`.
+# Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench
+# tiers`.
 CANDIDATES_FOR_ROWS = 1_000_000
 # Sets with more vectors than this together are scanned by several threads.
 PARALLEL_ROWS = 100_000
 # Sets that are searched with one call: each proposes as many candidates as all of them together.
 SHARDS = 8
-# A selection this small, or of less than this share, is scanned exactly; of a larger one that is still less than the other share,
-# every list is looked into.
+# A selection this small, or of less than this share, is scanned exactly; of a larger one that is still less than the
+# other share, every list is looked into.
 EXACT_ROWS = 8_000
 EXACT_SHARE = 0.04
 RARE_SHARE = 0.2
@@ -44,9 +46,11 @@ class Candidates:
 def nearest(
     sets: list[Selected], query: np.ndarray, k: int, candidates: int | None = None, *, is_alone: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows that count.
+    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows
+    that count.
 
-    A question that is not alone keeps to this thread: sharing it out among cores that are taken makes every question wait longer.
+    A question that is not alone keeps to this thread: sharing it out among cores that are taken makes every question
+    wait longer.
     """
     if not sets:
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
@@ -106,7 +110,9 @@ def _propose_candidates(sets: list[Selected], query: np.ndarray, wanted: int, k:
 
 
 def _work_units(sets: list[Selected], cores: int) -> list[list[int]]:
-    """What is searched with one call: the sets of one file, a few files of one set under one layout, or a set without an index."""
+    """What is searched with one call: the sets of one file, a few files of one set under one layout, or a set without
+    an index.
+    """
     units: list[list[int]] = []
     of_file: dict[InvertedFile, list[int]] = {}
     of_layout: dict[tuple[CoarseQuantizer, int], list[int]] = {}
@@ -125,7 +131,11 @@ def _work_units(sets: list[Selected], cores: int) -> list[list[int]]:
 
 
 def _scan_unit(
-    sets: list[Selected], unit: list[int], query: np.ndarray, wanted: int, lists: dict[tuple[CoarseQuantizer, int], np.ndarray]
+    sets: list[Selected],
+    unit: list[int],
+    query: np.ndarray,
+    wanted: int,
+    lists: dict[tuple[CoarseQuantizer, int], np.ndarray],
 ) -> list[Candidates]:
     held, selected = sets[unit[0]]
     if held.index is None:
@@ -133,34 +143,47 @@ def _scan_unit(
     use_one_faiss_thread()
     file = held.index.file
     if file.sets > 1 or selected is not None:
-        return _file_candidates(file, {number: sets[number] for number in unit}, query, wanted, lists[file.layout, held.probed()])
+        return _file_candidates(
+            file, {number: sets[number] for number in unit}, query, wanted, lists[file.layout, held.probed()]
+        )
     shards = Shards([index.file for number in unit if (index := sets[number][0].index) is not None], held.probed())
     numbers, positions, scores = shards.search(query, wanted)
     return [Candidates(np.array(unit)[numbers], positions, scores, True)]
 
 
-def _file_candidates(file: InvertedFile, sets: dict[int, Selected], query: np.ndarray, wanted: int, lists: np.ndarray) -> list[Candidates]:
+def _file_candidates(
+    file: InvertedFile, sets: dict[int, Selected], query: np.ndarray, wanted: int, lists: np.ndarray
+) -> list[Candidates]:
     """Candidates of the sets, by their numbers, among those that lie in one file."""
     masks = {number: held.selection(selected) for number, (held, selected) in sets.items()}
-    left = sum(len(held) if (mask := masks[number]) is None else int(np.count_nonzero(mask)) for number, (held, _) in sets.items())
+    left = sum(
+        len(held) if (mask := masks[number]) is None else int(np.count_nonzero(mask))
+        for number, (held, _) in sets.items()
+    )
     if left <= max(EXACT_ROWS, EXACT_SHARE * len(file)) and left < len(file):
         return [_exact_candidates(number, held, query, wanted, masks[number]) for number, (held, _) in sets.items()]
     if left < RARE_SHARE * len(file):
         lists = np.arange(len(file.layout))
     of_segment = {held.index.number: number for number, (held, _) in sets.items() if held.index is not None}
-    selected = None if left == len(file) else file.mask({segment: masks[number] for segment, number in of_segment.items()})
+    selected = (
+        None if left == len(file) else file.mask({segment: masks[number] for segment, number in of_segment.items()})
+    )
     positions, estimates = file.search(query, min(wanted, left), lists, selected)
     segments, positions = file.located(positions)
     owners = np.array([of_segment.get(segment, -1) for segment in range(file.sets)])
     return [Candidates(owners[segments], positions, estimates, True)]
 
 
-def _exact_candidates(number: int, held: VectorSet, query: np.ndarray, wanted: int, mask: np.ndarray | None) -> Candidates:
+def _exact_candidates(
+    number: int, held: VectorSet, query: np.ndarray, wanted: int, mask: np.ndarray | None
+) -> Candidates:
     positions, cosines = held.best(query, wanted, mask)
     return Candidates(np.full(len(positions), number), positions, cosines, False)
 
 
-def _probed_lists(sets: list[Selected], units: list[list[int]], query: np.ndarray) -> dict[tuple[CoarseQuantizer, int], np.ndarray]:
+def _probed_lists(
+    sets: list[Selected], units: list[list[int]], query: np.ndarray
+) -> dict[tuple[CoarseQuantizer, int], np.ndarray]:
     """The lists that this question looks into, chosen once for all files of a layout that are not searched as shards."""
     chosen: dict[tuple[CoarseQuantizer, int], np.ndarray] = {}
     for unit in units:

@@ -1,4 +1,5 @@
-"""What the indexes of many sets of vectors have in common: the lists that vectors are told into, and the levels of a number.
+"""What the indexes of many sets of vectors have in common: the lists that vectors are told into, and the levels of a
+number.
 
 Sets of one layout, such as the days of a tier, are asked with one choice of lists. Only the means of the lists and the
 levels are kept with an index; everything else follows from them, so a layout survives in any index made under it.
@@ -32,7 +33,9 @@ Floats = Callable[[np.ndarray | slice], np.ndarray]
 
 
 class CoarseQuantizer:
-    """`centroids` of the vectors told into each list, float32, a row a list; `codebook` of each number, float32, four rows."""
+    """`centroids` of the vectors told into each list, float32, a row a list; `codebook` of each number, float32, four
+    rows.
+    """
 
     _known: ClassVar[WeakValueDictionary[bytes, "CoarseQuantizer"]] = WeakValueDictionary()
     _looking: ClassVar[threading.Lock] = threading.Lock()
@@ -110,7 +113,10 @@ class CoarseQuantizer:
     def unit_centroids(self) -> faiss.IndexFlatIP:
         """Where the means point: a question looks into the lists whose means point most nearly where it does."""
         flat = faiss.IndexFlatIP(self.dimensions)
-        flat.add(self.centroids / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny))
+        flat.add(
+            self.centroids
+            / np.maximum(np.linalg.norm(self.centroids, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        )
         return flat
 
     def probe(self, query: np.ndarray, count: int) -> np.ndarray:
@@ -138,7 +144,9 @@ class CoarseQuantizers:
             self._met.setdefault(space, WeakSet()).add(layout)
 
     def of(self, space: str, count: int, floats: Floats) -> CoarseQuantizer:
-        """A layout for `count` more vectors of `space`: one that was met, unless it has far too few or too many lists for them."""
+        """A layout for `count` more vectors of `space`: one that was met, unless it has far too few or too many lists
+        for them.
+        """
         most = list_count(max(self.rows, count))
         wanted = min(most, max(LISTS_MIN, count // ROWS_PER_LIST))
         with self._learning:
@@ -156,7 +164,9 @@ def list_count(rows: int) -> int:
 
 
 def inner_products(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Inner product of `query` with each row, by this thread alone: the threads of a BLAS wait for each other as FAISS's do."""
+    """Inner product of `query` with each row, by this thread alone: the threads of a BLAS wait for each other as
+    FAISS's do.
+    """
     products = np.empty(len(vectors), np.float32)
     wanted, given = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(vectors)
     pointers = (faiss.swig_ptr(products), faiss.swig_ptr(wanted), faiss.swig_ptr(given))
@@ -180,5 +190,8 @@ def _train_codebook(vectors: np.ndarray) -> np.ndarray:
     """Four levels for each number of a vector: the means of what lies between three thresholds."""
     middle, spread = vectors.mean(axis=0), vectors.std(axis=0) * np.float32(OUTER_LEVEL)
     level = (vectors > np.stack([middle - spread, middle, middle + spread])[:, None]).sum(axis=0)
-    levels = [np.where(level == each, vectors, 0).sum(axis=0) / np.maximum(1, (level == each).sum(axis=0)) for each in range(4)]
+    levels = [
+        np.where(level == each, vectors, 0).sum(axis=0) / np.maximum(1, (level == each).sum(axis=0))
+        for each in range(4)
+    ]
     return np.stack(levels).astype(np.float32)

@@ -22,12 +22,13 @@ from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers, inner
 
 # Below this an exact scan is as quick as an index.
 INDEX_MIN_ROWS = 2048
-# The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench search`
-# for hot and by `akosha bench tiers` for warm.
+# The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench
+# search` for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 128
 PROBED_SHARE = {"float16": 0.11, "int8": 0.12}
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
-# From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this far apart.
+# From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this
+# far apart.
 HALF_SHIFT = 13
 HALF_BITS = np.uint32(0x8FFFE000).view(np.int32)
 HALF_EXPONENT = np.float32(2.0**112)
@@ -58,7 +59,9 @@ class VectorSet:
     def nbytes(self) -> int:
         """Bytes of the vectors and of the index that they have or will get."""
         indexed = inverted_file.nbytes(len(self), self.dimensions) if self._takes_index else 0
-        return int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
+        return (
+            int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
+        )
 
     @property
     def is_approximate(self) -> bool:
@@ -67,7 +70,11 @@ class VectorSet:
 
     @property
     def _takes_index(self) -> bool:
-        return len(self) >= INDEX_MIN_ROWS and self.form != "sketch" and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
+        return (
+            len(self) >= INDEX_MIN_ROWS
+            and self.form != "sketch"
+            and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
+        )
 
     def indexed(self, space: str, layouts: CoarseQuantizers) -> Self:
         """The same with an index, where there are rows enough for one to help."""
@@ -108,7 +115,9 @@ class VectorSet:
         return selected if selected is None or len(selected) == len(self) else selected[self.rows]
 
     def best(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the `wanted` nearest and their cosines, by looking at every vector that the mask `selected` holds for."""
+        """Positions of the `wanted` nearest and their cosines, by looking at every vector that the mask `selected`
+        holds for.
+        """
         among = None if selected is None else np.flatnonzero(selected)
         if self.form == "sketch":
             assert self.scale is not None
@@ -128,7 +137,9 @@ class VectorSet:
         return self.floats(slice(at, at + 1))[0]
 
     def asked_with(self, row: int) -> np.ndarray | None:
-        """The unit vector that finds what is like a row, or None where the row has none; of a sketch the direction it stands for."""
+        """The unit vector that finds what is like a row, or None where the row has none; of a sketch the direction it
+        stands for.
+        """
         at = int(np.searchsorted(self.rows, row))
         if self.form != "sketch" or at >= len(self) or self.rows[at] != row:
             return self.of_row(row)
@@ -148,7 +159,9 @@ class VectorSet:
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
-    """The same finite numbers as float32. numpy widens a float16 one by one; its bits, moved to their place, are wide at once."""
+    """The same finite numbers as float32. numpy widens a float16 one by one; its bits, moved to their place, are wide
+    at once.
+    """
     if numbers.dtype != np.float16:
         return numbers.astype(np.float32)
     bits = numbers.view(np.int16).astype(np.int32)
@@ -166,7 +179,8 @@ def use_one_faiss_thread() -> None:
         _told.once = True
 
 
-# Threads that told FAISS so: it is heeded for as long as a thread lives, and each call of FAISS gives up the interpreter lock.
+# Threads that told FAISS so: it is heeded for as long as a thread lives, and each call of FAISS gives up the
+# interpreter lock.
 _told = threading.local()
 
 
@@ -183,7 +197,12 @@ def concatenate_vectors(pieces: list[tuple[int, VectorSet]]) -> VectorSet:
     rows = np.concatenate([vectors.rows + np.int32(offset) for offset, vectors in pieces])
     scales = [vectors.scale for _, vectors in pieces if vectors.scale is not None]
     form = pieces[0][1].form
-    return VectorSet(rows, np.concatenate([vectors.matrix for _, vectors in pieces]), form, np.concatenate(scales) if scales else None)
+    return VectorSet(
+        rows,
+        np.concatenate([vectors.matrix for _, vectors in pieces]),
+        form,
+        np.concatenate(scales) if scales else None,
+    )
 
 
 def _are_finite(vectors: np.ndarray) -> np.ndarray:

@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.extraction import pool, worker_handle
-from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool, SourceFile
+from akosha_assets.lake.ingestion.extraction.pool import (
+    KNOWN_SCHEMA,
+    Extraction,
+    ExtractionJob,
+    ExtractionPool,
+    SourceFile,
+)
 from akosha_assets.lake.settings import LakeSettings
 from tests import hostile
 
@@ -38,7 +44,9 @@ SMALL = LakeSettings(
 
 
 def job(path: Path, ref: int = 0) -> ExtractionJob:
-    return ExtractionJob(ref, f"system-{ref}", AT, AT, (SourceFile(path.name, path.name, "etag", path),), KNOWN_SCHEMA.empty_table())
+    return ExtractionJob(
+        ref, f"system-{ref}", AT, AT, (SourceFile(path.name, path.name, "etag", path),), KNOWN_SCHEMA.empty_table()
+    )
 
 
 @pytest.fixture
@@ -118,7 +126,9 @@ def test_an_upload_on_which_a_fresh_worker_hangs_is_blamed(impatient: Extraction
     assert isinstance(hung, UploadRejected) and hung.reason == "worker_timeout"
 
 
-def test_what_others_left_in_a_worker_is_no_fault_of_the_next_upload(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_others_left_in_a_worker_is_no_fault_of_the_next_upload(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ExtractionPool(LakeSettings(workers=1)) as pool:
         list(pool.extract([job(sound)]))
         (worker,) = pool._workers
@@ -155,7 +165,9 @@ def test_files_that_are_no_databases_cost_no_worker(tmp_path: Path, sound: Path)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
-def test_of_uploads_read_together_none_is_blamed_for_the_worker(impatient: ExtractionPool, sound: Path, sent: signal.Signals) -> None:
+def test_of_uploads_read_together_none_is_blamed_for_the_worker(
+    impatient: ExtractionPool, sound: Path, sent: signal.Signals
+) -> None:
     sound.write_bytes(gzip.compress(sound.read_bytes()))
     list(impatient.extract([job(sound)]))
     os.kill(impatient._workers[0].process.pid, sent)
@@ -191,7 +203,9 @@ def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> Non
     assert isinstance(found[4], Extraction)
 
 
-def test_an_upload_that_needs_too_much_processor_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upload_that_needs_too_much_processor_time_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "slow.duckdb"
     hostile.database(path, "CREATE TABLE numbers AS SELECT range AS n, 'text' AS t FROM range(1900000)")
     monkeypatch.setattr(worker_handle, "GRACE_SECONDS", 60)
@@ -205,10 +219,16 @@ def test_an_upload_that_needs_too_much_processor_time_is_given_up(tmp_path: Path
 def test_an_upload_that_needs_too_much_memory_is_given_up(tmp_path: Path, sound: Path) -> None:
     path = tmp_path / "heavy.duckdb"
     hostile.database(
-        path, "CREATE TABLE conversations_v2 AS SELECT 'id-' || i AS id, repeat(i::VARCHAR, 1000000) AS content FROM range(100, 200) r(i)"
+        path,
+        (
+            "CREATE TABLE conversations_v2 AS SELECT 'id-' || i AS id, repeat(i::VARCHAR, 1000000) AS content FROM "
+            "range(100, 200) r(i)"
+        ),
     )
 
-    with ExtractionPool(LakeSettings(workers=1, worker_memory_bytes=256 * MIB, upload_max_field_bytes=64 * MIB)) as pool:
+    with ExtractionPool(
+        LakeSettings(workers=1, worker_memory_bytes=256 * MIB, upload_max_field_bytes=64 * MIB)
+    ) as pool:
         outcomes = {job.ref: outcome for job, outcome in pool.extract([job(path, 1), job(sound, 2)])}
 
     heavy = outcomes[1]
@@ -256,9 +276,16 @@ MUTATIONS = st.lists(st.tuples(PLACES, st.binary(min_size=1, max_size=16)), min_
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(damages=st.lists(st.tuples(MUTATIONS, st.booleans(), st.sampled_from([None, None, 100_000, 300_000])), min_size=4, max_size=4))
+@given(
+    damages=st.lists(
+        st.tuples(MUTATIONS, st.booleans(), st.sampled_from([None, None, 100_000, 300_000])), min_size=4, max_size=4
+    )
+)
 def test_whatever_bytes_are_changed_an_upload_is_taken_in_or_rejected_and_no_other_suffers(
-    lasting: ExtractionPool, bystander: Path, tmp_path: Path, damages: list[tuple[list[tuple[int, bytes]], bool, int | None]]
+    lasting: ExtractionPool,
+    bystander: Path,
+    tmp_path: Path,
+    damages: list[tuple[list[tuple[int, bytes]], bool, int | None]],
 ) -> None:
     jobs = [job(bystander, -1)]
     for place, (mutations, repaired, length) in enumerate(damages):
@@ -274,7 +301,9 @@ def test_whatever_bytes_are_changed_an_upload_is_taken_in_or_rejected_and_no_oth
     outcomes = {job.ref: outcome for job, outcome in lasting.extract(jobs)}
 
     assert isinstance(outcomes.pop(-1), Extraction)
-    assert all(isinstance(outcome, (Extraction, UploadRejected)) for outcome in outcomes.values()) and len(outcomes) == 4
+    assert (
+        all(isinstance(outcome, (Extraction, UploadRejected)) for outcome in outcomes.values()) and len(outcomes) == 4
+    )
 
 
 TYPES = {
@@ -307,14 +336,22 @@ def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
     path = tmp_path / "values.duckdb"
     path.unlink(missing_ok=True)
     with duckdb.connect(path) as connection:
-        connection.execute(f"CREATE TABLE reflections_v2 ({', '.join(f'{name} {kind}' for name, kind in TYPES.items())})")
-        connection.executemany("INSERT INTO reflections_v2 VALUES (?, ?, ?, ?, ?, ?, ?)", [[row[name] for name in TYPES] for row in rows])
+        connection.execute(
+            f"CREATE TABLE reflections_v2 ({', '.join(f'{name} {kind}' for name, kind in TYPES.items())})"
+        )
+        connection.executemany(
+            "INSERT INTO reflections_v2 VALUES (?, ?, ?, ?, ?, ?, ?)", [[row[name] for name in TYPES] for row in rows]
+        )
 
     ((_, first),) = lasting.extract([job(path)])
     assert isinstance(first, Extraction), first
-    known = first.seen.append_column("snapshot_at", pa.repeat(pa.scalar(AT - timedelta(days=1), pa.timestamp("us", tz="UTC")), len(rows)))
+    known = first.seen.append_column(
+        "snapshot_at", pa.repeat(pa.scalar(AT - timedelta(days=1), pa.timestamp("us", tz="UTC")), len(rows))
+    )
     known = known.append_column("is_absent", pa.repeat(False, len(rows)))
     ((_, again),) = lasting.extract([replace(job(path), known=known)])
 
-    assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {row["id"]: row["content"] or "" for row in rows}
+    assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {
+        row["id"]: row["content"] or "" for row in rows
+    }
     assert isinstance(again, Extraction) and again.rows == {}

@@ -9,7 +9,13 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.errors import UploadRejected
-from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool, SourceFile
+from akosha_assets.lake.ingestion.extraction.pool import (
+    KNOWN_SCHEMA,
+    Extraction,
+    ExtractionJob,
+    ExtractionPool,
+    SourceFile,
+)
 from akosha_assets.lake.settings import LakeSettings
 
 COUNTS = {
@@ -60,7 +66,9 @@ def job_of(folder: Path, ref: int = 0, known: pa.Table | None = None) -> Extract
         SourceFile(path.name, f"{folder.name}/{path.name}", f"etag-{path.name}", path)
         for path in sorted(folder.glob("*.duckdb"), reverse=True)
     )
-    return ExtractionJob(ref, folder.parents[1].name, taken, taken, files, KNOWN_SCHEMA.empty_table() if known is None else known)
+    return ExtractionJob(
+        ref, folder.parents[1].name, taken, taken, files, KNOWN_SCHEMA.empty_table() if known is None else known
+    )
 
 
 def one(pool: ExtractionPool, job: ExtractionJob) -> Extraction:
@@ -71,7 +79,9 @@ def one(pool: ExtractionPool, job: ExtractionJob) -> Extraction:
 
 def known_of(extraction: Extraction, snapshot_at: datetime) -> pa.Table:
     rows = extraction.seen.num_rows
-    table = extraction.seen.append_column("snapshot_at", pa.repeat(pa.scalar(snapshot_at, KNOWN_SCHEMA.field("snapshot_at").type), rows))
+    table = extraction.seen.append_column(
+        "snapshot_at", pa.repeat(pa.scalar(snapshot_at, KNOWN_SCHEMA.field("snapshot_at").type), rows)
+    )
     return table.append_column("is_absent", pa.repeat(False, rows))
 
 
@@ -90,7 +100,9 @@ def test_every_row_of_a_real_upload_is_taken_in(pool: ExtractionPool, shared: Pa
 
 
 @pytest.mark.shared
-def test_as_many_as_are_read_together_are_told_apart(pool: ExtractionPool, shared: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_as_many_as_are_read_together_are_told_apart(
+    pool: ExtractionPool, shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     alone = {upload_id: one(pool, job_of(folder_of(shared, upload_id))) for upload_id in COUNTS}
     known = known_of(alone["20261123_113736_laptop-ada"], datetime(2026, 11, 23, tzinfo=UTC))
     uploads = [*COUNTS, *COUNTS, "20261123_113803_fresh-box", "20261123_113736_laptop-ada"]
@@ -106,7 +118,10 @@ def test_as_many_as_are_read_together_are_told_apart(pool: ExtractionPool, share
         assert isinstance(outcome, Extraction)
         assert outcome.rows == ({} if ref == 7 else expected.rows)
         assert outcome.seen.sort_by(KEY).equals(expected.seen.sort_by(KEY))
-        assert (outcome.rows_read, outcome.flaws) == (expected.rows_read, {"bookkeeping_left_out": 4} if ref == 7 else expected.flaws)
+        assert (outcome.rows_read, outcome.flaws) == (
+            expected.rows_read,
+            {"bookkeeping_left_out": 4} if ref == 7 else expected.flaws,
+        )
 
 
 @pytest.mark.shared
@@ -114,7 +129,12 @@ def test_an_unchanged_snapshot_gives_no_rows(pool: ExtractionPool, shared: Path)
     job = job_of(folder_of(shared, "20261123_113736_laptop-ada"))
     first = one(pool, job)
 
-    again = one(pool, job_of(folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(first, job.snapshot_at - timedelta(hours=1))))
+    again = one(
+        pool,
+        job_of(
+            folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(first, job.snapshot_at - timedelta(hours=1))
+        ),
+    )
 
     assert again.rows == {}
     assert again.seen.sort_by("id").equals(first.seen.sort_by("id"))
@@ -123,7 +143,9 @@ def test_an_unchanged_snapshot_gives_no_rows(pool: ExtractionPool, shared: Path)
 @pytest.mark.shared
 def test_the_second_snapshot_of_a_system_adds_only_what_changed(pool: ExtractionPool, shared: Path) -> None:
     before = job_of(folder_of(shared, "20261123_113725_laptop-ada"))
-    after = job_of(folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(one(pool, before), before.snapshot_at))
+    after = job_of(
+        folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(one(pool, before), before.snapshot_at)
+    )
 
     added = one(pool, after)
 
@@ -138,7 +160,9 @@ def test_local_times_of_a_client_in_california_become_utc(pool: ExtractionPool, 
     hot = one(pool, job).rows["lifecycle/hot"]
 
     assert set(hot.column("occurred_from").to_pylist()) == {"ulid", "ulid_offset", "utc"}
-    recent = [time for time in hot.column("occurred_at").to_pylist() if abs(job.snapshot_at - time) < timedelta(minutes=2)]
+    recent = [
+        time for time in hot.column("occurred_at").to_pylist() if abs(job.snapshot_at - time) < timedelta(minutes=2)
+    ]
     assert len(recent) == hot.num_rows
 
 
@@ -147,7 +171,9 @@ def test_one_damaged_upload_disturbs_no_other(pool: ExtractionPool, shared: Path
     damaged = tmp_path / "reflection.duckdb"
     damaged.write_bytes(b"\x1f\x8b" + bytes(100))
     good = job_of(folder_of(shared, "20261123_113803_fresh-box"), ref=1)
-    bad = ExtractionJob(2, "bad", good.snapshot_at, good.arrived_at, (SourceFile("reflection.duckdb", "k", "e", damaged),), good.known)
+    bad = ExtractionJob(
+        2, "bad", good.snapshot_at, good.arrived_at, (SourceFile("reflection.duckdb", "k", "e", damaged),), good.known
+    )
 
     outcomes = {job.ref: outcome for job, outcome in pool.extract([bad, good])}
 

@@ -32,13 +32,17 @@ def answered(
 def hot_rows(**values: object) -> pa.RecordBatch:
     schema = extracted(HOT)
     filled = {pa.string(): "x", pa.int64(): 1, pa.int32(): 1, pa.date32(): date(2026, 1, 1), pa.binary(): b"x"}
-    row = {field.name: filled.get(field.type, datetime(2026, 1, 1, tzinfo=UTC)) for field in schema if not field.nullable}
+    row = {
+        field.name: filled.get(field.type, datetime(2026, 1, 1, tzinfo=UTC)) for field in schema if not field.nullable
+    }
     return pa.RecordBatch.from_pylist([row | values], schema=pa.schema([field.with_nullable(True) for field in schema]))
 
 
 def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> None:
     hot = hot_rows()
-    found = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())}, {HOT.address: [[1], [1]]})
+    found = answered(
+        tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())}, {HOT.address: [[1], [1]]}
+    )
     assert isinstance(found, list)
     (outcome,) = found
     assert outcome.seen.to_pylist() == SEEN.to_pylist()
@@ -47,11 +51,17 @@ def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> Non
 
 
 def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> None:
-    seen = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": name, "content_hash": 1} for name in "abc"], schema=SEEN_SCHEMA)
+    seen = pa.RecordBatch.from_pylist(
+        [{"kind": "reflection", "id": name, "content_hash": 1} for name in "abc"], schema=SEEN_SCHEMA
+    )
     contents = {"seen": bytes(seen.serialize()), HOT.address: bytes(hot_rows().serialize())}
 
     found = answered(
-        tmp_path, contents, {"seen": [[1, 0, 2]], HOT.address: [[0, 0, 1]]}, uploads=3, counts=[[1, {}], [0, {"odd": 2}], [2, {}]]
+        tmp_path,
+        contents,
+        {"seen": [[1, 0, 2]], HOT.address: [[0, 0, 1]]},
+        uploads=3,
+        counts=[[1, {}], [0, {"odd": 2}], [2, {}]],
     )
 
     assert isinstance(found, list)
@@ -94,11 +104,15 @@ def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
 
 
 def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
-    wrong = pa.RecordBatch.from_arrays([pa.array([b"\xff\xff"]).view(pa.string()), *SEEN.columns[1:]], schema=SEEN_SCHEMA)
+    wrong = pa.RecordBatch.from_arrays(
+        [pa.array([b"\xff\xff"]).view(pa.string()), *SEEN.columns[1:]], schema=SEEN_SCHEMA
+    )
     assert isinstance(answered(tmp_path, {"seen": bytes(wrong.serialize())}), UploadRejected)
 
 
-@pytest.mark.parametrize("parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"])
+@pytest.mark.parametrize(
+    "parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"]
+)
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, parts: object) -> None:
     assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)
 
@@ -112,11 +126,14 @@ ANYTHING = st.recursive(
     | st.text(st.characters(codec=None))
     | st.sampled_from(["seen", HOT.address, "worker_memory"]),
     lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "a", "rejected", ""]) | st.text(), inner, max_size=4)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "a", "rejected", ""]) | st.text(), inner, max_size=4)
     ),
     max_leaves=12,
 )
-KEYS = st.sampled_from(["parts", "on_disk", "counts", "seconds", "rejected", "message", "sample", "healthy", "trace", "apart"])
+KEYS = st.sampled_from(
+    ["parts", "on_disk", "counts", "seconds", "rejected", "message", "sample", "healthy", "trace", "apart"]
+)
 
 
 def is_settled(message: bytes, folder: Path) -> bool:
@@ -143,7 +160,16 @@ def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "counts", ["[[Infinity, {}]]", "[[NaN, {}]]", "[[1e999, {}]]", "[[-1, {}]]", "[[true, {}]]", '[[1, {"odd": Infinity}]]', "[[1, []]]"]
+    "counts",
+    [
+        "[[Infinity, {}]]",
+        "[[NaN, {}]]",
+        "[[1e999, {}]]",
+        "[[-1, {}]]",
+        "[[true, {}]]",
+        '[[1, {"odd": Infinity}]]',
+        "[[1, []]]",
+    ],
 )
 def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str) -> None:
     message = json.dumps(SOUND).replace('"counts": [[1, {}]]', f'"counts": {counts}')
@@ -152,6 +178,8 @@ def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str)
     assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_crashed" and not healthy
 
 
-@pytest.mark.parametrize("message", [b"[" * 60_000, b'{"a":' * 10_000, b"9" * 5000, b"null", b"[]", b'"rejected"', b"\xff"])
+@pytest.mark.parametrize(
+    "message", [b"[" * 60_000, b'{"a":' * 10_000, b"9" * 5000, b"null", b"[]", b'"rejected"', b"\xff"]
+)
 def test_an_answer_that_is_no_object_is_refused(tmp_path: Path, message: bytes) -> None:
     assert is_settled(message, tmp_path)

@@ -46,7 +46,9 @@ print(json.dumps({
 def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        ran = subprocess.run([sys.executable, "-c", TRIED, str(tmp_path), str(port)], capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", TRIED, str(tmp_path), str(port)], capture_output=True, text=True, check=True
+        )
 
     assert json.loads(ran.stdout) == {
         "level": "landlock+network+calls",
@@ -79,10 +81,15 @@ def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path
                 connection.execute(statement)
 
 
-def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.extraction.scratch.MEMORY", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    script = "import os; from akosha_assets.lake.ingestion.extraction.scratch import Scratch, spool; Scratch().worker_folders(); "
+    script = (
+        "import os; from akosha_assets.lake.ingestion.extraction.scratch import Scratch, spool; "
+        "Scratch().worker_folders(); "
+    )
     script += "spool().__enter__(); os._exit(0)"
     subprocess.run([sys.executable, "-c", script], env={"TMPDIR": str(tmp_path)}, check=True)
     living = Scratch()
@@ -168,7 +175,10 @@ def test_a_worker_writes_in_its_folder_and_has_no_processes_or_sockets(tmp_path:
 
 @pytest.mark.parametrize(
     "start",
-    ["import duckdb; opened = duckdb.connect()", "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"],
+    [
+        "import duckdb; opened = duckdb.connect()",
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+    ],
 )
 def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(start: str) -> None:
     code = f"{start}\nimport os\nfrom akosha_assets.lake.ingestion.extraction.sandbox import confine\n"
@@ -178,7 +188,9 @@ def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(sta
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link", "socket"])
-def test_what_is_named_like_a_lock_and_is_none_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_what_is_named_like_a_lock_and_is_none_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.extraction.scratch.MEMORY", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / f"{PREFIX}x").mkdir()

@@ -27,14 +27,18 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Lak
         queue = sqs.create_queue(QueueName="arrivals")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         rule = {"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}
-        boto3.client("s3").put_bucket_notification_configuration(Bucket="inbox", NotificationConfiguration={"QueueConfigurations": [rule]})
+        boto3.client("s3").put_bucket_notification_configuration(
+            Bucket="inbox", NotificationConfiguration={"QueueConfigurations": [rule]}
+        )
         settings = LakeSettings(home=tmp_path, inbox_url=url, ingestion_queue=queue, tick_seconds=3)
         yield settings, Ledger.open(settings), ObjectStore(url), sqs
 
 
 def waiting(sqs: Any, queue: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    return sum(int(count) for count in sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"].values())
+    return sum(
+        int(count) for count in sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"].values()
+    )
 
 
 def test_an_upload_is_known_from_its_notification_and_listing_finds_nothing_more(inbox: Any) -> None:
@@ -65,7 +69,10 @@ def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox
         "s3": {"bucket": {"name": "inbox"}, "object": {"key": f"{FOLDER}/manifest.json".replace("/", "%2F")}},
     }
     elsewhere = {**record, "s3": {"bucket": {"name": "other"}, "object": {"key": "systems/x/uploads/u/manifest.json"}}}
-    vanished = {**record, "s3": {"bucket": {"name": "inbox"}, "object": {"key": "systems/x/uploads/gone/manifest.json"}}}
+    vanished = {
+        **record,
+        "s3": {"bucket": {"name": "inbox"}, "object": {"key": "systems/x/uploads/gone/manifest.json"}},
+    }
     bodies = [
         json.dumps({"Records": [record]}),
         json.dumps({"Type": "Notification", "Message": json.dumps({"Records": [record]})}),

@@ -34,7 +34,14 @@ def ledger(ledger_url: str, tmp_path: Path) -> Iterator[Ledger]:
 def found(system: str, number: int, *, revision: str = "1", size: int = 100, reason: str = "") -> FoundUpload:
     upload = f"20261123_1200{number:02d}_{system}"
     return FoundUpload(
-        system, upload, "session-buddy", f"systems/{system}/uploads/{upload}", revision, size, NOW + timedelta(seconds=number), reason
+        system,
+        upload,
+        "session-buddy",
+        f"systems/{system}/uploads/{upload}",
+        revision,
+        size,
+        NOW + timedelta(seconds=number),
+        reason,
     )
 
 
@@ -142,7 +149,12 @@ def test_finishing_tells_each_upload_and_system_what_became_of_it(ledger: Ledger
     }
     claims.finish(ledger, batch, outcomes, {"a": SystemState(b"rows", 3, {}, NOW)}, rows=3, now=NOW)
     receipt = ledger.receipt("20261123_120001_a")
-    assert (receipt.state, receipt.new_rows, receipt.hot_version, receipt.counts) == ("ingested", 3, 7, {"flaws": {"odd": 1}})
+    assert (receipt.state, receipt.new_rows, receipt.hot_version, receipt.counts) == (
+        "ingested",
+        3,
+        7,
+        {"flaws": {"odd": 1}},
+    )
     assert ledger.receipt("20261123_120001_b").reason == "gzip_damaged"
     assert ledger.receipt("20261123_120001_c").state == "waiting"
     assert taken(claims.claim(ledger, run_id="r", now=NOW)) == ["20261123_120001_c"]
@@ -154,7 +166,9 @@ def test_three_failures_quarantine_an_upload_and_redrive_lets_it_wait_again(ledg
         now = NOW + timedelta(hours=attempt)
         batch = claims.claim(ledger, run_id="r", now=now)
         assert batch
-        claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome("waiting", message="inbox down")}, {}, rows=0, now=now)
+        claims.finish(
+            ledger, batch, {batch.uploads[0].id: UploadOutcome("waiting", message="inbox down")}, {}, rows=0, now=now
+        )
         assert claims.claim(ledger, run_id="r", now=now) is None
     receipt = ledger.receipt("20261123_120001_a")
     assert (receipt.state, receipt.reason) == ("quarantined", "attempts_exhausted")
@@ -202,7 +216,10 @@ def test_an_unknown_state_and_an_unknown_upload_are_said(ledger: Ledger) -> None
 
 
 def test_an_id_that_several_systems_have_is_nobodys_until_the_system_is_said(ledger: Ledger) -> None:
-    victim, mallory = (FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW) for name in ("victim", "mallory"))
+    victim, mallory = (
+        FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)
+        for name in ("victim", "mallory")
+    )
     ledger.add([victim], found_by="listing", now=NOW)
     assert ledger.receipt("u").system_id == "victim"
     ledger.add([mallory], found_by="listing", now=NOW)
@@ -223,7 +240,11 @@ def test_the_backlog_counts_what_waits_and_for_how_long(ledger: Ledger) -> None:
 
 
 def test_processes_that_open_a_new_ledger_together_all_find_it_whole(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from akosha_assets.lake.ingestion.ledger.ledger import Ledger; from akosha_assets.lake.settings import LakeSettings; Ledger.open(LakeSettings(home=Path(sys.argv[1]))).count('opened')"
+    script = (
+        "import sys; from pathlib import Path; from akosha_assets.lake.ingestion.ledger.ledger import Ledger; "
+        "from akosha_assets.lake.settings import LakeSettings; "
+        "Ledger.open(LakeSettings(home=Path(sys.argv[1]))).count('opened')"
+    )
     running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(4)]
     assert [one.wait(timeout=60) for one in running] == [0, 0, 0, 0]
     assert Ledger.open(LakeSettings(home=tmp_path)).counts() == {"opened": 4}

@@ -78,7 +78,14 @@ def test_each_kind_of_evidence_is_named() -> None:
 
     found = OCCURRED_FROM.take(pa.array(times.occurred_from)).to_pylist()
     assert found == ["local_assumed_utc", "utc", "ulid", "ulid", "snapshot", "local_assumed_utc"]
-    after = [us(moment), us(moment) + 7, us(moment) + 1000, us(moment) + 2000, us(SNAPSHOT), us(moment - timedelta(days=50))]
+    after = [
+        us(moment),
+        us(moment) + 7,
+        us(moment) + 1000,
+        us(moment) + 2000,
+        us(SNAPSHOT),
+        us(moment - timedelta(days=50)),
+    ]
     assert times.occurred_us.tolist() == after
     assert not times.out_of_range.any()
 

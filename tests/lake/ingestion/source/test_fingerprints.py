@@ -15,7 +15,10 @@ from akosha_assets.lake.ingestion.source.fingerprints import GRAMS_MAX, HASHES, 
 
 def by_definition(text: str) -> bytes:
     grams = set(grams_of(text))
-    least = [min(hashlib.sha256(f"42:{number}:{gram}".encode("utf-8", "replace")).digest() for gram in grams) for number in range(HASHES)]
+    least = [
+        min(hashlib.sha256(f"42:{number}:{gram}".encode("utf-8", "replace")).digest() for gram in grams)
+        for number in range(HASHES)
+    ]
     return b"".join(digest[:-9:-1] for digest in least)
 
 
@@ -29,7 +32,9 @@ def test_fingerprints_equal_those_in_the_real_uploads(shared: Path, tmp_path: Pa
         with duckdb.connect(path, read_only=True) as connection:
             tables = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
             for table in sorted(tables & {"conversations_v2", "reflections_v2"}):
-                rows = connection.execute(f"SELECT content, fingerprint FROM {table} WHERE fingerprint IS NOT NULL").fetchall()
+                rows = connection.execute(
+                    f"SELECT content, fingerprint FROM {table} WHERE fingerprint IS NOT NULL"
+                ).fetchall()
                 for text, fingerprint in rows:
                     assert made.of(text) == fingerprint
                 compared += len(rows)

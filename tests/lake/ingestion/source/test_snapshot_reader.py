@@ -22,8 +22,14 @@ from tests.hostile import database, sqlite
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MIB = 1024**2
-FULL = "CREATE TABLE conversations_v2 (id VARCHAR, content VARCHAR, project VARCHAR, importance_score FLOAT, metadata VARCHAR, timestamp TIMESTAMP)"
-ROW = "INSERT INTO conversations_v2 VALUES ('a', 'first', 'atlas', 0.5, '{\"source_session\": \"s-1\"}', '2026-11-20 10:00:00')"
+FULL = (
+    "CREATE TABLE conversations_v2 (id VARCHAR, content VARCHAR, project VARCHAR, importance_score FLOAT, "
+    "metadata VARCHAR, timestamp TIMESTAMP)"
+)
+ROW = (
+    "INSERT INTO conversations_v2 VALUES ('a', 'first', 'atlas', 0.5, '{\"source_session\": \"s-1\"}', '2026-11-20 "
+    "10:00:00')"
+)
 
 
 @pytest.fixture
@@ -52,7 +58,9 @@ def rows(snapshots: Snapshots, address: str = "lifecycle/hot", place: int = 0) -
 
 def known_of(snapshots: Snapshots, at: datetime = AT, **changed: Any) -> pa.Table:
     seen = table(snapshots.seen).to_pylist()
-    return pa.Table.from_pylist([{**row, "snapshot_at": at, "is_absent": False, **changed} for row in seen], schema=KNOWN_SCHEMA)
+    return pa.Table.from_pylist(
+        [{**row, "snapshot_at": at, "is_absent": False, **changed} for row in seen], schema=KNOWN_SCHEMA
+    )
 
 
 def test_columns_find_their_place_and_the_rest_is_kept_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
@@ -67,21 +75,36 @@ def test_columns_find_their_place_and_the_rest_is_kept_as_json(reader: SnapshotR
 
     (row,) = rows(read(reader, path))
 
-    assert (row["id"], row["text"], row["project"], row["importance"], row["session_id"]) == ("a", "first", "atlas", 0.5, "s-1")
+    assert (row["id"], row["text"], row["project"], row["importance"], row["session_id"]) == (
+        "a",
+        "first",
+        "atlas",
+        0.5,
+        "s-1",
+    )
     assert json.loads(row["attributes"]) == {"metadata": {"source_session": "s-1"}}
     assert json.loads(row["_rescued"]) == {"mood": "calm"}
-    assert (row["event_day"], row["occurred_from"], row["object_key"]) == (date(2026, 11, 20), "local_assumed_utc", "key/a.duckdb")
+    assert (row["event_day"], row["occurred_from"], row["object_key"]) == (
+        date(2026, 11, 20),
+        "local_assumed_utc",
+        "key/a.duckdb",
+    )
     assert len(row["fingerprint"]) == 1024
 
 
-def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(
+    reader: SnapshotReader, tmp_path: Path
+) -> None:
     one, other = tmp_path / "a.duckdb", tmp_path / "b.duckdb"
     database(one, FULL, ROW)
     database(
         other,
-        "CREATE TABLE conversations_v2 (metadata VARCHAR, timestamp TIMESTAMP, importance_score FLOAT, project VARCHAR, content VARCHAR, "
-        "id VARCHAR, access_count INTEGER, last_accessed TIMESTAMP, brand_new VARCHAR, fingerprint BLOB, namespace VARCHAR)",
-        "INSERT INTO conversations_v2 (id, content, project, importance_score, metadata, timestamp, access_count, last_accessed) "
+        "CREATE TABLE conversations_v2 (metadata VARCHAR, timestamp TIMESTAMP, importance_score FLOAT, project "
+        "VARCHAR, content VARCHAR, "
+        "id VARCHAR, access_count INTEGER, last_accessed TIMESTAMP, brand_new VARCHAR, fingerprint BLOB, namespace "
+        "VARCHAR)",
+        "INSERT INTO conversations_v2 (id, content, project, importance_score, metadata, timestamp, access_count, "
+        "last_accessed) "
         "VALUES ('a', 'first', 'atlas', 0.5, '{\"source_session\": \"s-1\"}', '2026-11-20 10:00:00', 7, '2026-11-23')",
     )
 
@@ -89,9 +112,12 @@ def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(reader:
 
 
 @pytest.mark.parametrize(
-    "change", ["content = 'second'", "project = NULL", "importance_score = 0.6", "metadata = '{}'", "timestamp = '2026-11-19'"]
+    "change",
+    ["content = 'second'", "project = NULL", "importance_score = 0.6", "metadata = '{}'", "timestamp = '2026-11-19'"],
 )
-def test_whatever_matters_makes_a_row_new_under_its_old_day(reader: SnapshotReader, tmp_path: Path, change: str) -> None:
+def test_whatever_matters_makes_a_row_new_under_its_old_day(
+    reader: SnapshotReader, tmp_path: Path, change: str
+) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
     known = known_of(read(reader, path))
@@ -102,7 +128,9 @@ def test_whatever_matters_makes_a_row_new_under_its_old_day(reader: SnapshotRead
     assert row["event_day"] == date(2026, 11, 20)
 
 
-def test_an_older_snapshot_changes_nothing_and_leaves_the_known_hash_standing(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_an_older_snapshot_changes_nothing_and_leaves_the_known_hash_standing(
+    reader: SnapshotReader, tmp_path: Path
+) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
     known = known_of(read(reader, path))
@@ -123,9 +151,13 @@ def test_a_row_that_was_absent_is_stored_again(reader: SnapshotReader, tmp_path:
     assert len(rows(read(reader, path, known=known, at=AT + timedelta(hours=1)))) == 1
 
 
-def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(
+    reader: SnapshotReader, tmp_path: Path
+) -> None:
     path = tmp_path / "a.duckdb"
-    encoded = base64.b64encode("half a pair: \ud83d and a whole one: \ud83d\ude00".encode("utf-8", "surrogatepass")).decode()
+    encoded = base64.b64encode(
+        "half a pair: \ud83d and a whole one: \ud83d\ude00".encode("utf-8", "surrogatepass")
+    ).decode()
     database(
         path,
         FULL,
@@ -155,7 +187,10 @@ def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: Sna
         "CREATE TABLE session_windows (id VARCHAR, started_at TIMESTAMPTZ, session_metadata JSON)",
         """INSERT INTO session_windows VALUES ('w', '2026-11-20 10:00:00+00', '{"a": [1]}')""",
         "CREATE TABLE without_key (a INTEGER, b DECIMAL(9, 2), c STRUCT(d DATE))",
-        "INSERT INTO without_key VALUES (1, 2.5, {'d': '2026-01-01'}), (1, 2.5, {'d': '2026-01-01'}), (NULL, NULL, NULL)",
+        (
+            "INSERT INTO without_key VALUES (1, 2.5, {'d': '2026-01-01'}), (1, 2.5, {'d': '2026-01-01'}), (NULL, NULL, "
+            "NULL)"
+        ),
         "CREATE TABLE memory_access_log (id VARCHAR)",
         "INSERT INTO memory_access_log VALUES ('a'), ('b')",
     )
@@ -163,22 +198,39 @@ def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: Sna
     snapshot = read(reader, path)
 
     found = {row["id"]: json.loads(row["row"]) for row in rows(snapshot, "ingestion/rescued")}
-    assert found.pop("user_models/ada/atlas") == {"peer_id": "ada", "project_id": "atlas", "last_updated": "2026-11-20 10:00:00.000000"}
-    assert found.pop("session_windows/w") == {"id": "w", "started_at": "2026-11-20 10:00:00+00", "session_metadata": {"a": [1]}}
+    assert found.pop("user_models/ada/atlas") == {
+        "peer_id": "ada",
+        "project_id": "atlas",
+        "last_updated": "2026-11-20 10:00:00.000000",
+    }
+    assert found.pop("session_windows/w") == {
+        "id": "w",
+        "started_at": "2026-11-20 10:00:00+00",
+        "session_metadata": {"a": [1]},
+    }
     assert sorted(map(str, found.values())) == [str({"a": 1, "b": "2.50", "c": {"d": "2026-01-01"}}), "{}"]
     assert snapshot.flaws[0]["bookkeeping_left_out"] == 2
     assert rows(read(reader, path, known=known_of(snapshot), at=AT + timedelta(hours=1)), "ingestion/rescued") == []
 
 
-def test_batches_give_what_the_whole_gives(reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_give_what_the_whole_gives(
+    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
         FULL,
-        "INSERT INTO conversations_v2 SELECT 'id-' || i, 'text ' || i, 'atlas', i / 7.0, NULL, TIMESTAMP '2026-11-20 01:00:00' + INTERVAL (i) MINUTE FROM range(300) r(i)",
+        (
+            "INSERT INTO conversations_v2 SELECT 'id-' || i, 'text ' || i, 'atlas', i / 7.0, NULL, TIMESTAMP "
+            "'2026-11-20 "
+            "01:00:00' + INTERVAL (i) MINUTE FROM range(300) r(i)"
+        ),
         "INSERT INTO conversations_v2 SELECT * FROM conversations_v2 WHERE id = 'id-7'",
         "INSERT INTO conversations_v2 VALUES ('odd', 'x', NULL, NULL, NULL, 'infinity')",
-        "CREATE TABLE conversations AS SELECT id, 'older' AS content, timestamp FROM conversations_v2 WHERE id IN ('id-1', 'id-2')",
+        (
+            "CREATE TABLE conversations AS SELECT id, 'older' AS content, timestamp FROM conversations_v2 WHERE id IN "
+            "('id-1', 'id-2')"
+        ),
         "CREATE TABLE causal_links (id VARCHAR, from_id VARCHAR, created_at TIMESTAMP)",
         "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'id-1', '2026-11-23 03:37:46.285')",
     )
@@ -190,7 +242,9 @@ def test_batches_give_what_the_whole_gives(reader: SnapshotReader, tmp_path: Pat
     batched = read(reader, path)
 
     for address in ("lifecycle/hot", "graph/causal_links"):
-        assert sorted(rows(batched, address), key=lambda row: row["id"]) == sorted(rows(whole, address), key=lambda row: row["id"])
+        assert sorted(rows(batched, address), key=lambda row: row["id"]) == sorted(
+            rows(whole, address), key=lambda row: row["id"]
+        )
     assert {row["occurred_from"] for row in rows(whole)} == {"ulid_offset", "snapshot"}
     assert whole.flaws == batched.flaws == [{"id_doubled": 3, "timestamp_out_of_range": 1}]
 
@@ -206,11 +260,32 @@ def test_uploads_read_together_give_what_each_gives_by_itself(reader: SnapshotRe
         "CREATE TABLE causal_links (id VARCHAR, from_id VARCHAR, created_at TIMESTAMP)",
         link.format("2026-11-23 03:37:46"),
     )
-    database(paths[1], FULL, ROW, "INSERT INTO conversations_v2 SELECT * FROM conversations_v2", "CREATE TABLE odd AS SELECT 1 AS a")
-    database(paths[2], FULL, ROW, extra, "INSERT INTO conversations_v2 VALUES ('b', 'x', NULL, NULL, NULL, '9000-01-01', 'calm')")
-    sqlite(tmp_path / "d.db", "CREATE TABLE conversations_v2 (id TEXT, content TEXT)", "INSERT INTO conversations_v2 VALUES ('a', 'other')")
+    database(
+        paths[1],
+        FULL,
+        ROW,
+        "INSERT INTO conversations_v2 SELECT * FROM conversations_v2",
+        "CREATE TABLE odd AS SELECT 1 AS a",
+    )
+    database(
+        paths[2],
+        FULL,
+        ROW,
+        extra,
+        "INSERT INTO conversations_v2 VALUES ('b', 'x', NULL, NULL, NULL, '9000-01-01', 'calm')",
+    )
+    sqlite(
+        tmp_path / "d.db",
+        "CREATE TABLE conversations_v2 (id TEXT, content TEXT)",
+        "INSERT INTO conversations_v2 VALUES ('a', 'other')",
+    )
     known = known_of(read(reader, paths[2]), at=AT - timedelta(hours=1)).slice(0, 1)
-    uploads = [upload(*paths[:2]), upload(paths[1]), upload(paths[2], known=known), upload(tmp_path / "d.db", at=AT + timedelta(days=1))]
+    uploads = [
+        upload(*paths[:2]),
+        upload(paths[1]),
+        upload(paths[2], known=known),
+        upload(tmp_path / "d.db", at=AT + timedelta(days=1)),
+    ]
 
     together = reader.read(uploads)
 
@@ -221,7 +296,11 @@ def test_uploads_read_together_give_what_each_gives_by_itself(reader: SnapshotRe
             assert by_id == sorted(rows(alone, address), key=lambda row: row["id"])
         assert table(together.seen, place).sort_by("id").equals(table(alone.seen).sort_by("id"))
         assert (together.flaws[place], together.rows_read[place]) == (alone.flaws[0], alone.rows_read[0])
-    assert [flaws for flaws in together.flaws if flaws] == [{"id_doubled": 2}, {"id_doubled": 1}, {"timestamp_out_of_range": 1}]
+    assert [flaws for flaws in together.flaws if flaws] == [
+        {"id_doubled": 2},
+        {"id_doubled": 1},
+        {"timestamp_out_of_range": 1},
+    ]
 
 
 @pytest.mark.parametrize("held", [1, 50_000])
@@ -243,7 +322,8 @@ def test_vectors_become_unit_vectors_of_half_precision(reader: SnapshotReader, t
     database(
         path,
         f"CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'x' AS content, "
-        f"list_transform(range({VECTOR_NUMBERS}), lambda i: IF(i = 3, 1e30, 0)::FLOAT)::FLOAT[{VECTOR_NUMBERS}] AS embedding",
+        f"list_transform(range({VECTOR_NUMBERS}), lambda i: IF(i = 3, 1e30, 0)::FLOAT)::FLOAT[{VECTOR_NUMBERS}] AS "
+        "embedding",
     )
 
     (row,) = rows(read(reader, path))
@@ -287,7 +367,11 @@ def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: Snapsho
     path = tmp_path / "knowledge_graph.duckdb"
     database(
         path,
-        "CREATE TABLE kg_entities (id VARCHAR, name VARCHAR, entity_type VARCHAR, observations VARCHAR[], properties JSON, created_at TIMESTAMP)",
+        (
+            "CREATE TABLE kg_entities (id VARCHAR, name VARCHAR, entity_type VARCHAR, observations VARCHAR[], "
+            "properties "
+            "JSON, created_at TIMESTAMP)"
+        ),
         """INSERT INTO kg_entities VALUES ('e', 'DuckDB', 'technology', ['fast', NULL, 'small'], '{"v": 2}', '2026-11-20 10:00:00')""",
     )
 

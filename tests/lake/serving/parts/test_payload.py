@@ -8,7 +8,11 @@ import pyarrow as pa
 from akosha_assets.lake.serving.parts.payload import FilePayload, Payload
 
 TABLE = pa.table(
-    {"id": ["a", "b", "c", "d", "e"], "text": ["", "zwölf", "third", "", "last 漢"], "tags": [["x"], None, [], ["y", "z"], None]}
+    {
+        "id": ["a", "b", "c", "d", "e"],
+        "text": ["", "zwölf", "third", "", "last 漢"],
+        "tags": [["x"], None, [], ["y", "z"], None],
+    }
 )
 
 
@@ -27,7 +31,9 @@ def test_rows_of_a_file_are_those_in_memory_however_it_is_cut(tmp_path: Path) ->
     for chunk_rows in (1, 2, 5):
         filed = _filed(TABLE, tmp_path, chunk_rows)
         for payload in (filed, held):
-            assert [payload.beside_text(row) | {"text": payload.value("text", row)} for row in range(5)] == TABLE.to_pylist()
+            assert [
+                payload.beside_text(row) | {"text": payload.value("text", row)} for row in range(5)
+            ] == TABLE.to_pylist()
         assert filed.select(["text", "tags"]).equals(TABLE.select(["text", "tags"]))
         assert filed.tags().equals(TABLE["tags"])
 

@@ -34,7 +34,10 @@ def maps_of_this_process(folder: Path) -> int:
 
 
 def test_small_parts_take_no_mapping_and_large_ones_few(tmp_path: Path) -> None:
-    small = [disk_cache.write_part(part_of(["a", "b"], first=1 + 2 * number), tmp_path, CoarseQuantizers()) for number in range(20)]
+    small = [
+        disk_cache.write_part(part_of(["a", "b"], first=1 + 2 * number), tmp_path, CoarseQuantizers())
+        for number in range(20)
+    ]
     assert maps_of_this_process(tmp_path) == 0
     large = disk_cache.write_part(
         part_of([f"text {number}" for number in range(disk_cache.MAPPED_ROWS)], first=100), tmp_path, CoarseQuantizers()

@@ -29,4 +29,6 @@ def test_a_lake_in_a_bucket_is_served_from_fetched_copies(tmp_path: Path, monkey
         answer = Searcher(None).search(replica.snapshot, Question(text="deadlock", mode="keyword"))
         assert [result["text"] for result in answer.results] == ["changed deadlock"]
         replica.stop()
-        assert run(lake, "SELECT count(*) AS n FROM hot WHERE text LIKE '%changed%'", SqlLimits()).table.to_pylist() == [{"n": 1}]
+        assert run(
+            lake, "SELECT count(*) AS n FROM hot WHERE text LIKE '%changed%'", SqlLimits()
+        ).table.to_pylist() == [{"n": 1}]

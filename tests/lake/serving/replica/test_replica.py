@@ -30,7 +30,9 @@ def replica(lake: Lake) -> Iterator[Replica]:
 
 
 def texts(replica: Replica) -> list[str]:
-    return sorted(text for part in replica.snapshot.tiers["hot"].parts for text in part.payload.whole()["text"].to_pylist())
+    return sorted(
+        text for part in replica.snapshot.tiers["hot"].parts for text in part.payload.whole()["text"].to_pylist()
+    )
 
 
 def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) -> None:
@@ -64,7 +66,9 @@ def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Repli
 
 def test_nulls_among_tags_that_an_earlier_version_wrote_stop_nobody(lake: Lake, replica: Replica) -> None:
     table = lake.create("lifecycle/hot")
-    rows = pa.Table.from_pylist([memory("odd", "marmot one", tags=["sql", None]), memory("plain", "marmot two")], HOT.schema)
+    rows = pa.Table.from_pylist(
+        [memory("odd", "marmot one", tags=["sql", None]), memory("plain", "marmot two")], HOT.schema
+    )
     write_deltalake(table, rows, mode="append")
     replica.refresh()
     commit(lake, 2, memory("later", "marmot three"))
@@ -154,7 +158,9 @@ def test_two_replicas_of_one_home_use_folders_of_their_own(lake: Lake, replica: 
     other.stop()
 
 
-def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
+    lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit(lake, 1, memory("a", "one"))
     replica.refresh()
     commit(lake, 2, memory("b", "two"))
@@ -177,7 +183,9 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake,
     os.rename(moved, newest)
     replica.refresh()
     assert texts(replica) == ["one", "three"]
-    monkeypatch.setattr("akosha_assets.lake.serving.replica.tier_replica.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100)
+    monkeypatch.setattr(
+        "akosha_assets.lake.serving.replica.tier_replica.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100
+    )
     replica.refresh()
     assert texts(replica) == ["one", "three", "two"]
     assert (replica.snapshot.tiers["hot"].is_whole, replica.snapshot.tiers["hot"].reason) == (True, None)
@@ -186,7 +194,12 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(lake: Lake,
 
 def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Replica) -> None:
     for number in range(4):
-        commit(lake, number + 1, memory(f"m{number}", f"text {number}"), memory(f"o{number}", f"old {number}", age=timedelta(days=1)))
+        commit(
+            lake,
+            number + 1,
+            memory(f"m{number}", f"text {number}"),
+            memory(f"o{number}", f"old {number}", age=timedelta(days=1)),
+        )
     for path in sorted((Path(lake.uri("lifecycle/hot")) / f"event_day={NOW.date()}").glob("*.parquet"))[:3]:
         path.write_bytes(path.read_bytes()[:100])
     replica.refresh()
@@ -197,7 +210,9 @@ def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Rep
     assert replica.is_settled
 
 
-def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(
+    lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit(lake, 1, memory("a", "one deadlock"))
     replica.refresh()
     add = KeywordIndex.add
@@ -216,7 +231,9 @@ def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(lake: Lake, rep
     assert len(replica.snapshot.keywords.search("deadlock", Filters(), 10)[0]) == 2
 
 
-def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(
+    lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit(lake, 1, memory("a", "one"))
 
     def fail() -> None:
@@ -225,7 +242,11 @@ def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(lake: Lake, 
     monkeypatch.setattr(replica._tails["hot"].follower, "poll", fail)
     with pytest.raises(StoreUnavailable, match="KeyError"):
         replica.refresh()
-    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {
+        "hot": "unavailable",
+        "warm": "empty",
+        "cold": "empty",
+    }
 
 
 def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, replica: Replica) -> None:
@@ -273,7 +294,11 @@ def test_a_table_that_lost_its_log_before_is_not_said_to_be_empty(lake: Lake, re
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="has no log now"):
             replica.refresh()
-    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {"hot": "unavailable", "warm": "empty", "cold": "empty"}
+    assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {
+        "hot": "unavailable",
+        "warm": "empty",
+        "cold": "empty",
+    }
     away.rename(log)
     replica.refresh()
     assert texts(replica) == ["one"]

@@ -18,11 +18,15 @@ def holds(question: str, text: str) -> bool:
 
 
 @given(text=WORDS, sought=WORDS, is_prefix=st.booleans())
-def test_a_phrase_or_prefix_is_found_where_its_words_stand_together(text: list[str], sought: list[str], is_prefix: bool) -> None:
+def test_a_phrase_or_prefix_is_found_where_its_words_stand_together(
+    text: list[str], sought: list[str], is_prefix: bool
+) -> None:
     question = f"+{'-'.join(sought)}*" if is_prefix else f'+"{" ".join(sought)}"'
     windows = [text[start : start + len(sought)] for start in range(len(text) - len(sought) + 1)]
     *first, last = sought
-    expected = any(each[:-1] == first and (each[-1].startswith(last) if is_prefix else each[-1] == last) for each in windows)
+    expected = any(
+        each[:-1] == first and (each[-1].startswith(last) if is_prefix else each[-1] == last) for each in windows
+    )
     assert holds(question, " ".join(text)) is expected
     assert holds("-" + question[1:], " ".join(text)) is not expected
 

@@ -22,8 +22,16 @@ from tests import tiny_model
 from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit, upsert
 
 ROWS = [
-    memory("1", "Fixed ModuleNotFoundError in src/foo_bar/settings.py by installing the package", tags=["python", "import"]),
-    memory("2", "Postgres deadlock: lock timeout on the orders table", system="laptop-bob", project="orders", importance=0.9),
+    memory(
+        "1", "Fixed ModuleNotFoundError in src/foo_bar/settings.py by installing the package", tags=["python", "import"]
+    ),
+    memory(
+        "2",
+        "Postgres deadlock: lock timeout on the orders table",
+        system="laptop-bob",
+        project="orders",
+        importance=0.9,
+    ),
     memory("3", "Redis eviction policy set to allkeys-lru", kind="reflection", importance=0.2),
     memory("4", "connection refused by the billing gateway", age=timedelta(days=20), tags=["python"]),
     memory("5", "The gateway refused the certificate", system="laptop-bob", vector=None, space=None),
@@ -41,7 +49,8 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
 
 
 def ask(replica: Replica, *, searcher: Searcher | None = None, **question: object) -> Answer:
-    return (searcher or Searcher(None, "no model here")).search(replica.snapshot, Question(**question))  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return (searcher or Searcher(None, "no model here")).search(replica.snapshot, Question(**question))
 
 
 def ids(answer: Answer) -> list[str]:
@@ -136,7 +145,10 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
-    rows = [memory(str(i), text, space=embedder.space, vector=as_stored(embedder.embed([text]))[0]) for i, text in enumerate(said)]
+    rows = [
+        memory(str(i), text, space=embedder.space, vector=as_stored(embedder.embed([text]))[0])
+        for i, text in enumerate(said)
+    ]
     commit(lake, 1, *rows)
     replica = Replica(lake)
     replica.refresh()
@@ -166,7 +178,9 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
         ("-!", {"0", "1", "2", "3"}),
     ],
 )
-def test_demands_hold_for_what_was_found_by_meaning_too(lake: Lake, tmp_path: Path, signed: str, left: set[str]) -> None:
+def test_demands_hold_for_what_was_found_by_meaning_too(
+    lake: Lake, tmp_path: Path, signed: str, left: set[str]
+) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     said = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
@@ -234,16 +248,23 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
         ({"text": "a", "mode": "keyword", "weights": (0.0, 0.0)}, "not both 0"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_what_was_expected(replica: Replica, question: dict[str, object], expected: str) -> None:
+def test_what_cannot_be_asked_is_refused_with_what_was_expected(
+    replica: Replica, question: dict[str, object], expected: str
+) -> None:
     with pytest.raises(InvalidRequest, match=expected):
         ask(replica, **question)
 
 
 @pytest.mark.parametrize("mode", ["keyword", "semantic"])
 @pytest.mark.parametrize("collapse", [True, False])
-def test_a_memory_that_changes_or_moves_between_two_pages_is_not_shown_again(lake: Lake, mode: str, collapse: bool) -> None:
+def test_a_memory_that_changes_or_moves_between_two_pages_is_not_shown_again(
+    lake: Lake, mode: str, collapse: bool
+) -> None:
     replica = Replica(lake)
-    rows = [memory(f"p{number}", f"deadlock {name} {name}") for number, name in enumerate(["redis", "kafka", "nginx", "etcd", "consul"])]
+    rows = [
+        memory(f"p{number}", f"deadlock {name} {name}")
+        for number, name in enumerate(["redis", "kafka", "nginx", "etcd", "consul"])
+    ]
     commit(lake, 2, *rows)
     replica.refresh()
     asked = {"vector": tuple(unit("page").tolist())} if mode == "semantic" else {"text": "deadlock"}
@@ -263,7 +284,9 @@ def test_many_near_duplicates_do_not_end_the_paging(lake: Lake, mode: str) -> No
     replica = Replica(lake)
     line = "the nightly build of the billing service failed with a timeout while it waited for the database run"
     near = unit("page")
-    copies = [memory(f"copy{number:04d}", f"{line} {number}", vector=as_stored(near[None])[0]) for number in range(1100)]
+    copies = [
+        memory(f"copy{number:04d}", f"{line} {number}", vector=as_stored(near[None])[0]) for number in range(1100)
+    ]
     others = [memory(f"other{number:02d}", f"timeout {number} of {unit(number)[0]}") for number in range(25)]
     commit(lake, 2, *copies, *others)
     replica.refresh()
@@ -299,7 +322,8 @@ def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> N
 def test_near_duplicates_fold_into_one_with_their_systems(lake: Lake) -> None:
     text = "pip cannot resolve numpy because the index of the company mirrors an old release of it since monday"
     rows = [
-        memory(f"d{i}", f"{text}{'' if i else ' again'}", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0]) for i in range(4)
+        memory(f"d{i}", f"{text}{'' if i else ' again'}", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0])
+        for i in range(4)
     ]
     commit(lake, 1, *rows, memory("other", "numpy is fast"))
     replica = Replica(lake)
@@ -318,13 +342,26 @@ def test_near_duplicates_fold_into_one_with_their_systems(lake: Lake) -> None:
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, Searcher]]:
-    """A text that 300 systems hold, six near-duplicates of another, and seven that are alone; all have the word postgres."""
+    """A text that 300 systems hold, six near-duplicates of another, and seven that are alone; all have the word
+    postgres.
+    """
     folder = tmp_path_factory.mktemp("akosha")
     embedder = Embedder.load(LakeSettings(home=folder, embedding_model_dir=tiny_model.make(folder / "model")))
-    near = "postgres postgres postgres backups are made twice since the job of the night is started by two machines and neither waits"
-    copy = "postgres cannot be reached because the proxy of the company drops what was idle for an hour and says nothing to anybody"
-    said = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [(f"n{i}", f"{near} {i}", f"ci-{i}") for i in range(6)]
-    said += [(f"a{i}", "postgres " + " ".join(f"{letter}{j}" for j in range(20)), "laptop-ada") for i, letter in enumerate("bcdefgh")]
+    near = (
+        "postgres postgres postgres backups are made twice since the job of the night is started by two machines "
+        "and neither waits"
+    )
+    copy = (
+        "postgres cannot be reached because the proxy of the company drops what was idle for an hour and says "
+        "nothing to anybody"
+    )
+    said = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [
+        (f"n{i}", f"{near} {i}", f"ci-{i}") for i in range(6)
+    ]
+    said += [
+        (f"a{i}", "postgres " + " ".join(f"{letter}{j}" for j in range(20)), "laptop-ada")
+        for i, letter in enumerate("bcdefgh")
+    ]
     vectors = as_stored(embedder.embed([text for _, text, _ in said]))
     rows = [
         memory(id, text, system=system, space=embedder.space, vector=vector)
@@ -376,15 +413,25 @@ def test_an_answer_says_how_many_memories_could_not_be_ranked_by_meaning(replica
 
 @pytest.mark.parametrize("length", [1e-300, 1e300, 3.0])
 def test_only_the_direction_of_a_vector_counts(replica: Replica, length: float) -> None:
-    scores = [result["score"] for result in ask(replica, vector=tuple((unit("gateway").astype(float) * length).tolist())).results]
-    assert scores == pytest.approx([result["score"] for result in ask(replica, vector=tuple(unit("gateway").tolist())).results], abs=1e-6)
+    scores = [
+        result["score"]
+        for result in ask(replica, vector=tuple((unit("gateway").astype(float) * length).tolist())).results
+    ]
+    assert scores == pytest.approx(
+        [result["score"] for result in ask(replica, vector=tuple(unit("gateway").tolist())).results], abs=1e-6
+    )
 
 
 def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> None:
     near = unit("gateway") + unit("noise") * 0.1
     rows = [memory("old", "gateway refused"), memory("far", "redis")]
     colder(lake, 1, "cold", *rows)
-    commit(lake, 1, memory("new", "gateway again", vector=as_stored((near / np.linalg.norm(near))[None])[0]), memory("off", "billing"))
+    commit(
+        lake,
+        1,
+        memory("new", "gateway again", vector=as_stored((near / np.linalg.norm(near))[None])[0]),
+        memory("off", "billing"),
+    )
     replica = Replica(lake)
     replica.refresh()
     answer = ask(replica, like=Identity("laptop-ada", "conversation", "old"), limit=1)
@@ -394,7 +441,9 @@ def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> 
 
 
 @pytest.mark.parametrize(("least", "expected"), [(0.9, ["2"]), (0.2, ["3", "2"]), (0.95, [])])
-def test_the_least_importance_is_met_by_words_as_by_meaning(replica: Replica, least: float, expected: list[str]) -> None:
+def test_the_least_importance_is_met_by_words_as_by_meaning(
+    replica: Replica, least: float, expected: list[str]
+) -> None:
     filters = Filters(importance_min=least)
     assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
@@ -430,7 +479,13 @@ def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
 
 
 def test_facets_count_what_passes_the_filters(replica: Replica) -> None:
-    counted = ask(replica, text="gateway", mode="keyword", facets=("system_id", "kind", "tier"), filters=Filters({"project": ("billing",)}))
+    counted = ask(
+        replica,
+        text="gateway",
+        mode="keyword",
+        facets=("system_id", "kind", "tier"),
+        filters=Filters({"project": ("billing",)}),
+    )
     assert counted.facets == {
         "system_id": {"laptop-ada": 3, "laptop-bob": 1},
         "kind": {"conversation": 3, "reflection": 1},
@@ -466,7 +521,11 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
         ("the step \u2014 parseConfig", "config", ["Config"]),
         ("Un cafe\u0301 ferme\u0301", "cafe", ["cafe\u0301"]),
         ("\u65e5\u672cabc", "abc", ["abc"]),
-        ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940", ["\u0939\u093f\u0928", "\u0926\u0940"]),
+        (
+            "\u0939\u093f\u0928\u094d\u0926\u0940",
+            "\u0939\u093f\u0928\u094d\u0926\u0940",
+            ["\u0939\u093f\u0928", "\u0926\u0940"],
+        ),
         (
             "\u0e01 \u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48 \u0e01",
             "\u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48",

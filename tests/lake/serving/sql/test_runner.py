@@ -20,7 +20,13 @@ LIMITS = SqlLimits(seconds=5, max_rows=3)
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
-    commit(made, 1, memory("1", "one"), memory("2", "two", system="laptop-bob"), memory("w", "newer", age=timedelta(days=20)))
+    commit(
+        made,
+        1,
+        memory("1", "one"),
+        memory("2", "two", system="laptop-bob"),
+        memory("w", "newer", age=timedelta(days=20)),
+    )
     colder(made, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20)))
     return made
 
@@ -109,12 +115,22 @@ def damaged(hot: Path) -> None:
 def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     made = written(tmp_path)
     harm(tmp_path / "lake/lifecycle/hot")
-    for sql in ("SELECT count(*) AS n FROM hot", "SELECT id FROM memories", "SELECT 1 WHERE EXISTS (FROM hot)", "DESCRIBE hot"):
+    for sql in (
+        "SELECT count(*) AS n FROM hot",
+        "SELECT id FROM memories",
+        "SELECT 1 WHERE EXISTS (FROM hot)",
+        "DESCRIBE hot",
+    ):
         with pytest.raises(StoreUnavailable, match="lifecycle/hot did not answer"):
             run(made, sql, SqlLimits(seconds=60), written=("hot", "cold"))
     assert run(made, "SELECT id FROM cold", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 1
     assert run(made, "SELECT id FROM warm", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 0
-    assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == ["cold", "hot", "memories", "warm"]
+    assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == [
+        "cold",
+        "hot",
+        "memories",
+        "warm",
+    ]
 
 
 HOSTILE = (
@@ -146,7 +162,9 @@ def test_no_statement_changes_a_byte_of_the_lake(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_kernel_without_a_wall_is_logged_once(lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_kernel_without_a_wall_is_logged_once(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(sql_module, "sandbox_level", lambda: "calls")
     sql_module._log_missing_walls.cache_clear()
     with caplog.at_level("WARNING", logger=sql_module.__name__):

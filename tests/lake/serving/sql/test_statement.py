@@ -70,7 +70,10 @@ WRAPPINGS = st.lists(
             "SELECT 1 FROM hot GROUP BY ALL HAVING (SELECT count(*) FROM ({0})) >= 0",
             "SELECT 1 FROM hot JOIN hot h ON EXISTS ({0})",
             "SELECT CASE WHEN true THEN (SELECT 1 FROM ({0}) LIMIT 1) END",
-            "WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < (SELECT count(*) FROM ({0}))) FROM r",
+            (
+                "WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < (SELECT count(*) FROM "
+                "({0}))) FROM r"
+            ),
             "DESCRIBE {0}",
             "/* a comment; */ SELECT * FROM ({0}) -- COPY\n",
         )
@@ -89,7 +92,9 @@ def wrapped(inner: str, wrappings: list[str]) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(inner=FORBIDDEN, wrappings=WRAPPINGS)
-def test_a_forbidden_step_is_found_at_every_depth(connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]) -> None:
+def test_a_forbidden_step_is_found_at_every_depth(
+    connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]
+) -> None:
     try:
         assert refused_in(connection, wrapped(inner, wrappings), VIEWS) is not None
     except duckdb.Error as error:
@@ -98,7 +103,9 @@ def test_a_forbidden_step_is_found_at_every_depth(connection: duckdb.DuckDBPyCon
 
 @settings(max_examples=60, deadline=None)
 @given(inner=READING, wrappings=WRAPPINGS)
-def test_what_only_reads_is_let_through(connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]) -> None:
+def test_what_only_reads_is_let_through(
+    connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]
+) -> None:
     assert refused_in(connection, wrapped(inner, wrappings), VIEWS) is None
 
 
@@ -129,5 +136,7 @@ WITHOUT_EFFECT |= {"current_connection_id", "current_query_id", "current_transac
 
 
 def test_every_function_with_an_effect_is_refused(connection: duckdb.DuckDBPyConnection) -> None:
-    found = connection.execute("SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE has_side_effects").fetchall()
+    found = connection.execute(
+        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE has_side_effects"
+    ).fetchall()
     assert {name for (name,) in found} - WITHOUT_EFFECT - REFUSED_FUNCTIONS == set()

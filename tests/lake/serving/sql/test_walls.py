@@ -28,7 +28,11 @@ def content_of(folder: Path) -> dict[str, tuple[str, int, int]]:
     """Every file below `folder` with the hash of its bytes, its mode and its time."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
-        str(path.relative_to(folder)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mode, path.stat().st_mtime_ns)
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+        )
         for path in files
     }
 
@@ -46,12 +50,22 @@ def hostile_statements(hot: Path) -> list[str]:
         f"COPY (SELECT 1 AS a, 2 AS b) TO '{part.parent}' (FORMAT csv, PARTITION_BY (a), OVERWRITE true)",
         f"COPY (SELECT 1) TO '{part.parent}' (FORMAT csv, PER_THREAD_OUTPUT true, OVERWRITE true)",
         f"COPY (SELECT 1 AS a, 2 AS b) TO '{hot}/_delta_log' (FORMAT csv, PER_THREAD_OUTPUT true, OVERWRITE true)",
-        f"COPY (SELECT 1 AS a, 2 AS b) TO ('{hot}/' || '_delta_log') (FORMAT csv, PER_THREAD_OUTPUT true, OVERWRITE true)",
+        (
+            f"COPY (SELECT 1 AS a, 2 AS b) TO ('{hot}/' || '_delta_log') (FORMAT csv, PER_THREAD_OUTPUT true, "
+            "OVERWRITE "
+            "true)"
+        ),
     ]
-    return [*(f"WITH x AS ({copy}) SELECT * FROM x" for copy in copies), *copies, f"ATTACH '{hot}/x.duckdb'", f"EXPORT DATABASE '{hot}/x'"]
+    return [
+        *(f"WITH x AS ({copy}) SELECT * FROM x" for copy in copies),
+        *copies,
+        f"ATTACH '{hot}/x.duckdb'",
+        f"EXPORT DATABASE '{hot}/x'",
+    ]
 
 
-# Statements and plain calls of the operating system, as code that took over the process would make them; no check of statements.
+# Statements and plain calls of the operating system, as code that took over the process would make them; no check of
+# statements.
 WITHOUT_CHECK = """
 import json, os, sys
 from pathlib import Path
@@ -114,7 +128,9 @@ def test_one_wall_alone_keeps_every_byte_of_the_lake(tmp_path: Path, without: st
         "statements": hostile_statements(folders[0]),
     }
     command = [sys.executable, "-c", WITHOUT_CHECK, json.dumps(request), without]
-    ran = subprocess.run(command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        command, env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
 
     assert json.loads(ran.stdout or "null") == [3, []], ran.stderr
     assert content_of(tmp_path) == before

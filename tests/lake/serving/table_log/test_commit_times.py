@@ -1,4 +1,6 @@
-"""Times of commits: from the log itself, ascending whatever the clocks of writers say, and found without reading a whole log."""
+"""Times of commits: from the log itself, ascending whatever the clocks of writers say, and found without reading a
+whole log.
+"""
 
 from datetime import timedelta
 from pathlib import Path

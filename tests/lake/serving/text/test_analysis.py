@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from akosha_assets.lake.serving.text import analysis
 from akosha_assets.lake.serving.text.analysis import identifier_parts, stem
 
-NAMES = st.lists(st.sampled_from(("aB", "Ab", "AB", "a", "B", "7", "é", " ", "_", "HTTPServer")), max_size=40).map("".join)
+NAMES = st.lists(st.sampled_from(("aB", "Ab", "AB", "a", "B", "7", "é", " ", "_", "HTTPServer")), max_size=40).map(
+    "".join
+)
 
 
 def expected(text: str) -> list[str]:

@@ -30,7 +30,9 @@ def part_of(texts: list[str], *, first: int = 1) -> Part:
     zeros = np.zeros(count, np.int64)
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
     importance = np.full(count, np.nan, np.float32)
-    return Part(date(2026, 1, 1), np.arange(first, first + count), zeros, zeros, zeros, codes, zeros, zeros, importance, payload)
+    return Part(
+        date(2026, 1, 1), np.arange(first, first + count), zeros, zeros, zeros, codes, zeros, zeros, importance, payload
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,17 @@ def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path:
 def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path: Path) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(
-        part_of(["config of a parser", "parse the config", "see parse_config", "parse_config, then parse_config again", "else"]), 1, 6
+        part_of(
+            [
+                "config of a parser",
+                "parse the config",
+                "see parse_config",
+                "parse_config, then parse_config again",
+                "else",
+            ]
+        ),
+        1,
+        6,
     )
     index.commit()
     assert found(index.searcher, "parse_config")[:3] == [3, 2, 1]
@@ -152,7 +164,9 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
         (f"digest {'a1b2c3d4' * 16} differs", "a1b2c3d4*", True),
     ],
 )
-def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(tmp_path: Path, text: str, asked: str, is_found: bool) -> None:
+def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(
+    tmp_path: Path, text: str, asked: str, is_found: bool
+) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(part_of([text, "something else"]), 1, 3)
     index.commit()

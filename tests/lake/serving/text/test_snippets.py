@@ -1,4 +1,6 @@
-"""A snippet is a stretch of its text whose marks can be trusted, whatever the text; and costs no more than the text is long."""
+"""A snippet is a stretch of its text whose marks can be trusted, whatever the text; and costs no more than the text is
+long.
+"""
 
 import sys
 import unicodedata

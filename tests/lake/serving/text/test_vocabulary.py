@@ -42,7 +42,9 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
         ("nowhere", set()),
     ],
 )
-def test_forms_of_a_word_are_those_words_of_the_index_that_share_its_stem(vocabulary: Vocabulary, word: str, forms: set[str]) -> None:
+def test_forms_of_a_word_are_those_words_of_the_index_that_share_its_stem(
+    vocabulary: Vocabulary, word: str, forms: set[str]
+) -> None:
     assert {form.word for form in vocabulary.forms(word)} == forms
 
 

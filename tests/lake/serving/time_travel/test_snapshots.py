@@ -49,7 +49,8 @@ def past(replica: Replica) -> Iterator[TimeTravel]:
 
 
 def found(snapshot: Snapshot, words: str, **question: object) -> list[tuple[str, str, str]]:
-    answer = Searcher(None, "no model").search(snapshot, Question(text=words, mode="keyword", **question))  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    answer = Searcher(None, "no model").search(snapshot, Question(text=words, mode="keyword", **question))
     return sorted((result["id"], result["tier"], result["text"]) for result in answer.results)
 
 
@@ -131,7 +132,9 @@ def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: R
     assert any(then.payload is part.payload for part in replica.snapshot.tiers["hot"].parts)
 
 
-def test_rows_that_were_not_changed_are_shared_though_their_file_left(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_rows_that_were_not_changed_are_shared_though_their_file_left(
+    lake: Lake, replica: Replica, past: TimeTravel
+) -> None:
     first = commit(lake, 1, *(memory(name, f"deadlock {name}") for name in "abc"))
     for sequence, name in enumerate("ab", 2):
         upsert(lake, sequence, memory(name, f"solved {name}", snapshot_at=LATER))
@@ -157,7 +160,9 @@ def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica
     replica.refresh()
     past = TimeTravel(replica, max_bytes=100)
     then = past.snapshot(before)
-    assert [len(part) for part in then.tiers["hot"].parts] == [len(part) for part in replica.snapshot.tiers["hot"].parts]
+    assert [len(part) for part in then.tiers["hot"].parts] == [
+        len(part) for part in replica.snapshot.tiers["hot"].parts
+    ]
     assert found(then, "deadlock") == [(str(number), "hot", f"deadlock {number}") for number in range(1, 4)]
     assert [id for id, _, _ in found(past.snapshot(before - 1), "deadlock")] == ["1", "2"]
     past.close()
@@ -170,10 +175,18 @@ def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed:
     texts_at: dict[int, dict[str, str]] = {}
     for step in range(1, 15):
         rows = {row["id"]: row for row in lake.select("lifecycle/hot", HOT.schema.names).to_pylist()}
-        act = chosen.choice(["add", "change", "change", "delete", "compact", "restore"]) if rows and len(texts_at) > 1 else "add"
+        act = (
+            chosen.choice(["add", "change", "change", "delete", "compact", "restore"])
+            if rows and len(texts_at) > 1
+            else "add"
+        )
         table = lake.open("lifecycle/hot")
         if table is None or act == "add":
-            commit(lake, step, *(memory(f"{step}-{n}", f"deadlock {step}", age=timedelta(days=chosen.randrange(3))) for n in range(4)))
+            commit(
+                lake,
+                step,
+                *(memory(f"{step}-{n}", f"deadlock {step}", age=timedelta(days=chosen.randrange(3))) for n in range(4)),
+            )
         elif act == "change":
             newer = {"text": f"deadlock {step}", "snapshot_at": NOW + timedelta(seconds=step)}
             upsert(lake, step, *(rows[name] | newer for name in chosen.sample(sorted(rows), 2)))
@@ -193,13 +206,16 @@ def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed:
     past.close()
 
 
-def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(
+    lake: Lake, replica: Replica, past: TimeTravel
+) -> None:
     gone = commit(lake, 1, memory("a", "first form"))
     kept = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
     DeltaTable(lake.uri("lifecycle/hot")).vacuum(0, dry_run=False, enforce_retention_duration=False)
     replica.refresh()
     with pytest.raises(
-        InvalidRequest, match=rf"files of version {gone} of lifecycle/hot are removed by now; expected version {kept} .*committed"
+        InvalidRequest,
+        match=rf"files of version {gone} of lifecycle/hot are removed by now; expected version {kept} .*committed",
     ):
         past.snapshot(gone)
     assert found(past.snapshot(kept), "form") == [("a", "hot", "second form")]
@@ -239,7 +255,9 @@ def aged_and_changed(lake: Lake) -> tuple[int, int]:
     return table.version(), upsert(lake, 2, memory("h", "deadlock that was solved", snapshot_at=LATER))
 
 
-def assert_the_same_past(there: Lake, newest: int, marks: dict[str, datetime | None], *, before: int | None = None) -> None:
+def assert_the_same_past(
+    there: Lake, newest: int, marks: dict[str, datetime | None], *, before: int | None = None
+) -> None:
     with served(there) as (replica, past):
         assert {tier: view.watermark for tier, view in replica.snapshot.tiers.items()} == marks
         hot = marks["hot"]
@@ -282,7 +300,9 @@ def test_a_restored_lake_has_the_times_of_the_first(tmp_path: Path) -> None:
     assert_the_same_past(Lake(other), newest, marks_of(lake))
 
 
-def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, newest = aged_and_changed(lake)
     with bucket("lake", monkeypatch) as url:
         store = ObjectStore(f"{url}/tables")
@@ -304,7 +324,9 @@ def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: R
         past.snapshot(ahead + timedelta(seconds=1))
 
 
-def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(
+    lake: Lake, replica: Replica, past: TimeTravel
+) -> None:
     aged = memory("w", "certificate", age=AGED)
     commit(lake, 1, aged)
     moved_to_warm(lake, aged)
@@ -325,18 +347,27 @@ def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(lake: Lake, rep
 
 
 @pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "lies ahead")])
-def test_what_lies_ahead_is_refused(lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str) -> None:
+def test_what_lies_ahead_is_refused(
+    lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str
+) -> None:
     commit(lake, 1, memory("a", "text"))
     replica.refresh()
     with pytest.raises(InvalidRequest, match=said):
         past.snapshot(as_of)
 
 
-@pytest.mark.parametrize("bound", [{"max_bytes": 150_000}, {"max_bytes": 1 << 30, "max_files": 1}], ids=["bytes", "files"])
-def test_files_that_left_are_forgotten_when_others_need_the_room(lake: Lake, replica: Replica, bound: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "bound", [{"max_bytes": 150_000}, {"max_bytes": 1 << 30, "max_files": 1}], ids=["bytes", "files"]
+)
+def test_files_that_left_are_forgotten_when_others_need_the_room(
+    lake: Lake, replica: Replica, bound: dict[str, int]
+) -> None:
     texts = [f"form {number} {'and so on ' * 10_000}" for number in range(4)]
     versions = [commit(lake, 1, memory("a", texts[0]))]
-    versions += [upsert(lake, number + 1, memory("a", texts[number], snapshot_at=NOW + timedelta(hours=number))) for number in range(1, 4)]
+    versions += [
+        upsert(lake, number + 1, memory("a", texts[number], snapshot_at=NOW + timedelta(hours=number)))
+        for number in range(1, 4)
+    ]
     replica.refresh()
     past = TimeTravel(replica, **bound)
     for turn in (1, 2, 1):

@@ -81,7 +81,8 @@ def test_files_searched_with_one_call_give_what_each_gives(wanted: int) -> None:
     stored = vectors(9_000)
     layout = CoarseQuantizer.train(len(stored), lambda at: stored[at], 100)
     pieces = [stored[:4_000], stored[4_000:4_100], stored[4_100:]]
-    files = [InvertedFile.built(len(piece), layout, lambda at, piece=piece: piece[at]) for piece in pieces]  # type: ignore[misc]
+    # type: ignore[misc]
+    files = [InvertedFile.built(len(piece), layout, lambda at, piece=piece: piece[at]) for piece in pieces]
     lists = layout.probe(stored[5], 12)
     each = [file.search(stored[5], len(piece), lists, None) for file, piece in zip(files, pieces, strict=True)]
     expected = {

@@ -17,7 +17,8 @@ PIECES = [STORED[:4_000], STORED[4_000:4_060], STORED[4_060:]]
 
 
 def segments() -> list[Segment]:
-    built = [InvertedFile.built(len(piece), LAYOUT, lambda at, piece=piece: piece[at]) for piece in PIECES]  # type: ignore[misc]
+    # type: ignore[misc]
+    built = [InvertedFile.built(len(piece), LAYOUT, lambda at, piece=piece: piece[at]) for piece in PIECES]
     return [Segment(file, name=f"kept-{number}") for number, file in enumerate(built)]
 
 
@@ -103,7 +104,11 @@ def of_sizes(*files: list[int]) -> list[list[Segment]]:
         ([[100, 90], [5]], {(0, 0)}, [{0, 1}]),
     ],
 )
-def test_few_files_are_left_and_none_is_half_empty(files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]) -> None:
+def test_few_files_are_left_and_none_is_half_empty(
+    files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]
+) -> None:
     made = of_sizes(*files)
-    of = {segment: number for number, held in enumerate(made) for segment in held if (number, segment.number) not in left}
+    of = {
+        segment: number for number, held in enumerate(made) for segment in held if (number, segment.number) not in left
+    }
     assert [{of[segment] for segment in group} for group in merge_groups(list(of))] == groups

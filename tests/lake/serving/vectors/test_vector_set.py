@@ -77,7 +77,9 @@ def test_float16_is_widened_exactly() -> None:
     np.testing.assert_array_equal(held.floats(slice(None)), finite.astype(np.float32))
 
 
-def test_sets_shared_out_among_threads_rank_as_one(sets: list[VectorSet], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sets_shared_out_among_threads_rank_as_one(
+    sets: list[VectorSet], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     three = [(sets[0], None), (VectorSet(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
     alone = nearest(three, stored[7], 20)
     monkeypatch.setattr(nearest_module, "PARALLEL_ROWS", 0)
@@ -94,7 +96,9 @@ def test_the_bytes_of_a_set_count_its_index(sets: list[VectorSet]) -> None:
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
     numbers, scale = to_int8(stored)
-    warm = VectorSet(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed("space", CoarseQuantizers())
+    warm = VectorSet(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed(
+        "space", CoarseQuantizers()
+    )
     assert recall([warm], stored) >= 0.98
     bits, scale = to_sketch(stored)
     cold = VectorSet(np.arange(len(stored), dtype=np.int32), bits, "sketch", scale)
