@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 
 from akosha_assets.cli.reaper import end, members
+from akosha_assets.cli.service_log import ServiceLog
 
 RESTARTS = 5
 RESTART_WINDOW_SECONDS = 600
-TAIL_LINES = 15
-LOG_BYTES = 20 * 1024 * 1024
+# Seconds that the last lines of an ended service may take to reach its log.
+LOG_SECONDS = 2.0
 
 
 class ServiceFailed(Exception):
@@ -54,6 +55,7 @@ class Running:
 
     service: Service
     process: subprocess.Popen[bytes]
+    log: ServiceLog
     restarts: list[float] = field(default_factory=list)
 
 
@@ -89,21 +91,19 @@ class Supervisor:
 
     def start(self, service: Service) -> None:
         """The service's process runs; it may not answer yet."""
-        log = self.log(service.name)
-        if log.exists() and log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as out:
-            process = subprocess.Popen(
-                service.command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **service.environment},
-                start_new_session=True,
-            )
+        log = ServiceLog(self.log(service.name))
+        process = subprocess.Popen(
+            service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log.input,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **service.environment},
+            start_new_session=True,
+        )
+        log.close_input()
         self._tell(f"+{process.pid}")
         restarts = self.running[service.name].restarts if service.name in self.running else []
-        self.running[service.name] = Running(service, process, restarts)
+        self.running[service.name] = Running(service, process, log, restarts)
 
     def wait_until_answering(
         self, *names: str, within_seconds: float, meanwhile: Callable[[], object] | None = None
@@ -159,6 +159,8 @@ class Supervisor:
             ServiceFailed: it died too often in the last minutes.
         """
         for name, running in list(self.running.items()):
+            if running.log.replace_dead_writer():
+                self.say(f"the process that writes {self.log(name)} had ended; it is started again")
             if running.process.poll() is None or self.stopping:
                 continue
             now = time.monotonic()
@@ -195,9 +197,11 @@ class Supervisor:
         return self.logs / f"{name}.log"
 
     def tail(self, name: str) -> str:
-        """The last lines of the service's log, set out for an error message."""
-        lines = self.log(name).read_text(errors="replace").splitlines()[-TAIL_LINES:]
-        return "".join(f"\n    {line}" for line in [f"{self.log(name)}:", *lines])
+        """The last lines of the service's log, indented for an error message."""
+        log = self.running[name].log
+        if self.running[name].process.poll() is not None:
+            log.wait_until_written(within_seconds=LOG_SECONDS)
+        return log.tail()
 
     def _end(self, name: str) -> None:
         running = self.running[name]
@@ -215,6 +219,8 @@ class Supervisor:
                 f"{'when asked again' if self.signals > before else f'within {grace:.0f} s'}"
             )
         running.process.wait()
+        running.log.wait_until_written(within_seconds=LOG_SECONDS)
+        running.log.close()
         self._tell(f"-{group}")
 
     def _tell(self, line: str) -> None:
