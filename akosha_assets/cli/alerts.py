@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from akosha_assets.cli.ledgers import existing_ledger
+from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, grid, lake_errors
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def alerts(
 
     if state not in ("", "firing", "resolved"):
         raise fail(f"{state!r} is no state of an alert; expected firing or resolved", Exit.USAGE)
-    with lake_errors(), existing_ledger(LakeSettings()) as ledger:
+    with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         failed = _test(ledger) if test else 0
         if look:
             conditions.evaluate_and_notify(ledger)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Json, console, emit, lake_errors, pairs, size
 
 
@@ -17,17 +18,15 @@ def backup(as_json: Json = False) -> None:
     pause.
     """
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.upkeep.backup import backup as make
+    from akosha_assets.lake.upkeep.backup import store_of
 
     settings = LakeSettings()
     with lake_errors():
-        ledger = Ledger.open(settings)
-        try:
+        store_of(settings)
+        with open_ledger(settings, create=True) as ledger:
             made = make(Lake(settings), ledger, now=datetime.now(UTC))
-        finally:
-            ledger.close()
     if as_json:
         emit(asdict(made))
         return

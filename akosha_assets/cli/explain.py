@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from akosha_assets.cli.ledgers import existing_ledger
+from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, pairs, shown
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def explain(
     from akosha_assets.lake.settings import LakeSettings
 
     lake = Lake(LakeSettings())
-    with lake_errors(), existing_ledger(lake.settings) as ledger:
+    with lake_errors(), open_ledger(lake.settings, create=False) as ledger:
         found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
     if as_json:
         emit(asdict(found) | {"policy": json.loads(found.policy) if found.policy else None})

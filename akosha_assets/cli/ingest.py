@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from akosha_assets.cli.inbox import INBOX_HINT, missing_inbox
 from akosha_assets.cli.output import Exit, Json, console, emit, errors, fail, grid, lake_errors
 
 
@@ -21,7 +22,7 @@ def ingest(
     """List the inbox and take in every upload that waits. SIGTERM or Ctrl-C finishes or hands back what is under way.
 
     Exit status 0: nothing waits any more but what another run holds, or a signal came; 1: it failed; 2: --once is
-    missing; 3: a store did not answer.
+    missing; 3: the inbox folder does not exist, or a store did not answer.
     """
     if not once:
         raise fail("say --once; to take uploads in as they come, run `akosha up`", Exit.USAGE)
@@ -41,6 +42,8 @@ def ingest(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, remember)
     settings, started = LakeSettings(), time.monotonic()
+    if (folder := missing_inbox(settings)) is not None:
+        raise fail(f"the inbox folder {folder} does not exist; {INBOX_HINT}", Exit.UNAVAILABLE)
     if settings.log_format == "json":
         telemetry.configure_logging(settings.log_format)
     with lake_errors():

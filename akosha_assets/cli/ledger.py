@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, size
 
 ledger_app = typer.Typer(no_args_is_help=True, help="The memory of ingestion.")
@@ -27,17 +28,14 @@ def redrive(
     Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger
     did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
 
     if not (upload or reason or system or everything):
         raise fail("say which: --upload, --reason, --system, or --all for every quarantined upload", Exit.USAGE)
-    with lake_errors():
-        ledger = Ledger.open(LakeSettings())
+    with lake_errors(), open_ledger(LakeSettings(), create=not dry_run) as ledger:
         names = ledger.redrive(
             upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run
         )
-        ledger.close()
     if as_json:
         emit({"uploads": names, "dry_run": dry_run})
     else:
@@ -53,15 +51,12 @@ def rebuild(as_json: Json = False) -> None:
     Exit status 0: done; 2: the ledger has taken uploads in already; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.ingestion.ledger_rebuild import rebuild as restore
     from akosha_assets.lake.settings import LakeSettings
 
     settings = LakeSettings()
-    with lake_errors():
-        ledger = Ledger.open(settings)
+    with lake_errors(), open_ledger(settings, create=True) as ledger:
         rebuilt = restore(Lake(settings), ledger, now=datetime.now(UTC))
-        ledger.close()
     if as_json:
         emit(asdict(rebuilt))
     else:
@@ -83,15 +78,12 @@ def expire(
 
     Exit status 0: done; 3: the inbox or the ledger did not answer.
     """
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.upkeep.inbox import expire as remove_expired
 
     settings = LakeSettings()
-    with lake_errors():
-        ledger = Ledger.open(settings)
+    with lake_errors(), open_ledger(settings, create=remove) as ledger:
         expired = remove_expired(settings, ledger, now=datetime.now(UTC), dry_run=not remove)
-        ledger.close()
     if as_json:
         emit(asdict(expired))
         return

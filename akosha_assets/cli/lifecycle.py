@@ -3,6 +3,7 @@
 What moves and why is in `lake/lifecycle`; Dagster runs the same functions.
 """
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from time import monotonic
@@ -215,7 +216,7 @@ def apply_retention(
     from akosha_assets.lake.settings import LakeSettings
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
-    with lake_errors(), guarded(lake):
+    with lake_errors(), guarded(lake) if delete else nullcontext():
         found = expire(
             lake, TierPolicy.of(lake.settings), today=now.date(), run=f"cli-{now:%Y%m%dT%H%M%S}", dry_run=not delete
         )

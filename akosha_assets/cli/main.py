@@ -70,11 +70,16 @@ def root() -> None:
     """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in
     AKOSHA_HOME.
     """
+    from akosha_api.settings import ApiSettings
     from akosha_assets.lake.settings import LakeSettings
 
-    for name, meant in LakeSettings.unread_variables().items():
-        if not name.startswith("AKOSHA_API_"):
-            hint = f"; did you mean {meant}?" if meant else ""
-            errors.print(
-                f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True
-            )
+    api_variables = ApiSettings.unread_variables()
+    lake_variables = LakeSettings.unread_variables()
+    for name in sorted(api_variables | lake_variables):
+        if name.startswith("AKOSHA_API_") and name not in api_variables:
+            continue
+        suggestion = api_variables.get(name) or lake_variables.get(name)
+        hint = f"; did you mean {suggestion}?" if suggestion else ""
+        errors.print(
+            f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True
+        )

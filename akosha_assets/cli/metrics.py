@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from akosha_assets.cli.output import Exit, console, fail
+from akosha_assets.cli.ledgers import follow_ledger
+from akosha_assets.cli.output import Exit, console, fail, lake_errors
 
 
 def metrics(
@@ -22,24 +23,20 @@ def metrics(
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-    from akosha_assets.cli.output import lake_errors
     from akosha_assets.lake.catalog import Lake
-    from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.watch.metrics import IngestionCollector
 
     settings = LakeSettings()
-    with lake_errors():
-        ledger = Ledger.open(settings)
-    registry = CollectorRegistry()
-    registry.register(IngestionCollector(Lake(settings), lambda: ledger))
-    try:
+    with lake_errors(), follow_ledger(settings) as ledger:
+        registry = CollectorRegistry()
+        registry.register(IngestionCollector(Lake(settings), ledger))
         if once:
             typer.echo(generate_latest(registry).decode(), nl=False)
             return
-        asked = threading.Event()
+        stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: asked.set())
+            signal.signal(number, lambda *_: stop.set())
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
@@ -47,8 +44,6 @@ def metrics(
                 f"port {port} cannot be used: {error.strerror}. Choose another with --port.", Exit.UNAVAILABLE
             ) from error
         console.print(f"http://{host}:{server.server_port}/metrics", highlight=False)
-        asked.wait()
+        stop.wait()
         server.shutdown()
         thread.join()
-    finally:
-        ledger.close()

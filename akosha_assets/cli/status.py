@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from akosha_assets.cli.api import DEFAULT_URL
-from akosha_assets.cli.ledgers import existing_ledger
+from akosha_assets.cli.inbox import INBOX_HINT, missing_inbox
+from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Json, console, emit, foreign, grid, lake_errors, size
 from akosha_assets.cli.search import Url
 
@@ -38,7 +39,7 @@ def status(
 
     settings, now = LakeSettings(), datetime.now(UTC)
     with lake_errors(), duckdb.connect() as connection:
-        with existing_ledger(settings) as ledger:
+        with open_ledger(settings, create=False) as ledger:
             backlog = measure(ledger, now=now)
         lake = Lake(settings)
         tables = [table_size(lake, address, connection) for address in TABLES]
@@ -46,6 +47,7 @@ def status(
     answer: dict[str, Any] = {
         "home": str(settings.home),
         "inbox": settings.inbox(),
+        "inbox_exists": missing_inbox(settings) is None,
         "lake": settings.lake(),
         "backlog": vars(backlog),
         "tables": {
@@ -59,6 +61,8 @@ def status(
         return
     for name, place in (("home", str(settings.home)), ("inbox", settings.inbox()), ("lake", settings.lake())):
         console.print(f"[dim]{name:<5}[/] {foreign(place)}", highlight=False, soft_wrap=True)
+    if not answer["inbox_exists"]:
+        console.print(f"The inbox folder does not exist; {INBOX_HINT}", style="yellow", highlight=False)
     console.print()
     console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
     rows = [
@@ -88,7 +92,7 @@ def _watch(seconds: float) -> None:
     from akosha_assets.lake.settings import LakeSettings
 
     settings = LakeSettings()
-    with lake_errors(), existing_ledger(settings) as ledger:
+    with lake_errors(), open_ledger(settings, create=False) as ledger:
         watching.watch(Lake(settings), ledger, seconds=seconds)
 
 
@@ -107,7 +111,7 @@ def uploads(
     """
     from akosha_assets.lake.settings import LakeSettings
 
-    with lake_errors(), existing_ledger(LakeSettings()) as ledger:
+    with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         page = ledger.uploads(state=state or None, system_id=system or None, limit=limit)
     rows = [row._asdict() for row in page.uploads]
     if as_json:

@@ -8,7 +8,16 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from akosha_assets.cli.ledgers import follow_ledger, open_ledger
 from akosha_assets.lake.settings import LakeSettings
+
+
+def test_a_ledger_that_is_created_later_is_followed(settings: LakeSettings) -> None:
+    with follow_ledger(settings) as ledger:
+        assert ledger().settings.ledger() != settings.ledger()
+        with open_ledger(settings, create=True):
+            assert ledger().settings.ledger() == settings.ledger()
+            assert ledger() is ledger()
 
 
 def test_prometheus_is_answered_until_it_is_stopped(settings: LakeSettings) -> None:

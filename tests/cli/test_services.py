@@ -5,8 +5,10 @@ import stat
 from pathlib import Path
 
 import pytest
+import typer
 
 from akosha_assets.cli import services
+from akosha_assets.cli.main import app
 from akosha_assets.cli.services import Ports
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.settings import LakeSettings
@@ -27,6 +29,16 @@ def test_the_api_listens_where_it_is_told_and_is_asked_there(tmp_path: Path, hos
     ports = Ports(1, 2, 3, host)
     service = services.api(tmp_path, ports, "t")
     assert (service.environment["AKOSHA_API_HOST"], service.host, services.api_url(ports)) == (host, host, asked)
+
+
+@pytest.mark.parametrize("command", ["up", "demo"])
+def test_variables_set_where_the_services_listen(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AKOSHA_API_HOST", "10.0.0.5")
+    monkeypatch.setenv("AKOSHA_API_PORT", "8999")
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    with group.commands[command].make_context(command, []) as context:
+        assert (context.params["api_host"], context.params["api_port"]) == ("10.0.0.5", 8999)
 
 
 def test_the_token_of_our_dagster_is_that_of_the_home(settings: LakeSettings, tmp_path: Path) -> None:

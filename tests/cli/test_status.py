@@ -55,6 +55,9 @@ def test_an_empty_lake_is_told_with_what_fills_it(home: Path) -> None:
     assert "No table was written yet" in said and "akosha ingest --once" in said
     assert f"{NOBODY}: does not answer; start it with `akosha up`" in said
     assert f"home {home}" in said
+    assert "The inbox folder does not exist; create it, or set AKOSHA_INBOX_URL" in said
+    (home / "inbox").mkdir()
+    assert "does not exist" not in status("--url", NOBODY)
 
 
 def test_an_api_that_is_degraded_is_told_with_the_reasons(home: Path, serve: Callable[..., httpx.Client]) -> None:

@@ -1,0 +1,17 @@
+"""Tells commands whether the inbox is a folder that does not exist."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from akosha_assets.lake.settings import LakeSettings
+
+INBOX_HINT = "create it, or set AKOSHA_INBOX_URL to where the fleet uploads"
+
+
+def missing_inbox(settings: "LakeSettings") -> Path | None:
+    """The inbox, where it is a folder and does not exist; None for a bucket and for a folder that exists."""
+    from akosha_assets.lake.objects import ObjectStore
+
+    folder = ObjectStore(settings.inbox()).folder
+    return None if folder is None or folder.is_dir() else folder
