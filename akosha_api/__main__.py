@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.checked_settings import unread_variables
 from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.settings import LakeSettings
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--port", default=settings.port, type=int, help="port to listen on (AKOSHA_API_PORT)")
     given = parser.parse_args()
     telemetry.configure_logging(lake_settings.log_format)
-    for name, meant in ApiSettings.unread_variables().items():
+    for name, meant in unread_variables((LakeSettings, ApiSettings)).items():
         logger.warning("nothing reads a variable of the environment", extra={"variable": name, "meant": meant})
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     # A thread that comes back from a scan waits this long for one that runs Python; the default of 5 ms adds up over a

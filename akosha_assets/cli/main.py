@@ -71,15 +71,11 @@ def root() -> None:
     AKOSHA_HOME.
     """
     from akosha_api.settings import ApiSettings
+    from akosha_assets.lake.checked_settings import unread_variables
     from akosha_assets.lake.settings import LakeSettings
 
-    api_variables = ApiSettings.unread_variables()
-    lake_variables = LakeSettings.unread_variables()
-    for name in sorted(api_variables | lake_variables):
-        if name.startswith("AKOSHA_API_") and name not in api_variables:
-            continue
-        suggestion = api_variables.get(name) or lake_variables.get(name)
-        hint = f"; did you mean {suggestion}?" if suggestion else ""
+    for name, meant in unread_variables((LakeSettings, ApiSettings)).items():
+        hint = f"; did you mean {meant}?" if meant else ""
         errors.print(
             f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True
         )

@@ -4,7 +4,7 @@ Which settings there are is in `settings.py` and `akosha_api/settings.py`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -56,11 +56,15 @@ class CheckedSettings(BaseSettings):
         """The environment variable of the field `name`."""
         return f"{cls.model_config.get('env_prefix', '')}{name}".upper()
 
-    @classmethod
-    def unread_variables(cls, environment: Mapping[str, str] | None = None) -> dict[str, str | None]:
-        """Variables with the prefix of this class that no setting reads, each with the name that may have been meant."""
-        own = str(cls.model_config.get("env_prefix", ""))
-        known = {cls.variable(name) for name in cls.model_fields} | OTHERS
-        given = os.environ if environment is None else environment
-        unread = sorted(name for name in given if name.startswith(own) and name not in known)
-        return {name: next(iter(get_close_matches(name, known, 1, 0.8)), None) for name in unread}
+
+def unread_variables(
+    settings: Iterable[type[CheckedSettings]], environment: Mapping[str, str] | None = None
+) -> dict[str, str | None]:
+    """Variables `AKOSHA_…` that none of `settings` reads, each with the most similar known name or None.
+
+    Every process passes all classes, so a variable of another process is known and a misspelt one is reported by each.
+    """
+    known = {each.variable(name) for each in settings for name in each.model_fields} | OTHERS
+    given = os.environ if environment is None else environment
+    unread = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+    return {name: next(iter(get_close_matches(name, known, 1, 0.8)), None) for name in unread}

@@ -1,13 +1,17 @@
 """Wrong settings are one line, and unread ones are reported."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from akosha_api.settings import ApiSettings
+from akosha_assets.lake.checked_settings import unread_variables
 from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.settings import LakeSettings
 
@@ -37,16 +41,35 @@ def test_a_wrong_value_is_one_line(command: list[str], tmp_path: Path) -> None:
     assert "AKOSHA_LEASE_SECONDS is '0'; expected" in line
 
 
-def test_a_variable_that_nothing_reads_is_reported_with_the_name_that_was_meant(tmp_path: Path) -> None:
-    ended = run([*AKOSHA, "uploads", "--json"], tmp_path, AKOSHA_LEASE_SECOND="60")
+MISSPELT = {"AKOSHA_LEASE_SECOND": "AKOSHA_LEASE_SECONDS", "AKOSHA_API_PROT": "AKOSHA_API_PORT"}
+
+
+def test_the_cli_warns_of_every_variable_that_nothing_reads(tmp_path: Path) -> None:
+    ended = run([*AKOSHA, "uploads", "--json"], tmp_path, AKOSHA_API_HOST="127.0.0.1", **dict.fromkeys(MISSPELT, "60"))
     assert ended.returncode == 0
-    assert "nothing reads the variable AKOSHA_LEASE_SECOND; did you mean AKOSHA_LEASE_SECONDS?" in ended.stderr
-    ended = run([*AKOSHA, "uploads"], tmp_path, AKOSHA_API_PROT="1", AKOSHA_API_PORT="2", AKOSHA_API_SUPERVISOR="3")
-    (line,) = ended.stderr.splitlines()
-    assert line == "warning: nothing reads the variable AKOSHA_API_PROT; did you mean AKOSHA_API_PORT?"
-    assert ApiSettings.unread_variables({"AKOSHA_API_PROT": "1", "AKOSHA_API_PORT": "2"}) == {
-        "AKOSHA_API_PROT": "AKOSHA_API_PORT"
-    }
+    warnings = [line for line in ended.stderr.splitlines() if line.startswith("warning:")]
+    assert warnings == [
+        f"warning: nothing reads the variable {name}; did you mean {meant}?" for name, meant in sorted(MISSPELT.items())
+    ]
+
+
+def test_the_service_warns_of_every_variable_that_nothing_reads(tmp_path: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = str(taken.getsockname()[1])
+    with taken:
+        # It ends at once, since it cannot listen.
+        ended = run(["-m", "akosha_api", "--port", port], tmp_path, **dict.fromkeys(MISSPELT, "60"))
+    assert ended.returncode == 3
+    warned = [line for line in ended.stderr.splitlines() if "nothing reads a variable of the environment" in line]
+    assert len(warned) == len(MISSPELT)
+    for name, meant in MISSPELT.items():
+        assert any(name in line and meant in line for line in warned)
+
+
+@given(st.sampled_from(sorted(MISSPELT)), st.sampled_from(["", "X", "_OLD"]))
+def test_a_variable_is_read_or_reported(name: str, end: str) -> None:
+    environment = {name + end: "1", MISSPELT[name]: "2"}
+    assert list(unread_variables((LakeSettings, ApiSettings), environment)) == [name + end]
 
 
 def test_a_secret_is_not_shown() -> None:
