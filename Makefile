@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # Tests without a service, a browser or child processes.
-FAST_TESTS := tests/docs/test_reference.py tests/lake/serving tests/lake/test_settings.py
+FAST_TESTS := tests/docs/test_reference.py tests/lake/serving tests/cli/test_settings.py
 
 .PHONY: help setup demo up test check coverage lint fix docs lock clean
 

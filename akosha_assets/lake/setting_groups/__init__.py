@@ -1,0 +1,1 @@
+"""The settings of the lake by purpose; `settings.py` puts them together."""
