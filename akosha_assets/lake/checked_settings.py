@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from akosha_assets.lake.errors import InvalidSettings
 
+PREFIX = "AKOSHA_"
 MIB = 1024 * 1024
 # Read by commands and tests, and no fields of a class of settings.
 OTHERS = frozenset(
