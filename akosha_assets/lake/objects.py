@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
+from akosha_assets.lake.aws_clients import aws_client, aws_errors
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.folder_objects import CHUNK_BYTES, FolderObjects, Object, OnSkipped
 
@@ -86,9 +87,6 @@ class ObjectStore:
             raise StoreUnavailable(self.url, str(error)) from error
 
     def _list_s3(self, prefix: str, after: str) -> Iterator[Object]:
-        import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
-
         place = urlsplit(self.url)
         root = f"{place.path.strip('/')}/" if place.path.strip("/") else ""
         wanted = {
@@ -96,16 +94,13 @@ class ObjectStore:
             "Prefix": root + prefix + "/" * bool(prefix),
             "StartAfter": root + after if after else "",
         }
-        try:
-            for page in (
-                boto3.client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v})
-            ):
+        with aws_errors(self.url):
+            pages = aws_client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v})
+            for page in pages:
                 for item in page.get("Contents", ()):
                     yield Object(
                         item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'), item["LastModified"]
                     )
-        except (BotoCoreError, ClientError) as error:
-            raise StoreUnavailable(self.url, str(error)) from error
 
     def head(self, key: str) -> Object | None:
         """What a listing would show of `key`, or None where it is not."""

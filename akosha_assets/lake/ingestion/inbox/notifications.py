@@ -9,14 +9,15 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
+from akosha_assets.lake.aws_clients import aws_client, aws_errors
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion.inbox.listing import Gathering, Sweep, sweep
-from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.uploads import ManifestPart, part_of
 from akosha_assets.lake.objects import ObjectStore
@@ -37,28 +38,45 @@ class Polled:
 
 
 def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
-    """What is new in the inbox is in the ledger: by events where there is a queue, by the listing's next stretch when
-    due.
+    """What is new in the inbox is in the ledger: by notifications where there is a queue, by the listing's next stretch
+    when due.
 
-    Without a queue the listing is always due, with one every `sweep_seconds` or while a sweep is unfinished.
+    Without a queue, or while it does not answer, the listing is always due; with one every `sweep_seconds` or while a
+    sweep is unfinished. An outage of the queue is recorded and stops nothing.
+
+    Raises:
+        StoreUnavailable: the inbox did not answer.
     """
-    if not settings.ingestion_queue:
-        return sweep(settings, ledger, now=now)
-    import boto3
-
-    # What can be taken in already is not kept waiting.
-    wait_seconds = 0 if claims.anything_due(ledger, now=now) else LISTEN_SECONDS
-    polled = poll(settings, ledger, boto3.client("sqs"), now=now, wait_seconds=wait_seconds)
+    polled = _poll_queue(settings, ledger, now) if settings.ingestion_queue else None
     swept_at = ledger.remembered("swept_at")
     if (
-        swept_at
+        polled is not None
+        and swept_at
         and not ledger.remembered("sweep_after")
         and timedelta(0) <= now - datetime.fromisoformat(swept_at) < timedelta(seconds=settings.sweep_seconds)
     ):
         return Sweep(0, polled.added, True)
     swept = sweep(settings, ledger, now=now)
-    ledger.remember("swept_at", now.isoformat())
-    return Sweep(swept.listed, swept.added + polled.added, swept.finished)
+    if settings.ingestion_queue:
+        ledger.remember("swept_at", now.isoformat())
+    return replace(swept, added=swept.added + (polled.added if polled else 0))
+
+
+def _poll_queue(settings: LakeSettings, ledger: Ledger, now: datetime) -> Polled | None:
+    """What the queue had; None where it does not answer, or is not asked yet after it did not."""
+    outage = outages.find(ledger, "notifications")
+    if outage is not None and now < outage.retry_at:
+        return None
+    # No uploads that can be claimed wait for a message to arrive.
+    wait_seconds = 0 if claims.anything_due(ledger, now=now) else LISTEN_SECONDS
+    try:
+        with outages.noted(ledger, "notifications"):
+            with aws_errors(settings.ingestion_queue):
+                client = aws_client("sqs")
+            return poll(settings, ledger, client, now=now, wait_seconds=wait_seconds)
+    except StoreUnavailable:
+        # Recorded as an outage, which alerts; the listing finds what the queue does not report.
+        return None
 
 
 def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, wait_seconds: int) -> Polled:
@@ -71,17 +89,16 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
     Raises:
         StoreUnavailable: the queue or the inbox did not answer; undeleted messages come again.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     polled = Polled()
     store = ObjectStore(settings.inbox())
     deadline = time.monotonic() + settings.tick_seconds
     queue = settings.ingestion_queue
     try:
         while time.monotonic() < deadline:
-            answer = client.receive_message(
-                QueueUrl=queue, MaxNumberOfMessages=RECEIVED_AT_ONCE, WaitTimeSeconds=wait_seconds
-            )
+            with aws_errors(queue):
+                answer = client.receive_message(
+                    QueueUrl=queue, MaxNumberOfMessages=RECEIVED_AT_ONCE, WaitTimeSeconds=wait_seconds
+                )
             messages = answer.get("Messages", [])
             if not messages:
                 break
@@ -96,9 +113,8 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
                     done.append({"Id": str(len(done)), "ReceiptHandle": message["ReceiptHandle"]})
             polled.added += ledger.add(found, found_by="event", now=now)
             if done:
-                client.delete_message_batch(QueueUrl=queue, Entries=done)
-    except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(queue, str(error)) from error
+                with aws_errors(queue):
+                    client.delete_message_batch(QueueUrl=queue, Entries=done)
     finally:
         for kind, count in polled.messages.items():
             ledger.count(f"messages_{kind}", count)

@@ -20,7 +20,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 
 # What can be interrupted; each has its own entry in the ledger.
-STEPS = ("discovery", "ingest")
+STEPS = ("discovery", "notifications", "ingest")
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,15 @@ from typing import Any
 import boto3
 import pytest
 
+from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion.inbox import listing, notifications
+from akosha_assets.lake.ingestion.ledger import outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.watch import conditions
 from tests.bucket import bucket
+from tests.hanging import hanging_server
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 FOLDER = "systems/laptop-ada/uploads/20261123_113725_laptop-ada"
@@ -107,3 +111,36 @@ def test_an_impossible_system_id_in_a_notification_is_quarantined_without_a_look
     refused = ledger.uploads(state="quarantined").uploads
     assert {one.reason for one in refused} == {"system_id_invalid"}
     assert {one.system_id for one in refused} == {"with space", "\\ud800", "\\x00"}
+
+
+def test_a_queue_that_hangs_is_an_outage_and_the_listing_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ObjectStore((tmp_path / "inbox").as_uri())
+    with hanging_server(monkeypatch) as url:
+        settings = LakeSettings(home=tmp_path, ingestion_queue=f"{url}/000000000000/arrivals", tick_seconds=3)
+        ledger = Ledger.open(settings)
+        for number in range(3):
+            store.put(f"{FOLDER}{number}/manifest.json", b"{}")
+            # The listing is due in every tick while the queue is out.
+            assert notifications.discover(settings, ledger, now=datetime.now(UTC)).added == 1
+        outage = outages.find(ledger, "notifications")
+        assert outage is not None
+        # It was not asked again before its pause was over.
+        assert (outage.kind, outage.failures) == ("StoreUnavailable", 1)
+        assert "outage/notifications" in [one.key for one in conditions.of_outages(ledger)]
+        ledger.close()
+
+
+def test_a_bucket_that_hangs_is_an_outage_of_discovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hanging_server(monkeypatch):
+        settings = LakeSettings(home=tmp_path, inbox_url="s3://inbox", tick_seconds=3)
+        ledger = Ledger.open(settings)
+        for failures in (1, 2):
+            with pytest.raises(StoreUnavailable, match="s3://inbox did not answer"):
+                notifications.discover(settings, ledger, now=datetime.now(UTC))
+            outage = outages.find(ledger, "discovery")
+            assert outage is not None
+            assert outage.failures == failures
+        assert "outage/discovery" in [one.key for one in conditions.of_outages(ledger)]
+        ledger.close()
