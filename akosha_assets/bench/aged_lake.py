@@ -14,7 +14,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle import quantization
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.warm import Move, constants
-from akosha_assets.lake.schemas import COLD, WARM, TableSpec
+from akosha_assets.lake.lifecycle_tables import COLD, WARM
+from akosha_assets.lake.table_spec import TableSpec
 from akosha_assets.lake.tables import Fence
 
 # Days before today of the newest day in the tier.

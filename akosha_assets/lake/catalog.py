@@ -15,8 +15,9 @@ from deltalake import DeltaTable
 from akosha_assets.lake import tables
 from akosha_assets.lake.errors import TableLost
 from akosha_assets.lake.objects import ObjectStore
-from akosha_assets.lake.schemas import TABLES, TableSpec
+from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.table_spec import TableSpec
 
 # Defaults of the client wait three minutes on a store that does not answer; an operator wants to hear of it sooner.
 CLIENT = {"timeout": "60s", "connect_timeout": "5s", "max_retries": "5", "retry_timeout": "30s"}

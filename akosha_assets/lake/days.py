@@ -27,7 +27,7 @@ from deltalake.exceptions import CommitFailedError
 from akosha_assets.lake import tables
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair
-from akosha_assets.lake.schemas import TableSpec, bare
+from akosha_assets.lake.table_spec import TableSpec, bare
 
 # These never repeat; a dictionary of them is built only to be thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")

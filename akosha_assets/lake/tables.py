@@ -20,7 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair_table
-from akosha_assets.lake.schemas import TableSpec
+from akosha_assets.lake.table_spec import TableSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from akosha_assets.lake.lifecycle import quantization
 from akosha_assets.lake.lifecycle.summaries import summarise
 from akosha_assets.lake.lifecycle.warm import Move, constants
-from akosha_assets.lake.schemas import COLD, DAILY_METRICS, HOT, WARM
+from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, WARM
+from akosha_assets.lake.schemas import HOT
 
 FINGERPRINT_BITS = 4
 SKETCH_COLUMNS = ("sketch", "sketch_scale")

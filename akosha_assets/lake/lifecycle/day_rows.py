@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from akosha_assets.lake import days
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.table_cache import TableCache
-from akosha_assets.lake.schemas import TableSpec
+from akosha_assets.lake.table_spec import TableSpec
 
 # Rows whose form is made at once: enough to be vectorised, few enough that their words fit in memory many times over.
 FORM_ROWS = 4_096

@@ -21,7 +21,7 @@ from akosha_assets.lake.lifecycle.placement import TIERS, address
 from akosha_assets.lake.lifecycle.policy import COLD, WARM
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
-from akosha_assets.lake.schemas import DAILY_METRICS, MOVES
+from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
 
 # A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain
 # little.

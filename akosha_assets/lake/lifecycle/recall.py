@@ -19,7 +19,8 @@ from akosha_assets.lake.lifecycle import cold, day_rows, quantization
 from akosha_assets.lake.lifecycle.placement import IDENTITY, address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
-from akosha_assets.lake.schemas import PROBES, TableSpec
+from akosha_assets.lake.lifecycle_tables import PROBES
+from akosha_assets.lake.table_spec import TableSpec
 
 NEIGHBOURS = 10
 # Under this many vectors nearly everything is among the ten nearest, and the figure says nothing.

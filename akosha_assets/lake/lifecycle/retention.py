@@ -14,7 +14,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, NotFound, TableContended
 from akosha_assets.lake.lifecycle.placement import TIERS, address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
-from akosha_assets.lake.schemas import HOLDS
+from akosha_assets.lake.lifecycle_tables import HOLDS
 from akosha_assets.lake.tables import Fence
 
 WRITER = "retention/holds"

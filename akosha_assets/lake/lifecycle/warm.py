@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from akosha_assets.lake.lifecycle import quantization
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.summaries import summarise
-from akosha_assets.lake.schemas import HOT, WARM
+from akosha_assets.lake.lifecycle_tables import WARM
+from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.setting_groups.tiers import WARM_MAY_KEEP
 
 FINGERPRINT_BITS = 8

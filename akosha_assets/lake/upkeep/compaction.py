@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import TableContended
-from akosha_assets.lake.schemas import TableSpec
+from akosha_assets.lake.table_spec import TableSpec
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.ingestion.extraction.pool import Extraction
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
-from akosha_assets.lake.schemas import ABSENCES, TABLES, TableSpec
+from akosha_assets.lake.schemas import ABSENCES, TABLES
+from akosha_assets.lake.table_spec import TableSpec
 from akosha_assets.lake.tables import quoted
 
 EMBED_ROWS = 256

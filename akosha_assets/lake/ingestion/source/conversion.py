@@ -17,7 +17,8 @@ from akosha_assets.lake.ingestion.source.fingerprints import HASHES, Fingerprint
 from akosha_assets.lake.ingestion.source.json_columns import objects
 from akosha_assets.lake.ingestion.source.queries import Field, Role
 from akosha_assets.lake.row_rules import repair
-from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, bare, extracted
+from akosha_assets.lake.schemas import TABLE_OF_KIND, TABLES, extracted
+from akosha_assets.lake.table_spec import bare
 
 VECTOR_NUMBERS = 384
 ID_MAX_BYTES = 1024

@@ -1,0 +1,172 @@
+"""Schemas of the tables that aging writes: the colder tiers, and what is recorded beside them."""
+
+import pyarrow as pa
+
+from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, PROVENANCE, UTC, VECTOR
+from akosha_assets.lake.table_spec import TableSpec, text_field
+
+AGED = [
+    pa.field("text_bytes", pa.int32(), nullable=False, metadata={"comment": "bytes of the whole text in UTF-8"}),
+    pa.field(
+        "summary_method", pa.string(), nullable=False, metadata={"comment": "method and version that made the summary"}
+    ),
+    pa.field(
+        "policy_version", pa.string(), nullable=False, metadata={"comment": "tier policy under which the row was moved"}
+    ),
+    pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when the row was moved here"}),
+    pa.field("aged_by", pa.string(), nullable=False, metadata={"comment": "run that moved the row"}),
+]
+AGED_STATISTICS = ("system_id", "kind", "id", "event_day", "occurred_at")
+
+WARM = TableSpec(
+    "lifecycle/warm",
+    pa.schema(
+        [
+            *IDENTITY,
+            *EVENT,
+            text_field("text", "the whole text, where the policy keeps it"),
+            pa.field(
+                "summary", pa.string(), nullable=False, metadata={"comment": "at most three sentences of the text"}
+            ),
+            *FACETS,
+            text_field("attributes", "JSON: metadata and minor columns of the source, where the policy keeps it"),
+            pa.field(
+                "fingerprint",
+                pa.binary(),
+                metadata={"comment": "MinHash, the lowest 8 bits of each of 128 values: 128 bytes"},
+            ),
+            pa.field(
+                "vector",
+                pa.binary(),
+                metadata={"comment": "int8, 1 byte a number; times vector_scale it is the unit vector"},
+            ),
+            pa.field(
+                "vector_scale",
+                pa.float32(),
+                metadata={"comment": "largest absolute number of the vector, divided by 127"},
+            ),
+            VECTOR[1],
+            *PROVENANCE,
+            *AGED,
+        ]
+    ),
+    partition_by=("event_day",),
+    statistics=AGED_STATISTICS,
+)
+COLD = TableSpec(
+    "lifecycle/cold",
+    pa.schema(
+        [
+            *IDENTITY,
+            *EVENT,
+            pa.field("summary", pa.string(), nullable=False, metadata={"comment": "one sentence of the text"}),
+            *FACETS,
+            pa.field(
+                "fingerprint",
+                pa.binary(),
+                metadata={"comment": "MinHash, the lowest 4 bits of each of 128 values: 64 bytes"},
+            ),
+            pa.field(
+                "sketch", pa.binary(), metadata={"comment": "sign bits of the rotated unit vector, 1 bit a number"}
+            ),
+            pa.field(
+                "sketch_scale",
+                pa.float32(),
+                metadata={"comment": "inner product of the sketch's direction with the vector"},
+            ),
+            VECTOR[1],
+            *[field for field in PROVENANCE if field.name != "_rescued"],
+            *AGED,
+        ]
+    ),
+    partition_by=("event_day",),
+    statistics=AGED_STATISTICS,
+)
+DAILY_METRICS = TableSpec(
+    "lifecycle/metrics",
+    pa.schema(
+        [
+            EVENT[0],
+            IDENTITY[0],
+            IDENTITY[1],
+            *FACETS[:1],
+            FACETS[2],
+            pa.field("memories", pa.int64(), nullable=False, metadata={"comment": "rows of that day"}),
+            pa.field("embedded", pa.int64(), nullable=False, metadata={"comment": "rows of that day with a vector"}),
+            pa.field(
+                "text_bytes", pa.int64(), nullable=False, metadata={"comment": "bytes of their whole texts in UTF-8"}
+            ),
+            pa.field(
+                "importance_mean", pa.float64(), metadata={"comment": "mean of importance where the source gave one"}
+            ),
+        ]
+    ),
+    partition_by=("event_day",),
+    statistics=("system_id", "kind", "event_day"),
+)
+PROBES = TableSpec(
+    "lifecycle/probes",
+    pa.schema(
+        [
+            *IDENTITY,
+            EVENT[0],
+            pa.field(
+                "vector",
+                pa.binary(),
+                nullable=False,
+                metadata={"comment": "the question: unit vector, little-endian float16"},
+            ),
+            pa.field("space", pa.string(), nullable=False, metadata={"comment": "model that made the vector"}),
+        ]
+    ),
+    statistics=("event_day",),
+    partition_by=("event_day",),
+)
+MOVES = TableSpec(
+    "lifecycle/moves",
+    pa.schema(
+        [
+            EVENT[0],
+            pa.field("tier", pa.string(), nullable=False, metadata={"comment": "tier the day was moved to"}),
+            pa.field("rows", pa.int64(), nullable=False, metadata={"comment": "rows moved"}),
+            pa.field(
+                "rows_without_vector",
+                pa.int64(),
+                nullable=False,
+                metadata={"comment": "of these, rows that were never embedded"},
+            ),
+            pa.field(
+                "recall_at_10",
+                pa.float64(),
+                metadata={"comment": "new form against old form; null: too few vectors to ask"},
+            ),
+            pa.field("policy_version", pa.string(), nullable=False, metadata={"comment": "hash of the policy"}),
+            pa.field("policy", pa.string(), nullable=False, metadata={"comment": "JSON of the policy"}),
+            pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when"}),
+            pa.field("aged_by", pa.string(), nullable=False, metadata={"comment": "run"}),
+        ]
+    ),
+    statistics=("event_day", "tier"),
+)
+HOLDS = TableSpec(
+    "lifecycle/holds",
+    pa.schema(
+        [
+            pa.field("hold_id", pa.string(), nullable=False, metadata={"comment": "name of the hold"}),
+            text_field("system_id", "system that is held; null: every system"),
+            pa.field(
+                "from_day", pa.date32(), metadata={"comment": "first event day that is held; null: from the beginning"}
+            ),
+            pa.field("until_day", pa.date32(), metadata={"comment": "last event day that is held; null: without end"}),
+            text_field("reason", "reason"),
+            pa.field("is_active", pa.bool_(), nullable=False, metadata={"comment": "false: released"}),
+            pa.field(
+                "changed_at",
+                UTC,
+                nullable=False,
+                metadata={"comment": "when it was placed or released; the latest row of a hold counts"},
+            ),
+        ]
+    ),
+    statistics=("hold_id",),
+)
