@@ -1,6 +1,6 @@
-"""Rows become gzipped database files: a filled copy of an empty Session-Buddy database, written by DuckDB itself.
+"""Renders rows as gzipped database files: DuckDB inserts them into a copy of an empty Session-Buddy database.
 
-The empty databases are made from `reflection.sql` and `knowledge_graph.sql`. Rows come from `rows.py`.
+The empty databases are created from `reflection.sql` and `knowledge_graph.sql`. Rows come from `rows.py`.
 """
 
 import mmap
@@ -39,10 +39,10 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 
 class Renderer:
-    """Makes database files, one after the other, with one DuckDB connection and a scratch folder of its own."""
+    """Renders database files one by one, with a DuckDB connection and a scratch folder of its own."""
 
     def __init__(self) -> None:
-        # DuckDB syncs at every checkpoint; a folder in memory makes that free.
+        # DuckDB calls fsync at every checkpoint, which costs nothing in a folder in memory.
         self._folder = tempfile.TemporaryDirectory(
             prefix="akosha-fleet-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
         )
@@ -62,30 +62,31 @@ class Renderer:
         """The file of `database` with exactly these rows, gzipped.
 
         Raises:
-            ValueError: a table or column is named that Session-Buddy does not have.
+            ValueError: Session-Buddy has no such table or column.
         """
         empty = blank(database)
         if unknown := set(tables) - set(empty.tables):
             raise ValueError(f"{database} has no tables {sorted(unknown)}; it has {sorted(empty.tables)}")
         path = self._scratch / f"{database}.duckdb"
         path.write_bytes(empty.data)
-        if filled := [name for name in empty.tables if tables.get(name)]:
+        if non_empty := [name for name in empty.tables if tables.get(name)]:
             # One registration for all tables: each costs as much as an insert.
             self._connection.register(
-                "arriving", pa.table({name: _nested(_arrow(name, empty.tables[name], tables[name])) for name in filled})
+                "arriving",
+                pa.table({name: _nested(_arrow(name, empty.tables[name], tables[name])) for name in non_empty}),
             )
             self._connection.execute(f"ATTACH '{path}' AS made (RECOVERY_MODE NO_WAL_WRITES)")
             try:
-                self._insert(filled)
+                self._insert(non_empty)
                 self._connection.execute("CHECKPOINT made")
             finally:
                 self._connection.execute("DETACH made")
         return _compressed(path)
 
-    def _insert(self, filled: Sequence[str]) -> None:
+    def _insert(self, names: Sequence[str]) -> None:
         self._connection.execute("BEGIN")
         try:
-            for name in filled:
+            for name in names:
                 self._connection.execute(
                     f'INSERT INTO made."{name}" SELECT unnest(one) FROM (SELECT unnest("{name}") AS one FROM arriving)'
                 )
@@ -95,7 +96,7 @@ class Renderer:
         self._connection.execute("COMMIT")
 
     def empty(self) -> bytes:
-        """A gzipped database without any table, as a snapshot of a machine on its first day is."""
+        """A gzipped database without any table, as a machine uploads it on its first day."""
         path = self._scratch / "no-tables.duckdb"
         path.unlink(missing_ok=True)
         self._connection.execute(f"ATTACH '{path}' AS bare (STORAGE_VERSION 'v2.0.0')")
@@ -106,7 +107,7 @@ class Renderer:
 
 @dataclass(frozen=True, slots=True)
 class Blank:
-    """The bytes of a database with all its tables and no rows, and the columns by table, referred-to tables first."""
+    """A database with all its tables and no rows, and the columns by table; referenced tables come first."""
 
     data: bytes
     tables: dict[str, pa.Schema]
@@ -114,15 +115,15 @@ class Blank:
 
 @cache
 def blank(database: Database) -> Blank:
-    """The blank `database`, made once per process."""
+    """The blank `database`, created once per process."""
     with tempfile.TemporaryDirectory(prefix="akosha-fleet-") as folder, duckdb.connect() as connection:
         path = Path(folder) / "blank.duckdb"
         connection.execute(f"ATTACH '{path}' AS blank (STORAGE_VERSION 'v2.0.0')")
         connection.execute("USE blank")
         connection.execute((files("akosha_assets.fleet") / f"{database}.sql").read_text("utf-8"))
         described = connection.execute(
-            "SELECT t.table_name, list(c.column_name ORDER BY c.column_index), list(c.data_type ORDER BY "
-            "c.column_index) "
+            "SELECT t.table_name, list(c.column_name ORDER BY c.column_index), "
+            "list(c.data_type ORDER BY c.column_index) "
             "FROM duckdb_tables() t JOIN duckdb_columns() c USING (database_name, table_oid) "
             "WHERE t.database_name = 'blank' GROUP BY t.table_name, t.table_oid ORDER BY t.table_oid"
         ).fetchall()
@@ -139,30 +140,30 @@ def blank(database: Database) -> Blank:
 
 
 def _arrow(table: str, schema: pa.Schema, rows: Sequence[Row]) -> pa.Table:
-    given = _all_keys(rows)
-    if unknown := given - set(schema.names):
+    columns = _all_keys(rows)
+    if unknown := columns - set(schema.names):
         raise ValueError(f"{table} has no columns {sorted(unknown)}; it has {schema.names}")
-    return pa.Table.from_arrays([_column(rows, field, field.name in given) for field in schema], schema=schema)
+    return pa.Table.from_arrays([_column(rows, field, field.name in columns) for field in schema], schema=schema)
 
 
 def _all_keys(rows: Iterable[Row]) -> set[str]:
     return set().union(*rows)
 
 
-def _column(rows: Sequence[Row], field: pa.Field, given: bool) -> pa.Array:
-    if not given:
+def _column(rows: Sequence[Row], field: pa.Field, is_filled: bool) -> pa.Array:
+    if not is_filled:
         return pa.nulls(len(rows), field.type)
     values: list[Any] = [row.get(field.name) for row in rows]
     return pa.array(values, field.type)
 
 
 def _nested(table: pa.Table) -> pa.Array:
-    """All rows of `table` as one list of structs."""
+    """All rows of `table` as an array with one list of structs."""
     rows = pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(table.schema))
     return pa.ListArray.from_arrays([0, len(rows)], rows)
 
 
 def _compressed(path: Path) -> bytes:
-    # Mapped, not read: most of the file is zeros, and copying them costs more than compressing them.
+    # Mapped instead of read: most of the file is zeros, and copying them costs more than compressing them.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as raw:
         return igzip.compress(raw, compresslevel=1)

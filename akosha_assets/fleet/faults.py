@@ -1,4 +1,4 @@
-"""Broken uploads that a real fleet sends now and then: each shows how ingestion keeps one bad upload from the others."""
+"""Faulty uploads as a real fleet sends them: each shows that ingestion isolates one bad upload from the others."""
 
 from datetime import datetime
 
@@ -10,28 +10,28 @@ from akosha_assets.fleet.upload import UploadedSnapshot, compressed, manifest, p
 from akosha_assets.lake.objects import ObjectStore
 
 FAULTS = {
-    "no-manifest": "Both databases lie there, the manifest never came.",
-    "manifest-not-json": "The manifest was cut off.",
+    "no-manifest": "Both databases are there, the manifest never arrived.",
+    "manifest-not-json": "The manifest is truncated.",
     "truncated-database": "The gzip stream of `reflection.duckdb` ends in the middle.",
     "not-a-database": "`reflection.duckdb` is text.",
-    "name with space": "The system's name holds a space.",
-    "no-tables": "A valid database without any table, as a first day leaves it; not an error.",
+    "name with space": "The system's name contains a space.",
+    "no-tables": "A valid database without any table, as on a machine's first day; not an error.",
 }
 
 
 def upload_faults(inbox_url: str, *, at: datetime, seed: int = 0) -> dict[str, str]:
-    """The inbox holds one upload per fault; returns the upload id by fault. The fault's name is part of the system's."""
+    """Upload one system per fault, named after it; returns the upload id by fault."""
     store = ObjectStore(inbox_url)
-    made = {}
+    upload_ids = {}
     with Renderer() as renderer:
         tables = history(FleetPlan(systems=1, memories=10, now=at, seed=seed), 0)[-1].tables
         files = compressed(renderer, tables)
         no_tables = renderer.empty()
     for fault in FAULTS:
         system = fault if fault == "name with space" else f"fault-{fault}"
-        upload = made[fault] = upload_id(system, at)
+        upload = upload_ids[fault] = upload_id(system, at)
         prefix = upload_prefix(system, upload)
-        sent = dict(files)
+        contents = dict(files)
         match fault:
             case "no-manifest" | "manifest-not-json":
                 for name, data in files.items():
@@ -40,10 +40,10 @@ def upload_faults(inbox_url: str, *, at: datetime, seed: int = 0) -> dict[str, s
                     store.put(f"{prefix}manifest.json", manifest(system, upload, at, list(files))[:100])
                 continue
             case "truncated-database":
-                sent["reflection"] = files["reflection"][: len(files["reflection"]) // 2]
+                contents["reflection"] = files["reflection"][: len(files["reflection"]) // 2]
             case "not-a-database":
-                sent["reflection"] = igzip.compress(b"this is not a database\n" * 500)
+                contents["reflection"] = igzip.compress(b"this is not a database\n" * 500)
             case "no-tables":
-                sent["reflection"] = no_tables
-        put_files(store, UploadedSnapshot(system, upload, prefix, at, {}), sent)
-    return made
+                contents["reflection"] = no_tables
+        put_files(store, UploadedSnapshot(system, upload, prefix, at, {}), contents)
+    return upload_ids

@@ -1,6 +1,6 @@
 """The wording of the fleet's memories: one incident of a topic becomes turns, notes, decisions and insights.
 
-Pure text; when and where a memory happened is decided in `systems.py`, its row in `rows.py`.
+Text only; `machine.py` decides when and where a memory happens, `rows.py` makes its row.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ Role = Literal["problem", "fix", "check", "fact", "lesson", "decision", "insight
 PROJECTS = (
     "atlas-api", "billing-ui", "orders", "ledger", "mahavishnu", "search-gateway", "payments", "inventory",
     "notification-hub", "identity", "data-platform", "reports", "checkout", "fleet-console", "mobile-sync", "pricing",
-    "warehouse-etl", "media-encoder", "audit-trail", "partner-portal", "feature-flags", "telemetry", "scheduler", "docs-site",
+    "warehouse-etl", "media-encoder", "audit-trail", "partner-portal", "feature-flags", "telemetry", "scheduler",
+    "docs-site",
 )  # fmt: skip
 PEOPLE = (
     "ada",
@@ -42,15 +43,15 @@ PLACES = (
     "the US region",
 )
 SINCE = (
-    "since the deploy this morning", ("since we upgraded the base "
-                                     "image"), "only under load", "for the third time this week",
-    "right after the release", "while {person} was on call", "for one large customer", "since traffic doubled",
-    "after the last dependency update", "but not on {person}'s machine", "whenever two jobs overlap", "about {minutes} minutes after the start",
+    "since the deploy this morning", "since we upgraded the base image", "only under load",
+    "for the third time this week", "right after the release", "while {person} was on call", "for one large customer",
+    "since traffic doubled", "after the last dependency update", "but not on {person}'s machine", "whenever two jobs overlap",
+    "about {minutes} minutes after the start",
 )  # fmt: skip
 ASKS = (
     "Can you find out why?", "What is the proper fix?", "Please have a look before the next release.", "Is this known?",
-    "How did we solve this last time?", "Please fix it and add a test.", ("I need the root cause for the incident "
-                                                                         "report."),
+    "How did we solve this last time?", "Please fix it and add a test.",
+    "I need the root cause for the incident report.",
 )  # fmt: skip
 CHECKS = (
     "No new occurrence in {minutes} minutes of load", "The regression test fails without the change and passes with it",
@@ -68,11 +69,11 @@ class Wording:
 
 
 def incident(topic: Topic, project: str, rng: Random) -> Iterator[Wording]:
-    """What one encounter of `project` with `topic` leaves behind, in order; the problem always comes first."""
+    """The memories that one incident of `topic` in `project` produces, in order; the problem always comes first."""
     person = rng.choice(PEOPLE)
     place = rng.choice(PLACES)
-    filled = {"person": person.capitalize(), "minutes": rng.randint(3, 90), "place": place[0].upper() + place[1:]}
-    since = rng.choice(SINCE).format(**filled)
+    values = {"person": person.capitalize(), "minutes": rng.randint(3, 90), "place": place[0].upper() + place[1:]}
+    since = rng.choice(SINCE).format(**values)
     symptom = rng.choice(topic.symptoms)
     technology = rng.choice(topic.technologies)
     tags = (topic.area, technology.lower().replace(" ", "-"))
@@ -80,7 +81,7 @@ def incident(topic: Topic, project: str, rng: Random) -> Iterator[Wording]:
     if rng.random() < 0.8:
         yield Wording("fix", _fix(topic, project, rng, technology=technology))
     if rng.random() < 0.4:
-        check = rng.choice(CHECKS).format(**filled)
+        check = rng.choice(CHECKS).format(**values)
         yield Wording(
             "check",
             (
@@ -94,14 +95,13 @@ def incident(topic: Topic, project: str, rng: Random) -> Iterator[Wording]:
         yield Wording(
             "decision",
             (
-                f"Decision for {project}: {topic.decision}. Reason: {topic.cause}. Agreed with {filled['person']} "
-                "after "
-                f"the incident in {place}.{_detail(rng)}"
+                f"Decision for {project}: {topic.decision}. Reason: {topic.cause}. Agreed with {values['person']} "
+                f"after the incident in {place}.{_detail(rng)}"
             ),
             (*tags, "decision"),
         )
     if rng.random() < 0.12:
-        yield Wording("fact", f"{filled['person']} said that in {project} {topic.decision}.{_detail(rng)}")
+        yield Wording("fact", f"{values['person']} said that in {project} {topic.decision}.{_detail(rng)}")
     if rng.random() < 0.08:
         yield Wording(
             "insight",
@@ -128,7 +128,7 @@ def updated(text: str, rng: Random) -> str:
 
 
 def _detail(rng: Random) -> str:
-    """Where to read more: most memories name a commit, a branch, a ticket or a release, which also keeps them apart."""
+    """A commit, branch, release, ticket or reviewer, which most memories name; it also makes texts unique."""
     match rng.randrange(6):
         case 0:
             return f" Commit {rng.getrandbits(32):08x}."
@@ -171,8 +171,7 @@ def _fix(topic: Topic, project: str, rng: Random, *, technology: str) -> str:
             f"Done in {topic.where}. The fix is to {topic.fix}; the cause was that {topic.cause}.",
             (
                 f"I changed `{topic.identifier}` in {topic.where}: {topic.fix}. I ran the {rng.randint(11, 99)} "
-                "tests of "
-                "the package."
+                "tests of the package."
             ),
             (
                 f"To solve it I had to {topic.fix}. `{topic.identifier}` is where it happens. From now on "

@@ -1,7 +1,7 @@
 """Rows as Session-Buddy 0.23 writes them: ids by its constructions, naive local times, defaults of its writers.
 
-Every function returns one row as a dict of all columns that its writer fills; columns left out stay NULL.
-Which rows a system has is decided in `systems.py`; how they become a database in `databases.py`.
+Every function returns one row as a dict of the columns that its writer fills; other columns stay NULL.
+`machine.py` decides which rows a system has, `databases.py` writes them to a database.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def ulid(at: datetime, rng: Random) -> str:
-    """26 characters: 48 bits of UTC milliseconds, then 80 random bits."""
+    """26 characters of base 32: 48 bits of UTC milliseconds, then 80 random bits."""
     number = int(at.timestamp() * 1000) << 80 | rng.getrandbits(80)
     return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
 def conversation_id(content: str) -> str:
-    """The id of a conversation: 16 hex digits of the SHA-256 of its stored text."""
+    """The id of a conversation: the first 16 hex digits of the SHA-256 of its stored text."""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -37,7 +37,7 @@ def uuid(rng: Random) -> str:
 
 
 def hex_id(*parts: str) -> str:
-    """32 hex digits made from `parts`, as the writers that use MD5 do."""
+    """32 hex digits: the MD5 of `parts`, as some writers make their ids."""
     return hashlib.md5("\x1f".join(parts).encode(), usedforsecurity=False).hexdigest()
 
 
@@ -46,10 +46,10 @@ def local(at: datetime, zone: tzinfo) -> datetime:
     return at.astimezone(zone).replace(tzinfo=None)
 
 
-def conversation(content: str, *, at: datetime, zone: tzinfo, project: str | None, **given: Any) -> Row:
-    """A row of `conversations_v2` from the adapter; digits are masked, so the stored text may differ from `content`."""
+def conversation(content: str, *, at: datetime, zone: tzinfo, project: str | None, **columns: Any) -> Row:
+    """A row of `conversations_v2` as the adapter writes it, with long numbers in `content` masked."""
     stored = redacted(content)
-    session = given.pop("session", "sess-0")
+    session = columns.pop("session", "sess-0")
     metadata = {
         "project": project,
         "model": "claude-sonnet",
@@ -71,12 +71,13 @@ def conversation(content: str, *, at: datetime, zone: tzinfo, project: str | Non
         "searchable_content": stored,
         "metadata": json.dumps(metadata),
     }
-    return row | given
+    return row | columns
 
 
 def fact(content: str, *, at: datetime, zone: tzinfo, project: str | None, session: str, user: str) -> Row:
-    """A row of `conversations_v2` from the language-model path: other id, user, session and a reasoning, no
-    fingerprint.
+    """A row of `conversations_v2` as the language-model path writes it.
+
+    It has another id, user and session than the adapter's rows, a reasoning and no fingerprint.
     """
     return {
         "id": hex_id("fact", content, at.isoformat()),
@@ -95,8 +96,8 @@ def fact(content: str, *, at: datetime, zone: tzinfo, project: str | None, sessi
     }
 
 
-def reflection(content: str, *, at: datetime, zone: tzinfo, project: str | None, rng: Random, **given: Any) -> Row:
-    """A row of `reflections_v2`; its ULID carries the UTC time that the naive columns lack."""
+def reflection(content: str, *, at: datetime, zone: tzinfo, project: str | None, rng: Random, **columns: Any) -> Row:
+    """A row of `reflections_v2`; its ULID holds the UTC time, which the naive columns do not."""
     now = local(at, zone)
     row: Row = {
         "id": ulid(at, rng),
@@ -114,11 +115,11 @@ def reflection(content: str, *, at: datetime, zone: tzinfo, project: str | None,
         "usage_count": 0,
         "confidence_score": 0.5,
     }
-    return row | given
+    return row | columns
 
 
 def insight(content: str, *, at: datetime, zone: tzinfo, rng: Random, conversation: str | None) -> Row:
-    """A row of `reflections_v2` that holds an insight: no project, a type, its source in the metadata."""
+    """A row of `reflections_v2` for an insight: no project, an `insight_type`, its source in the metadata."""
     metadata = {"quality_score": 0.9, "source_conversation_id": conversation, "source_reflection_id": None}
     return reflection(content, at=at, zone=zone, project=None, rng=rng) | {
         "tags": ["workflow"],
@@ -191,7 +192,7 @@ def causal_link(
 
 
 def code_graph(repo: str, *, at: datetime, zone: tzinfo, commit: str, functions: list[tuple[str, str]]) -> Row:
-    """A row of `code_graphs`: a chain of calls through `functions` (name, file). `indexed_at` is UTC, unlike the rest."""
+    """A row of `code_graphs`: a chain of calls through `functions` (name, file). `indexed_at` is UTC."""
     nodes = [
         {"id": f"n{n}", "name": name, "type": "function", "file": file} for n, (name, file) in enumerate(functions, 1)
     ]

@@ -1,4 +1,4 @@
-"""What the simulated fleet knows: problem topics with their symptoms, cause, fix, decision and judged queries.
+"""The topics of the simulated fleet: problems with their symptoms, cause, fix, decision and judged queries.
 
 Reads the hand-written catalogue in `catalogue/*.toml`. Wording of whole memories is in `memories.py`.
 """
@@ -16,10 +16,10 @@ QueryStyle = Literal["paraphrase", "symptom", "error", "identifier"]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One problem that many systems meet. Phrases are clauses: lower case, no full stop.
+    """One problem that many systems have. Phrases are clauses: lower case, no full stop.
 
-    `symptoms` are several wordings of the same trouble, `queries` paraphrase it in words that memories do not use,
-    `error` is what the log says, `where` the file and `identifier` the name that the fix touches.
+    `symptoms` are several wordings of the problem, `queries` paraphrase it in words that memories do not use,
+    `error` is the log message, `where` the file and `identifier` the name that the fix changes.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Topic:
     queries: tuple[str, ...]
 
     def phrases(self) -> tuple[str, ...]:
-        """The clauses of which every memory of this topic holds at least one, word for word."""
+        """The clauses; every memory of this topic contains at least one of them verbatim."""
         return (*self.symptoms, self.cause, self.fix, self.decision)
 
 
@@ -51,51 +51,51 @@ class JudgedQuery:
 @cache
 def topics() -> tuple[Topic, ...]:
     """Every topic of the catalogue, ordered by id."""
-    found = []
+    loaded = []
     for entry in (files("akosha_assets.fleet") / "catalogue").iterdir():
         if entry.name.endswith(".toml"):
             for topic_id, fields in tomllib.loads(entry.read_text("utf-8")).items():
                 values: dict[str, Any] = {
                     name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
                 }
-                found.append(Topic(id=topic_id, area=entry.name.removesuffix(".toml"), **values))
-    return tuple(sorted(found, key=lambda topic: topic.id))
+                loaded.append(Topic(id=topic_id, area=entry.name.removesuffix(".toml"), **values))
+    return tuple(sorted(loaded, key=lambda topic: topic.id))
 
 
 def topic_of(text: str) -> str | None:
-    """Id of the topic that a generated memory with this text is about; None for any other text."""
-    pattern, owner = _recogniser()
+    """The id of the topic of a simulated memory with this text; None for any other text."""
+    pattern, topic_by_phrase = _phrase_pattern()
     match = pattern.search(text.casefold())
-    return owner[match[0]] if match else None
+    return topic_by_phrase[match[0]] if match else None
 
 
 def judged_queries(seed: int = 0, *, paraphrases_only: bool = False) -> list[JudgedQuery]:
-    """Searches with their relevant topics, in an order drawn from `seed`: the judged set of `akosha bench relevance`.
+    """The judged set of `akosha bench relevance`: searches with their relevant topics, shuffled with `seed`.
 
-    Per topic its paraphrases and, unless told otherwise, one of its symptoms, its error text and its identifier.
+    Per topic its paraphrases and, without `paraphrases_only`, one of its symptoms, its error text and its identifier.
     """
     rng = Random(f"judged/{seed}")
-    found: list[JudgedQuery] = []
+    queries: list[JudgedQuery] = []
     for topic in topics():
-        found += [JudgedQuery(text, (topic.id,), "paraphrase") for text in topic.queries]
+        queries += [JudgedQuery(text, (topic.id,), "paraphrase") for text in topic.queries]
         if not paraphrases_only:
-            found.append(JudgedQuery(rng.choice(topic.symptoms), (topic.id,), "symptom"))
-            found.append(JudgedQuery(topic.error, (topic.id,), "error"))
-            named = tuple(other.id for other in topics() if other.identifier == topic.identifier)
-            found.append(JudgedQuery(f"{topic.identifier} {topic.where}", named, "identifier"))
-    rng.shuffle(found)
-    return found
+            queries.append(JudgedQuery(rng.choice(topic.symptoms), (topic.id,), "symptom"))
+            queries.append(JudgedQuery(topic.error, (topic.id,), "error"))
+            same_identifier = tuple(other.id for other in topics() if other.identifier == topic.identifier)
+            queries.append(JudgedQuery(f"{topic.identifier} {topic.where}", same_identifier, "identifier"))
+    rng.shuffle(queries)
+    return queries
 
 
 @cache
-def _recogniser() -> tuple[re.Pattern[str], dict[str, str]]:
-    owner = {}
+def _phrase_pattern() -> tuple[re.Pattern[str], dict[str, str]]:
+    topic_by_phrase = {}
     for topic in topics():
         for phrase in topic.phrases():
-            owner[phrase.casefold()] = topic.id
-            owner[redacted(phrase).casefold()] = topic.id
-    longest_first = sorted(owner, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))), owner
+            topic_by_phrase[phrase.casefold()] = topic.id
+            topic_by_phrase[redacted(phrase).casefold()] = topic.id
+    longest_first = sorted(topic_by_phrase, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))), topic_by_phrase
 
 
 def redacted(text: str) -> str:

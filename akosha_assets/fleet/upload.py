@@ -1,7 +1,6 @@
-"""Uploads as Session-Buddy makes them: two gzip databases without a suffix, then the manifest, under the upload's
-prefix.
+"""Writes uploads to an inbox as Session-Buddy does: two gzipped databases without a suffix, then the manifest.
 
-Reads nothing; writes to an inbox. What the databases hold is decided in `systems.py`.
+What the databases contain is decided in `systems.py`.
 """
 
 import json
@@ -23,9 +22,7 @@ OnUpload = Callable[["UploadedSnapshot"], None]
 
 @dataclass(frozen=True, slots=True)
 class UploadedSnapshot:
-    """One upload that lies in the inbox. `prefix` ends in a slash; `rows` counts by table; `samples` are some of its
-    texts.
-    """
+    """One upload in the inbox. `prefix` ends in a slash; `rows` counts by table; `samples` are some of its texts."""
 
     system_id: str
     upload_id: str
@@ -45,10 +42,9 @@ class UploadedSnapshot:
 def upload_fleet(
     inbox_url: str, plan: FleetPlan, *, on_upload: OnUpload | None = None, processes: int = 1
 ) -> list[UploadedSnapshot]:
-    """The inbox holds every snapshot of the plan, one system's in order; `on_upload` is called in this process after
-    each.
+    """Upload every snapshot of the plan, those of one system in order; `on_upload` is called after each.
 
-    More than one process renders systems side by side; the bytes of the rows do not depend on it.
+    Several `processes` render systems in parallel; the rows do not depend on their number.
     """
     done: list[UploadedSnapshot] = []
     with closing(_uploads(inbox_url, plan, processes)) as uploads:
@@ -68,35 +64,35 @@ def write_upload(
     renderer: Renderer,
     samples: tuple[str, ...] = (),
 ) -> UploadedSnapshot:
-    """The inbox holds one upload with exactly these rows, by table of either database; its manifest is written last."""
+    """Upload exactly these rows, by table of either database; the manifest is written last."""
     uploaded = UploadedSnapshot(
-        system, upload_id(system, at), "", at, {name: len(found) for name, found in tables.items()}, samples
+        system, upload_id(system, at), "", at, {name: len(rows) for name, rows in tables.items()}, samples
     )
     return put_files(store, uploaded, compressed(renderer, tables))
 
 
 def upload_id(system: str, at: datetime) -> str:
-    """UTC second of the upload and the system's name."""
+    """The id of an upload: its UTC second and the system's name."""
     return f"{at.astimezone(UTC):%Y%m%d_%H%M%S}_{system}"
 
 
 def upload_prefix(system: str, upload: str) -> str:
-    """Where the files of an upload lie in the inbox."""
+    """The key prefix of the files of an upload in the inbox."""
     return f"systems/{system}/uploads/{upload}/"
 
 
 def compressed(renderer: Renderer, tables: Mapping[str, Sequence[Row]]) -> dict[Database, bytes]:
     """Both databases with these rows, gzipped."""
-    found = {name: rows for name, rows in tables.items() if not name.startswith("kg_")}
+    reflection = {name: rows for name, rows in tables.items() if not name.startswith("kg_")}
     graph = {name: rows for name, rows in tables.items() if name.startswith("kg_")}
     return {
-        "reflection": renderer.render("reflection", found),
+        "reflection": renderer.render("reflection", reflection),
         "knowledge_graph": renderer.render("knowledge_graph", graph),
     }
 
 
 def put_files(store: ObjectStore, uploaded: UploadedSnapshot, files: Mapping[Database, bytes]) -> UploadedSnapshot:
-    """The inbox holds these files and, last, their manifest; returns `uploaded` with its prefix."""
+    """Upload these files and, last, their manifest; returns `uploaded` with its prefix."""
     prefix = upload_prefix(uploaded.system_id, uploaded.upload_id)
     for name in DATABASES:
         if name in files:
@@ -107,7 +103,7 @@ def put_files(store: ObjectStore, uploaded: UploadedSnapshot, files: Mapping[Dat
 
 
 def manifest(system: str, upload: str, at: datetime, databases: Sequence[Database]) -> bytes:
-    """The manifest as Session-Buddy writes it; sizes and checksums are always empty there."""
+    """The manifest as Session-Buddy writes it, with empty sizes and checksums."""
     prefix = upload_prefix(system, upload)
     files = [
         {
@@ -130,17 +126,17 @@ def manifest(system: str, upload: str, at: datetime, databases: Sequence[Databas
 
 
 def _uploads(inbox_url: str, plan: FleetPlan, processes: int) -> Generator[UploadedSnapshot, None, None]:
-    rendered = min(plan.distinct or plan.systems, plan.systems)
-    if rendered < plan.systems:
-        yield from _repeated(inbox_url, plan, rendered)
+    distinct = min(plan.distinct or plan.systems, plan.systems)
+    if distinct < plan.systems:
+        yield from _upload_copies(inbox_url, plan, distinct)
         return
-    tasks = [range(start, min(start + SYSTEMS_PER_TASK, rendered)) for start in range(0, rendered, SYSTEMS_PER_TASK)]
+    tasks = [range(start, min(start + SYSTEMS_PER_TASK, distinct)) for start in range(0, distinct, SYSTEMS_PER_TASK)]
     if processes == 1 or len(tasks) == 1:
         with Renderer() as renderer:
-            for index in range(rendered):
+            for index in range(distinct):
                 yield from _upload_system(ObjectStore(inbox_url), plan, index, renderer)
         return
-    # Spawned, not forked: DuckDB and the object store run threads.
+    # Spawned instead of forked: DuckDB and the object store run threads.
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(_upload_systems, inbox_url, plan, task) for task in tasks]
         try:
@@ -163,17 +159,17 @@ def _upload_system(store: ObjectStore, plan: FleetPlan, index: int, renderer: Re
         )
 
 
-def _repeated(inbox_url: str, plan: FleetPlan, rendered: int) -> Iterator[UploadedSnapshot]:
+def _upload_copies(inbox_url: str, plan: FleetPlan, distinct: int) -> Iterator[UploadedSnapshot]:
     store = ObjectStore(inbox_url)
     with Renderer() as renderer:
-        made = [
+        rendered = [
             [(snapshot, compressed(renderer, snapshot.tables)) for snapshot in history(plan, index)]
-            for index in range(rendered)
+            for index in range(distinct)
         ]
     for index in range(plan.systems):
-        for number, (snapshot, files) in enumerate(made[index % rendered]):
+        for number, (snapshot, files) in enumerate(rendered[index % distinct]):
             system, at = system_id(index), plan.uploaded_at(index, number)
-            counts = {name: len(found) for name, found in snapshot.tables.items()}
+            counts = {name: len(rows) for name, rows in snapshot.tables.items()}
             yield put_files(
                 store, UploadedSnapshot(system, upload_id(system, at), "", at, counts, snapshot.samples), files
             )

@@ -1,4 +1,4 @@
-"""`akosha fleet upload`: what it prints, what it leaves behind, and how it ends."""
+"""`akosha fleet upload`: its output, its uploads and its exit codes."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from akosha_assets.cli.fleet import app
 SMALL = ["upload", "--systems", "2", "--memories", "8", "--now", "2026-11-23T14:00:00+00:00"]
 
 
-def test_a_fleet_uploads_into_the_named_folder_and_sums_up_in_json(tmp_path: Path) -> None:
+def test_a_fleet_uploads_into_a_folder_and_prints_a_summary_as_json(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*SMALL, "--inbox", str(tmp_path), "--snapshots", "2", "--json"])
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
@@ -20,7 +20,7 @@ def test_a_fleet_uploads_into_the_named_folder_and_sums_up_in_json(tmp_path: Pat
     assert summary["samples"]
 
 
-def test_without_json_a_person_reads_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_json_a_table_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AKOSHA_HOME", str(tmp_path))
     result = CliRunner().invoke(app, [*SMALL, "--faults"])
     assert result.exit_code == 0, result.output
@@ -29,7 +29,7 @@ def test_without_json_a_person_reads_a_table(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "inbox" / "systems" / "name with space").is_dir()
 
 
-def test_an_inbox_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_inbox_that_cannot_be_written_is_named_in_the_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     result = CliRunner().invoke(app, [*SMALL, "--inbox", str(blocked)])

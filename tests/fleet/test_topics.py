@@ -1,4 +1,4 @@
-"""The catalogue of topics: large enough, unambiguous, and with queries that mean what they are judged for."""
+"""The catalogue of topics is large, unambiguous, and its queries are about the topics that they are judged for."""
 
 from akosha_assets.fleet.topics import judged_queries, topic_of, topics
 
@@ -17,7 +17,7 @@ def test_every_phrase_belongs_to_one_topic_and_fits_into_a_sentence() -> None:
             assert not phrase.endswith("."), phrase
 
 
-def test_a_text_of_no_topic_has_none() -> None:
+def test_any_other_text_has_no_topic() -> None:
     assert topic_of("The weather in Lisbon is fine.") is None
 
 
@@ -30,7 +30,7 @@ def test_judged_queries_are_the_same_for_the_same_seed_and_name_existing_topics(
     assert {topic_id for query in queries for topic_id in query.topic_ids} == known
 
 
-def test_paraphrases_are_not_worded_like_the_memories_they_look_for() -> None:
+def test_paraphrases_share_no_phrase_with_the_memories_that_answer_them() -> None:
     for query in judged_queries(paraphrases_only=True):
         assert query.style == "paraphrase"
         assert topic_of(query.text) is None, query.text

@@ -1,4 +1,4 @@
-"""The simulated fleet's uploads: their form, their order, and that they follow from the plan alone."""
+"""The uploads of the simulated fleet: their form, their order, and that they depend on the plan alone."""
 
 import gzip
 import hashlib
@@ -16,6 +16,7 @@ from akosha_assets.fleet.upload import UploadedSnapshot, upload_fleet
 from akosha_assets.lake.objects import ObjectStore
 from tests.factories import make_upload
 
+Inbox = tuple[Path, list[UploadedSnapshot]]
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=UTC)
 SHAPE = (
     "SELECT t.table_name, c.column_name, c.data_type FROM duckdb_tables() t JOIN duckdb_columns() c USING "
@@ -25,35 +26,35 @@ SHAPE = (
 
 
 @pytest.fixture(scope="module")
-def inbox(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[UploadedSnapshot]]:
+def inbox(tmp_path_factory: pytest.TempPathFactory) -> Inbox:
     folder = tmp_path_factory.mktemp("inbox")
     return folder, upload_fleet(folder.as_uri(), FleetPlan(systems=3, memories=60, now=NOW, snapshots=2))
 
 
-def opened(folder: Path, upload: UploadedSnapshot, name: str, to: Path) -> duckdb.DuckDBPyConnection:
+def open_database(folder: Path, upload: UploadedSnapshot, name: str, to: Path) -> duckdb.DuckDBPyConnection:
     to.write_bytes(gzip.decompress((folder / upload.prefix / f"{name}.duckdb").read_bytes()))
     return duckdb.connect(str(to), read_only=True)
 
 
 @pytest.mark.parametrize("name", ["reflection", "knowledge_graph"])
 def test_databases_have_the_tables_columns_and_types_of_real_uploads(
-    inbox, shared: Path, tmp_path: Path, name: str
+    inbox: Inbox, shared: Path, tmp_path: Path, name: str
 ) -> None:
     real = max((shared / "uploads" / "systems" / "laptop-ada" / "uploads").iterdir())
     (tmp_path / "real").write_bytes(gzip.decompress((real / f"{name}.duckdb").read_bytes()))
     folder, uploads = inbox
     with (
         duckdb.connect(str(tmp_path / "real"), read_only=True) as expected,
-        opened(folder, uploads[0], name, tmp_path / "made") as made,
+        open_database(folder, uploads[0], name, tmp_path / "made") as made,
     ):
         assert made.execute(SHAPE).fetchall() == expected.execute(SHAPE).fetchall()
         indexes = "SELECT index_name, sql FROM duckdb_indexes() ORDER BY ALL"
         assert made.execute(indexes).fetchall() == expected.execute(indexes).fetchall()
 
 
-def test_the_shape_of_the_main_tables_is_as_written_down(inbox, tmp_path: Path) -> None:
+def test_the_main_tables_have_the_documented_columns(inbox: Inbox, tmp_path: Path) -> None:
     folder, uploads = inbox
-    with opened(folder, uploads[0], "reflection", tmp_path / "made") as made:
+    with open_database(folder, uploads[0], "reflection", tmp_path / "made") as made:
         found = made.execute(SHAPE).fetchall()
         version = made.execute(
             "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = current_database()"
@@ -72,7 +73,12 @@ def test_the_manifest_names_both_databases_and_is_the_last_object_written(
 ) -> None:
     order: list[str] = []
     put = ObjectStore.put
-    monkeypatch.setattr(ObjectStore, "put", lambda store, key, data: (order.append(key), put(store, key, data))[1])
+
+    def record(store: ObjectStore, key: str, data: bytes) -> None:
+        order.append(key)
+        put(store, key, data)
+
+    monkeypatch.setattr(ObjectStore, "put", record)
     upload = upload_fleet(tmp_path.as_uri(), FleetPlan(systems=1, memories=3, now=NOW))[0]
     assert [key.rsplit("/", 1)[1] for key in order] == ["reflection.duckdb", "knowledge_graph.duckdb", "manifest.json"]
     manifest = json.loads((tmp_path / upload.prefix / "manifest.json").read_bytes())
@@ -114,7 +120,7 @@ def test_a_later_snapshot_adds_rows_and_changes_about_one_reflection_in_a_hundre
     }
 
 
-def test_ids_follow_their_constructions() -> None:
+def test_ids_are_constructed_as_session_buddy_does() -> None:
     tables = history(FleetPlan(systems=1, memories=400, now=NOW), 2)[-1].tables
     adapter = [row for row in tables["conversations_v2"] if len(row["id"]) == 16]
     assert all(row["id"] == hashlib.sha256(row["content"].encode()).hexdigest()[:16] for row in adapter)
@@ -139,7 +145,7 @@ def test_clocks_are_local_and_ulids_are_utc() -> None:
         )
 
 
-def test_every_memory_tells_its_topic() -> None:
+def test_the_topic_of_every_memory_is_recognised() -> None:
     tables = history(FleetPlan(systems=1, memories=1000, now=NOW, snapshots=2), 0)[-1].tables
     texts = [
         row["content"]
@@ -150,11 +156,11 @@ def test_every_memory_tells_its_topic() -> None:
     assert len(set(texts)) > 0.95 * len(texts)
 
 
-def test_counts_say_what_lies_in_the_databases(inbox, tmp_path: Path) -> None:
+def test_counts_are_those_of_the_databases(inbox: Inbox, tmp_path: Path) -> None:
     folder, uploads = inbox
     with (
-        opened(folder, uploads[-1], "reflection", tmp_path / "r") as found,
-        opened(folder, uploads[-1], "knowledge_graph", tmp_path / "g") as graph,
+        open_database(folder, uploads[-1], "reflection", tmp_path / "r") as found,
+        open_database(folder, uploads[-1], "knowledge_graph", tmp_path / "g") as graph,
     ):
         for table, count in uploads[-1].rows.items():
             database = graph if table.startswith("kg_") else found
@@ -162,7 +168,7 @@ def test_counts_say_what_lies_in_the_databases(inbox, tmp_path: Path) -> None:
     assert uploads[-1].memories == 60
 
 
-def test_copies_of_distinct_systems_go_up_under_their_own_names(tmp_path: Path) -> None:
+def test_copies_of_distinct_systems_are_uploaded_under_their_own_names(tmp_path: Path) -> None:
     uploads = upload_fleet(tmp_path.as_uri(), FleetPlan(systems=5, memories=10, now=NOW, distinct=2))
     assert len({upload.system_id for upload in uploads}) == 5
     data = [(tmp_path / upload.prefix / "reflection.duckdb").read_bytes() for upload in uploads]
@@ -180,7 +186,7 @@ def test_more_processes_upload_the_same_fleet(tmp_path: Path) -> None:
     assert len(list(tmp_path.rglob("manifest.json"))) == len(set(seen)) == 17
 
 
-def test_faults_are_broken_in_the_ways_their_names_say(tmp_path: Path) -> None:
+def test_each_faulty_upload_has_the_fault_of_its_name(tmp_path: Path) -> None:
     made = upload_faults(tmp_path.as_uri(), at=NOW)
     assert set(made) == set(FAULTS)
     names = {path.parent.name for path in tmp_path.rglob("manifest.json")}
@@ -193,7 +199,7 @@ def test_faults_are_broken_in_the_ways_their_names_say(tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone() == (0,)
 
 
-def test_an_impossible_plan_says_what_was_expected() -> None:
+def test_an_impossible_plan_raises_an_error_that_names_what_was_expected() -> None:
     with pytest.raises(ValueError, match="systems is 0; expected at least 1"):
         FleetPlan(systems=0, memories=1, now=NOW)
     with pytest.raises(ValueError, match="without a zone"):
@@ -207,7 +213,7 @@ def test_the_factory_writes_chosen_rows_with_defaults_filled(tmp_path: Path) -> 
         conversations=["Redis evicts sessions", {"content": "x", "id": "abc"}],
         reflections=["use noeviction"],
     )
-    with opened(tmp_path, upload, "reflection", tmp_path / "made") as found:
+    with open_database(tmp_path, upload, "reflection", tmp_path / "made") as found:
         assert found.execute("SELECT id, content, namespace FROM conversations_v2 ORDER BY timestamp").fetchall() == [
             (hashlib.sha256(b"Redis evicts sessions").hexdigest()[:16], "Redis evicts sessions", "default"),
             ("abc", "x", "default"),
