@@ -32,6 +32,7 @@ from akosha_api.routes import (
     systems,
     uploads,
 )
+from akosha_api.searchable_loop import SearchableLoop
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
@@ -83,10 +84,13 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             lake_settings.home
         )
         app.state.trigger = Trigger(lake_settings)
-        watcher = AlertLoop(app.state.serving.ledger, served, settings)
-        prober = RecallMonitor(served, app.state.watched, settings)
-        watcher.start()
-        prober.start()
+        loops = (
+            AlertLoop(app.state.serving.ledger, settings),
+            RecallMonitor(served, app.state.watched, settings),
+            SearchableLoop(app.state.serving),
+        )
+        for loop in loops:
+            loop.start()
         # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of
         # a second.
         gc.collect()
@@ -95,8 +99,8 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             yield
         finally:
             gc.unfreeze()
-            watcher.stop()
-            prober.stop()
+            for loop in loops:
+                loop.stop()
             app.state.trigger.close()
             app.state.serving.close()
 

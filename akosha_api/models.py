@@ -298,7 +298,7 @@ class UploadModel(BaseModel):
     claimed_at: datetime | None
     ingested_at: datetime | None
     searchable_at: Annotated[
-        datetime | None, Field(description="Since when this process serves it; null while it does not.")
+        datetime | None, Field(description="When a service first served its memories; null before.")
     ]
     attempts: int
     reason: Annotated[str | None, Field(description="Why it is in quarantine, as a code.")]

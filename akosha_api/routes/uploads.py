@@ -1,6 +1,5 @@
-"""`GET /api/v1/uploads` and `/{upload}`: the ledger's receipts, and since when the upload's memories can be found here."""
+"""`GET /api/v1/uploads` and `/{upload}`: the ledger's receipts."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -53,9 +52,9 @@ async def read_upload(
 
 
 def _receipt(serving: AppState, row: Any) -> UploadModel:
-    version, ingested_at = row.hot_version, row.ingested_at
-    reached = serving.replica.reached_at(version) if version is not None else None
-    # A replica that started later found it there already.
-    searchable_at = None if reached is None else max(reached, ingested_at or datetime.min.replace(tzinfo=UTC))
-    stored = {name: getattr(row, name) for name in UploadModel.model_fields if name != "searchable_at"}
-    return UploadModel(**stored, searchable_at=searchable_at)
+    receipt = UploadModel.model_validate(row, from_attributes=True)
+    if receipt.searchable_at is None and receipt.hot_version is not None and receipt.ingested_at is not None:
+        # Served, and about to be recorded with this time.
+        served_at = serving.replica.reached_at(receipt.hot_version)
+        receipt.searchable_at = None if served_at is None else max(served_at, receipt.ingested_at)
+    return receipt

@@ -3,6 +3,7 @@
 import gzip
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import replay
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.searchable import record_searchable
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.factories import make_upload
@@ -182,6 +184,30 @@ def test_a_replayed_day_brings_lost_rows_back_and_is_harmless_twice(inbox: Inbox
         assert replay.requeue_day(inbox.ledger, day) == replay.Replayed(waiting=1, removed=0)
         arrivals.ingest(inbox.lake, inbox.ledger, run_id="replay", arrival_day=day)
         assert inbox.texts() == {"R1": "memory 1", "R2": "memory 2"}
+
+
+def test_a_replay_does_not_change_what_a_receipt_says_of_the_first_ingestion(inbox: Inbox) -> None:
+    uploads = [inbox.send(memory(1), memory(2))]
+    inbox.take_in()
+    uploads.append(inbox.send(memory(1), memory(2, "changed"), minutes=1))
+    inbox.take_in()
+    hot = inbox.ledger.receipt(uploads[1]).hot_version
+    recorded = record_searchable(inbox.ledger, lambda version: AT if version <= hot else None, hot)
+    assert {each.upload_id for each in recorded} == set(uploads)
+    before = [history_of(inbox, upload) for upload in uploads]
+    assert [(receipt["new_rows"], receipt["changed_rows"]) for receipt in before] == [(2, 0), (0, 2)]
+    inbox.lake.create("lifecycle/hot").delete("id = 'R1'")
+    replay.requeue_day(inbox.ledger, inbox.ledger.receipt(uploads[0]).arrival_day)
+    arrivals.ingest(inbox.lake, inbox.ledger, run_id="replay")
+    assert inbox.texts() == {"R1": "memory 1", "R2": "changed"}
+    assert record_searchable(inbox.ledger, lambda _: datetime.now(UTC), 1 << 40) == []
+    assert [history_of(inbox, upload) for upload in uploads] == before
+
+
+def history_of(inbox: Inbox, upload: str) -> dict[str, Any]:
+    """The receipt without what says how the latest attempt went."""
+    receipt = inbox.ledger.receipt(upload)._asdict()
+    return {name: value for name, value in receipt.items() if name not in ("batch_id", "claimed_at", "run_id")}
 
 
 def test_a_run_asked_to_stop_hands_back_what_it_has_not_read(inbox: Inbox) -> None:

@@ -20,6 +20,8 @@ from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, know
 from akosha_assets.lake.tables import Fence
 
 LIVE = ("claimed", "committing")
+# Columns of a receipt that the first ingestion of an upload fills.
+RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,14 @@ def _ended(upload: Row[Any], outcome: UploadOutcome, ledger: Ledger, now: dateti
             state, reason, not_before = "quarantined", "attempts_exhausted", None
             message = f"{upload.prefix} failed {attempts} times, last: {outcome.message}"
     counts = dict(outcome.counts)
+    first = {
+        "ingested_at": now if state == "ingested" else None,
+        **{name: counts.pop(name, None) for name in RECEIPT_COUNTS},
+        "counts": counts or None,
+    }
+    if upload.ingested_at is not None:
+        # A replay: the receipt keeps what the first ingestion did.
+        first = {name: getattr(upload, name) for name in first}
     return {
         "ref": upload.id,
         "state": state,
@@ -216,13 +226,7 @@ def _ended(upload: Row[Any], outcome: UploadOutcome, ledger: Ledger, now: dateti
         "sample": outcome.sample,
         "attempts": attempts,
         "not_before": not_before,
-        "ingested_at": now if state == "ingested" else None,
-        "hot_version": counts.pop("hot_version", None),
-        **{
-            name: counts.pop(name, None)
-            for name in ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
-        },
-        "counts": counts or None,
+        **first,
     }
 
 

@@ -30,7 +30,7 @@ from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, met
 from akosha_assets.lake.settings import LakeSettings
 
 STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
-HEAD = "0002"
+HEAD = "0003"
 LOOKUP_ROWS = 500
 RECEIPTS_AT_ONCE = 100
 

@@ -50,7 +50,7 @@ class DayTotals:
 
 
 def day_totals(ledger: Ledger, arrival_day: date) -> DayTotals:
-    """The day as it stands now. Rows count the last time each upload was taken in."""
+    """The day as it stands now. Rows count as each upload's first ingestion counted them."""
     kinds = ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
     sums = [sa.func.coalesce(sa.func.sum(uploads.c[name]), 0).label(name) for name in ("bytes", *kinds)]
     query = sa.select(uploads.c.state, sa.func.count().label("count"), *sums).where(

@@ -59,6 +59,8 @@ class LedgerText(sa.types.TypeDecorator[str]):
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
+NOT_SEARCHABLE = sa.text("hot_version IS NOT NULL AND searchable_at IS NULL")
+
 uploads = Table(
     "uploads",
     metadata,
@@ -81,7 +83,10 @@ uploads = Table(
     Column("batch_limit", Integer, nullable=False, default=1_000_000),
     Column("attempts", Integer, nullable=False, default=0),
     Column("claimed_at", UtcDateTime),
+    # This and the counts below are of the first time the upload was ingested; a replay does not change them.
     Column("ingested_at", UtcDateTime),
+    # When a service first served its hot rows.
+    Column("searchable_at", UtcDateTime),
     Column("removed_at", UtcDateTime),
     Column("run_id", LedgerText),
     Column("hot_version", BigInteger),
@@ -101,6 +106,7 @@ uploads = Table(
     Index("uploads_by_upload_id", "upload_id"),
     Index("uploads_by_seen_at", "seen_at"),
     Index("uploads_by_ingested_at", "ingested_at"),
+    Index("uploads_not_searchable", "hot_version", sqlite_where=NOT_SEARCHABLE, postgresql_where=NOT_SEARCHABLE),
     # An id is never given out twice: Delta transactions and receipts refer to it.
     sqlite_autoincrement=True,
 )
