@@ -12,6 +12,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from akosha_api import errors
 from akosha_api.alert_loop import AlertLoop
 from akosha_api.app_state import AppState, Pool
+from akosha_api.inbox_check import InboxCheck
 from akosha_api.mcp import route as mcp
 from akosha_api.metrics import RequestMetrics
 from akosha_api.models import Problem
@@ -76,8 +77,18 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         served.start()
         past = TimeTravel(served, max_bytes=settings.as_of_bytes)
         model = searcher(lake_settings)
+        inbox = InboxCheck(lake_settings)
         app.state.serving = AppState(
-            served.lake, settings, served, past, model, pool, past_pool, sql_pool, datetime.now(UTC)
+            lake=served.lake,
+            settings=settings,
+            replica=served,
+            past=past,
+            searcher=model,
+            pool=pool,
+            past_pool=past_pool,
+            sql_pool=sql_pool,
+            inbox=inbox,
+            started_at=datetime.now(UTC),
         )
         app.state.watched = RequestMetrics(app.state.serving)
         app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(
@@ -88,6 +99,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             AlertLoop(app.state.serving.ledger, settings),
             RecallMonitor(served, app.state.watched, settings),
             SearchableLoop(app.state.serving),
+            inbox,
         )
         for loop in loops:
             loop.start()

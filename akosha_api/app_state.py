@@ -11,6 +11,7 @@ from functools import cached_property, partial
 from typing import TypeVar
 
 from akosha_api.errors import Overloaded, TooSlow
+from akosha_api.inbox_check import InboxCheck
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import TierUnavailable
@@ -72,9 +73,9 @@ def _limited(call: Callable[[], T], seconds: float, started_at: float) -> T:
         return call()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AppState:
-    """Everything a request needs."""
+    """What every request may use, from the start of the service to its end."""
 
     lake: Lake
     settings: ApiSettings
@@ -84,6 +85,7 @@ class AppState:
     pool: Pool
     past_pool: Pool
     sql_pool: Pool
+    inbox: InboxCheck
     started_at: datetime
     _opening: threading.Lock = field(default_factory=threading.Lock)
 

@@ -34,6 +34,8 @@ async def health(serving: ServingDep) -> dict[str, Any]:
             f"replica: the tables were last looked at {silent:.0f} s ago; expected every "
             f"{serving.settings.poll_seconds:g} s"
         )
+    if (inbox := serving.inbox.reason) is not None:
+        reasons.append(inbox)
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
@@ -41,6 +43,7 @@ async def health(serving: ServingDep) -> dict[str, Any]:
         "keyword_rows": snapshot.keyword_rows,
         "meaning_rows": by_meaning,
         "is_settled": serving.replica.is_settled,
+        "inbox": {"url": serving.lake.settings.inbox(), "is_missing": serving.inbox.missing is not None},
         "uptime_seconds": round(serving.uptime_seconds, 1),
     }
 

@@ -11,7 +11,6 @@ INBOX_HINT = "create it, or set AKOSHA_INBOX_URL to where the fleet uploads"
 
 def missing_inbox(settings: "LakeSettings") -> Path | None:
     """The inbox, where it is a folder and does not exist; None for a bucket and for a folder that exists."""
-    from akosha_assets.lake.objects import ObjectStore
+    from akosha_assets.lake.ingestion.inbox import folder
 
-    folder = ObjectStore(settings.inbox()).folder
-    return None if folder is None or folder.is_dir() else folder
+    return folder.missing_inbox(settings)

@@ -14,6 +14,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
+from akosha_api import inbox_check
 from akosha_api.models import OF_THE_DEMO, SearchResponse
 from akosha_assets.fleet.systems import FleetPlan, history, system_id
 from akosha_assets.lake.catalog import Lake
@@ -277,6 +278,23 @@ def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) ->
     assert health.status_code == 200
     assert health.json()["status"] == "degraded"
     assert "akosha model fetch" in " ".join(health.json()["reasons"])
+
+
+def test_health_names_an_inbox_folder_that_does_not_exist(
+    tmp_path: Path, serve: Callable[..., httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_check, "CHECK_SECONDS", 0.05)
+    inbox = tmp_path / "uploads"
+    client = serve(Lake(LakeSettings(home=tmp_path / "home", inbox_url=str(inbox))))
+
+    def reasons() -> list[str]:
+        return [reason for reason in client.get("/health").json()["reasons"] if reason.startswith("inbox: ")]
+
+    until(reasons)
+    assert reasons() == [f"inbox: the folder {inbox} does not exist; create it or set AKOSHA_INBOX_URL"]
+    assert client.get("/health").json()["inbox"] == {"url": inbox.as_uri(), "is_missing": True}
+    inbox.mkdir()
+    until(lambda: not reasons())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""A thread that looks whether the inbox folder exists.
+
+Not done by a request: a hanging network file system would hang its answer.
+"""
+
+from pathlib import Path
+
+from akosha_api.background import Background
+from akosha_assets.lake.ingestion.inbox.folder import missing_inbox
+from akosha_assets.lake.settings import LakeSettings
+
+CHECK_SECONDS = 5.0
+
+
+class InboxCheck(Background):
+    """Looks at the start and then every `CHECK_SECONDS`."""
+
+    name = "inbox"
+
+    def __init__(self, settings: LakeSettings):
+        super().__init__(CHECK_SECONDS)
+        self.settings = settings
+        # The folder, where it did not exist at the last look.
+        self.missing: Path | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why no upload can arrive; None where the folder exists, or none was set: the fleet then creates the default."""
+        if self.missing is None or not self.settings.inbox_url:
+            return None
+        return f"inbox: the folder {self.missing} does not exist; create it or set AKOSHA_INBOX_URL"
+
+    def _run(self) -> None:
+        self.missing = missing_inbox(self.settings)
+        while self._rested(self.seconds):
+            self.missing = missing_inbox(self.settings)
