@@ -29,15 +29,38 @@ COMMIT_ATTEMPTS = 12
 WRITE_ATTEMPTS = 3
 # Further ahead than this no right clock lets a snapshot be.
 CLOCKS_AHEAD = timedelta(minutes=15)
+# Parts of one sequence at most.
+PARTS_MAX = 1_000_000
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
 
 @dataclass(frozen=True)
 class Fence:
-    """A writer's place in a monotonic sequence: `writer` commits `sequence` once, and nothing after a higher one."""
+    """A writer's place in a monotonic sequence: `writer` commits each part of `sequence` once, in ascending order, and
+    nothing after a higher sequence.
+    """
 
     writer: str
     sequence: int
+    part: int = 0
+
+    @property
+    def transactions(self) -> dict[str, int]:
+        """Versions by application id, as the commit of this part records them in the table's log."""
+        first = {self.writer: self.sequence}
+        return first | {f"{self.writer}/part": self.sequence * PARTS_MAX + self.part} if self.part else first
+
+    def is_committed(self, last_sequence: int | None, last_part: int | None) -> bool:
+        """Whether a table with these transaction versions has this part.
+
+        Raises:
+            LeaseLost: a higher sequence is committed, so this writer was replaced.
+        """
+        if last_sequence is not None and last_sequence > self.sequence:
+            raise LeaseLost(self.sequence)
+        if not self.part:
+            return last_sequence == self.sequence
+        return last_part is not None and last_part >= self.sequence * PARTS_MAX + self.part
 
 
 def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaTable:
@@ -130,16 +153,14 @@ def commit(
     for attempt in range(COMMIT_ATTEMPTS):
         table = _open_existing(uri, storage_options)
         if fence is not None:
-            known = committed_sequence(table, fence.writer)
-            if known is not None and known > fence.sequence:
-                raise LeaseLost(fence.sequence)
-            if known == fence.sequence:
+            last_part = committed_sequence(table, f"{fence.writer}/part") if fence.part else None
+            if fence.is_committed(committed_sequence(table, fence.writer), last_part):
                 return table.version()
         try:
             properties = CommitProperties(
                 custom_metadata=metadata,
                 max_commit_retries=50,
-                app_transactions=[Transaction(fence.writer, fence.sequence)] if fence is not None else [],
+                app_transactions=[Transaction(*one) for one in fence.transactions.items()] if fence else [],
             )
             write(table, properties)
             return table.version()

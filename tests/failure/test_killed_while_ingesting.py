@@ -28,8 +28,13 @@ import os, signal, sys, threading
 from pathlib import Path
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.extraction import protocol, spooled_rows
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
+
+if "parts" in sys.argv[3:]:
+    # As if every upload were too large to be held in memory and stored at once.
+    protocol.HELD_BYTES, spooled_rows.PART_ROWS = 0, 1
 
 claimed = threading.Semaphore(0)
 
@@ -102,15 +107,18 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[o
     return contents(Lake(settings))
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at(step: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+@pytest.mark.parametrize(
+    ("step", "mode"),
+    [*((step, "whole") for step in STEPS), ("committed lifecycle/hot", "parts"), ("finished", "parts")],
+)
+def test_killed_at(step: str, mode: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="before")
     uploads(settings, snapshot=2)
     killed = subprocess.run(
-        [sys.executable, "-c", INGEST, str(tmp_path), step], cwd=Path(__file__).parents[2], check=False
+        [sys.executable, "-c", INGEST, str(tmp_path), step, mode], cwd=Path(__file__).parents[2], check=False
     )
     assert killed.returncode == -signal.SIGKILL
     # Nobody takes the batch over before its lease ends.

@@ -9,10 +9,13 @@ next and what happens when one fails in `arrivals.py`.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import cast
+
+import numpy as np
+import pyarrow as pa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
@@ -30,8 +33,7 @@ from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
-# Arrow bytes of changed rows after which a batch extracts no further upload: bounds the memory of a run, which holds
-# two.
+# Arrow bytes of rows after which a batch extracts no further upload: bounds the memory of a run, which holds two.
 BATCH_ARROW_BYTES = 64 * 1024 * 1024
 # What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
 ARROW_TO_COMPRESSED = 3
@@ -110,21 +112,22 @@ class BatchIngest:
             table_rows.seen(extractions),
             read.systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
         )
-        tables = table_rows.by_table(extractions, difference, fetched, batch.id, self.settings.uploaded_vector_space)
-        for extraction in extractions.values():
-            # They are in `tables` now; a commit needs several times its rows in memory.
-            extraction.rows.clear()
+        provenance = table_rows.Provenance(batch.id, fetched, self.settings.uploaded_vector_space)
+        parts = table_rows.parts(extractions, difference, provenance)
         clock.lap("compare")
-        if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
-            tables[HOT.address].rows = table_rows.with_vectors(
-                tables[HOT.address].rows, self._embed_with(), self.settings.embedding_seconds
-            )
-        clock.lap("embed")
         self.on_step("before_commit")
         claims.begin_commit(self.ledger, batch, now=now())
         result = BatchResult(batch.id)
-        self._commit(batch, tables, result)
-        clock.lap("commit")
+        embedded_until = time.monotonic() + self.settings.embedding_seconds
+        for number, tables in enumerate(parts):
+            clock.lap("compare")
+            if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
+                tables[HOT.address].rows = table_rows.with_vectors(
+                    tables[HOT.address].rows, self._embed_with(), embedded_until
+                )
+            clock.lap("embed")
+            self._commit(batch, number, tables, result)
+            clock.lap("commit")
         self.on_step("committed")
         hot_version = result.versions.get(HOT.address)
         for ref in extractions:
@@ -207,28 +210,30 @@ class BatchIngest:
                     continue
                 days |= own
                 read.extractions[job.ref] = extraction
-                held_bytes += sum(table.nbytes for table in (*extraction.rows.values(), extraction.seen))
+                held_bytes += extraction.nbytes
             else:
                 outcomes[job.ref] = _failed(extraction)
 
-    def _commit(self, batch: Batch, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
+    def _commit(self, batch: Batch, number: int, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
         metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
+        fence = replace(batch.fence, part=number)
+        versions: dict[str, int] = {}
         for spec in WRITTEN_BY_INGESTION:
             if spec.address not in tables:
                 continue
             part = tables[spec.address]
             if part.replaces:
-                result.versions[spec.address] = self.lake.upsert(
-                    spec.address, part.rows, batch.fence, metadata, only=part.replaces
-                )
+                versions[spec.address] = self.lake.upsert(spec.address, part.rows, fence, metadata, only=part.replaces)
             else:
-                result.versions[spec.address] = self.lake.append(spec.address, part.rows, batch.fence, metadata)
-            result.rows[spec.address] = part.rows.num_rows
+                versions[spec.address] = self.lake.append(spec.address, part.rows, fence, metadata)
+            result.rows[spec.address] = result.rows.get(spec.address, 0) + part.rows.num_rows
             self.on_step(f"committed {spec.address}")
-        known_tables.remember(self.ledger, self.lake, result.versions)
+        result.versions |= versions
+        known_tables.remember(self.ledger, self.lake, versions)
         if HOT.address in tables:
             days = tables[HOT.address].rows["event_day"].value_counts()
-            result.event_days = {entry["values"]: entry["counts"] for entry in days.to_pylist()}
+            for entry in days.to_pylist():
+                result.event_days[entry["values"]] = result.event_days.get(entry["values"], 0) + entry["counts"]
 
     def fence_off(self, fence: Fence) -> None:
         """Nothing of an earlier sequence of that writer can be committed to any table from now on."""
@@ -253,6 +258,8 @@ def _fails_all(read: ReadBatch) -> bool:
 
 def _event_days(extraction: Extraction) -> set[date]:
     """The event days of the memories to store."""
+    if (spooled := extraction.spooled.get(HOT.address)) is not None:
+        return set(pa.array(np.unique(spooled.days)).view(pa.date32()).to_pylist())
     rows = extraction.rows.get(HOT.address)
     return set() if rows is None else set(rows["event_day"].unique().to_pylist())
 

@@ -9,6 +9,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.extraction import protocol, spooled_rows
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import replay
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -59,8 +60,12 @@ class Inbox:
         return [(row["id"], row["is_absent"]) for row in rows]
 
 
-@pytest.fixture
-def inbox(settings: LakeSettings) -> Inbox:
+@pytest.fixture(params=["held", "spooled"])
+def inbox(settings: LakeSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Inbox:
+    """The same outcome is expected of rows that are held in memory and of those that are stored in several parts."""
+    if request.param == "spooled":
+        monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+        monkeypatch.setattr(spooled_rows, "PART_ROWS", 2)
     return Inbox(settings)
 
 

@@ -105,6 +105,7 @@ class ExtractionPool:
 
     def __enter__(self) -> "ExtractionPool":
         self._scratch = Scratch()
+        self._spool = self._scratch.disk
         return self
 
     def __exit__(
@@ -209,7 +210,8 @@ class ExtractionPool:
         else:
             sent = worker.queue.popleft()
             worker.since = monotonic()
-            outcome, healthy = read_answer(message, worker.folders, sent.result, [job.ref for job in sent.jobs])
+            refs = [job.ref for job in sent.jobs]
+            outcome, healthy = read_answer(message, worker.folders, sent.result, refs, self._spool)
             used, worker.served = worker.served > 0, worker.served + len(sent.jobs)
             if not healthy or worker.keeps_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
                 self._give_up(worker)

@@ -9,6 +9,7 @@ import os
 import socket
 import sqlite3
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -37,8 +38,12 @@ MESSAGE_BYTES = 64 * 1024
 FILES_MAX = 32
 # Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
 IN_MEMORY_BYTES = 256 * 1024**2
-# Rows of about this many bytes are copied at once when they are written.
-WRITTEN_BYTES = 16 * 1024**2
+# Results up to this many bytes are written to the folder that the files were unpacked to, larger ones to disk.
+RESULT_IN_MEMORY_BYTES = 32 * 1024**2
+# Rows of at most this many bytes are copied at once when they are written; one larger row is too, up to the other.
+WRITTEN_BYTES, ROW_MAX_BYTES = 16 * 1024**2, 128 * 1024**2
+# Kinds, ids, hashes and days of all rows, which the run holds in memory.
+SEEN_MAX_BYTES = 250 * 1024**2
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -144,6 +149,8 @@ def _extract(
             path.unlink(missing_ok=True)
     snapshots.seconds["unpack"] = unpacked
     started = perf_counter()
+    if snapshots.nbytes > RESULT_IN_MEMORY_BYTES:
+        folder = folders[-1]
     parts = _write(snapshots, folder / request["result"])
     snapshots.seconds["write"] = perf_counter() - started
     counts = [[rows, dict(flaws)] for rows, flaws in zip(snapshots.rows_read.tolist(), snapshots.flaws, strict=True)]
@@ -153,21 +160,39 @@ def _extract(
 def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
     """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by
     upload, `seen` first.
+
+    Raises: UploadRejected where the keys of all rows, or a single row, take more memory than a run has for them.
     """
+    seen_bytes = sum(piece.batch.nbytes for piece in snapshots.seen)
+    if seen_bytes > SEEN_MAX_BYTES:
+        raise UploadRejected(
+            "too_many_rows", f"the ids of all rows take {seen_bytes:,} bytes; at most {SEEN_MAX_BYTES:,}"
+        )
     parts: list[list[Any]] = []
     with path.open("wb") as file:
         for address, pieces in (("seen", snapshots.seen), *snapshots.rows.items()):
             length, uploads = 0, []
             for piece in pieces:
-                batch = piece.batch
-                rows = max(1, batch.num_rows * WRITTEN_BYTES // max(WRITTEN_BYTES, batch.get_total_buffer_size()))
-                for start in range(0, batch.num_rows, rows):
-                    length += file.write(batch.slice(start, rows).serialize())
-                    uploads.append(
-                        np.bincount(piece.upload[start : start + rows], minlength=len(snapshots.flaws)).tolist()
-                    )
+                start = 0
+                for batch in _bounded(piece.batch):
+                    length += file.write(batch.serialize())
+                    stop = start + batch.num_rows
+                    uploads.append(np.bincount(piece.upload[start:stop], minlength=len(snapshots.flaws)).tolist())
+                    start = stop
             parts.append([address, length, uploads])
     return parts
+
+
+def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """`batch` in slices of at most `WRITTEN_BYTES`, or one row."""
+    if batch.num_rows > 1 and batch.nbytes > WRITTEN_BYTES:
+        half = batch.num_rows // 2
+        yield from _bounded(batch.slice(0, half))
+        yield from _bounded(batch.slice(half))
+    elif batch.nbytes > ROW_MAX_BYTES:
+        raise UploadRejected("field_too_large", f"a row of {batch.nbytes:,} bytes; at most {ROW_MAX_BYTES:,} are read")
+    elif batch.num_rows:
+        yield batch
 
 
 def _warm_up(folder: Path, reader: SnapshotReader) -> None:

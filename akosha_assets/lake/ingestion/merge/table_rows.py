@@ -1,7 +1,7 @@
 """From the extractions of a batch to the rows of each table: chosen, completed with their provenance, in table order."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.ingestion.extraction.pool import Extraction
+from akosha_assets.lake.ingestion.extraction.spooled_rows import SpooledRows
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
 from akosha_assets.lake.schemas import ABSENCES, TABLES
@@ -44,28 +45,67 @@ def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def by_table(
-    extractions: Mapping[int, Extraction],
-    difference: Difference,
-    fetched: Mapping[int, Fetched],
-    batch_id: int,
-    uploaded_space: str,
+@dataclass(frozen=True)
+class Provenance:
+    """What a batch adds to the rows of its uploads: `fetched` by the number of an upload in the ledger, and the space
+    of uploaded vectors.
+    """
+
+    batch_id: int
+    fetched: Mapping[int, Fetched]
+    uploaded_space: str
+
+
+def parts(
+    extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance
+) -> Iterator[dict[str, TableRows]]:
+    """Rows to store by table address, in the table's schema, in parts that are committed one after the other.
+
+    The first part has the rows of all uploads that are held in memory, which are given up then; every other one a share
+    of the rows of one large upload and table.
+    """
+    first = _of_memory(extractions, difference, provenance)
+    for extraction in extractions.values():
+        # They are in `first` now; a commit needs several times its rows in memory.
+        extraction.rows.clear()
+    yield first
+    del first
+    for address, spec in TABLES.items():
+        for ref, extraction in extractions.items():
+            if (spooled := extraction.spooled.pop(address, None)) is not None:
+                for rows in _of_file(ref, spooled, difference.chosen):
+                    yield {address: _completed(rows, spec, provenance)}
+
+
+def _of_memory(
+    extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance
 ) -> dict[str, TableRows]:
-    """Rows to store by table address, in the table's schema; tables without rows are left out."""
     made: dict[str, TableRows] = {}
     for address, spec in TABLES.items():
-        parts = []
+        tables = []
         for ref, extraction in extractions.items():
             if (table := extraction.rows.get(address)) is not None and table.num_rows:
-                parts.append(table.append_column("ref", pa.repeat(pa.scalar(ref, pa.int64()), table.num_rows)))
-        if not parts:
+                tables.append(table.append_column("ref", pa.repeat(pa.scalar(ref, pa.int64()), table.num_rows)))
+        if not tables:
             continue
-        rows = _chosen(pa.concat_tables(parts), difference.chosen)
+        rows = _chosen(pa.concat_tables(tables), difference.chosen)
         if rows.num_rows:
-            made[address] = _completed(rows, spec, fetched, batch_id, uploaded_space)
+            made[address] = _completed(rows, spec, provenance)
     if difference.absent.num_rows:
-        made[ABSENCES.address] = TableRows(_absences(difference.absent, fetched, batch_id))
+        made[ABSENCES.address] = TableRows(_absences(difference.absent, provenance))
     return made
+
+
+def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Table]:
+    """The rows of `spooled` named in `chosen`, with `ref` and `is_change`, in parts that fit in memory."""
+    keys = spooled.keys.append_column("position", pa.array(np.arange(spooled.num_rows)))
+    of_upload = chosen.filter(pc.equal(chosen["ref"], ref)).select(["kind", "id", "is_change"])
+    found = keys.join(of_upload, ["kind", "id"], join_type="inner").select(["position", "is_change"])
+    is_change = np.zeros(spooled.num_rows, bool)
+    is_change[found["position"].to_numpy()] = found["is_change"].to_numpy()
+    for part in spooled.parts(found["position"].to_numpy()):
+        rows = spooled.take(part).append_column("ref", pa.repeat(pa.scalar(ref, pa.int64()), len(part)))
+        yield rows.append_column("is_change", pa.chunked_array([pa.array(is_change[part])]))
 
 
 def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
@@ -76,22 +116,22 @@ def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
     return picked.append_column("is_change", kept["is_change"])
 
 
-def _completed(
-    rows: pa.Table, spec: TableSpec, fetched: Mapping[int, Fetched], batch_id: int, uploaded_space: str
-) -> TableRows:
-    refs = sorted(fetched)
+def _completed(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> TableRows:
+    refs = sorted(provenance.fetched)
     place = pa.array(np.searchsorted(refs, rows["ref"].to_numpy()))
-    uploads = [fetched[ref].upload for ref in refs]
+    uploads = [provenance.fetched[ref].upload for ref in refs]
     count = rows.num_rows
     added = {
         "system_id": pa.array([one.system_id for one in uploads], pa.string()).take(place),
         "upload_id": pa.array([one.upload_id for one in uploads], pa.string()).take(place),
         "arrived_at": pa.array([one.seen_at for one in uploads], spec.schema.field("arrived_at").type).take(place),
-        "batch_id": pa.repeat(pa.scalar(batch_id, pa.int64()), count),
+        "batch_id": pa.repeat(pa.scalar(provenance.batch_id, pa.int64()), count),
     }
     if "space" in spec.schema.names:
         given = pc.is_valid(rows["vector"])
-        added["space"] = pc.if_else(given, pa.scalar(uploaded_space, pa.string()), pa.scalar(None, pa.string()))
+        added["space"] = pc.if_else(
+            given, pa.scalar(provenance.uploaded_space, pa.string()), pa.scalar(None, pa.string())
+        )
     changed = rows.filter(rows["is_change"])
     replaces = ""
     if changed.num_rows:
@@ -108,21 +148,20 @@ def _completed(
     return TableRows(table.sort_by([(name, "ascending") for name in (*spec.partition_by, "system_id")]), replaces)
 
 
-def _absences(absent: pa.Table, fetched: Mapping[int, Fetched], batch_id: int) -> pa.Table:
-    ids = {ref: one.upload.upload_id for ref, one in fetched.items()}
+def _absences(absent: pa.Table, provenance: Provenance) -> pa.Table:
+    ids = {ref: one.upload.upload_id for ref, one in provenance.fetched.items()}
     columns = {name: absent[name] for name in ("system_id", "kind", "id", "is_absent", "snapshot_at")}
     columns["upload_id"] = pa.array([ids[ref] for ref in absent["ref"].to_pylist()], pa.string())
-    columns["batch_id"] = pa.repeat(pa.scalar(batch_id, pa.int64()), absent.num_rows)
+    columns["batch_id"] = pa.repeat(pa.scalar(provenance.batch_id, pa.int64()), absent.num_rows)
     return pa.table(columns).select(ABSENCES.schema.names).cast(ABSENCES.schema)
 
 
-def with_vectors(rows: pa.Table, embedder: Embedder | None, seconds: float) -> pa.Table:
-    """`rows` with vectors in those that have none, newest events first, for at most about `seconds`; the rest stays
-    null.
+def with_vectors(rows: pa.Table, embedder: Embedder | None, deadline: float) -> pa.Table:
+    """`rows` with vectors in those that have none, newest events first, until about `deadline` (of `time.monotonic`);
+    the rest stays null.
     """
     if embedder is None:
         return rows
-    deadline = time.monotonic() + seconds
     vectors, spaces = rows["vector"].to_pylist(), rows["space"].to_pylist()
     bare = np.array([position for position, vector in enumerate(vectors) if vector is None], dtype=np.int64)
     order = bare[np.argsort(-rows["occurred_at"].cast(pa.int64()).to_numpy()[bare], kind="stable")]

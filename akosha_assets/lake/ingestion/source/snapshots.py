@@ -42,6 +42,12 @@ class Snapshots:
     seen: list[Piece] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in Arrow."""
+        pieces = [*self.seen, *(piece for pieces in self.rows.values() for piece in pieces)]
+        return sum(piece.batch.nbytes for piece in pieces)
+
     def count(self, code: str, uploads: np.ndarray) -> None:
         """A flaw of rows, each of which belongs to one of `uploads`."""
         if len(uploads):

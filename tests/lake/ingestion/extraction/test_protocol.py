@@ -1,19 +1,23 @@
 """What a worker hands back is used only when it is exactly what a sound worker gives."""
 
 import json
+import tempfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.errors import LocalStorageFailed, UploadRejected
+from akosha_assets.lake.ingestion.extraction import protocol
 from akosha_assets.lake.ingestion.extraction.protocol import Extraction, read_answer
 from akosha_assets.lake.ingestion.source.change_detection import SEEN_SCHEMA
 from akosha_assets.lake.schemas import HOT, extracted
 
+SPOOL = Path(tempfile.gettempdir())
 SEEN = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": "R1", "content_hash": 1}], schema=SEEN_SCHEMA)
 
 
@@ -23,7 +27,7 @@ def answered(
     (folder / "result").write_bytes(b"".join(contents.values()))
     lengths = [[address, len(data), (rows or {}).get(address, [[1]])] for address, data in contents.items()]
     answer = {"parts": lengths, "on_disk": False, "counts": [[1, {}]] * uploads, "seconds": {}, **changed}
-    outcome, healthy = read_answer(json.dumps(answer).encode(), [folder], "result", list(range(7, 7 + uploads)))
+    outcome, healthy = read_answer(json.dumps(answer).encode(), [folder], "result", list(range(7, 7 + uploads)), SPOOL)
     assert healthy is isinstance(outcome, list)
     assert isinstance(outcome, list | UploadRejected)
     return outcome
@@ -71,14 +75,56 @@ def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> Non
     assert [(one.rows_read, one.flaws) for one in found] == [(1, {}), (0, {"odd": 2}), (2, {})]
 
 
+def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path)
+    rows = pa.Table.from_batches([hot_rows(id=name).cast(extracted(HOT)) for name in "abc"])
+    contents = {
+        "seen": bytes(SEEN.serialize()),
+        HOT.address: b"".join(bytes(batch.serialize()) for batch in rows.to_batches()),
+    }
+    found = answered(tmp_path, contents, {HOT.address: [[1], [1], [1]]})
+    assert isinstance(found, list)
+    spooled = found[0].spooled[HOT.address]
+    assert found[0].rows == {} and found[0].seen.num_rows == 1
+    assert spooled.take(np.array([0, 2])).to_pylist() == [row for row in rows.to_pylist() if row["id"] != "b"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_results_of_several_uploads_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
+    assert read_answer(json.dumps(SOUND).encode(), [tmp_path], "result", [1, 2], SPOOL) == (None, True)
+
+
+def test_rows_that_cannot_be_spooled_are_a_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path / "missing")
+    contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows().serialize())}
+    with pytest.raises(LocalStorageFailed):
+        answered(tmp_path, contents)
+
+
+@pytest.mark.parametrize("address", ["seen", HOT.address])
+def test_a_message_that_claims_more_bytes_than_allowed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(protocol, "MESSAGE_MAX_BYTES" if address != "seen" else "SEEN_MAX_BYTES", 500)
+    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(text="x" * 1000).serialize())}
+    outcome = answered(tmp_path, contents) if address != "seen" else answered(tmp_path, {"seen": 3 * contents["seen"]})
+    assert isinstance(outcome, UploadRejected)
+    assert "at most 500" in outcome.message
+
+
 @pytest.mark.parametrize("rows", [[[1, 1]], [[0, 0]], [[2, -1]], [[1]], [], [["1", 0]], [[True, 0, 0]], 1])
 def test_rows_that_do_not_add_up_for_the_uploads_are_refused(tmp_path: Path, rows: object) -> None:
     assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, {"seen": rows}, uploads=2), UploadRejected)
 
 
 def test_an_upload_read_by_itself_cannot_ask_to_be_read_apart(tmp_path: Path) -> None:
-    assert read_answer(b'{"apart": ""}', [tmp_path], "result", [1, 2]) == (None, True)
-    outcome, healthy = read_answer(b'{"apart": ""}', [tmp_path], "result", [1])
+    assert read_answer(b'{"apart": ""}', [tmp_path], "result", [1, 2], SPOOL) == (None, True)
+    outcome, healthy = read_answer(b'{"apart": ""}', [tmp_path], "result", [1], SPOOL)
     assert isinstance(outcome, UploadRejected) and not healthy
 
 
@@ -139,7 +185,7 @@ KEYS = st.sampled_from(
 def is_settled(message: bytes, folder: Path) -> bool:
     """Whether an answer gives a result whose texts and numbers can be stored, or a reason for the upload."""
     (folder / "result").write_bytes(bytes(SEEN.serialize()))
-    outcome, _ = read_answer(message, [folder], "result", [7])
+    outcome, _ = read_answer(message, [folder], "result", [7], SPOOL)
     if isinstance(outcome, UploadRejected):
         return b"\0" not in (outcome.message + outcome.sample).encode()
     assert outcome is not None
@@ -174,7 +220,7 @@ def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
 def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str) -> None:
     message = json.dumps(SOUND).replace('"counts": [[1, {}]]', f'"counts": {counts}')
     (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
-    outcome, healthy = read_answer(message.encode(), [tmp_path], "result", [7])
+    outcome, healthy = read_answer(message.encode(), [tmp_path], "result", [7], SPOOL)
     assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_crashed" and not healthy
 
 
