@@ -1,13 +1,13 @@
-"""`akosha demo`: all services, a small simulated fleet that uploads, and a search for what it uploaded a moment ago.
+"""`akosha demo`: starts all services, uploads memories of a small simulated fleet, and searches for one of them.
 
-Nothing here takes uploads in: the upload sensor does, as it would for a real fleet. The services are those of `up.py`.
+The upload sensor ingests the uploads, as it does for a real fleet. The services are those of `up.py`.
 """
 
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -25,9 +25,10 @@ from akosha_assets.cli.up import (
     ApiPort,
     CodePort,
     DagsterPort,
-    addresses,
-    services_up,
-    stay,
+    print_addresses,
+    run_until_stopped,
+    start_services,
+    supervised,
 )
 from akosha_assets.lake.settings import LakeSettings
 
@@ -52,17 +53,18 @@ def demo(
         bool, typer.Option("--exit", help="Stop everything after the search instead of waiting for Ctrl-C.")
     ] = False,
 ) -> None:
-    """Start everything, let a simulated fleet upload, watch the sensor take it in, and search for what came.
+    """Start everything, upload memories of a simulated fleet, wait for the sensor to ingest them, and search for one.
 
-    Exit status 0: the search found it, and everything was stopped when asked; 1: it did not come through; 3: a port is
-    taken.
+    Exit status 0: the search found it, and everything was stopped; 1: a service, the upload or the search failed; 3: a
+    port or the home is in use.
     """
     from akosha_assets.fleet.systems import FleetPlan
 
-    ports = Ports(api_port, dagster_port, code_port, api_host)
+    ports = Ports(api=api_port, dagster=dagster_port, code=code_port, api_host=api_host)
     plan = FleetPlan(systems=systems, memories=memories, days=days, now=datetime.now(UTC))
-    with services_up(ports, dagster=True) as (supervisor, bring_up):
-        fleet = _Fleet(plan)
+    settings = LakeSettings()
+    with supervised(settings) as supervisor:
+        fleet = _Fleet(plan, settings)
         columns = (
             TextColumn("{task.description:<10}"),
             BarColumn(),
@@ -73,28 +75,28 @@ def demo(
         with Progress(*columns, console=console) as progress:
             view = _View(progress, fleet)
             fleet.start()
-            bring_up(view.refresh)
-            view.started()
-            _until(
-                supervisor,
-                lambda: view.refresh() and fleet.is_ingested,
-                within_seconds=WORK_SECONDS,
-                waiting_for="the uploads to be taken in",
-            )
+            start_services(supervisor, ports, settings, dagster=True, on_poll=view.refresh)
+            view.show_started()
+
+            def is_ingested() -> bool:
+                view.refresh()
+                return fleet.is_ingested
+
+            _wait_until(supervisor, is_ingested, within_seconds=WORK_SECONDS, waiting_for="the uploads to be ingested")
         if not supervisor.stopping:
             _search(supervisor, fleet, ports)
-            addresses(ports, dagster=True)
+            print_addresses(ports, settings, dagster=True)
         if not leave:
-            stay(supervisor)
+            run_until_stopped(supervisor)
 
 
 class _Fleet:
-    """The simulated uploads and what the ledger says of them."""
+    """The simulated fleet: its uploads, and how many of them the ledger shows as ingested."""
 
-    def __init__(self, plan: "FleetPlan"):
+    def __init__(self, plan: "FleetPlan", settings: LakeSettings):
         from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
-        self.plan, self.settings = plan, LakeSettings()
+        self.plan, self.settings = plan, settings
         self.expected = plan.systems * plan.snapshots
         self.uploaded: list[UploadedSnapshot] = []
         self.failure: BaseException | None = None
@@ -102,7 +104,7 @@ class _Fleet:
         self.ingested = 0
 
     def start(self) -> None:
-        """Uploads begin, beside everything else."""
+        """Start to upload in a thread."""
         threading.Thread(target=self._upload, name="fleet", daemon=True).start()
 
     def _upload(self) -> None:
@@ -114,82 +116,87 @@ class _Fleet:
             self.failure = error
             raise
 
-    def look(self) -> None:
-        """`ingested` is what the ledger says now."""
+    def update(self) -> None:
+        """Read the number of ingested uploads from the ledger.
+
+        Raises:
+            typer.Exit: the fleet could not upload.
+        """
         if self.failure is not None:
             raise fail(f"the simulated fleet could not upload: {self.failure}", Exit.FAILED)
-        mine = {one.upload_id for one in self.uploaded}
+        own = {one.upload_id for one in self.uploaded}
         page = self.ledger.uploads(state="ingested", limit=max(1, 2 * self.expected))
-        self.ingested = sum(row.upload_id in mine for row in page.uploads)
+        self.ingested = sum(row.upload_id in own for row in page.uploads)
 
     @property
     def is_ingested(self) -> bool:
-        """Whether every upload of the plan is in the tables."""
+        """Whether every upload of the plan is ingested."""
         return len(self.uploaded) == self.expected and self.ingested == self.expected
 
 
 class _View:
-    """Three bars: services, uploads, and what was taken in of them."""
+    """Three progress bars: services, uploads, ingested uploads."""
 
     def __init__(self, progress: Progress, fleet: _Fleet):
         self.progress, self.fleet = progress, fleet
         self.services: TaskID = progress.add_task("services", total=1, note="Dagster and the API are starting")
         self.uploaded: TaskID = progress.add_task(
-            "uploaded", total=fleet.expected, note="into the inbox, as Session-Buddy does it"
+            "uploaded", total=fleet.expected, note="into the inbox, as Session-Buddy does"
         )
         self.ingested: TaskID = progress.add_task("ingested", total=fleet.expected, note="")
-        self.looked_at = 0.0
+        self.refreshed_at = 0.0
 
-    def started(self) -> None:
-        """The services answer."""
+    def show_started(self) -> None:
+        """Complete the bar of the services."""
         self.progress.update(self.services, completed=1, note="")
 
-    def refresh(self) -> bool:
-        """The bars show how it stands; always true."""
-        if time.monotonic() - self.looked_at > 0.3:
-            self.looked_at = time.monotonic()
-            self.fleet.look()
+    def refresh(self) -> None:
+        """Update the bars, at most three times a second."""
+        if time.monotonic() - self.refreshed_at > 0.3:
+            self.refreshed_at = time.monotonic()
+            self.fleet.update()
             memories = sum(one.memories for one in self.fleet.uploaded)
             self.progress.update(self.uploaded, completed=len(self.fleet.uploaded), note=f"{memories:,} memories")
-            left = self.fleet.expected - self.fleet.ingested
+            remaining = self.fleet.expected - self.fleet.ingested
             note = (
                 "the upload sensor starts an ingest run"
                 if not self.fleet.ingested
-                else f"{left} remain"
-                if left
+                else f"{remaining} remain"
+                if remaining
                 else "in the hot table"
             )
             self.progress.update(self.ingested, completed=self.fleet.ingested, note=note)
-        return True
 
 
-def _until(supervisor: Supervisor, condition: Callable[[], bool], *, within_seconds: float, waiting_for: str) -> None:
+def _wait_until(
+    supervisor: Supervisor, condition: Callable[[], bool], *, within_seconds: float, waiting_for: str
+) -> None:
     deadline = time.monotonic() + within_seconds
     while not supervisor.stopping and not condition():
         if time.monotonic() > deadline:
             raise fail(
                 f"waited {within_seconds:.0f} s for {waiting_for}; see the logs in {supervisor.logs}", Exit.FAILED
             )
-        supervisor.look_after()
+        supervisor.restart_dead_services()
         time.sleep(0.2)
 
 
 def _search(supervisor: Supervisor, fleet: _Fleet, ports: Ports) -> None:
-    """What was uploaded a moment ago is found over HTTP and shown."""
+    """Search over HTTP for the last upload until it is found, and print the answer."""
     newest = max(fleet.uploaded, key=lambda one: one.uploaded_at)
     words = " ".join(newest.samples[-1].split()[:QUESTION_WORDS])
-    url, found, question = services.api_url(ports), {}, {"query": words, "limit": 3}
+    url, answer, question = services.api_url(ports), dict[str, Any](), {"query": words, "limit": 3}
 
-    def answered() -> bool:
-        found.update(call("POST", url, "/api/v1/search", body=question))
-        return any(one["arrived_at"] >= fleet.plan.now.isoformat() for one in found["results"])
+    def is_found() -> bool:
+        answer.update(call("POST", url, "/api/v1/search", body=question))
+        return any(one["arrived_at"] >= fleet.plan.now.isoformat() for one in answer["results"])
 
-    _until(
+    _wait_until(
         supervisor,
-        answered,
+        is_found,
         within_seconds=SEARCHABLE_SECONDS,
-        waiting_for=f"a search for {words!r} to find what was uploaded",
+        waiting_for=f"a search for {words!r} to find the last upload",
     )
-    if found:
+    if answer:
         console.print(f"\n[bold]akosha search[/] {words!r}\n", highlight=False)
-        show(question, found)
+        show(question, answer)

@@ -1,7 +1,7 @@
-"""Ends the process groups that `akosha up` started, should it die without stopping them.
+"""Ends the process groups that `akosha up` started, if it dies without stopping them.
 
-Standard input carries `+GROUP` and `-GROUP`, a line each; its end means that the parent is gone. The lock on the home
-is inherited, so the next `akosha up` waits until everything here has ended. Standard library only: it must stay small.
+Standard input has lines `+GROUP` and `-GROUP`; its end means that the parent has died. The lock on the home is
+inherited, so the next `akosha up` waits until all groups have ended. Standard library only, to stay small.
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from pathlib import Path
 
 
 def members(groups: Iterable[int]) -> set[int]:
-    """The process groups among `groups` that still have a living process; zombies do not count."""
-    wanted, found = set(groups), set()
+    """Those of `groups` that still have a running process; zombies do not count."""
+    wanted, running = set(groups), set[int]()
     if not Path("/proc/self/stat").exists():
-        return {group for group in wanted if _answers(group)}
+        return {group for group in wanted if _exists(group)}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
-            # A process may end between the listing and the look at it.
+            # A process may end after it was listed.
             with contextlib.suppress(OSError):
                 state, _parent, group = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
                 if state != "Z" and int(group) in wanted:
-                    found.add(int(group))
-    return found
+                    running.add(int(group))
+    return running
 
 
-def _answers(group: int) -> bool:
+def _exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -39,17 +39,17 @@ def _answers(group: int) -> bool:
 
 
 def end(groups: Iterable[int], *, grace_seconds: float) -> bool:
-    """Every process of `groups` is gone; returns whether all ended by themselves within `grace_seconds` of SIGTERM."""
-    left = members(groups)
-    _signal(left, signal.SIGTERM)
+    """End all processes of `groups`; returns whether all ended within `grace_seconds` of SIGTERM."""
+    running = members(groups)
+    _signal(running, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
-    while (left := members(left)) and time.monotonic() < deadline:
+    while (running := members(running)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    _signal(left, signal.SIGKILL)
-    while killed := members(left):
+    _signal(running, signal.SIGKILL)
+    while killed := members(running):
         _signal(killed, signal.SIGKILL)
         time.sleep(0.05)
-    return not left
+    return not running
 
 
 def _signal(groups: Iterable[int], number: int) -> None:
@@ -59,8 +59,8 @@ def _signal(groups: Iterable[int], number: int) -> None:
 
 
 def main() -> None:
-    """Nothing of what the parent started is left once this returns."""
-    # Ctrl-C in a terminal is for the parent; this one ends when the parent has.
+    """Read groups from standard input until the parent has died, then end those that were not removed."""
+    # Ctrl-C in a terminal is for the parent; this process ends after it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     grace_seconds, groups = float(sys.argv[1]), set[int]()

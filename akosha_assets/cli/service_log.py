@@ -15,10 +15,10 @@ TAIL_LINES = 15
 
 
 class ServiceLog:
-    """What one run of a service prints, in `path` and, once that is full, in `path.1`."""
+    """The output of one run of a service, in `path` and, once that is full, in `path.1`."""
 
     def __init__(self, path: Path):
-        """A pipe with a writer at its end; the service's output belongs into `input`."""
+        """Open the pipe and start its writer; `input` is for the standard output of the service."""
         path.touch()
         self.path = path
         output, self._input = os.pipe()
@@ -32,23 +32,23 @@ class ServiceLog:
         return self._input
 
     def close_input(self) -> None:
-        """The service has the descriptor; the log ends when the service and all that it started have closed it."""
+        """Close this process's copy of `input`; the log ends when the service and its children have closed theirs."""
         os.close(self._input)
 
     def replace_dead_writer(self) -> bool:
-        """A writer copies the pipe; returns whether the earlier one had died."""
+        """Start a new writer if the writer died; returns whether it did."""
         if self._writer.poll() in (None, 0):
             return False
         self._writer = self._start_writer()
         return True
 
     def wait_until_written(self, *, within_seconds: float) -> None:
-        """Everything that the ended service printed is in the file, unless a process that it started still prints."""
+        """Wait until all output of the ended service is in the file; a child that still prints is not waited for."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._writer.wait(within_seconds)
 
     def close(self) -> None:
-        """The supervisor holds nothing of the log any more; the writer ends with the last process that prints."""
+        """Close this process's end of the pipe; the writer ends with the last process that prints."""
         self._output.close()
 
     def tail(self) -> str:

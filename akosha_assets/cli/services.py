@@ -1,7 +1,6 @@
-"""The four services of one machine: Dagster's code server, webserver and daemon, and the API. What each needs and when
-it answers.
+"""The services of one machine: Dagster's code server, webserver and daemon, and the API.
 
-How they are started, watched and stopped is in `supervisor.py`.
+Each function returns one with its command, environment and readiness check; `supervisor.py` runs them.
 """
 
 import atexit
@@ -16,6 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -27,33 +27,35 @@ from akosha_assets.lake.settings import LakeSettings
 
 HOST = "127.0.0.1"
 LOCATION = "akosha"
-# Of the 108 that Linux has room for, and 104 elsewhere.
+# Linux allows 108 bytes, other systems 104; the difference is for the name of the socket.
 SOCKET_MAX_BYTES = 100
-HEALTHY = """
-query { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
-        workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }
+HEALTH_QUERY = """
+query {
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } }
+  workspaceOrError { ... on Workspace { locationEntries { loadStatus locationOrLoadError { __typename } } } }
+}
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where the services listen, on the loopback interface but for the API, whose host may be set."""
+    """The ports of the services. All listen on the loopback interface; the API listens on `api_host`."""
 
     api: int
     dagster: int
-    # None: the code server listens on a UNIX socket that this account alone can open.
+    # None: the code server listens on a UNIX socket that only this account can open.
     code: int | None
     api_host: str = HOST
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What every service finds in its environment, so that all of them mean the same home and instance."""
+    """The environment of every service: all use the same home and Dagster instance."""
     folder = os.environ.get("DAGSTER_HOME") or str(project_folder())
     return {"AKOSHA_HOME": str(home), "DAGSTER_HOME": folder, "DAGSTER_DISABLE_TELEMETRY": "1"}
 
 
 def api_url(ports: Ports) -> str:
-    """Where the API is asked from this machine: its own address, or loopback where it listens on every address."""
+    """The URL of the API for clients on this machine: loopback, if it listens on every address."""
     try:
         address = ipaddress.ip_address(ports.api_host)
     except ValueError:
@@ -65,7 +67,7 @@ def api_url(ports: Ports) -> str:
 
 @cache
 def dagster_token(settings: LakeSettings) -> str:
-    """What callers of our Dagster prove themselves by; one that only these services know where no other can be kept."""
+    """The bearer token that our Dagster requires: that of the settings, else of the home, else a temporary one."""
     return (
         settings.dagster_token.get_secret_value()
         or operator_token.read_or_create(settings.home)
@@ -74,14 +76,14 @@ def dagster_token(settings: LakeSettings) -> str:
 
 
 def dagster_address(ports: Ports, settings: LakeSettings) -> str:
-    """Where a person opens Dagster's UI; the token in it is asked for once."""
+    """The URL at which a person opens the Dagster UI, with the token."""
     return f"http://{HOST}:{ports.dagster}/asset-groups?{urlencode({'token': dagster_token(settings)})}"
 
 
-def asks_dagster(ports: Ports, token: str) -> dict[str, str]:
-    """Where Dagster is asked for its queue and told to start runs; where it does not answer, metrics and alerts say so."""
+def dagster_environment(ports: Ports, token: str) -> dict[str, str]:
+    """The variables with which a service finds our Dagster; none if AKOSHA_DAGSTER_URL names another."""
     if "AKOSHA_DAGSTER_URL" in os.environ:
-        # Another Dagster, which learns no token of ours.
+        # Another Dagster must not get our token.
         return {}
     return {"AKOSHA_DAGSTER_URL": f"http://{HOST}:{ports.dagster}", "AKOSHA_DAGSTER_TOKEN": token}
 
@@ -90,34 +92,33 @@ def project_folder() -> Path:
     """The folder of `dagster.yaml`.
 
     Raises:
-        Unavailable: it does not lie beside the installed package.
+        Unavailable: the file is not next to the installed package.
     """
     folder = Path(akosha_assets.__file__).parent.parent
     if not (folder / "dagster.yaml").exists():
         raise Unavailable(
-            f"no dagster.yaml in {folder}; set DAGSTER_HOME to a folder that holds one, or start without Dagster: "
+            f"no dagster.yaml in {folder}; set DAGSTER_HOME to a folder with a dagster.yaml, or start without Dagster: "
             "--no-dagster"
         )
     return folder
 
 
 def write_workspace(home: Path, ports: Ports) -> Path:
-    """A workspace file that names our code server; returns its path."""
+    """Write the workspace file that names our code server; returns its path."""
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "workspace.yaml"
-    where = {"socket": str(code_socket(home))} if ports.code is None else {"host": HOST, "port": ports.code}
-    # JSON is YAML, and quotes what a folder may be called.
-    path.write_text(json.dumps({"load_from": [{"grpc_server": where | {"location_name": LOCATION}}]}) + "\n")
+    address = {"socket": str(code_socket(home))} if ports.code is None else {"host": HOST, "port": ports.code}
+    # JSON is valid YAML, and quotes every path.
+    path.write_text(json.dumps({"load_from": [{"grpc_server": address | {"location_name": LOCATION}}]}) + "\n")
     return path
 
 
 @cache
 def code_socket(home: Path) -> Path:
-    """Where the code server listens: it runs what it is asked to, so only this account may reach it.
+    """The socket of the code server, which runs arbitrary code: its folder is open to this account only.
 
-    Below `home`, unless that is too long an address for a socket: then in a temporary folder that goes with this
-    process.
+    It is below `home`, or in a temporary folder, removed with this process, if that path is too long for a socket.
     """
     folder = home / "dagster" / "sockets"
     if len(os.fsencode(folder)) + len("/code") > SOCKET_MAX_BYTES:
@@ -129,11 +130,11 @@ def code_socket(home: Path) -> Path:
 
 
 def api(home: Path, ports: Ports, token: str) -> Service:
-    """The HTTP service; it needs none of the others."""
+    """The HTTP service; it depends on none of the others."""
     return Service(
         name="api",
         command=[sys.executable, "-m", "akosha_api"],
-        answers=lambda: _ok(f"{api_url(ports)}/health"),
+        is_ready=lambda: _is_success(f"{api_url(ports)}/health"),
         host=ports.api_host,
         port=ports.api,
         option="--api-port",
@@ -143,45 +144,45 @@ def api(home: Path, ports: Ports, token: str) -> Service:
             "AKOSHA_API_PORT": str(ports.api),
             "AKOSHA_API_SUPERVISOR": str(os.getpid()),
         }
-        | asks_dagster(ports, token),
+        | dagster_environment(ports, token),
     )
 
 
 def instance(home: Path) -> Service:
-    """Brings Dagster's storage up to date and ends. Services that meet an empty storage together trip over each other."""
+    """Migrates Dagster's storage and ends; services that open an empty storage at the same time fail."""
     return Service(
         name="instance",
-        command=[*_dagster("akosha_assets.instance")],
-        answers=lambda: True,
+        command=_module("akosha_assets.instance"),
+        is_ready=lambda: True,
         environment=environment(home),
     )
 
 
 def code_server(home: Path, ports: Ports, token: str, *, drain_seconds: int) -> Service:
-    """The process that loads our definitions, ticks sensors and starts a process for every run."""
+    """Loads our definitions, evaluates sensors and starts a process for every run."""
     return Service(
         name="code-server",
         command=[
-            *_dagster("dagster"),
+            *_module("dagster"),
             *("code-server", "start", "-m", "akosha_assets.definitions"),
             *(("--socket", str(code_socket(home))) if ports.code is None else ("-h", HOST, "-p", str(ports.code))),
             *("--location-name", LOCATION),
         ],
-        answers=lambda: _listens(code_socket(home) if ports.code is None else ports.code),
+        is_ready=lambda: _is_listening(code_socket(home) if ports.code is None else ports.code),
         port=ports.code,
         option="--code-port",
-        environment=environment(home) | asks_dagster(ports, token),
-        # Run processes are its children: an ingest run finishes its batch or hands it back in this time.
+        environment=environment(home) | dagster_environment(ports, token),
+        # Run processes are its children: an ingest run finishes or releases its batch in this time.
         grace_seconds=drain_seconds,
     )
 
 
 def webserver(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
-    """Dagster's UI, behind our guard. It answers once it has loaded the code location."""
+    """The Dagster UI behind our guard; ready once it has loaded the code location."""
     return Service(
         name="webserver",
         command=[
-            *_dagster("akosha_assets.dagster_webserver"),
+            *_module("akosha_assets.dagster_webserver"),
             "-w",
             str(workspace),
             "--host",
@@ -189,7 +190,7 @@ def webserver(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
             "-p",
             str(ports.dagster),
         ],
-        answers=lambda: location_loaded(ports.dagster, token),
+        is_ready=lambda: location_loaded(ports.dagster, token),
         port=ports.dagster,
         option="--dagster-port",
         environment=environment(home) | {"AKOSHA_DAGSTER_TOKEN": token},
@@ -197,60 +198,58 @@ def webserver(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
 
 
 def daemon(home: Path, ports: Ports, workspace: Path, token: str) -> Service:
-    """Runs sensors, schedules, the queue and freshness. It answers once its sensor loop has reported itself."""
+    """Runs sensors, schedules, the queue and freshness; ready once every required daemon has a heartbeat."""
     return Service(
         name="daemon",
-        command=[*_dagster("dagster._daemon"), "run", "-w", str(workspace)],
-        answers=lambda: daemon_healthy(ports.dagster, token),
+        command=[*_module("dagster._daemon"), "run", "-w", str(workspace)],
+        is_ready=lambda: daemon_healthy(ports.dagster, token),
         environment=environment(home),
     )
 
 
 def daemon_healthy(port: int, token: str) -> bool:
-    """Whether every daemon that the instance requires reports itself."""
+    """Whether every daemon that the instance requires is healthy."""
     answer = _graphql(port, token)
     statuses = answer["instance"]["daemonHealth"]["allDaemonStatuses"] if answer else []
     return bool(statuses) and all(one["healthy"] for one in statuses if one["required"])
 
 
 def location_loaded(port: int, token: str) -> bool:
-    """Whether the UI shows our definitions.
-
-    Raises:
-        Unavailable: they cannot be loaded.
-    """
+    """Whether the UI has loaded our definitions."""
     answer = _graphql(port, token)
-    for entry in answer["workspaceOrError"].get("locationEntries", []) if answer else []:
-        if entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation":
-            return True
-    return False
+    entries = answer["workspaceOrError"].get("locationEntries", []) if answer else []
+    return any(
+        entry["loadStatus"] == "LOADED" and entry["locationOrLoadError"]["__typename"] == "RepositoryLocation"
+        for entry in entries
+    )
 
 
-def _dagster(module: str) -> list[str]:
+def _module(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def _graphql(port: int, token: str) -> dict | None:
+def _graphql(port: int, token: str) -> dict[str, Any] | None:
     try:
         answer = httpx.post(
             f"http://{HOST}:{port}/graphql",
-            json={"query": HEALTHY},
+            json={"query": HEALTH_QUERY},
             headers={"Authorization": f"Bearer {token}"},
             timeout=5,
         )
-        return answer.raise_for_status().json()["data"]
+        data: dict[str, Any] = answer.raise_for_status().json()["data"]
     except httpx.HTTPError:
         return None
+    return data
 
 
-def _ok(url: str) -> bool:
+def _is_success(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
         return False
 
 
-def _listens(where: int | Path) -> bool:
-    with socket.socket(socket.AF_UNIX if isinstance(where, Path) else socket.AF_INET) as probe:
+def _is_listening(address: int | Path) -> bool:
+    with socket.socket(socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET) as probe:
         probe.settimeout(1)
-        return probe.connect_ex(str(where) if isinstance(where, Path) else (HOST, where)) == 0
+        return probe.connect_ex(str(address) if isinstance(address, Path) else (HOST, address)) == 0

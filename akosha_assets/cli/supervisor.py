@@ -1,7 +1,7 @@
-"""Starts services as child processes, waits until they answer, restarts one that dies, stops all in order.
+"""Starts services as child processes, waits until they are ready, restarts those that die, and stops all in order.
 
-Knows processes, logs and ports; which services there are is in `services.py`. Each service leads a process group of its
-own, so that what it starts (run workers) ends with it; `reaper.py` does that should this process be killed.
+Knows processes, logs and ports; the services are defined in `services.py`. Each service leads its own process group, so
+that its children (run workers) end with it. `reaper.py` ends the groups if this process is killed.
 """
 
 import contextlib
@@ -27,22 +27,24 @@ LOG_SECONDS = 2.0
 
 
 class ServiceFailed(Exception):
-    """A service could not be started or kept dying; the message ends with what its log says last."""
+    """A service could not be started or died too often; the message ends with the last lines of its log."""
 
 
 class Unavailable(Exception):
-    """Something that is needed here is taken by another; the message names it and the way around."""
+    """A port, the home or a file that is needed cannot be used; the message names it and what to do."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A program that runs until it is told to stop. `answers` is asked until it says yes."""
+    """A program that runs until it gets SIGTERM."""
 
     name: str
     command: list[str]
-    answers: Callable[[], bool]
+    # Polled after the start, until it returns True.
+    is_ready: Callable[[], bool]
     host: str = "127.0.0.1"
     port: int | None = None
+    # The option of `akosha up` that sets the port.
     option: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     # Seconds between SIGTERM and SIGKILL.
@@ -51,7 +53,7 @@ class Service:
 
 @dataclass
 class Running:
-    """One started service."""
+    """A started service. `restarts` holds the monotonic times of its recent restarts."""
 
     service: Service
     process: subprocess.Popen[bytes]
@@ -60,15 +62,20 @@ class Running:
 
 
 class Supervisor:
-    """Everything that was started here, and the promise that none of it outlives this process."""
+    """The services of one home; none of them outlives this process."""
 
-    def __init__(self, home: Path, *, drain_seconds: float, say: Callable[[str], None]):
-        self.logs, self.say = home / "logs", say
+    def __init__(self, home: Path, *, drain_seconds: float, report: Callable[[str], None]):
+        """The lock on `home` is held and the reaper runs; `report` gets messages for the operator.
+
+        Raises:
+            Unavailable: another supervisor holds the lock.
+        """
+        self.logs, self.report = home / "logs", report
         self.running: dict[str, Running] = {}
         self.signals = 0
         self.logs.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(home, patience_seconds=drain_seconds + 20, say=say)
-        self._lifeline = subprocess.Popen(
+        self._lock = _lock(home, timeout_seconds=drain_seconds + 20, report=report)
+        self._reaper = subprocess.Popen(
             [sys.executable, "-m", "akosha_assets.cli.reaper", str(drain_seconds + 5)],
             stdin=subprocess.PIPE,
             pass_fds=[self._lock],
@@ -77,20 +84,20 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether SIGTERM or SIGINT came."""
+        """Whether this process got SIGTERM or SIGINT."""
         return self.signals > 0
 
     def catch_signals(self) -> None:
-        """SIGTERM and SIGINT ask for a stop instead of ending this process; a second one cuts the drain short."""
+        """Count SIGTERM and SIGINT instead of ending this process; a second one cuts the drain short."""
 
-        def asked(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        def count(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             self.signals += 1
 
-        signal.signal(signal.SIGTERM, asked)
-        signal.signal(signal.SIGINT, asked)
+        signal.signal(signal.SIGTERM, count)
+        signal.signal(signal.SIGINT, count)
 
     def start(self, service: Service) -> None:
-        """The service's process runs; it may not answer yet."""
+        """Start the process of `service`, which may not be ready yet."""
         log = ServiceLog(self.log(service.name))
         process = subprocess.Popen(
             service.command,
@@ -101,40 +108,34 @@ class Supervisor:
             start_new_session=True,
         )
         log.close_input()
-        self._tell(f"+{process.pid}")
+        self._notify_reaper(f"+{process.pid}")
         restarts = self.running[service.name].restarts if service.name in self.running else []
         self.running[service.name] = Running(service, process, log, restarts)
 
-    def wait_until_answering(
-        self, *names: str, within_seconds: float, meanwhile: Callable[[], object] | None = None
-    ) -> None:
-        """The named services answer, or a stop was asked for.
+    def wait_until_ready(self, *names: str, within_seconds: float, on_poll: Callable[[], object] | None = None) -> None:
+        """Wait until the named services are ready, or until this process is stopped.
 
         Raises:
-            ServiceFailed: one ended, or did not answer in time.
+            ServiceFailed: one ended, or was not ready in time.
         """
-        deadline, missing = time.monotonic() + within_seconds, list(names)
-        while missing and not self.stopping:
-            for name in list(missing):
+        deadline, pending = time.monotonic() + within_seconds, list(names)
+        while pending and not self.stopping:
+            for name in list(pending):
                 running = self.running[name]
                 if running.process.poll() is not None:
                     raise ServiceFailed(
-                        f"{name} ended with code {running.process.returncode} before it answered.{self.tail(name)}"
+                        f"{name} ended with code {running.process.returncode} before it was ready.{self.tail(name)}"
                     )
-                if running.service.answers():
-                    missing.remove(name)
+                if running.service.is_ready():
+                    pending.remove(name)
             if time.monotonic() > deadline:
-                raise ServiceFailed(
-                    f"{missing[0]} did not answer within {within_seconds:.0f} s.{self.tail(missing[0])}"
-                )
-            if meanwhile:
-                meanwhile()
+                raise ServiceFailed(f"{pending[0]} was not ready within {within_seconds:.0f} s.{self.tail(pending[0])}")
+            if on_poll:
+                on_poll()
             time.sleep(0.2)
 
-    def wait_until_done(
-        self, name: str, *, within_seconds: float, meanwhile: Callable[[], object] | None = None
-    ) -> None:
-        """The named service, which ends by itself, has ended well; or a stop was asked for.
+    def wait_until_done(self, name: str, *, within_seconds: float, on_poll: Callable[[], object] | None = None) -> None:
+        """Wait until the named service, which ends by itself, has succeeded, or until this process is stopped.
 
         Raises:
             ServiceFailed: it ended with an error, or not in time.
@@ -143,8 +144,8 @@ class Supervisor:
         while process.poll() is None and not self.stopping:
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"{name} had not ended after {within_seconds:.0f} s.{self.tail(name)}")
-            if meanwhile:
-                meanwhile()
+            if on_poll:
+                on_poll()
             time.sleep(0.1)
         if not self.stopping:
             if process.returncode:
@@ -152,15 +153,15 @@ class Supervisor:
             self._end(name)
             del self.running[name]
 
-    def look_after(self) -> None:
-        """A service that died is started again after a pause that doubles each time.
+    def restart_dead_services(self) -> None:
+        """Restart each service that died, after a pause that doubles each time.
 
         Raises:
-            ServiceFailed: it died too often in the last minutes.
+            ServiceFailed: one died too often in the last minutes.
         """
         for name, running in list(self.running.items()):
             if running.log.replace_dead_writer():
-                self.say(f"the process that writes {self.log(name)} had ended; it is started again")
+                self.report(f"the process that writes {self.log(name)} died and was restarted")
             if running.process.poll() is None or self.stopping:
                 continue
             now = time.monotonic()
@@ -170,8 +171,8 @@ class Supervisor:
                     f"{name} died {RESTARTS + 1} times within {RESTART_WINDOW_SECONDS // 60} minutes.{self.tail(name)}"
                 )
             pause_seconds = 2 ** len(running.restarts)
-            self.say(
-                f"{name} ended with code {running.process.returncode}; it is started again in {pause_seconds} s "
+            self.report(
+                f"{name} ended with code {running.process.returncode}; restarting it in {pause_seconds} s "
                 f"({self.log(name)})"
             )
             self._end(name)
@@ -183,17 +184,17 @@ class Supervisor:
                 self.start(running.service)
 
     def stop(self, *order: str) -> None:
-        """Nothing that was started here runs any more; named services end in that order, the others after them."""
+        """End every service, those of `order` first and in that order, and release the home."""
         for name in [*order, *(name for name in self.running if name not in order)]:
             if name in self.running:
                 self._end(name)
-        assert self._lifeline.stdin is not None
-        self._lifeline.stdin.close()
-        self._lifeline.wait()
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
+        self._reaper.wait()
         os.close(self._lock)
 
     def log(self, name: str) -> Path:
-        """Where the service's output goes."""
+        """The path of the service's log."""
         return self.logs / f"{name}.log"
 
     def tail(self, name: str) -> str:
@@ -214,26 +215,26 @@ class Supervisor:
             running.process.poll()
             time.sleep(0.1)
         if not end([group], grace_seconds=0):
-            self.say(
+            self.report(
                 f"{name} was killed; it had not ended "
-                f"{'when asked again' if self.signals > before else f'within {grace:.0f} s'}"
+                f"{'at the second signal' if self.signals > before else f'within {grace:.0f} s'}"
             )
         running.process.wait()
         running.log.wait_until_written(within_seconds=LOG_SECONDS)
         running.log.close()
-        self._tell(f"-{group}")
+        self._notify_reaper(f"-{group}")
 
-    def _tell(self, line: str) -> None:
-        assert self._lifeline.stdin is not None
-        self._lifeline.stdin.write(f"{line}\n".encode())
-        self._lifeline.stdin.flush()
+    def _notify_reaper(self, line: str) -> None:
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.write(f"{line}\n".encode())
+        self._reaper.stdin.flush()
 
 
 def require_free(service: Service) -> None:
-    """Nobody listens where `service` wants to.
+    """Check that the port of `service` is free.
 
     Raises:
-        Unavailable: somebody does.
+        Unavailable: another process listens there, or the address cannot be used.
     """
     assert service.port is not None
     with socket.socket(socket.AF_INET6 if ":" in service.host else socket.AF_INET) as probe:
@@ -243,27 +244,27 @@ def require_free(service: Service) -> None:
         except OSError as error:
             raise Unavailable(
                 f"port {service.port} of {service.host}, which {service.name} needs, cannot be used: {error.strerror}. "
-                f"End what listens there or choose another port with {service.option}."
+                f"Stop the process that listens there, or choose another port with {service.option}."
             ) from error
 
 
-def _lock(home: Path, *, patience_seconds: float, say: Callable[[str], None]) -> int:
-    """The lock on the home is ours. What a killed `akosha up` left is given `patience_seconds` to end."""
+def _lock(home: Path, *, timeout_seconds: float, report: Callable[[str], None]) -> int:
+    """A descriptor that holds the lock on `home`; services of a killed `akosha up` get `timeout_seconds` to end."""
     handle = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    deadline, told = time.monotonic() + patience_seconds, False
+    deadline, has_reported = time.monotonic() + timeout_seconds, False
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.pread(handle, 20, 0).decode().strip()
-            if (owner.isdigit() and _lives(int(owner))) or time.monotonic() > deadline:
+            if (owner.isdigit() and _is_alive(int(owner))) or time.monotonic() > deadline:
                 os.close(handle)
                 raise Unavailable(
-                    f"another `akosha up` (process {owner}) works on {home}. Stop it, or choose another AKOSHA_HOME."
+                    f"another `akosha up` (process {owner}) uses {home}. Stop it, or choose another AKOSHA_HOME."
                 ) from None
-            if not told:
-                say(f"an earlier `akosha up` on {home} was killed; waiting until what it started has ended")
-                told = True
+            if not has_reported:
+                report(f"an earlier `akosha up` on {home} was killed; waiting until its services have ended")
+                has_reported = True
             time.sleep(0.2)
         else:
             os.ftruncate(handle, 0)
@@ -271,7 +272,7 @@ def _lock(home: Path, *, patience_seconds: float, say: Callable[[str], None]) ->
             return handle
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

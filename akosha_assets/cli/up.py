@@ -1,7 +1,6 @@
-"""`akosha up`: all services of one machine in the foreground, drained and stopped on SIGTERM or Ctrl-C.
+"""`akosha up`: runs all services of one machine in the foreground; SIGTERM or Ctrl-C drains and stops them.
 
-Which services there are is in `services.py`, how processes are kept in `supervisor.py`; `demo.py` builds on
-`services_up`.
+The services are defined in `services.py` and run by `supervisor.py`; `demo.py` uses the functions here.
 """
 
 import time
@@ -29,7 +28,7 @@ CodePort = Annotated[
         envvar="AKOSHA_CODE_PORT",
         min=1,
         max=65535,
-        help="Port of the code server, open to every account here; a UNIX socket is not.",
+        help="Port of the code server, open to every local account. Unset: a UNIX socket for this account only.",
     ),
 ]
 API_PORT, DAGSTER_PORT = 8682, 3000
@@ -44,82 +43,95 @@ def up(
     api_host: ApiHost = services.HOST,
     no_dagster: Annotated[bool, typer.Option("--no-dagster", help="Start the API alone.")] = False,
 ) -> None:
-    """Start Dagster and the API, and keep them running until Ctrl-C or SIGTERM."""
-    ports = Ports(api_port, dagster_port, code_port, api_host)
-    with services_up(ports, dagster=not no_dagster) as (supervisor, bring_up):
-        bring_up(None)
+    """Start Dagster and the API, and keep them running until Ctrl-C or SIGTERM.
+
+    Exit status 0: stopped by a signal; 1: a service could not be started or died too often; 3: a port or the home is in
+    use.
+    """
+    ports = Ports(api=api_port, dagster=dagster_port, code=code_port, api_host=api_host)
+    settings = LakeSettings()
+    with supervised(settings) as supervisor:
+        start_services(supervisor, ports, settings, dagster=not no_dagster)
         if not supervisor.stopping:
-            addresses(ports, dagster=not no_dagster)
-        stay(supervisor)
+            print_addresses(ports, settings, dagster=not no_dagster)
+        run_until_stopped(supervisor)
 
 
 @contextmanager
-def services_up(
-    ports: Ports, *, dagster: bool
-) -> Iterator[tuple[Supervisor, Callable[[Callable[[], object] | None], None]]]:
-    """A supervisor, and a function that starts the services and returns once they answer; on leaving, all are stopped."""
-    settings = LakeSettings()
-    home = settings.home
-    home.mkdir(parents=True, exist_ok=True)
-
+def supervised(settings: LakeSettings) -> Iterator[Supervisor]:
+    """A supervisor on the home of `settings`; on exit all its services are stopped, and its errors end the command."""
+    settings.home.mkdir(parents=True, exist_ok=True)
     try:
-        supervisor = Supervisor(home, drain_seconds=settings.drain_seconds, say=_say)
+        supervisor = Supervisor(settings.home, drain_seconds=settings.drain_seconds, report=_report)
     except Unavailable as error:
         raise fail(str(error), Exit.UNAVAILABLE) from error
     supervisor.catch_signals()
-
-    def bring_up(meanwhile: Callable[[], object] | None) -> None:
-        token = services.dagster_token(settings)
-        api = services.api(home, ports, token)
-        code = services.code_server(home, ports, token, drain_seconds=settings.drain_seconds)
-        workspace = services.write_workspace(home, ports)
-        web, daemon = services.webserver(home, ports, workspace, token), services.daemon(home, ports, workspace, token)
-        for service in (api, code, web) if dagster else (api,):
-            if service.port is not None:
-                require_free(service)
-        supervisor.start(api)
-        if dagster:
-            supervisor.start(services.instance(home))
-            # The code server opens the storage as well: on a new home each would take the other's half-made tables for
-            # old ones.
-            supervisor.wait_until_done("instance", within_seconds=START_SECONDS, meanwhile=meanwhile)
-            if not supervisor.stopping:
-                supervisor.start(code)
-                supervisor.wait_until_answering("code-server", within_seconds=START_SECONDS, meanwhile=meanwhile)
-            if not supervisor.stopping:
-                supervisor.start(web)
-                supervisor.start(daemon)
-                supervisor.wait_until_answering(
-                    "webserver", "daemon", within_seconds=START_SECONDS, meanwhile=meanwhile
-                )
-        supervisor.wait_until_answering("api", within_seconds=START_SECONDS, meanwhile=meanwhile)
-
     try:
-        yield supervisor, bring_up
+        yield supervisor
     except Unavailable as error:
         raise fail(str(error), Exit.UNAVAILABLE) from error
     except ServiceFailed as error:
         raise fail(str(error), Exit.FAILED) from error
     finally:
         if supervisor.stopping:
-            _say(f"stopping; what is being taken in is finished or handed back within {settings.drain_seconds} s")
+            _report(f"stopping; uploads in flight are finished or released within {settings.drain_seconds} s")
         supervisor.stop(*STOP_ORDER)
 
 
-def stay(supervisor: Supervisor) -> None:
-    """Services are looked after until a stop is asked for."""
+def start_services(
+    supervisor: Supervisor,
+    ports: Ports,
+    settings: LakeSettings,
+    *,
+    dagster: bool,
+    on_poll: Callable[[], object] | None = None,
+) -> None:
+    """Start the API and, with `dagster`, Dagster; returns once all are ready, or when a stop was requested.
+
+    Raises:
+        Unavailable: a port is in use.
+        ServiceFailed: a service ended, or was not ready in time.
+    """
+    token, home = services.dagster_token(settings), settings.home
+    api = services.api(home, ports, token)
+    if not dagster:
+        require_free(api)
+        supervisor.start(api)
+    else:
+        code = services.code_server(home, ports, token, drain_seconds=settings.drain_seconds)
+        workspace = services.write_workspace(home, ports)
+        webserver = services.webserver(home, ports, workspace, token)
+        for service in (api, code, webserver):
+            if service.port is not None:
+                require_free(service)
+        supervisor.start(api)
+        supervisor.start(services.instance(home))
+        # The code server opens Dagster's storage too, so it waits until the storage is migrated.
+        supervisor.wait_until_done("instance", within_seconds=START_SECONDS, on_poll=on_poll)
+        if not supervisor.stopping:
+            supervisor.start(code)
+            supervisor.wait_until_ready("code-server", within_seconds=START_SECONDS, on_poll=on_poll)
+        if not supervisor.stopping:
+            supervisor.start(webserver)
+            supervisor.start(services.daemon(home, ports, workspace, token))
+            supervisor.wait_until_ready("webserver", "daemon", within_seconds=START_SECONDS, on_poll=on_poll)
+    supervisor.wait_until_ready("api", within_seconds=START_SECONDS, on_poll=on_poll)
+
+
+def run_until_stopped(supervisor: Supervisor) -> None:
+    """Restart services that die, until a stop is requested."""
     while not supervisor.stopping:
-        supervisor.look_after()
+        supervisor.restart_dead_services()
         time.sleep(0.2)
 
 
-def addresses(ports: Ports, *, dagster: bool) -> None:
-    """The addresses are printed."""
+def print_addresses(ports: Ports, settings: LakeSettings, *, dagster: bool) -> None:
+    """Print the addresses of the services."""
     console.print()
     if dagster:
-        # Whole on one line, so that a terminal opens all of it.
+        # On one line, so that terminals recognise the link.
         console.print(
-            f"  [bold]Dagster UI[/]   {services.dagster_address(ports, LakeSettings())}",
+            f"  [bold]Dagster UI[/]   {services.dagster_address(ports, settings)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -127,12 +139,12 @@ def addresses(ports: Ports, *, dagster: bool) -> None:
     console.print(f"  [bold]MCP[/]          {services.api_url(ports)}/mcp", highlight=False)
     if not is_loopback(ports.api_host):
         console.print(
-            f"  The API listens on {ports.api_host}: whoever reaches it may read every memory.",
+            f"  The API listens on {ports.api_host}: everyone who can reach it can read every memory.",
             highlight=False,
             style="yellow",
         )
     console.print("  Ctrl-C drains and stops everything.\n", highlight=False, style="dim")
 
 
-def _say(message: str) -> None:
+def _report(message: str) -> None:
     console.print(message, highlight=False, soft_wrap=True)

@@ -21,16 +21,16 @@ LINE_BYTES = len("line 000000\n")
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    supervisor = Supervisor(tmp_path, drain_seconds=1, say=lambda _: None)
+    supervisor = Supervisor(tmp_path, drain_seconds=1, report=lambda _: None)
     yield supervisor
     supervisor.stop()
 
 
 def python(name: str, code: str) -> Service:
-    return Service(name, [sys.executable, "-c", textwrap.dedent(code)], answers=lambda: True)
+    return Service(name, [sys.executable, "-c", textwrap.dedent(code)], is_ready=lambda: True)
 
 
-def until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         time.sleep(0.02)
 
@@ -46,7 +46,7 @@ def test_a_running_service_fills_files_of_bounded_size_and_loses_no_line(
     monkeypatch.setattr(service_log, "FILE_BYTES", 10_000)
     monkeypatch.setattr(service_log, "OLDER_FILES", 100)
     supervisor.start(python("chatty", PRINTS_AND_STAYS))
-    until(lambda: "line 002999" in supervisor.log("chatty").read_text())
+    wait_until(lambda: "line 002999" in supervisor.log("chatty").read_text())
     files = log_files(supervisor.logs)
     assert len(files) >= 3000 * LINE_BYTES // 10_000 and max(path.stat().st_size for path in files) <= 10_000
     assert "".join(path.read_text() for path in files).split() == [
@@ -58,7 +58,7 @@ def test_a_running_service_fills_files_of_bounded_size_and_loses_no_line(
 def test_only_the_newest_files_are_kept(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_log, "FILE_BYTES", 10_000)
     supervisor.start(python("chatty", PRINTS_AND_STAYS))
-    until(lambda: "line 002999" in supervisor.log("chatty").read_text())
+    wait_until(lambda: "line 002999" in supervisor.log("chatty").read_text())
     assert [path.name for path in log_files(supervisor.logs)] == ["chatty.log.1", "chatty.log"]
 
 
@@ -67,12 +67,12 @@ def test_a_writer_that_was_killed_is_replaced(supervisor: Supervisor) -> None:
         python("chatty", "import time\nfor n in range(10**6): print('line', n, flush=True); time.sleep(0.01)")
     )
     log = supervisor.running["chatty"].log
-    until(lambda: "line 3" in log.tail())
+    wait_until(lambda: "line 3" in log.tail())
     log._writer.kill()
     log._writer.wait()
     size = log.path.stat().st_size
-    supervisor.look_after()
-    until(lambda: log.path.stat().st_size > size)
+    supervisor.restart_dead_services()
+    wait_until(lambda: log.path.stat().st_size > size)
     assert supervisor.running["chatty"].process.poll() is None
 
 
@@ -92,8 +92,8 @@ def test_services_write_on_after_the_supervisor_was_killed(tmp_path: Path) -> No
         import time
         from pathlib import Path
         from akosha_assets.cli.supervisor import Service, Supervisor
-        supervisor = Supervisor(Path({str(tmp_path)!r}), drain_seconds=20, say=print)
-        supervisor.start(Service("chatty", {[sys.executable, "-c", textwrap.dedent(service)]!r}, answers=lambda: True))
+        supervisor = Supervisor(Path({str(tmp_path)!r}), drain_seconds=20, report=print)
+        supervisor.start(Service("chatty", {[sys.executable, "-c", textwrap.dedent(service)]!r}, is_ready=lambda: True))
         while "ready" not in supervisor.running["chatty"].log.tail(): time.sleep(0.02)
         print("started", flush=True)
         time.sleep(600)
@@ -104,7 +104,7 @@ def test_services_write_on_after_the_supervisor_was_killed(tmp_path: Path) -> No
     owner.wait()
     owner.stdout.close()
     log = tmp_path / "logs" / "chatty.log"
-    until(lambda: log.read_text().endswith("drained\n"))
+    wait_until(lambda: log.read_text().endswith("drained\n"))
     assert log.read_text().count("draining") == 20_000
 
 
