@@ -1,7 +1,7 @@
-"""The rows of tables as Arrow batches, by the cheaper of two ways that give the same values.
+"""Reads the rows of tables as Arrow batches, in the cheaper of two ways that give the same values.
 
-DuckDB makes Arrow of a result by running a second statement over it, which for a handful of rows costs several times
-the query; so small tables come as Python values. Large ones are streamed.
+DuckDB converts a result to Arrow with a second statement, which for a few rows costs several times the query. Small
+tables are therefore fetched as Python values; large ones are streamed.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from akosha_assets.lake.ingestion.source.databases import Table
 FEW_ROWS = 2_000
 BATCH_ROWS = 32_768
 
-# By DuckDB's name of a type; queries cast what is not here.
+# By DuckDB's name of the type; queries cast all other types.
 ARROW_TYPES = {
     "VARCHAR": pa.string(),
     "JSON": pa.string(),
@@ -33,7 +33,7 @@ ARROW_TYPES = {
     "VARCHAR[]": pa.list_(pa.string()),
 }
 
-# As Python values, DuckDB gives infinite times as the last and first that Python knows.
+# DuckDB returns infinite times as the last and the first time of Python.
 _INFINITE = np.iinfo(np.int64).max
 _LAST_US = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(np.int64))
 _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
@@ -42,8 +42,9 @@ _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
 def batches(
     connection: duckdb.DuckDBPyConnection, alike: list[Table], *, distinct: bool = False
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """The rows of tables of one shape, each with the number of its file; with `distinct` only the first of each id of a
-    table.
+    """The rows of tables of one shape, with the file number of each: (rows,) int64.
+
+    `distinct`: of rows with one id in a table, only the first.
     """
     if all(table.rows <= FEW_ROWS for table in alike) and not distinct:
         few = _few(connection, alike)
@@ -57,7 +58,7 @@ def batches(
 
 
 def streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    """The result of any query, batch by batch."""
+    """The result of a query, batch by batch."""
     reader: pa.RecordBatchReader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     for batch in reader:
         if batch.num_rows:
@@ -65,7 +66,7 @@ def streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Rec
 
 
 def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.RecordBatch, np.ndarray] | None:
-    """All rows at once; None where a value has no Python form: then they must be streamed."""
+    """All rows at once; None if a value has no Python form and the rows must be streamed."""
     types = [ARROW_TYPES.get(field.type) for field in alike[0].reading.select.fields]
     if None in types:
         return None
@@ -73,9 +74,9 @@ def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.
     lengths = []
     try:
         for table in alike:
-            found = connection.execute(table.reading.statement).fetchall()
-            values += found
-            lengths.append(len(found))
+            rows_of_table = connection.execute(table.reading.statement).fetchall()
+            values += rows_of_table
+            lengths.append(len(rows_of_table))
         columns = list(zip(*values, strict=True)) or [()] * len(types)
         rows = len(values)
         arrays = [
@@ -89,6 +90,7 @@ def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.
 
 
 def _plain(column: pa.Array) -> pa.Array:
+    """`column` without extension types, infinite times replaced by the first and last of Python."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if not pa.types.is_timestamp(column.type):

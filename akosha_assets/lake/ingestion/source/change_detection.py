@@ -1,7 +1,7 @@
-"""Which rows of a snapshot are new: a stable hash of what each row says, compared with what is known of its system.
+"""Which rows of a snapshot changed: a stable hash of each row, compared with the known rows of its system.
 
-Pure functions over Arrow. Neither the order of columns, nor a new column that is still empty, nor usage counters change
-a hash.
+Pure functions over Arrow. The order of columns, a new column that is still empty and usage counters do not change a
+hash.
 """
 
 import hashlib
@@ -35,8 +35,10 @@ MISSING_DAY = np.iinfo(np.int32).min
 
 @dataclass(frozen=True)
 class Hashed:
-    """Which columns of a query make a row's hash: those of a modelled table by place, or None where it lacks one;
-    unknown ones by name.
+    """Which columns of a query a row's hash covers.
+
+    `fixed`: positions of the columns of a modelled table, None where the upload lacks one. `unknown`: name and position
+    of the others, by name.
     """
 
     fixed: tuple[int | None, ...]
@@ -44,8 +46,9 @@ class Hashed:
 
     @staticmethod
     def of(spec: SourceTable | None, fields: tuple[Field, ...]) -> "Hashed":
-        """The columns that matter. The fingerprint follows from the text, vectors from a model nobody names: neither
-        counts.
+        """The columns of `fields` that a hash covers.
+
+        Fingerprints and vectors are left out: they follow from the text, vectors by an unnamed model.
         """
         place_of = {(field.role, field.name): place for place, field in enumerate(fields)}
         expected: list[tuple[Role, str]] = []
@@ -58,7 +61,7 @@ class Hashed:
 
 
 def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
-    """Each row as one text that says all that matters about it, whatever else is in the batch."""
+    """One text a row that holds all hashed values, (rows,) string; other rows of the batch do not change it."""
     parts: list[pa.Scalar | pa.Array] = [
         _NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed
     ]
@@ -66,9 +69,9 @@ def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
         (name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows
     ]
     if filled:
-        # A column that nothing names counts only where it is filled, so a later release's new column changes no row.
+        # An unknown column counts only where it is filled, so a later release's new column changes no row.
         members = [pc.binary_join_element_wise(name, _canonical(column), "=") for name, column in filled]
-        # With `skip`, Arrow 26 drops a row whose members are all null from its result: the empty text keeps it.
+        # With `skip`, Arrow 26 drops a row whose members are all null; the empty text keeps it.
         parts.append(pc.binary_join_element_wise("", *members, FIELD_END, null_handling="skip"))
     else:
         parts.append(_EMPTY)
@@ -78,8 +81,8 @@ def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
 
 
 def md5_low(texts: pa.Array) -> np.ndarray:
-    """The low 64 bits of each text's MD5, as signed integers."""
-    # One C call a row: Arrow has no digest, and in SQL it would cost a query plan for every table of every upload.
+    """The low 64 bits of each text's MD5: (rows,) int64."""
+    # One C call a row: Arrow has no digest, and SQL would need a query plan for every table of every upload.
     digests = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.cast(pa.binary()).to_pylist()]
     return np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2)[:, 1].astype(np.int64)
 
@@ -91,7 +94,7 @@ def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
     if pa.types.is_string(kind):
         return values
     if pa.types.is_floating(kind):
-        # The text of a float depends on who prints it, its bits do not.
+        # The bits of a float are the same everywhere; its text depends on the library that prints it.
         values = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     elif pa.types.is_timestamp(kind):
         values = values.view(pa.int64())
@@ -105,7 +108,7 @@ def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
 
 
 def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Array:
-    """Kind and id as one text; after the number of its upload where rows of several lie together."""
+    """Kind and id as one text, (rows,) string; `uploads`, (rows,) int64, goes first where rows of several are mixed."""
     if uploads is None:
         return pc.binary_join_element_wise(kinds, ids, FIELD_END)
     return pc.binary_join_element_wise(pa.array(uploads).cast(pa.string()), kinds, ids, FIELD_END)
@@ -113,17 +116,18 @@ def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Ar
 
 @dataclass(frozen=True)
 class Comparison:
-    """For each row: whether it is to be stored, the day it is known under (or MISSING_DAY), the hash that stands after
-    it.
-    """
+    """The result for each row of a snapshot."""
 
+    # (rows,) bool: whether it must be stored.
     changed: np.ndarray
+    # (rows,) int32 days since 1970, MISSING_DAY for an unknown row.
     known_day: np.ndarray
+    # (rows,) int64: the hash that is valid after this snapshot.
     standing_hash: np.ndarray
 
 
 class RowBaseline:
-    """What is known of the rows of the system of each upload."""
+    """The known rows of the system of each upload."""
 
     def __init__(self, tables: list[pa.Table]):
         rows = pa.concat_tables(tables).combine_chunks()
@@ -140,17 +144,19 @@ class RowBaseline:
             self._absent = rows.column("is_absent").fill_null(False).to_numpy()
 
     def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
-        """`snapshot_us`: when each row's snapshot was taken. A row is stored when it is unknown, was absent, or says
-        something else than an older snapshot said.
+        """Compares rows with the known ones: a row changed if it is unknown, was absent, or differs from an older one.
+
+        `keys`: (rows,) string of `keys_of`; `hashes`: (rows,) int64; `snapshot_us`: (rows,) int64, the time of each
+        row's snapshot.
         """
         if not self._rows:
             return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
         place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
-        met = place >= 0
+        is_known = place >= 0
         newer = self._snapshot_us[place] < snapshot_us
-        changed = ~met | self._absent[place] | ((self._hash[place] != hashes) & newer)
+        changed = ~is_known | self._absent[place] | ((self._hash[place] != hashes) & newer)
         standing = np.where(changed, hashes, self._hash[place])
-        return Comparison(changed, np.where(met, self._day[place], MISSING_DAY).astype(np.int32), standing)
+        return Comparison(changed, np.where(is_known, self._day[place], MISSING_DAY).astype(np.int32), standing)
 
 
 def microseconds(moment: datetime) -> int:

@@ -1,6 +1,6 @@
-"""Turns a batch of source columns, as `queries.py` reads them, into rows of the table that its kind belongs to.
+"""Turns a batch of source columns, as `queries.py` reads them, into rows of the table of its kind.
 
-Works on changed rows only. What is odd about a row and does not stop it is told by code and place.
+Works on changed rows only. Flaws that do not stop a row are reported by code and row position.
 """
 
 import base64
@@ -23,16 +23,16 @@ from akosha_assets.lake.table_spec import bare
 VECTOR_NUMBERS = 384
 ID_MAX_BYTES = 1024
 ENCODED_TEXT = "__SB64__"
-# The source cuts longer texts to this and says so at their end.
+# The source truncates longer texts to this and marks their end.
 TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
 
 
-# Told of rows that are odd: by code, and by their places in the batch.
+# Called with the code of a flaw and the positions of the rows that have it: (flawed rows,) int64.
 Flaw = Callable[[str, np.ndarray], None]
 
-# Without the comments of the columns: they would travel with every result.
+# Without the comments of the columns, which would be sent with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
-# Names and types, which a schema makes anew each time it is asked.
+# Names and types, which a schema builds again at each access.
 _COLUMNS_OF_KIND = {
     kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()
 }
@@ -40,7 +40,7 @@ _COLUMNS_OF_KIND = {
 
 def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
     """Raises: UploadRejected for a field larger than the bound."""
-    # What its buffers take is at least what it holds, and counted a hundred times faster.
+    # The size of the buffers is an upper bound that is a hundred times faster to compute.
     if batch.get_total_buffer_size() <= max_field_bytes:
         return
     for place, field in enumerate(fields):
@@ -55,7 +55,7 @@ def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str
 
 
 def is_utf8(texts: pa.Array) -> bool:
-    """Whether every text is proper UTF-8; DuckDB does not look when it reads a file."""
+    """Whether every text is valid UTF-8; DuckDB does not check when it reads a file."""
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
@@ -63,8 +63,8 @@ def is_utf8(texts: pa.Array) -> bool:
     return True
 
 
-def mended(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with U+FFFD for what is no UTF-8."""
+def replace_invalid_utf8(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with U+FFFD in place of bytes that are not UTF-8."""
     for place, column in enumerate(batch.columns):
         if pa.types.is_string(column.type) and not is_utf8(column):
             values = [
@@ -82,8 +82,8 @@ def mended(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def decoded(texts: pa.Array) -> pa.Array:
-    """The texts, those marked `__SB64__` as what they encode."""
+def decode_texts(texts: pa.Array) -> pa.Array:
+    """The texts; those that begin with `__SB64__` are decoded from base64."""
     if not pc.any(pc.starts_with(texts, ENCODED_TEXT)).as_py():
         return texts
     return pa.array([_decode(text) for text in texts.to_pylist()], pa.string())
@@ -96,13 +96,13 @@ def _decode(text: str | None) -> str | None:
         raw = base64.b64decode(text.removeprefix(ENCODED_TEXT), validate=True).decode("utf-8", "surrogatepass")
     except (binascii.Error, UnicodeDecodeError):
         return text
-    # Pairs of surrogates become the character they stand for, lone ones U+FFFD.
+    # Surrogate pairs become their character, lone surrogates U+FFFD.
     return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What every row of one source table shares."""
+    """Values that all rows of one source table share."""
 
     kind: str
     source_table: str
@@ -118,27 +118,12 @@ def to_rows(
     fingerprints: Fingerprints,
     flaw: Flaw,
 ) -> pa.RecordBatch:
-    """Rows of the table of their kind. `derived` are columns made elsewhere: ids, hashes, times, objects."""
+    """The rows of the batch in the schema of their kind's table, repaired where a cell breaks a rule.
+
+    `derived`: columns computed elsewhere, by name, each (rows,): ids, hashes, times, JSON objects.
+    """
     rows = batch.num_rows
-    columns: dict[str, pa.Array] = {}
-    attributes, unknown = [], []
-    for place, field in enumerate(fields):
-        values = batch.column(place)
-        if field.role is Role.COLUMN:
-            columns[field.name] = values
-        elif field.role is Role.ATTRIBUTE:
-            attributes.append((field, values))
-        elif field.role is Role.UNKNOWN:
-            unknown.append((field, values))
-        elif field.role is Role.VECTOR:
-            columns["vector"] = _vectors(values, flaw)
-        elif field.role is Role.HAS_VECTOR:
-            flaw("vector_left_out", _places(values))
-    if attributes:
-        columns["attributes"] = objects(attributes, rows)
-    if unknown:
-        columns["_rescued"] = objects(unknown, rows)
-    columns |= derived
+    columns = _selected_columns(batch, fields, flaw) | derived
     if "text" in columns:
         columns["text"] = _texts(columns["text"], flaw)
         columns["fingerprint"] = _fingerprints(columns.get("fingerprint"), columns["text"], fingerprints, flaw)
@@ -151,57 +136,81 @@ def to_rows(
             arrays.append(pa.repeat(pa.scalar(constants[name], kind), rows))
         else:
             arrays.append(nulls(rows, kind))
-    made, broken = repair(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind]))
-    for code, places in broken.items():
+    repaired, flaws = repair(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA_OF_KIND[origin.kind]))
+    for code, places in flaws.items():
         flaw(code, places)
-    return made
+    return repaired
+
+
+def _selected_columns(batch: pa.RecordBatch, fields: tuple[Field, ...], flaw: Flaw) -> dict[str, pa.Array]:
+    """The columns of the table that `fields` fill, by name; `attributes` and `_rescued` as JSON objects."""
+    columns: dict[str, pa.Array] = {}
+    members: dict[Role, list[tuple[Field, pa.Array]]] = {Role.ATTRIBUTE: [], Role.UNKNOWN: []}
+    for place, field in enumerate(fields):
+        values = batch.column(place)
+        if field.role is Role.COLUMN:
+            columns[field.name] = values
+        elif field.role in members:
+            members[field.role].append((field, values))
+        elif field.role is Role.VECTOR:
+            columns["vector"] = _vectors(values, flaw)
+        elif field.role is Role.HAS_VECTOR:
+            flaw("vector_left_out", _positions(values))
+    for role, name in ((Role.ATTRIBUTE, "attributes"), (Role.UNKNOWN, "_rescued")):
+        if members[role]:
+            columns[name] = objects(members[role], batch.num_rows)
+    return columns
 
 
 _NULLS: dict[pa.DataType, pa.Array] = {}
 
 
 def nulls(rows: int, kind: pa.DataType) -> pa.Array:
-    """`rows` nulls, made once."""
-    made = _NULLS.get(kind)
-    if made is None or len(made) < rows:
-        made = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)
-    return made.slice(0, rows)
+    """`rows` nulls of the type `kind`, from a cache."""
+    cached = _NULLS.get(kind)
+    if cached is None or len(cached) < rows:
+        cached = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)
+    return cached.slice(0, rows)
 
 
-def _places(mask: pa.Array) -> np.ndarray:
-    """Where `mask` is true."""
+def _positions(mask: pa.Array) -> np.ndarray:
+    """Where `mask` is true: (matches,) int64, ascending."""
     return np.flatnonzero((mask.fill_null(False) if mask.null_count else mask).to_numpy(zero_copy_only=False))
 
 
 def _texts(texts: pa.Array, flaw: Flaw) -> pa.Array:
     if texts.null_count:
-        flaw("text_missing", _places(texts.is_null()))
+        flaw("text_missing", _positions(texts.is_null()))
         texts = texts.fill_null("")
     if texts.nbytes > TRUNCATED_CHARACTERS:
-        cut = pc.and_(pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS))
-        flaw("text_truncated", _places(cut))
+        truncated = pc.and_(
+            pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS)
+        )
+        flaw("text_truncated", _positions(truncated))
     return texts
 
 
-def _fingerprints(given: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: Flaw) -> pa.Array:
-    if given is None:
+def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: Flaw) -> pa.Array:
+    """The uploaded fingerprints, and computed ones where one is missing or has the wrong size: (rows,) binary."""
+    if uploaded is None:
         return pa.array([fingerprints.of(text) for text in texts.to_pylist()], pa.binary())
-    proper = pc.equal(pc.binary_length(given), 8 * HASHES).fill_null(False)
-    missing = _places(pc.invert(proper))
+    is_valid = pc.equal(pc.binary_length(uploaded), 8 * HASHES).fill_null(False)
+    missing = _positions(pc.invert(is_valid))
     if not len(missing):
-        return given
-    if len(missing) > given.null_count:
-        flaw("fingerprint_wrong_size", _places(pc.and_(pc.invert(proper), given.is_valid())))
-    made = pa.array([fingerprints.of(text) for text in texts.take(pa.array(missing)).to_pylist()], pa.binary())
-    return pc.replace_with_mask(given, pc.invert(proper), made)
+        return uploaded
+    if len(missing) > uploaded.null_count:
+        flaw("fingerprint_wrong_size", _positions(pc.and_(pc.invert(is_valid), uploaded.is_valid())))
+    computed = pa.array([fingerprints.of(text) for text in texts.take(pa.array(missing)).to_pylist()], pa.binary())
+    return pc.replace_with_mask(uploaded, pc.invert(is_valid), computed)
 
 
-def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
-    lengths = pc.list_value_length(given)
-    right = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
-    flaw("vector_wrong_size", _places(pc.not_equal(lengths, VECTOR_NUMBERS)))
-    places = _places(right)
-    numbers = given.filter(right).flatten()
+def _vectors(uploaded: pa.Array, flaw: Flaw) -> pa.Array:
+    """Unit vectors as little-endian float16, (rows,) binary; null where an uploaded vector cannot be used."""
+    lengths = pc.list_value_length(uploaded)
+    has_right_size = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
+    flaw("vector_wrong_size", _positions(pc.not_equal(lengths, VECTOR_NUMBERS)))
+    places = _positions(has_right_size)
+    numbers = uploaded.filter(has_right_size).flatten()
     values = (
         (numbers.fill_null(np.nan) if numbers.null_count else numbers)
         .to_numpy(zero_copy_only=False)
@@ -210,7 +219,7 @@ def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
     largest = np.abs(values).max(axis=1, initial=0)
     finite = np.isfinite(largest)
     usable = finite & (largest > 0)
-    # Divided by the largest number first: squares of the greatest floats would be infinite.
+    # Divided by the largest number first: the squares of the largest floats are infinite.
     scaled = values[usable] / largest[usable, None]
     units = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
     flaw("vector_not_finite", places[~finite])
@@ -219,6 +228,6 @@ def _vectors(given: pa.Array, flaw: Flaw) -> pa.Array:
     packed = pa.Array.from_buffers(
         pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]
     ).cast(pa.binary())
-    at = np.full(len(given), -1, dtype=np.int64)
+    at = np.full(len(uploaded), -1, dtype=np.int64)
     at[places[usable]] = np.arange(len(halves))
     return packed.take(pa.array(at, mask=at < 0))

@@ -1,7 +1,8 @@
-"""Opens an unpacked file by what its bytes say it is and lists its tables, each as something DuckDB can select from.
+"""Opens unpacked files and lists their tables as relations that DuckDB can select from.
 
-DuckDB files are attached read-only to the worker's hardened instance; SQLite files and `memories.json` are read into
-Arrow and registered. Only base tables of the main schema count; a view in the place of a table is an attack.
+The first bytes of a file decide its format. DuckDB files are attached read-only to the worker's hardened instance;
+SQLite files and `memories.json` are read into Arrow and registered. Only base tables of the main schema are read; a
+view in place of a table is an attack.
 """
 
 from collections import Counter, defaultdict
@@ -38,9 +39,11 @@ from akosha_assets.lake.ingestion.source.sqlite_and_json import (
 from akosha_assets.lake.ingestion.source.tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
 
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
-_TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count, CASE WHEN column_count <= {max_columns} THEN sql END
+_TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count,
+    CASE WHEN column_count <= {max_columns} THEN sql END
 FROM duckdb_tables() WHERE database_name LIKE 'uploaded_%'"""
-_VIEWS = """SELECT database_name, view_name, NULL, 0, 0, NULL FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal"""
+_VIEWS = """SELECT database_name, view_name, NULL, 0, 0, NULL
+FROM duckdb_views() WHERE database_name LIKE 'uploaded_%' AND NOT internal"""
 _COLUMNS = """SELECT table_catalog, table_name, column_name, data_type, is_generated FROM information_schema.columns
 WHERE table_catalog LIKE 'uploaded_%' AND table_schema = 'main' ORDER BY table_catalog, table_name, ordinal_position"""
 
@@ -57,9 +60,7 @@ class File:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table of a known schema is read; `statement` is its query, parsed once. Tables of one `shape` give the same
-    columns.
-    """
+    """How a table is read. `statement`: its query, parsed once. Tables of one `shape` give the same columns."""
 
     name: str
     shape: int
@@ -75,7 +76,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that holds something: how it is read, about how many rows it has, which file it is in."""
+    """A table that has rows: how it is read, its estimated rows, the number of its file."""
 
     reading: Reading
     rows: int
@@ -84,31 +85,32 @@ class Table:
 
 @dataclass
 class Opened:
-    """The tables that have rows, and what was odd about each file, by its number."""
+    """The tables that have rows, and the flaws of each file by its number."""
 
     tables: list[Table] = field(default_factory=list)
     flaws: dict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
 
 class Databases:
-    """Opens the files of uploads on `connection`; remembers what it made of tables it has met."""
+    """Opens the files of uploads on `connection`; caches how tables are read by the SQL that created them."""
 
-    READINGS_KEPT = 4096
+    READINGS_CACHED = 4096
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits):
         self._connection, self._limits = connection, limits
         self._statements: dict[str, Any] = {}
-        # By database, table and the SQL that made it.
+        # By database, table and the SQL that created it.
         self._readings: dict[tuple[str, str, str], Reading] = {}
         self._shapes: dict[tuple[str, tuple[Field, ...]], int] = {}
         self._next_shape = count()
 
     @contextmanager
     def opened(self, files: list[File]) -> Iterator[Opened]:
-        """The tables of all files, readable inside the block. Raises: UploadRejected for what is no database or a
-        hostile one.
+        """The tables of all files, readable inside the block.
+
+        Raises: UploadRejected for a file that is not a database, or a hostile one.
         """
-        if len(self._readings) + len(self._shapes) > self.READINGS_KEPT:
+        if len(self._readings) + len(self._shapes) > self.READINGS_CACHED:
             self._readings.clear()
             self._shapes.clear()
         opened = Opened()
@@ -139,17 +141,17 @@ class Databases:
             yield opened
 
     def is_clean(self) -> bool:
-        """Whether no uploaded file is attached and queries still run, which an error of DuckDB may have ended for good."""
+        """Whether no uploaded file is attached and queries still run; some errors of DuckDB break a connection."""
         try:
-            left = self._connection.execute(
+            attached = self._connection.execute(
                 "SELECT count(*) FROM duckdb_databases() WHERE database_name LIKE 'uploaded_%'"
             ).fetchone()
         except duckdb.Error:
             return False
-        return left == (0,)
+        return attached == (0,)
 
     def _parsed(self, sql: str) -> Any:
-        """The statement, parsed once: files lie under the same few names for every upload."""
+        """The statement, parsed once: every upload uses the same few file names."""
         if sql not in self._statements:
             (self._statements[sql],) = self._connection.extract_statements(sql)
         return self._statements[sql]
@@ -172,10 +174,11 @@ class Databases:
             elif rows:
                 check_width(name, columns, self._limits)
                 filled.append(((database, name, sql), rows, file))
-        self._meet([key for key, _, _ in filled if key not in self._readings])
+        self._add_readings([key for key, _, _ in filled if key not in self._readings])
         opened.tables += [Table(self._readings[key], rows, file) for key, rows, file in filled]
 
-    def _meet(self, new: list[tuple[str, str, str]]) -> None:
+    def _add_readings(self, new: list[tuple[str, str, str]]) -> None:
+        """Caches how the tables of `new` are read: database, table, SQL that created it."""
         if not new:
             return
         columns_of: dict[tuple[str, str], list[Column]] = {(database, name): [] for database, name, _ in new}
@@ -185,7 +188,7 @@ class Databases:
             if generated == "ALWAYS":
                 raise UploadRejected(
                     "database_hostile",
-                    f"a column of table {table[:80]} is computed when it is read",
+                    f"table {table[:80]} has a generated column",
                     sample=column[:200],
                 )
             columns_of[database, table].append(Column(column, data_type))

@@ -1,8 +1,8 @@
-"""When a row happened, in UTC, and how that is known.
+"""When a row happened, in UTC, and the evidence for it.
 
-Session-Buddy writes local wall time without a zone. The ULIDs in the same snapshot carry UTC, so the difference between
-a ULID and the local time beside it proves the client's offset at that moment; rows without a ULID take the offset of
-the proof nearest in time, which follows daylight saving. Pure functions over numpy arrays of microseconds since 1970.
+Session-Buddy writes local wall time without a zone. ULIDs in the same snapshot hold UTC: the difference between a ULID
+and the local time of its row is the client's offset at that time. Rows without a ULID take the offset proven nearest in
+time, which follows daylight saving. Pure functions over numpy arrays of int64 microseconds since 1970.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 MISSING = np.iinfo(np.int64).min
-# No assistant of this kind wrote memories before; each day that is believed is a partition.
+# No assistant of this kind wrote memories earlier, and each accepted day becomes a partition.
 EARLIEST_US = 1_577_836_800 * SECOND_US  # 2020-01-01
 
 QUARTER_US = 900 * SECOND_US
@@ -36,14 +36,14 @@ OCCURRED_FROM = pa.array(["snapshot", "local_assumed_utc", "utc", "ulid_offset",
 
 
 def ulid_times(ids: pa.Array) -> np.ndarray:
-    """UTC microseconds that each id carries; MISSING where it is no ULID."""
+    """The UTC microseconds in each id, (rows,) int64; MISSING where it is not a ULID."""
     times = np.full(len(ids), MISSING, dtype=np.int64)
     places = np.flatnonzero(
         pc.equal(pc.binary_length(ids), ULID_LENGTH).fill_null(False).to_numpy(zero_copy_only=False)
     )
     if not len(places):
         return times
-    # Texts taken out of an array lie one after the other.
+    # `take` copies the texts into one contiguous buffer.
     letters = np.frombuffer(ids.take(pa.array(places)).buffers()[2], dtype=np.uint8, count=ULID_LENGTH * len(places))
     digits = _CROCKFORD[letters.reshape(-1, ULID_LENGTH)]
     proper = (digits < 32).all(axis=1) & (digits[:, 0] < 8)
@@ -53,37 +53,40 @@ def ulid_times(ids: pa.Array) -> np.ndarray:
 
 
 def plausible(times: np.ndarray, snapshot_us: int) -> np.ndarray:
-    """Whether each time lies between the year 2020 and a day after the snapshot."""
+    """Whether each time is between the year 2020 and one day after the snapshot: (rows,) bool."""
     return (times >= EARLIEST_US) & (times <= snapshot_us + DAY_US)
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Proven offsets of the client's clock: at local time `local_us[i]` it stood `offset_us[i]` ahead of UTC."""
+    """Proven offsets of the client's clock: at local time `local_us[i]` it was `offset_us[i]` ahead of UTC."""
 
+    # (anchors,) int64 each; `merged` sorts by `local_us`.
     local_us: np.ndarray
     offset_us: np.ndarray
 
     @staticmethod
     def proven(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> "Anchors":
-        """Anchors from pairs of the same moment; pairs whose difference is no time zone prove nothing."""
+        """Anchors from pairs of local time and UTC; a pair whose difference is not a time zone's offset gives none."""
         offsets, proof = _offsets(local, utc, snapshot_us)
         return Anchors(local[proof], offsets[proof])
 
     @staticmethod
     def merged(parts: "list[Anchors]") -> "Anchors":
+        """All anchors of `parts`, sorted by local time."""
         local = np.concatenate([np.empty(0, np.int64), *[part.local_us for part in parts]])
         offset = np.concatenate([np.empty(0, np.int64), *[part.offset_us for part in parts]])
         order = np.argsort(local, kind="stable")
         return Anchors(local[order], offset[order])
 
     def to_utc(self, local: np.ndarray) -> np.ndarray:
-        """Local times less the offset proven nearest to each."""
+        """Each local time minus the offset proven nearest to it: (rows,) int64."""
         after = np.clip(np.searchsorted(self.local_us, local), 1, max(1, len(self.local_us) - 1))
         after = np.minimum(after, len(self.local_us) - 1)
         before = np.maximum(after - 1, 0)
         nearer = np.where(np.abs(local - self.local_us[before]) <= np.abs(self.local_us[after] - local), before, after)
-        return local - self.offset_us[nearer]
+        utc: np.ndarray = local - self.offset_us[nearer]
+        return utc
 
 
 def _offsets(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,16 +99,21 @@ def _offsets(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> tuple[np.n
 
 @dataclass(frozen=True)
 class EventTimes:
-    """UTC microseconds and the code of OCCURRED_FROM for each row, and whether it named a time that cannot be."""
+    """The resolved time of each row."""
 
+    # (rows,) int64 UTC microseconds.
     occurred_us: np.ndarray
+    # (rows,) int8, positions in OCCURRED_FROM.
     occurred_from: np.ndarray
+    # (rows,) bool: the row has a time, and it is not plausible.
     out_of_range: np.ndarray
 
 
 def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Anchors, snapshot_us: int) -> EventTimes:
-    """The best known time of each row. The three arrays hold its naive local time, its UTC time and its ULID's, or
-    MISSING.
+    """The best known time of each row.
+
+    `local`, `utc`, `ulid`: (rows,) int64 microseconds, MISSING where there is none: the naive local time, the time with
+    a zone, the time in the ULID.
     """
     known_ulid = plausible(ulid, snapshot_us)
     known_utc = plausible(utc, snapshot_us)
@@ -115,7 +123,7 @@ def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Ancho
     occurred = np.full(len(local), snapshot_us, dtype=np.int64)
     code = np.full(len(local), SNAPSHOT, dtype=np.int8)
 
-    # Far from 1970 an int64 overflows when an offset is taken off it; such times are out of range anyway.
+    # Far from 1970, subtracting an offset overflows int64; such times are out of range anyway.
     within = has_local & (local >= EARLIEST_US - DAY_US) & (local <= snapshot_us + 2 * DAY_US)
     safe = np.where(within, local, EARLIEST_US)
     moved = anchors.to_utc(safe) if len(anchors.local_us) else safe
@@ -132,21 +140,25 @@ def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Ancho
 
 @dataclass(frozen=True)
 class Clocks:
-    """The clocks of several uploads, each known by the anchors of its own rows; `uploads` says of each row whose it is."""
+    """The clocks of several uploads, each with the anchors of its own rows.
+
+    `uploads` of the methods is the position of each row's upload: (rows,) int64.
+    """
 
     anchors: list[Anchors]
+    # (uploads,) int64 UTC microseconds.
     snapshots_us: np.ndarray
 
     @staticmethod
     def unproven(snapshots_us: np.ndarray) -> "Clocks":
-        """Clocks of uploads that hold no rows."""
+        """Clocks without anchors, for uploads that have no rows."""
         return Clocks([Anchors.merged([]) for _ in snapshots_us], snapshots_us)
 
     @staticmethod
     def proven(
         local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray, snapshots_us: np.ndarray
     ) -> "Clocks":
-        """What the rows prove: those that hold their local time beside their UTC time or a ULID."""
+        """Clocks with the anchors of rows that have a local time and also a UTC time or a ULID."""
         anchors = []
         for rows, snapshot_us in _by_upload(uploads, snapshots_us):
             pairs = ((local[rows], ulid[rows]), (local[rows], utc[rows]))
@@ -154,7 +166,7 @@ class Clocks:
         return Clocks(anchors, snapshots_us)
 
     def resolve(self, local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray) -> EventTimes:
-        """As `resolve`, each row by the clock of its upload."""
+        """`resolve` for each row with the clock of its upload."""
         times = EventTimes(np.empty(len(local), np.int64), np.empty(len(local), np.int8), np.empty(len(local), bool))
         for (rows, snapshot_us), anchors in zip(_by_upload(uploads, self.snapshots_us), self.anchors, strict=True):
             own = resolve(local[rows], utc[rows], ulid[rows], anchors, snapshot_us)
@@ -164,7 +176,7 @@ class Clocks:
 
 
 def _by_upload(uploads: np.ndarray, snapshots_us: np.ndarray) -> Iterator[tuple[np.ndarray | slice, int]]:
-    """Where the rows of each upload are, and when its snapshot was taken."""
+    """The positions of the rows of each upload, and the time of its snapshot."""
     alone = len(snapshots_us) == 1
     for place, snapshot_us in enumerate(snapshots_us.tolist()):
         yield slice(None) if alone else np.flatnonzero(uploads == place), snapshot_us

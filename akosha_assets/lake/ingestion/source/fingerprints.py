@@ -1,7 +1,7 @@
-"""MinHash fingerprints of texts, byte for byte as Session-Buddy makes them, for rows that come without one.
+"""MinHash fingerprints of texts, byte for byte as Session-Buddy computes them, for rows that have none.
 
 128 numbers: number i is the least SHA-256 of "42:i:gram" over the text's 3-grams, modulo 2**64, little-endian. The 128
-hashes of a gram are kept between texts, so a text costs a gather and a minimum once its grams are known.
+hashes of a gram are cached between texts, so a text of cached grams costs one gather and one minimum.
 """
 
 import hashlib
@@ -14,14 +14,14 @@ SEED = 42
 GRAM_LENGTH = 3
 # The source samples longer texts: every n-th gram, this many at most.
 GRAMS_MAX = 2048
-KEPT_GRAMS = 32_768
+CACHED_GRAMS = 32_768
 
 _SPACE = re.compile(r"\s+")
 _PREFIXES = [hashlib.sha256(f"{SEED}:{number}:".encode()) for number in range(HASHES)]
 
 
 def grams_of(text: str) -> list[str]:
-    """The 3-grams that count, in order and with repetitions, after lower-casing and collapsing white space."""
+    """The sampled 3-grams of `text` in lower case with white space collapsed, in order and with repetitions."""
     text = _SPACE.sub(" ", text.lower()).strip()
     if len(text) < GRAM_LENGTH:
         return [text] if text else []
@@ -31,14 +31,15 @@ def grams_of(text: str) -> list[str]:
 
 
 class Fingerprints:
-    """Makes fingerprints; holds the hashes of up to `kept_grams` grams between calls."""
+    """Computes fingerprints; caches the hashes of up to `cached_grams` grams between calls."""
 
-    def __init__(self, kept_grams: int = KEPT_GRAMS):
-        self._kept_grams = max(kept_grams, GRAMS_MAX)
-        self._forget()
+    def __init__(self, cached_grams: int = CACHED_GRAMS):
+        self._cached_grams = max(cached_grams, GRAMS_MAX)
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._rows: dict[str, int] = {}
+        # (rows, HASHES) uint64: the first and the last 64 bits of each gram's hashes.
         self._high = np.empty((1024, HASHES), dtype=np.uint64)
         self._low = np.empty((1024, HASHES), dtype=np.uint64)
 
@@ -51,7 +52,7 @@ class Fingerprints:
             digests.append(state.digest())
         return digests
 
-    def _learn(self, grams: list[str]) -> None:
+    def _add(self, grams: list[str]) -> None:
         first, last = len(self._rows), len(self._rows) + len(grams)
         if last > len(self._high):
             size = max(last, 2 * len(self._high))
@@ -63,16 +64,16 @@ class Fingerprints:
             self._rows[gram] = row
 
     def of(self, text: str) -> bytes:
-        """The 1,024 bytes of `text`; all zero where it has no gram."""
+        """The fingerprint of `text`, 1,024 bytes; all zero if it has no gram."""
         grams = list(dict.fromkeys(grams_of(text)))
         if not grams:
             return bytes(8 * HASHES)
         unknown = [gram for gram in grams if gram not in self._rows]
-        if len(self._rows) + len(unknown) > self._kept_grams:
-            self._forget()
+        if len(self._rows) + len(unknown) > self._cached_grams:
+            self._clear()
             unknown = grams
         if unknown:
-            self._learn(unknown)
+            self._add(unknown)
         rows = np.fromiter(map(self._rows.__getitem__, grams), dtype=np.intp, count=len(grams))
         high = self._high[rows]
         least = high.argmin(axis=0)
@@ -80,7 +81,7 @@ class Fingerprints:
         values = self._low[rows[least], columns]
         tied = np.flatnonzero((high == high[least, columns]).sum(axis=0) > 1) if len(grams) > 1 else ()
         for column in tied:
-            # Equal in the first 64 of 256 bits: only the whole hash decides.
+            # Equal in the first 64 of 256 bits: compare the whole hashes.
             rivals = [grams[place] for place in np.flatnonzero(high[:, column] == high[least[column], column])]
             values[column] = int.from_bytes(min(self._digests(gram)[column] for gram in rivals)[-8:], "big")
-        return values.astype("<u8").tobytes()
+        return bytes(values.astype("<u8"))

@@ -1,11 +1,11 @@
-"""The bounds one extraction works under, as they travel from the settings to a worker process."""
+"""The limits of one extraction, as the settings pass them to a worker process."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one upload may cost at most; `vectors`: whether uploaded vectors are wanted."""
+    """The most that one upload may cost; `vectors`: whether uploaded vectors are read."""
 
     max_raw_bytes: int
     max_rows: int

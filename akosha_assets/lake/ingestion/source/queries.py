@@ -1,8 +1,8 @@
-"""How one source table is read: a plain SELECT by column name, and what each of its columns is for.
+"""Builds the SELECT that reads one source table, with the role of each selected column.
 
-Columns that a table lacks are not selected; columns that nothing names are kept for `_rescued`. SQL only casts what
-Arrow could not take as it is: planning an expression for every upload costs more than computing it afterwards. Text
-made from uploaded names is always quoted here. Nothing is executed here.
+Columns that a table lacks are not selected; unknown columns are kept for `_rescued`. SQL casts only types that Arrow
+cannot hold: planning an expression for every upload costs more than computing it afterwards. Uploaded names are always
+quoted here. Nothing is executed here.
 """
 
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class Column:
 
 
 class Role(Enum):
-    """What a selected column is for."""
+    """What a selected column is used for."""
 
     COLUMN = "column of our table"
     LOCAL = "naive time"
@@ -97,9 +97,9 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """A selected column: `name` is ours for COLUMN, else the source's; `type` is DuckDB's, as selected.
+    """A selected column. `name`: ours for COLUMN, else the source's. `type`: DuckDB's, after casts.
 
-    `is_json`: its text is JSON that stands for a value.
+    `is_json`: its text is a JSON value.
     """
 
     role: Role
@@ -110,7 +110,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Select:
-    """A query and its fields in order; the first is always the id."""
+    """A query and its fields in order; the first is the id."""
 
     sql: str
     fields: tuple[Field, ...]
@@ -127,7 +127,10 @@ def literal(text: str) -> str:
 
 
 def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ...], *, vectors: bool) -> Select:
-    """The query for a table that is modelled. Raises: UploadRejected where a needed column cannot be read."""
+    """The query for a table of SOURCE_TABLES.
+
+    Raises: UploadRejected if a needed column is missing or has a type that cannot be converted.
+    """
     have = {column.name.lower(): column for column in columns}
     for name in table.needed:
         column = have.get(name)
@@ -159,9 +162,7 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
 
 
 def select_rescued(name: str, relation: str, columns: tuple[Column, ...]) -> Select:
-    """The query for any other table: every column for the row's JSON, under a key that stays the same; '' where none
-    is.
-    """
+    """The query for any other table: a stable key, '' where the table has none, and every column for the row's JSON."""
     have = {column.name.lower(): column for column in columns}
     keys = [_text(have[key]) for key in RESCUED_KEYS.get(name, ("id",)) if key in have]
     key = f"concat_ws('/', {', '.join(keys)})" if keys else "''"

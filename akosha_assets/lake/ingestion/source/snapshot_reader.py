@@ -1,11 +1,13 @@
-"""Snapshots from unpacked files to changed rows: reads the tables in order of precedence, compares, converts.
+"""Reads the changed rows of snapshots from unpacked files: lists tables by precedence, compares rows, converts them.
 
-Runs in the worker. Small snapshots are read whole and several together, since what a step costs hardly depends on the
-number of rows; large ones are read alone and in batches, so that memory follows the changed rows and not the snapshot.
+Runs in the worker. Small snapshots are read whole and several at a time, because a step costs about the same for one
+row as for many. A large snapshot is read alone and in batches, so memory grows with its changed rows, not with its
+size.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from time import perf_counter
 
 import duckdb
@@ -30,9 +32,9 @@ from akosha_assets.lake.ingestion.source.conversion import (
     SCHEMA_OF_KIND,
     Origin,
     check_fields,
-    decoded,
+    decode_texts,
     is_utf8,
-    mended,
+    replace_invalid_utf8,
     to_rows,
 )
 from akosha_assets.lake.ingestion.source.databases import Databases, Opened, Table
@@ -46,15 +48,29 @@ from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 from akosha_assets.lake.schemas import TABLE_OF_KIND
 
-# Snapshots of up to this many rows are held whole; larger ones are read twice, first for the clock, then in batches.
-HELD_ROWS = 50_000
+# Snapshots of up to this many rows are read whole; larger ones are read twice, first for the clock, then in batches.
+WHOLE_READ_MAX_ROWS = 50_000
 
 _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
 _PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _KeyedRows:
+    """Rows of several parts, one after the other, with what identifies and describes each."""
+
+    parts: list[SourceRows]
+    # (rows,) string each
+    ids: pa.Array
+    kinds: pa.Array
+    keys: pa.Array
+    texts: pa.Array
+    # (rows,) int64: the position of each row's upload.
+    uploads: np.ndarray
+
+
 class SnapshotReader:
-    """Reads snapshots on one hardened connection; keeps fingerprints and schemas between them."""
+    """Reads snapshots on one hardened connection; caches fingerprints and schemas between them."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, limits: Limits, parser_version: int):
         self._connection, self._limits, self._parser_version = connection, limits, parser_version
@@ -62,26 +78,29 @@ class SnapshotReader:
         self._fingerprints = Fingerprints()
 
     def read(self, uploads: list[UploadFiles]) -> Snapshots:
-        """Every changed row of the uploads; each is compared with what is known of its own system alone.
+        """Returns the changed rows of the uploads. Each upload is compared with the known rows of its own system.
 
-        Several together must be small; whatever is raised then says nothing of any one of them.
+        Several uploads at once must be small; an error then does not say which of them is at fault.
 
-        Raises: UploadRejected, or duckdb's and Arrow's errors for damaged files; RetryIndividually for several uploads
-            only.
+        Raises:
+            UploadRejected: a file or row breaks the rules; duckdb's and Arrow's own errors mean damaged files.
+            RetryIndividually: several uploads were given and must be read one by one.
         """
         started = perf_counter()
         with self._databases.opened([file for upload in uploads for file in upload.files]) as opened:
-            together = _BatchReader(self._connection, self._limits, self._parser_version, self._fingerprints, uploads)
-            together.result.seconds["open"] = perf_counter() - started
-            together.read(opened)
-        return together.result
+            reader = _BatchReader(self._connection, self._limits, self._parser_version, self._fingerprints, uploads)
+            reader.result.seconds["open"] = perf_counter() - started
+            reader.read(opened)
+        return reader.result
 
     def is_clean(self) -> bool:
-        """Whether nothing of an upload is left attached and queries still run."""
+        """Whether no uploaded file is still attached and queries still run."""
         return self._databases.is_clean()
 
 
 class _BatchReader:
+    """Reads the tables of some uploads once, into `result`."""
+
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,
@@ -93,12 +112,14 @@ class _BatchReader:
         self._connection, self._limits, self._parser_version = connection, limits, parser_version
         self._fingerprints, self._alone = fingerprints, len(uploads) == 1
         files = [file for upload in uploads for file in upload.files]
+        # (files,) int64: the position of each file's upload.
         self._upload_of_file = np.repeat(np.arange(len(uploads)), [len(upload.files) for upload in uploads])
         self._object_keys, self._object_etags = (
             pa.array([file.key for file in files]),
             pa.array([file.etag for file in files]),
         )
         self._snapshots_at = pa.array([upload.snapshot_at for upload in uploads], UTC)
+        # (uploads,) int64: UTC microseconds since 1970.
         self._snapshots_us = np.array([microseconds(upload.snapshot_at) for upload in uploads])
         self._known = RowBaseline([upload.known for upload in uploads])
         self.result = Snapshots(np.zeros(len(uploads), np.int64), [Counter() for _ in uploads])
@@ -110,43 +131,44 @@ class _BatchReader:
             opened.tables, key=lambda table: (_PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)), table.file)
         )
         expected = sum(table.rows for table in tables)
-        if not self._alone and expected > min(HELD_ROWS, self._limits.max_rows):
+        if not self._alone and expected > min(WHOLE_READ_MAX_ROWS, self._limits.max_rows):
             raise RetryIndividually(f"about {expected} rows")
         if expected > self._limits.max_rows:
             raise UploadRejected("too_many_rows", f"about {expected} rows; at most {self._limits.max_rows} are read")
         started = perf_counter()
-        if expected <= HELD_ROWS:
-            alike: dict[int, list[Table]] = {}
+        if expected <= WHOLE_READ_MAX_ROWS:
+            tables_by_shape: dict[int, list[Table]] = {}
             for table in tables:
-                alike.setdefault(table.reading.shape, []).append(table)
-            parts = [part for same in alike.values() for part in self._parts(same)]
+                tables_by_shape.setdefault(table.reading.shape, []).append(table)
+            parts = [part for alike in tables_by_shape.values() for part in self._parts(alike)]
             ulid = ulid_times(pa.concat_arrays([part.ids for part in parts])) if parts else None
             clocks = self._clocks(parts, ulid)
             self.result.seconds["read"] = perf_counter() - started
             started = perf_counter()
-            self._take(parts, clocks, ulid)
+            self._add(parts, clocks, ulid)
         else:
             clocks = self._clocks([part for table in tables if table.reading.spec for part in self._clock_parts(table)])
             self.result.seconds["read"] = perf_counter() - started
             started = perf_counter()
-            self._take_in_batches(tables, clocks)
+            self._add_in_batches(tables, clocks)
         self.result.seconds["convert"] = perf_counter() - started
 
-    def _take_in_batches(self, tables: list[Table], clocks: Clocks) -> None:
-        earlier: dict[str, list[pa.Array]] = {}
+    def _add_in_batches(self, tables: list[Table], clocks: Clocks) -> None:
+        """Adds the tables one batch at a time. Of rows with one kind and id, the first table's is kept."""
+        earlier_ids: dict[str, list[pa.Array]] = {}
         for table in tables:
-            kind, taken = table.reading.kind, []
+            kind, own_ids = table.reading.kind, []
             for part in self._parts([table], distinct=self._has_doubles(table)):
-                if kind in earlier:
-                    part = self._without(part, pc.is_in(part.ids, value_set=pa.concat_arrays(earlier[kind])))
+                if kind in earlier_ids:
+                    part = self._without(part, pc.is_in(part.ids, value_set=pa.concat_arrays(earlier_ids[kind])))
                 if kind != RESCUED:
-                    taken.append(part.ids)
-                self._take([part], clocks)
-            earlier.setdefault(kind, []).extend(taken)
-            if not earlier[kind]:
-                del earlier[kind]
+                    own_ids.append(part.ids)
+                self._add([part], clocks)
+            if own_ids:
+                earlier_ids.setdefault(kind, []).extend(own_ids)
 
     def _without(self, part: SourceRows, doubled: pa.Array) -> SourceRows:
+        """`part` without the rows where `doubled` is true, which are counted."""
         keep = ~doubled.to_numpy(zero_copy_only=False)
         if keep.all():
             return part
@@ -154,10 +176,12 @@ class _BatchReader:
         return part.filtered(keep)
 
     def _uploads_of(self, parts: list[SourceRows]) -> np.ndarray:
-        return self._upload_of_file[np.concatenate([part.file for part in parts])]
+        """The position of each row's upload: (rows,) int64."""
+        uploads: np.ndarray = self._upload_of_file[np.concatenate([part.file for part in parts])]
+        return uploads
 
     def _has_doubles(self, table: Table) -> bool:
-        """Counts the doubled ids of a table that is read in batches, where a batch does not show them."""
+        """Whether ids repeat in a table that is read in batches. Counts them: one batch does not show them all."""
         sql = table.reading.select.sql
         doubled = self._connection.execute(
             f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"
@@ -166,7 +190,7 @@ class _BatchReader:
         return bool(doubled)
 
     def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[SourceRows]:
-        """The rows of tables of one shape."""
+        """The rows of tables of one shape, in batches."""
         reading, rows = alike[0].reading, 0
         for batch, file in batches(self._connection, alike, distinct=distinct):
             rows += batch.num_rows
@@ -183,91 +207,102 @@ class _BatchReader:
                 yield part
 
     def _clock_parts(self, table: Table) -> Iterator[SourceRows]:
-        """Ids and times alone, of tables whose ids may carry the time or whose metadata does."""
+        """Ids and times of the rows whose id has the length of a ULID; none for a table without local times."""
         if not any(one.role is Role.LOCAL for one in table.reading.select.fields):
             return
         for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):
             yield SourceRows.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
 
     def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:
-        """The clocks of the uploads, which `parts` prove."""
+        """The clocks of the uploads, as the rows of `parts` prove them."""
         if not parts:
             return Clocks.unproven(self._snapshots_us)
         if ulid is None:
             ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
         return Clocks.proven(*times_of(parts), ulid, self._uploads_of(parts), self._snapshots_us)
 
-    def _take(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
-        """Compares the parts with what is known, keeps what changed and notes what was seen. `ulid`: the times in their
-        ids, if at hand.
+    def _add(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
+        """Adds the changed rows of the parts and every row they hold to `result`.
+
+        `ulid`: the times in the ids, (rows,) int64 microseconds, where they were already computed.
         """
         parts = [part for part in parts if part.batch.num_rows]
-        if not parts:
+        rows = self._keyed_rows(parts)
+        if rows is None:
             return
-        lengths = [len(part.ids) for part in parts]
-        ids = pa.concat_arrays([part.ids for part in parts])
-        kinds = pa.concat_arrays(
-            [pa.repeat(part.reading.kind, length) for part, length in zip(parts, lengths, strict=True)]
-        )
-        uploads = self._uploads_of(parts)
-        shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
-        if not shortest:
-            raise UploadRejected("row_without_id", "a row has an empty id")
-        if longest > ID_MAX_BYTES:
-            raise UploadRejected("field_too_large", f"an id of {longest} bytes; at most {ID_MAX_BYTES} are read")
-        keys = keys_of(kinds, ids, None if self._alone else uploads)
-        if pc.count_distinct(keys).as_py() < len(keys):
-            first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
-            doubled = np.ones(len(keys), bool)
-            doubled[first] = False
-            self.result.count("id_doubled", uploads[doubled])
-            pieces = np.split(~doubled, np.cumsum(lengths)[:-1])
-            self._take([part.filtered(keep) for part, keep in zip(parts, pieces, strict=True)], clocks)
-            return
-
-        texts = pa.concat_arrays([canonical_texts(part.batch, part.reading.hashed) for part in parts])
-        if not is_utf8(texts):
-            if not self._alone:
-                raise RetryIndividually("text that is not UTF-8")
-            self.result.flaws[0]["text_not_utf8"] += 1
-            self._take([SourceRows.of(part.reading, mended(part.batch), part.file) for part in parts], clocks)
-            return
-        hashes = md5_low(texts)
-        comparison = self._known.compare(keys, hashes, self._snapshots_us[uploads])
+        if ulid is None or rows.parts is not parts:
+            ulid = ulid_times(rows.ids)
+        hashes = md5_low(rows.texts)
+        comparison = self._known.compare(rows.keys, hashes, self._snapshots_us[rows.uploads])
         days = comparison.known_day
         if comparison.changed.any():
-            times = clocks.resolve(*times_of(parts), ulid_times(ids) if ulid is None else ulid, uploads)
+            times = clocks.resolve(*times_of(rows.parts), ulid, rows.uploads)
             event_days = (times.occurred_us // DAY_US).astype(np.int32)
             start = 0
-            for part, length in zip(parts, lengths, strict=True):
-                stop = start + length
-                changed = comparison.changed[start:stop]
+            for part in rows.parts:
+                stop = start + len(part.ids)
                 if part.reading.kind in _PARTITIONED:
-                    days[start:stop] = np.where(
-                        days[start:stop] == MISSING_DAY, event_days[start:stop], days[start:stop]
-                    )
-                if changed.any():
-                    place = np.flatnonzero(changed) + start
-                    self.result.count("timestamp_out_of_range", uploads[place[times.out_of_range[place]]])
+                    own = days[start:stop]
+                    days[start:stop] = np.where(own == MISSING_DAY, event_days[start:stop], own)
+                changed = comparison.changed[start:stop]
+                place = np.flatnonzero(changed) + start
+                if len(place):
+                    self.result.count("timestamp_out_of_range", rows.uploads[place[times.out_of_range[place]]])
                     derived = {
                         "content_hash": pa.array(hashes[place]),
                         "occurred_at": pa.array(times.occurred_us[place]).view(UTC),
                         "occurred_from": OCCURRED_FROM.take(pa.array(times.occurred_from[place])),
                         "event_day": pa.array(days[place]).view(pa.date32()),
                     }
-                    self._convert(part if len(place) == length else part.filtered(changed), derived)
+                    self._convert(part if len(place) == len(part.ids) else part.filtered(changed), derived)
                 start = stop
         event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
         seen = pa.RecordBatch.from_arrays(
-            [kinds, ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA
+            [rows.kinds, rows.ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA
         )
         if self._alone:
-            self.result.seen.append(Piece(seen, uploads))
+            self.result.seen.append(Piece(seen, rows.uploads))
         else:
-            order = np.argsort(uploads, kind="stable")
-            self.result.seen.append(Piece(seen.take(pa.array(order)), uploads[order]))
+            order = np.argsort(rows.uploads, kind="stable")
+            self.result.seen.append(Piece(seen.take(pa.array(order)), rows.uploads[order]))
+
+    def _keyed_rows(self, parts: list[SourceRows]) -> "_KeyedRows | None":
+        """The rows of the parts with their keys and texts: no key twice, every text UTF-8. None for no rows.
+
+        Raises: UploadRejected for an id that is empty or too long; RetryIndividually where the text of one of several
+            uploads is not UTF-8.
+        """
+        while parts:
+            ids = pa.concat_arrays([part.ids for part in parts])
+            kinds = pa.concat_arrays([pa.repeat(part.reading.kind, len(part.ids)) for part in parts])
+            uploads = self._uploads_of(parts)
+            _check_ids(ids)
+            keys = keys_of(kinds, ids, None if self._alone else uploads)
+            if pc.count_distinct(keys).as_py() < len(keys):
+                parts = self._first_of_each_key(parts, keys, uploads)
+                continue
+            texts = pa.concat_arrays([canonical_texts(part.batch, part.reading.hashed) for part in parts])
+            if is_utf8(texts):
+                return _KeyedRows(parts=parts, ids=ids, kinds=kinds, uploads=uploads, keys=keys, texts=texts)
+            if not self._alone:
+                raise RetryIndividually("text that is not UTF-8")
+            self.result.flaws[0]["text_not_utf8"] += 1
+            # Ids may become equal by this, so the keys are made again.
+            parts = [SourceRows.of(part.reading, replace_invalid_utf8(part.batch), part.file) for part in parts]
+        return None
+
+    def _first_of_each_key(self, parts: list[SourceRows], keys: pa.Array, uploads: np.ndarray) -> list[SourceRows]:
+        """The parts with the first row of each key; the others are counted."""
+        first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
+        keep = np.zeros(len(keys), bool)
+        keep[first] = True
+        self.result.count("id_doubled", uploads[~keep])
+        masks = np.split(keep, np.cumsum([len(part.ids) for part in parts])[:-1])
+        filtered = [part.filtered(mask) for part, mask in zip(parts, masks, strict=True)]
+        return [part for part in filtered if part.batch.num_rows]
 
     def _convert(self, part: SourceRows, derived: dict[str, pa.Array]) -> None:
+        """Adds the rows of `part`, all of them changed, as rows of the table of their kind."""
         reading, uploads = part.reading, self._uploads_of([part])
         derived |= {
             "id": part.ids,
@@ -279,7 +314,7 @@ class _BatchReader:
             derived |= {"row": part.rescued, "_rescued": pa.nulls(len(part.ids), pa.string())}
         places = {(one.role, one.name): place for place, one in enumerate(reading.select.fields)}
         if reading.spec and reading.spec.first_generation:
-            derived["text"] = decoded(part.batch.column(places[Role.COLUMN, "text"]))
+            derived["text"] = decode_texts(part.batch.column(places[Role.COLUMN, "text"]))
         if reading.spec and reading.spec.session_in_metadata and (Role.ATTRIBUTE, "metadata") in places:
             sessions = metadata_sessions(part.batch.column(places[Role.ATTRIBUTE, "metadata"]))
             if (own := places.get((Role.COLUMN, "session_id"))) is not None:
@@ -294,3 +329,12 @@ class _BatchReader:
             flaw=lambda code, places: self.result.count(code, uploads[places]),
         )
         self.result.rows.setdefault(TABLE_OF_KIND[reading.kind], []).append(Piece(converted, uploads))
+
+
+def _check_ids(ids: pa.Array) -> None:
+    """Raises: UploadRejected where an id is empty or too long."""
+    shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
+    if not shortest:
+        raise UploadRejected("row_without_id", "a row has an empty id")
+    if longest > ID_MAX_BYTES:
+        raise UploadRejected("field_too_large", f"an id of {longest} bytes; at most {ID_MAX_BYTES} are read")

@@ -1,4 +1,4 @@
-"""What a snapshot reader is given and what it returns: uploads to read, and their rows in pieces."""
+"""The input and the result of a snapshot reader: uploads to read, and their rows in pieces."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from akosha_assets.lake.ingestion.source.databases import File
 
 
 class RetryIndividually(Exception):
-    """Something about one of several uploads that only reading each by itself can tell of."""
+    """One of several uploads is at fault; only reading each by itself shows which."""
 
 
 @dataclass(frozen=True)
 class UploadFiles:
-    """One upload to read: its files, when it was taken, what is known of its system (KNOWN_SCHEMA)."""
+    """One upload to read: its files, the time of the snapshot, the known rows of its system (KNOWN_SCHEMA)."""
 
     files: Sequence[File]
     snapshot_at: datetime
@@ -26,16 +26,18 @@ class UploadFiles:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of several uploads; `upload` is the place of each row's upload among them, ascending."""
+    """Rows of several uploads, ordered by upload."""
 
     batch: pa.RecordBatch
+    # (rows,) int64, ascending: the position of each row's upload.
     upload: np.ndarray
 
 
 @dataclass
 class Snapshots:
-    """What uploads gave: changed rows by table address, every row seen; counts by upload."""
+    """The rows of uploads: changed rows by table address, every row seen, and counts by upload."""
 
+    # (uploads,) int64
     rows_read: np.ndarray
     flaws: list[Counter[str]]
     rows: dict[str, list[Piece]] = field(default_factory=dict)
@@ -49,7 +51,7 @@ class Snapshots:
         return sum(piece.batch.nbytes for piece in pieces)
 
     def count(self, code: str, uploads: np.ndarray) -> None:
-        """A flaw of rows, each of which belongs to one of `uploads`."""
+        """Counts a flaw once for each row. `uploads`: (rows,) int64, the position of each row's upload."""
         if len(uploads):
             for place, number in enumerate(np.bincount(uploads).tolist()):
                 if number:

@@ -1,7 +1,6 @@
-"""Rows of one source table as they are read, of one upload or of several, with what follows from each row by itself:
-its id, its times.
+"""Rows of one source table, of one upload or several, with the id and the times of each row.
 
-Nothing here compares rows with each other or with what is known; that is `snapshot_reader.py`.
+Rows are compared with each other and with known rows in `snapshot_reader.py`.
 """
 
 from dataclasses import dataclass
@@ -20,21 +19,23 @@ from akosha_assets.lake.ingestion.source.queries import Role
 
 @dataclass
 class SourceRows:
-    """A batch of one table with what is derived from it. `file`: the number of the file that each row comes from,
-    ascending.
-    """
+    """A batch of one table with the ids and times derived from it."""
 
     reading: Reading
     batch: pa.RecordBatch
+    # (rows,) int64, ascending: the number of the file that each row comes from.
     file: np.ndarray
+    # (rows,) string
     ids: pa.Array
+    # (rows,) int64 microseconds since 1970, MISSING where there is none: naive local time, and UTC.
     local: np.ndarray
     utc: np.ndarray
+    # (rows,) string, the row as a JSON object; for tables of kind `rescued` alone.
     rescued: pa.Array | None = None
 
     @staticmethod
     def of(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
-        """The part that `batch` is. Raises: UploadRejected where a row has no id."""
+        """`batch` with ids and times. Raises: UploadRejected where a row has no id."""
         ids, rescued = batch.column(0), None
         if reading.spec is None:
             unknown = [
@@ -52,7 +53,7 @@ class SourceRows:
 
     @staticmethod
     def of_times(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
-        """The part for its ids and times alone, of a table whose ids are its rows' own."""
+        """Ids and times alone, for a table whose first column is the id."""
         return SourceRows(reading, batch, file, batch.column(0), *_times(reading, batch))
 
     def filtered(self, keep: np.ndarray) -> "SourceRows":
@@ -71,22 +72,22 @@ class SourceRows:
 
 
 def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Naive local and UTC times of the rows."""
-    found: dict[Role, np.ndarray] = {}
+    """Naive local and UTC times of the rows, each (rows,) int64 microseconds."""
+    by_role: dict[Role, np.ndarray] = {}
     for place, one in enumerate(reading.select.fields):
         if one.role is Role.LOCAL or one.role is Role.UTC:
             column = batch.column(place).view(pa.int64())
             times = (column.fill_null(MISSING) if column.null_count else column).to_numpy(zero_copy_only=False)
-            found[one.role] = (
-                np.where(found[one.role] == MISSING, times, found[one.role]) if one.role in found else times
-            )
+            if one.role in by_role:
+                times = np.where(by_role[one.role] == MISSING, times, by_role[one.role])
+            by_role[one.role] = times
         elif one.name == "metadata" and reading.spec and reading.spec.first_generation:
-            found[Role.UTC] = metadata_times(batch.column(place))
-    local, utc = found.get(Role.LOCAL), found.get(Role.UTC)
+            by_role[Role.UTC] = metadata_times(batch.column(place))
+    local, utc = by_role.get(Role.LOCAL), by_role.get(Role.UTC)
     nothing = np.full(batch.num_rows, MISSING)
     return nothing if local is None else local, nothing if utc is None else utc
 
 
 def times_of(parts: list[SourceRows]) -> tuple[np.ndarray, np.ndarray]:
-    """Naive local and UTC times of the rows of all parts, one after the other."""
+    """Naive local and UTC times of the rows of all parts, concatenated."""
     return np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])

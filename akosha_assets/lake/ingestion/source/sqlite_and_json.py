@@ -1,6 +1,6 @@
-"""Reads what is not DuckDB into Arrow tables by name: SQLite databases and the `memories.json` of the older layout.
+"""Reads SQLite databases and the `memories.json` of the older layout into Arrow tables by name.
 
-SQLite runs with its own limits and a deadline; only base tables are read and no column that is computed.
+SQLite runs with its own limits and a deadline; only base tables are read, and no generated column.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 
 TABLES_MAX = 1000
 SQLITE_BATCH_ROWS = 10_000
-# Virtual-machine steps between two looks at the clock.
+# Virtual-machine steps between two checks of the deadline.
 SQLITE_STEPS = 10_000
 
 _MODELLED = frozenset(table.name for table in SOURCE_TABLES)
@@ -39,6 +39,7 @@ def check_width(name: str, columns: int, limits: Limits) -> None:
 
 
 def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
+    """The base tables of a SQLite file by name. Raises: UploadRejected for a hostile or too large one."""
     source = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
         source.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -69,7 +70,7 @@ def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
 def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_left: int) -> pa.Table:
     columns = source.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", [name]).fetchall()
     if any(hidden in (2, 3) for _, hidden in columns):
-        raise UploadRejected("database_hostile", f"table {name[:80]} has a column that is computed when it is read")
+        raise UploadRejected("database_hostile", f"table {name[:80]} has a generated column")
     names = [column for column, hidden in columns if not hidden]
     check_width(name, len(names), limits)
     cursor = source.execute(
@@ -86,6 +87,7 @@ def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_le
 
 
 def _dynamic(values: list[Any]) -> pa.Array:
+    """The values of a SQLite column, which may mix types, as the narrowest type that holds all of them."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
         return pa.array(values, pa.int64())
@@ -103,6 +105,7 @@ def _dynamic(values: list[Any]) -> pa.Array:
 
 
 def json_tables(path: Path, name: str) -> dict[str, pa.Table]:
+    """The table `conversations` of a `memories.json`. Raises: UploadRejected for any other document."""
     try:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:

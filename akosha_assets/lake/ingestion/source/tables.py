@@ -1,19 +1,18 @@
-"""What each table of an uploaded database means: its kind, where its columns go, which of them say when it happened.
+"""The tables of an uploaded database: the kind of their rows, where each column goes, which columns hold the time.
 
-Facts about Session-Buddy's databases only; how they are turned into SQL is in `queries.py`, into rows in
-`conversion.py`. A table that is neither listed in SOURCE_TABLES nor in BOOKKEEPING is kept row by row as kind
-`rescued`.
+Facts about Session-Buddy's databases only; `queries.py` turns them into SQL, `conversion.py` into rows. Rows of a table
+that neither SOURCE_TABLES nor BOOKKEEPING lists are stored as kind `rescued`.
 """
 
 from dataclasses import dataclass
 
-# Written by searching and housekeeping, not by remembering: changes in it never make a row new, and it is not stored.
+# Usage counters of the source: they are not stored, and a change in one does not change a row.
 USAGE = ("access_count", "last_accessed", "usage_count", "last_used_at", "searchable_content")
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """One table of the source. `columns` maps ours to theirs; whatever is named nowhere goes to `_rescued`."""
+    """One table of the source. `columns` maps our names to the source's; columns not listed go to `_rescued`."""
 
     name: str
     kind: str
@@ -23,10 +22,9 @@ class SourceTable:
     attributes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     needed: tuple[str, ...] = ("id",)
-    # Whether `metadata` holds the event's UTC time under `timestamp`, and texts may be encoded: tables of the first
-    # generation.
+    # Tables of the first generation: `metadata` may hold the event's UTC time as `timestamp`, texts may be encoded.
     first_generation: bool = False
-    # Whether `metadata` names the session where `session_id` does not.
+    # Whether `metadata` may hold the session of rows without `session_id`.
     session_in_metadata: bool = False
 
 
@@ -148,7 +146,7 @@ SOURCE_TABLES = (
     ),
 )
 
-# Tables about the source's own running: what was searched, cached, counted, migrated. Their rows are counted, not kept.
+# Tables of the source's own operation (searches, caches, counters, migrations). Their rows are counted, not stored.
 BOOKKEEPING = frozenset(
     {
         "access_log_v2",
@@ -168,5 +166,5 @@ BOOKKEEPING = frozenset(
     }
 )
 
-# Key columns of tables kept as `rescued` that have no column `id`.
+# Key columns of `rescued` tables that have no column `id`.
 RESCUED_KEYS = {"user_models": ("peer_id", "project_id")}

@@ -51,7 +51,7 @@ def test_a_fingerprint_is_the_least_hash_of_each_number(text: str) -> None:
 
 def test_a_full_cache_is_emptied_and_changes_nothing() -> None:
     texts = ["".join(map(chr, range(start, start + 1500))) for start in (200, 1700, 3200, 200)]
-    small = Fingerprints(kept_grams=1)
+    small = Fingerprints(cached_grams=1)
 
     assert [small.of(text) for text in texts] == [Fingerprints().of(text) for text in texts]
 

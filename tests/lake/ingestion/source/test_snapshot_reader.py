@@ -1,4 +1,4 @@
-"""What a snapshot's rows become: precedence, differences, formats, what is kept of what nobody knows."""
+"""Rows of a snapshot: precedence, change detection, formats, unknown tables and columns."""
 
 import base64
 import json
@@ -63,7 +63,7 @@ def known_of(snapshots: Snapshots, at: datetime = AT, **changed: Any) -> pa.Tabl
     )
 
 
-def test_columns_find_their_place_and_the_rest_is_kept_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_known_columns_are_mapped_and_the_rest_is_kept_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
@@ -92,9 +92,7 @@ def test_columns_find_their_place_and_the_rest_is_kept_as_json(reader: SnapshotR
     assert len(row["fingerprint"]) == 1024
 
 
-def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(
-    reader: SnapshotReader, tmp_path: Path
-) -> None:
+def test_column_order_empty_columns_and_usage_do_not_change_the_hash(reader: SnapshotReader, tmp_path: Path) -> None:
     one, other = tmp_path / "a.duckdb", tmp_path / "b.duckdb"
     database(one, FULL, ROW)
     database(
@@ -115,9 +113,7 @@ def test_the_hash_knows_neither_column_order_nor_empty_columns_nor_usage(
     "change",
     ["content = 'second'", "project = NULL", "importance_score = 0.6", "metadata = '{}'", "timestamp = '2026-11-19'"],
 )
-def test_whatever_matters_makes_a_row_new_under_its_old_day(
-    reader: SnapshotReader, tmp_path: Path, change: str
-) -> None:
+def test_a_changed_row_keeps_its_event_day(reader: SnapshotReader, tmp_path: Path, change: str) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
     known = known_of(read(reader, path))
@@ -128,9 +124,7 @@ def test_whatever_matters_makes_a_row_new_under_its_old_day(
     assert row["event_day"] == date(2026, 11, 20)
 
 
-def test_an_older_snapshot_changes_nothing_and_leaves_the_known_hash_standing(
-    reader: SnapshotReader, tmp_path: Path
-) -> None:
+def test_an_older_snapshot_changes_nothing_and_keeps_the_known_hash(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
     known = known_of(read(reader, path))
@@ -151,7 +145,7 @@ def test_a_row_that_was_absent_is_stored_again(reader: SnapshotReader, tmp_path:
     assert len(rows(read(reader, path, known=known, at=AT + timedelta(hours=1)))) == 1
 
 
-def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(
+def test_a_memory_in_both_generations_of_tables_comes_from_the_newer_table(
     reader: SnapshotReader, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.duckdb"
@@ -178,7 +172,7 @@ def test_of_a_memory_in_both_generations_of_tables_the_newer_tables_row_is_kept(
     assert snapshot.flaws[0]["id_doubled"] == 1
 
 
-def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_rows_of_unknown_tables_are_kept_under_a_stable_key(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
@@ -213,7 +207,7 @@ def test_tables_nobody_knows_are_kept_row_by_row_under_a_lasting_key(reader: Sna
     assert rows(read(reader, path, known=known_of(snapshot), at=AT + timedelta(hours=1)), "ingestion/rescued") == []
 
 
-def test_batches_give_what_the_whole_gives(
+def test_reading_in_batches_gives_the_same_rows(
     reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.duckdb"
@@ -235,7 +229,7 @@ def test_batches_give_what_the_whole_gives(
         "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'id-1', '2026-11-23 03:37:46.285')",
     )
     whole = read(reader, path)
-    monkeypatch.setattr(snapshot_reader, "HELD_ROWS", 0)
+    monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", 0)
     monkeypatch.setattr("akosha_assets.lake.ingestion.source.batches.FEW_ROWS", 0)
     monkeypatch.setattr("akosha_assets.lake.ingestion.source.batches.BATCH_ROWS", 100)
 
@@ -249,7 +243,7 @@ def test_batches_give_what_the_whole_gives(
     assert whole.flaws == batched.flaws == [{"id_doubled": 3, "timestamp_out_of_range": 1}]
 
 
-def test_uploads_read_together_give_what_each_gives_by_itself(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_uploads_read_together_give_the_same_rows_as_each_alone(reader: SnapshotReader, tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.duckdb" for name in "abc"]
     link = "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'a', '{}')"
     extra = "ALTER TABLE conversations_v2 ADD COLUMN mood VARCHAR"
@@ -303,14 +297,14 @@ def test_uploads_read_together_give_what_each_gives_by_itself(reader: SnapshotRe
     ]
 
 
-@pytest.mark.parametrize("held", [1, 50_000])
-def test_what_cannot_be_told_apart_is_left_to_be_read_apart(
-    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+@pytest.mark.parametrize("whole_read_rows", [1, 50_000])
+def test_an_error_that_no_single_upload_owns_asks_for_reading_individually(
+    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_read_rows: int
 ) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
-    monkeypatch.setattr(snapshot_reader, "HELD_ROWS", held)
-    if held > 1:
+    monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", whole_read_rows)
+    if whole_read_rows > 1:
         monkeypatch.setattr(snapshot_reader, "is_utf8", lambda _: False)
 
     with pytest.raises(RetryIndividually):
