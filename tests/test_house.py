@@ -39,7 +39,7 @@ RETIRED = {
     "give_back": "release, trim_heap",
     "hold_little": "limit_heap",
     "laid_down": "write_part",
-    "demanded": "required_tokens",
+    "demanded": "ParsedQuery.required",
     "to_join": "merge_groups",
     "likeliest": "probe",
     "middles": "pca_centroids",

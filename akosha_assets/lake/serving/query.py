@@ -78,8 +78,40 @@ class Identity:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A piece of a query between blanks: a word or a phrase, of a field of the index."""
+
+    # "+" (required), "-" (excluded) or "".
+    sign: str
+    field: str
+    text: str
+    is_phrase: bool
+    # The words of `text` as they are indexed.
+    words: tuple[str, ...]
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether it matches every word that begins with it."""
+        return self.text.endswith("*") and not self.is_phrase
+
+
+@dataclass(frozen=True)
+class ParsedQuery:
+    """The text of a question, tokenized once. `text.query_parser.parse_query` makes it."""
+
+    tokens: tuple[Token, ...] = ()
+    # The words of the whole text as they are indexed.
+    words: frozenset[str] = frozenset()
+
+    @property
+    def required(self) -> tuple[Token, ...]:
+        """The tokens with a sign: each result must match them, or must not."""
+        return tuple(token for token in self.tokens if token.sign)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Question:
-    """One search. Just one of `text`, `vector` and `like` is given."""
+    """One search. Exactly one of `text`, `vector` and `like` is given."""
 
     text: str | None = None
     vector: tuple[float, ...] | None = None
@@ -96,6 +128,8 @@ class Question:
     budget_tokens: int | None = None
     # Which state of the tables is asked; whoever picks the snapshot heeds it.
     as_of: int | datetime | None = None
+    # Of `text`; the searcher fills it, so that no step tokenizes the text again.
+    parsed: ParsedQuery = field(default=ParsedQuery(), repr=False)
 
     def checked(self) -> Self:
         """The question itself, with the mode that a question without words can have.

@@ -10,16 +10,16 @@ import numpy as np
 
 from akosha_assets.lake.errors import NotFound, TierUnavailable
 from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
-from akosha_assets.lake.serving.query import Filters, Identity
+from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
 
 
 class Keywords(Protocol):
     """Finds row numbers by words."""
 
-    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and scores of the best `k`, best first."""
 
-    def highlights(self, text: str) -> frozenset[str]:
+    def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are looked for."""
 
 

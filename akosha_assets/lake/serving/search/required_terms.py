@@ -10,18 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.serving.parts.part import Categories, Part
+from akosha_assets.lake.serving.query import Token
 from akosha_assets.lake.serving.search.ranking import Places, Ranking
 from akosha_assets.lake.serving.text.analysis import identifier_parts, stem, tokenize
-from akosha_assets.lake.serving.text.query_parser import Token, tokenized
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 # No token has it.
 SEPARATOR = "\0"
-
-
-def required_tokens(text: str) -> list[Token]:
-    """The words and phrases of a question that must, or must not, be met."""
-    return [token for token in tokenized(text) if token.sign]
 
 
 def filter_ranking(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Categories]) -> Ranking:
@@ -36,7 +31,7 @@ def _matches_all(part: Part, row: int, demands: Sequence[Token], terms: dict[str
     joined: list[str] = []
     for token in demands:
         if token.field == "text":
-            found = tokenize(token.text)
+            found = token.words
             if not found:
                 continue
             if not said:
@@ -63,7 +58,7 @@ def _said(text: str) -> list[list[str]]:
     return [tokenize(text), tokenize(inside or "")]
 
 
-def _joined(tokens: list[str]) -> str:
+def _joined(tokens: Sequence[str]) -> str:
     """Words that stand together, as a text to search: `in` takes time in proportion to both texts, whatever they
     repeat.
     """

@@ -6,7 +6,7 @@ Knows nothing of HTTP and nothing of how rows came to be served.
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,10 +17,11 @@ from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
 from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
 from akosha_assets.lake.serving.search.collapsing import collapse
 from akosha_assets.lake.serving.search.ranking import Ranking, reciprocal_rank_fusion
-from akosha_assets.lake.serving.search.required_terms import filter_ranking, required_tokens
+from akosha_assets.lake.serving.search.required_terms import filter_ranking
 from akosha_assets.lake.serving.search.results import describe_tier, facets, fit_budget, render_group
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.text.analysis import names_something
+from akosha_assets.lake.serving.text.query_parser import parse_query
 from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.vectors.nearest import nearest
 
@@ -113,6 +114,7 @@ class Searcher:
     def _answer(self, snapshot: Snapshot, question: Question) -> Answer:
         started = time.perf_counter()
         question = question.checked()
+        question = replace(question, parsed=parse_query(question.text or ""))
         told = question.told()
         depth = first_depth = len(told) + max(DEPTH, question.limit + BEYOND_PAGE)
         while True:
@@ -132,7 +134,7 @@ class Searcher:
                 break
             depth = min(DEEPER * depth, DEPTH_MAX)
         more = more or (is_truncated and bool(groups))
-        stems = snapshot.keywords.highlights(question.text or "")
+        stems = snapshot.keywords.highlights(question.parsed)
         failures: list[Exception] = []
         results = fit_budget(
             [render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens
@@ -165,8 +167,8 @@ class Searcher:
         semantic = _Ranked() if question.mode == "keyword" else self._semantic(snapshot, question, depth)
         keyword = _Ranked() if question.mode == "semantic" else _keyword(snapshot, question, depth)
         if question.mode == "hybrid":
-            if demands := required_tokens(question.text or ""):
-                semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, demands, snapshot.terms)
+            if required := question.parsed.required:
+                semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
             weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
             return (
                 semantic,
@@ -269,7 +271,7 @@ class Searcher:
 
 def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
     started = time.perf_counter()
-    numbers, scores = snapshot.keywords.search(question.text or "", question.filters, depth)
+    numbers, scores = snapshot.keywords.search(question.parsed, question.filters, depth)
     place, row = snapshot.rows_of_numbers(numbers)
     served = place >= 0
     ranking = Ranking.of("keyword", snapshot.places, place[served], row[served], scores[served]).distinct()

@@ -14,7 +14,7 @@ import tantivy
 from tantivy import Occur, Query
 
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
-from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.query import Filters, ParsedQuery
 from akosha_assets.lake.serving.text.analysis import ANALYZERS, fold_and_bigram_texts, identifier_parts
 from akosha_assets.lake.serving.text.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
@@ -64,14 +64,14 @@ class KeywordSearcher:
     # Names of loads whose rows are not to be found.
     without: tuple[int, ...] = ()
 
-    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and BM25 scores of the best `k` rows for the words of `text`, best first."""
+    def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers and BM25 scores of the best `k` rows for the words of `question`, best first."""
         conditions = [(Occur.Must, Query.const_score_query(each, 0.0)) for each in self.parser.conditions(filters)]
         if self.without:
             loads = [mark("load", load) for load in self.without]
             conditions.append((Occur.MustNot, Query.term_set_query(self.parser.schema, "marks", loads)))
         hits = []
-        queries = self.parser.queries(text)
+        queries = self.parser.queries(question)
         for query in queries:
             whole = Query.boolean_query([(Occur.Must, query), *conditions]) if conditions else query
             hits += self.searcher.search(whole, k, count=False).hits
@@ -83,9 +83,9 @@ class KeywordSearcher:
             numbers, scores = numbers[best], scores[best]
         return numbers, scores
 
-    def highlights(self, text: str) -> frozenset[str]:
+    def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are looked for, and its prefixes with their star."""
-        return self.parser.highlights(text)
+        return self.parser.highlights(question)
 
 
 class KeywordIndex:

@@ -1,7 +1,7 @@
 """What a question in words looks for, as queries of the keyword index. Runs none of them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from tantivy import FieldType, Occur, Query
 
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import Categories
-from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.query import Filters, ParsedQuery, Token
 from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, tokenize
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
@@ -42,21 +42,6 @@ Clause = tuple[Occur, Query]
 def mark(name: str, code: int | str) -> str:
     """What the field `marks` holds of a row that has this code under `name`."""
     return f"{name}:{code}"
-
-
-@dataclass(frozen=True)
-class Token:
-    """A piece of a question between blanks: a word or a phrase, of a field of the index."""
-
-    sign: str
-    field: str
-    text: str
-    is_phrase: bool
-
-    @property
-    def is_prefix(self) -> bool:
-        """It looks for all that begins with it."""
-        return self.text.endswith("*") and not self.is_phrase
 
 
 class Wanted:
@@ -91,17 +76,17 @@ class QueryParser:
     vocabulary: Vocabulary
     terms: dict[str, Categories]
 
-    def queries(self, text: str) -> list[Query]:
-        """Queries whose hits together are those of `text`: of a row that several find, the best score counts.
+    def queries(self, query: ParsedQuery) -> list[Query]:
+        """Queries whose hits together are those of `query`: of a row that several find, the best score counts.
 
         Raises:
             InvalidRequest: too many of its words end in a star.
         """
-        tokens = tokenized(text)
+        tokens = query.tokens
         if (prefixes := sum(token.is_prefix for token in tokens)) > MOST_PREFIXES:
             raise InvalidRequest("query", f"has {prefixes} words that end in *; expected at most {MOST_PREFIXES}")
         plain = [token for token in tokens if token.field == "text" and not token.sign and not token.is_phrase]
-        spared = self._spared({word for token in plain for word in tokenize(token.text)})
+        spared = self._spared({word for token in plain for word in token.words})
         wanted, signed = Wanted(self.schema), []
         for token in tokens:
             if not token.sign:
@@ -111,7 +96,7 @@ class QueryParser:
             # Of an identifier or a path that is demanded its words stand together.
             if clauses := [(Occur.Should, query) for query in one.phrases] or one.without_phrases():
                 signed.append((SIGNED[token.sign], Query.boolean_query(clauses)))
-            elif tokenize(token.text):
+            elif token.words:
                 # No row has it.
                 signed.append((SIGNED[token.sign], Query.empty_query()))
         others = [*wanted.without_phrases(), *signed]
@@ -143,17 +128,16 @@ class QueryParser:
             conditions.append(Query.range_query(self.schema, "importance", FieldType.Float, least, None))
         return conditions
 
-    def highlights(self, text: str) -> frozenset[str]:
+    def highlights(self, query: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are looked for, and its prefixes with their star."""
-        asked = set(tokenize(text))
         begun = {
-            f"{found[-1]}*"
-            for token in tokenized(text)
-            if token.is_prefix and token.sign != "-" and token.field == "text" and (found := tokenize(token.text))
+            f"{token.words[-1]}*"
+            for token in query.tokens
+            if token.is_prefix and token.sign != "-" and token.field == "text" and token.words
         }
-        return frozenset(stem(word) for word in asked - self._spared(asked)) | begun
+        return frozenset(stem(word) for word in query.words - self._spared(query.words)) | begun
 
-    def _spared(self, asked: set[str]) -> frozenset[str]:
+    def _spared(self, asked: Set[str]) -> frozenset[str]:
         """Those words of a question that need not be looked for, since rarer ones are left."""
         rows = self.vocabulary.rows
         most = COMMON_SHARE * rows if rows >= COMMON_MIN_ROWS else rows
@@ -169,7 +153,7 @@ class QueryParser:
         if token.field != "text":
             wanted.rest.append(self._equal(token.field, [token.text]))
             return
-        found = tokenize(token.text)
+        found = token.words
         if not found:
             return
         if token.is_prefix:
@@ -190,7 +174,7 @@ class QueryParser:
         for word in inner_words(token.text) - {*looked_for} - spared:
             wanted.add(word)
 
-    def _begun(self, found: list[str]) -> Query:
+    def _begun(self, found: Sequence[str]) -> Query:
         """What begins with a word, or with words that stand together."""
         if len(found) > 1:
             return Query.phrase_prefix_query(self.schema, "text", list(found))
@@ -214,13 +198,11 @@ class QueryParser:
         )
 
 
-def tokenized(text: str) -> list[Token]:
-    """The pieces of a question. What stands before a colon and is no field belongs to the word after it."""
+def parse_query(text: str) -> ParsedQuery:
+    """The tokens of a question. A name before a colon that is not a field belongs to the word after it."""
     tokens = []
-    for sign, field, phrase, word in TOKEN.findall(text):
-        known = FIELDS.get(field.lower() or "text")
-        if known is None:
-            tokens.append(Token(sign, "text", f"{field}:{word or phrase}", False))
-        else:
-            tokens.append(Token(sign, known, phrase or word, bool(phrase)))
-    return tokens
+    for sign, name, phrase, word in TOKEN.findall(text):
+        field = FIELDS.get(name.lower() or "text")
+        piece, is_phrase = (f"{name}:{word or phrase}", False) if field is None else (phrase or word, bool(phrase))
+        tokens.append(Token(sign, field or "text", piece, is_phrase, tuple(tokenize(piece))))
+    return ParsedQuery(tuple(tokens), frozenset(tokenize(text)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.serving.parts.part import Part, RowRange
-from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.query import Filters, ParsedQuery
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Listing
@@ -34,16 +34,16 @@ class _BothWords:
 
     searchers: tuple[KeywordSearcher, ...]
 
-    def search(self, text: str, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers and BM25 scores of the best `k`, best first."""
-        found = [searcher.search(text, filters, k) for searcher in self.searchers]
+        found = [searcher.search(question, filters, k) for searcher in self.searchers]
         numbers, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
         best = np.argsort(-scores, kind="stable")[:k]
         return numbers[best], scores[best]
 
-    def highlights(self, text: str) -> frozenset[str]:
+    def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are looked for."""
-        return self.searchers[0].highlights(text)
+        return self.searchers[0].highlights(question)
 
 
 class TimeTravel:

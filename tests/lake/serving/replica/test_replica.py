@@ -19,6 +19,7 @@ from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.results import describe_tier as describe_tier
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
+from akosha_assets.lake.serving.text.query_parser import parse_query
 from tests.hot_rows import NOW, commit, memory, upsert
 
 
@@ -228,7 +229,7 @@ def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(
     replica.refresh()
     assert texts(replica) == ["another deadlock", "odd", "one deadlock"]
     assert replica.snapshot.keyword_rows == 2
-    assert len(replica.snapshot.keywords.search("deadlock", Filters(), 10)[0]) == 2
+    assert len(replica.snapshot.keywords.search(parse_query("deadlock"), Filters(), 10)[0]) == 2
 
 
 def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(
@@ -283,7 +284,7 @@ def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
     replica.refresh()
     assert shown
     for snapshot in shown:
-        _, rows = snapshot.rows_of_numbers(snapshot.keywords.search("deadlock", Filters(), 10)[0])
+        _, rows = snapshot.rows_of_numbers(snapshot.keywords.search(parse_query("deadlock"), Filters(), 10)[0])
         assert (len(rows), snapshot.keyword_rows) == (3, 3)
 
 

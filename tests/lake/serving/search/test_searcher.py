@@ -1,6 +1,6 @@
 """Questions to a replica of a real table: by words, by vector, both, filtered, paged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from deltalake import DeltaTable
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotFound
-from akosha_assets.lake.serving.query import Filters, Identity, Question
+from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
 from akosha_assets.lake.serving.text.analysis import stem, tokenize
+from akosha_assets.lake.serving.text.query_parser import parse_query
 from akosha_assets.lake.serving.text.snippets import snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.settings import LakeSettings
@@ -447,6 +448,31 @@ def test_the_least_importance_is_met_by_words_as_by_meaning(
     filters = Filters(importance_min=least)
     assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
+
+
+def test_a_question_is_parsed_once(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+
+    def counted(text: str) -> ParsedQuery:
+        texts.append(text)
+        return parse_query(text)
+
+    monkeypatch.setattr("akosha_assets.lake.serving.search.searcher.parse_query", counted)
+    monkeypatch.setattr("akosha_assets.lake.serving.text.query_parser.tokenize", tokenize_once())
+    assert ask(replica, text='+deadlock -"redis eviction" post*', mode="keyword").results
+    assert len(texts) == 1
+
+
+def tokenize_once() -> Callable[[str], list[str]]:
+    """`tokenize` that fails on a text it has seen: a piece of a question is tokenized when it is parsed and not again."""
+    seen: set[str] = set()
+
+    def counted(text: str) -> list[str]:
+        assert text not in seen, f"{text!r} is tokenized again"
+        seen.add(text)
+        return tokenize(text)
+
+    return counted
 
 
 def test_a_result_whose_snippet_fails_is_shown_without_marks(

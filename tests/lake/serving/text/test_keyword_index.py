@@ -14,7 +14,7 @@ from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.text.analysis import identifier_parts, inner_words, names_something, stem, tokenize
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
-from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS
+from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS, parse_query
 
 TEXTS = [
     "We renewed the certificate of the gateway",
@@ -45,7 +45,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeywordSearch
 
 
 def found(searcher: KeywordSearcher, text: str) -> list[int]:
-    return [int(number) - 1 for number in searcher.search(text, Filters(), 10)[0]]
+    return [int(number) - 1 for number in searcher.search(parse_query(text), Filters(), 10)[0]]
 
 
 def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(
     assert found(searcher, "the gateway") == [0]
     assert len(found(searcher, "service")) == 10
     assert found(searcher, "+service gateway")[0] > 2
-    assert searcher.highlights("the gateways of a service") == {"gateway"}
-    assert "gatew*" in searcher.highlights("gatew* -serv* project:bil*")
-    assert not {"serv*", "bil*"} & searcher.highlights("gatew* -serv* project:bil*")
+    assert searcher.highlights(parse_query("the gateways of a service")) == {"gateway"}
+    assert "gatew*" in searcher.highlights(parse_query("gatew* -serv* project:bil*"))
+    assert not {"serv*", "bil*"} & searcher.highlights(parse_query("gatew* -serv* project:bil*"))
 
 
 def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
@@ -137,7 +137,7 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
     assert found(index.searcher, "parse_config -again")[:2] == [2, 1]
     assert sorted(found(index.searcher, "+see parse_config")) == [2]
     assert found(index.searcher, '"parse config"') == [3, 2]
-    numbers, scores = index.searcher.search("parse_config", Filters(), 2)
+    numbers, scores = index.searcher.search(parse_query("parse_config"), Filters(), 2)
     assert numbers.tolist() == [4, 3] and scores[0] >= scores[1] > 0
     index.close()
 
