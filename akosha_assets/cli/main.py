@@ -16,6 +16,7 @@ from akosha_assets.cli.explain import explain
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.metrics import metrics
 from akosha_assets.cli.output import Exit, errors, foreign
+from akosha_assets.cli.repair import repair
 from akosha_assets.cli.search import search
 from akosha_assets.cli.status import status, uploads
 from akosha_assets.cli.up import up
@@ -48,6 +49,7 @@ for command in (
     explain,
     backup.backup,
     backup.restore,
+    repair,
     ledger.redrive,
     search,
     status,

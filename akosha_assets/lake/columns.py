@@ -7,7 +7,9 @@ import pyarrow as pa
 
 UTC = pa.timestamp("us", tz="UTC")
 
-IDENTITY = [
+# Names a row in every table of uploaded rows and of memories.
+IDENTITY = ("system_id", "kind", "id")
+IDENTITY_FIELDS = [
     pa.field(
         "system_id", pa.string(), nullable=False, metadata={"comment": "Session-Buddy instance that holds the row"}
     ),

@@ -233,9 +233,8 @@ class TableLost(LakeError):
     def __init__(self, uri: str, found: str):
         self.uri = uri
         super().__init__(
-            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, restore a "
-            "backup, or replay the inbox: "
-            "docs/runbooks/hot-tier-loss.md has the steps."
+            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, run `akosha repair`, "
+            "restore a backup, or replay the inbox: docs/runbooks/hot-tier-loss.md has the steps."
         )
 
 

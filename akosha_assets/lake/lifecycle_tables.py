@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, PROVENANCE, UTC, VECTOR
+from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, IDENTITY_FIELDS, PROVENANCE, UTC, VECTOR
 from akosha_assets.lake.table_spec import TableSpec, text_field
 
 AGED = [
@@ -16,13 +16,13 @@ AGED = [
     pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when the row was moved here"}),
     pa.field("aged_by", pa.string(), nullable=False, metadata={"comment": "run that moved the row"}),
 ]
-AGED_STATISTICS = ("system_id", "kind", "id", "event_day", "occurred_at")
+AGED_STATISTICS = (*IDENTITY, "event_day", "occurred_at")
 
 WARM = TableSpec(
     "lifecycle/warm",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             *EVENT,
             text_field("text", "the whole text, where the policy keeps it"),
             pa.field(
@@ -52,12 +52,13 @@ WARM = TableSpec(
     ),
     partition_by=("event_day",),
     statistics=AGED_STATISTICS,
+    newest_by=("snapshot_at", "moved_at"),
 )
 COLD = TableSpec(
     "lifecycle/cold",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             *EVENT,
             pa.field("summary", pa.string(), nullable=False, metadata={"comment": "one sentence of the text"}),
             *FACETS,
@@ -81,14 +82,15 @@ COLD = TableSpec(
     ),
     partition_by=("event_day",),
     statistics=AGED_STATISTICS,
+    newest_by=("snapshot_at", "moved_at"),
 )
 DAILY_METRICS = TableSpec(
     "lifecycle/metrics",
     pa.schema(
         [
             EVENT[0],
-            IDENTITY[0],
-            IDENTITY[1],
+            IDENTITY_FIELDS[0],
+            IDENTITY_FIELDS[1],
             *FACETS[:1],
             FACETS[2],
             pa.field("memories", pa.int64(), nullable=False, metadata={"comment": "rows of that day"}),
@@ -103,12 +105,14 @@ DAILY_METRICS = TableSpec(
     ),
     partition_by=("event_day",),
     statistics=("system_id", "kind", "event_day"),
+    row_key=("event_day", "system_id", "kind", "project", "category"),
+    is_replaced_by_day=True,
 )
 PROBES = TableSpec(
     "lifecycle/probes",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             EVENT[0],
             pa.field(
                 "vector",
@@ -121,6 +125,8 @@ PROBES = TableSpec(
     ),
     statistics=("event_day",),
     partition_by=("event_day",),
+    row_key=("event_day", *IDENTITY),
+    is_replaced_by_day=True,
 )
 MOVES = TableSpec(
     "lifecycle/moves",
@@ -147,6 +153,7 @@ MOVES = TableSpec(
         ]
     ),
     statistics=("event_day", "tier"),
+    row_key=("event_day", "tier", "moved_at", "aged_by"),
 )
 HOLDS = TableSpec(
     "lifecycle/holds",
@@ -169,4 +176,5 @@ HOLDS = TableSpec(
         ]
     ),
     statistics=("hold_id",),
+    row_key=("hold_id", "changed_at", "is_active"),
 )

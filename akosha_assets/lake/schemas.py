@@ -7,21 +7,22 @@ are UTC dates. Columns that several tables share are in `columns.py`; how tables
 
 import pyarrow as pa
 
-from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, MEMORY_REST, PROVENANCE, UTC, VECTOR
+from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, IDENTITY_FIELDS, MEMORY_REST, PROVENANCE, UTC, VECTOR
 from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, HOLDS, MOVES, PROBES, WARM
 from akosha_assets.lake.table_spec import TableSpec, text_field
 
 
 def _graph(address: str, kinds: tuple[str, ...], *columns: pa.Field) -> TableSpec:
     occurred = [field.with_nullable(True) for field in EVENT[1:]]
-    return TableSpec(address, pa.schema([*IDENTITY, *occurred, *columns, *PROVENANCE]), kinds)
+    schema = pa.schema([*IDENTITY_FIELDS, *occurred, *columns, *PROVENANCE])
+    return TableSpec(address, schema, kinds, newest_by=("snapshot_at", "batch_id"))
 
 
 HOT = TableSpec(
     "lifecycle/hot",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             *EVENT,
             pa.field("text", pa.string(), nullable=False, metadata={"comment": "the whole text"}),
             *FACETS,
@@ -32,7 +33,8 @@ HOT = TableSpec(
     ),
     kinds=("conversation", "reflection"),
     partition_by=("event_day",),
-    statistics=("system_id", "kind", "id", "event_day", "occurred_at"),
+    statistics=(*IDENTITY, "event_day", "occurred_at"),
+    newest_by=("snapshot_at", "batch_id"),
 )
 
 ENTITIES = _graph(
@@ -83,14 +85,15 @@ PROVENANCES = _graph(
 )
 RESCUED = TableSpec(
     "ingestion/rescued",
-    pa.schema([*IDENTITY, text_field("row", "JSON of the whole source row"), *PROVENANCE]),
+    pa.schema([*IDENTITY_FIELDS, text_field("row", "JSON of the whole source row"), *PROVENANCE]),
     kinds=("rescued",),
+    newest_by=("snapshot_at", "batch_id"),
 )
 ABSENCES = TableSpec(
     "ingestion/absences",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             pa.field(
                 "is_absent",
                 pa.bool_(),
@@ -102,13 +105,15 @@ ABSENCES = TableSpec(
             pa.field("batch_id", pa.int64(), nullable=False, metadata={"comment": "ingest batch that wrote the row"}),
         ]
     ),
+    row_key=(*IDENTITY, "is_absent", "snapshot_at"),
+    newest_by=("batch_id",),
 )
 
 NEAR_DUPLICATES = TableSpec(
     "graph/near_duplicates",
     pa.schema(
         [
-            *IDENTITY,
+            *IDENTITY_FIELDS,
             pa.field(
                 "group_id",
                 pa.string(),
@@ -125,6 +130,7 @@ NEAR_DUPLICATES = TableSpec(
             pa.field("grouped_at", UTC, nullable=False, metadata={"comment": "when the groups were made"}),
         ]
     ),
+    run_column="grouped_at",
 )
 
 GRAPH = (ENTITIES, RELATIONS, CAUSAL_LINKS, CODE_GRAPHS, PROVENANCES)

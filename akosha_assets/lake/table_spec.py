@@ -4,16 +4,27 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from akosha_assets.lake.columns import IDENTITY
+
 
 @dataclass(frozen=True)
 class TableSpec:
-    """One Delta table: its address, columns, kinds of rows, partition columns, and the columns with file statistics."""
+    """One Delta table: its address, columns, kinds of rows, partition columns, and the columns with file statistics.
+
+    `row_key` names a row once; of several rows with one key the greatest by `newest_by` counts. Where `is_replaced_by_day`
+    is set, every write replaces all rows of a day. Where `run_column` is set, every write replaces the whole table, and
+    all its rows have the same value there.
+    """
 
     address: str
     schema: pa.Schema
     kinds: tuple[str, ...] = ()
     partition_by: tuple[str, ...] = ()
-    statistics: tuple[str, ...] = ("system_id", "kind", "id")
+    statistics: tuple[str, ...] = IDENTITY
+    row_key: tuple[str, ...] = IDENTITY
+    newest_by: tuple[str, ...] = ()
+    is_replaced_by_day: bool = False
+    run_column: str = ""
 
 
 def text_field(name: str, comment: str) -> pa.Field:

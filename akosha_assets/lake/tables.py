@@ -8,14 +8,15 @@ try again on a conflict. That makes a write happen exactly once and fences off w
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
@@ -78,16 +79,7 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             mode="ignore",
             partition_by=list(spec.partition_by),
             name=spec.address.replace("/", "_"),
-            configuration={
-                # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on
-                # S3.
-                "delta.checkpointInterval": "10",
-                "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
-                # No longer than the files: a log that outlives them promises versions that cannot be read, and a commit
-                # every few seconds for a month is half a million entries to list.
-                "delta.logRetentionDuration": "interval 7 days",
-                "delta.deletedFileRetentionDuration": "interval 7 days",
-            },
+            configuration=_configuration(spec),
             storage_options=storage_options,
         )
     except CommitFailedError:
@@ -96,6 +88,67 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
     except (OSError, DeltaError) as error:
         # A new table holds no rows that could be at fault.
         raise StoreUnavailable(uri, str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A data file as a table's log describes it: `path` below the table, URL-encoded; `statistics` as JSON of Delta."""
+
+    path: str
+    size_bytes: int
+    modified_at: datetime
+    partition: Mapping[str, str]
+    statistics: str
+
+
+def create_over_files(
+    uri: str, spec: TableSpec, files: Iterable[FileEntry], storage_options: dict[str, str], metadata: dict[str, str]
+) -> DeltaTable:
+    """A new table at `uri` holds `files`, which lie there already; one commit.
+
+    Raises:
+        TableContended: there is a table at `uri`.
+    """
+    actions = [
+        AddAction(
+            path=file.path,
+            size=file.size_bytes,
+            partition_values=file.partition,
+            modification_time=int(file.modified_at.timestamp() * 1000),
+            data_change=True,
+            stats=file.statistics,
+        )
+        for file in files
+    ]
+    try:
+        create_table_with_add_actions(
+            uri,
+            Schema.from_arrow(spec.schema),
+            actions,
+            mode="error",
+            partition_by=list(spec.partition_by),
+            name=spec.address.replace("/", "_"),
+            configuration=_configuration(spec),
+            storage_options=storage_options,
+            commit_properties=CommitProperties(custom_metadata=metadata),
+        )
+    except (OSError, DeltaError) as error:
+        if open_table(uri, storage_options) is not None:
+            raise TableContended(uri, 1, str(error)) from error
+        raise StoreUnavailable(uri, str(error)) from error
+    return _open_existing(uri, storage_options)
+
+
+def _configuration(spec: TableSpec) -> dict[str, str | None]:
+    return {
+        # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on S3.
+        "delta.checkpointInterval": "10",
+        "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
+        # No longer than the files: a log that outlives them promises versions that cannot be read, and a commit every
+        # few seconds for a month is half a million entries to list.
+        "delta.logRetentionDuration": "interval 7 days",
+        "delta.deletedFileRetentionDuration": "interval 7 days",
+    }
 
 
 def open_table(uri: str, storage_options: dict[str, str], version: int | None = None) -> DeltaTable | None:

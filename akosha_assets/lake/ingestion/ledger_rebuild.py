@@ -57,6 +57,13 @@ def check(lake: Lake, ledger: Ledger) -> None:
     ledger.remember(LAKE_ID, found)
 
 
+def adopt(ledger: Ledger, lake: Lake) -> None:
+    """The ledger belongs to the tables as they are now, if it belonged to any."""
+    table = lake.open(HOT.address)
+    if table is not None and ledger.remembered(LAKE_ID) is not None:
+        ledger.remember(LAKE_ID, str(table.metadata().id))
+
+
 @dataclass(frozen=True)
 class Rebuilt:
     """What a restored ledger holds: uploads whose rows are in the tables, uploads that wait to be compared, systems."""

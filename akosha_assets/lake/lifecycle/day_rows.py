@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from akosha_assets.lake import days
-from akosha_assets.lake.lifecycle.placement import IDENTITY, address
+from akosha_assets.lake.columns import IDENTITY
+from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.table_spec import TableSpec
 

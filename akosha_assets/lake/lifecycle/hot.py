@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
 
-IDENTITY = ["system_id", "kind", "id"]
 # Rows embedded per commit: about half a minute of work on two cores, which is what a kill can cost.
 COMMIT_ROWS = 8192
 # Rows between two questions whether to stop: seconds of work, however long their texts are.

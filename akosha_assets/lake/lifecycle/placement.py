@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
 
 TIERS = (HOT, WARM, COLD)
-IDENTITY = ("system_id", "kind", "id")
 
 
 @dataclass(frozen=True)

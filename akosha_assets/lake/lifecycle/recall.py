@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from akosha_assets.lake import days, tables
+from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.errors import RecallBelowPolicy
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization
-from akosha_assets.lake.lifecycle.placement import IDENTITY, address
+from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle_tables import PROBES

@@ -92,6 +92,23 @@ def remember_all(ledger: Ledger, lake: Lake) -> None:
     )
 
 
+def adopt(ledger: Ledger, lake: Lake, address: str) -> None:
+    """The table that lies there now is the one that the ledger knows, whatever it knew before."""
+    table = lake.open(address)
+    if table is None:
+        raise TableLost(lake.uri(address), "is gone")
+    found = asdict(KnownTable(str(table.metadata().id), table.version()))
+    ledger.update(KEY, lambda text: json.dumps(json.loads(text or "{}") | {address: found}))
+
+
+def find_loss(ledger: Ledger, lake: Lake, address: str) -> str | None:
+    """What is wrong with the table, as far as the ledger and the lake know; None where nothing is."""
+    known = find_all(ledger).get(address)
+    if known is not None:
+        return _loss(lake, address, known)
+    return "has data files and no log" if lake.open(address) is None and lake.has_lost_log(address) else None
+
+
 def lost(ledger: Ledger) -> tuple[str, str] | None:
     """Address of the table that the last check missed, and what it found."""
     text = ledger.remembered(LOST_KEY)

@@ -40,6 +40,12 @@ def requeue_day(ledger: Ledger, arrival_day: date) -> Replayed:
     return Replayed(waiting, removed or 0)
 
 
+def forget_rows(ledger: Ledger) -> None:
+    """The next upload of every system is compared with the rows that the tables hold, not with what the ledger knows."""
+    with ledger.write() as connection:
+        connection.execute(sa.update(systems).values(is_known=False))
+
+
 @dataclass(frozen=True)
 class DayTotals:
     """What the ledger knows of one arrival day: uploads by state, their bytes, and rows by what became of them."""
