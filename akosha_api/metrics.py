@@ -42,7 +42,7 @@ METRICS = {
         ),
         Declared(
             "akosha_search_snippet_failures_total",
-            "Results shown without marks because their snippet could not be made.",
+            "Results shown without highlights because their snippet failed.",
         ),
         Declared(
             "akosha_search_recall_ratio",

@@ -36,7 +36,7 @@ class RecallMonitor(Background):
                 # A probe beside a load would slow it down and find no index to measure.
                 continue
             try:
-                measured = recall(self.replica.snapshot, probes=PROBES, random=self._random, rest=self._rest)
+                measured = recall(self.replica.snapshot, probes=PROBES, random=self._random, pause=self._rest)
             except Exception:  # the edge of the thread: the next round tries again
                 logger.exception("measuring the recall of what is served failed")
                 wait = self.seconds

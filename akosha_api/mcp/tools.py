@@ -92,7 +92,7 @@ async def read_memory(
     """
     serving: AppState = request.app.state.serving
     named, snapshot = Identity(system_id, kind, id), await serving.snapshot(None)
-    return whole(await serving.pool.run(partial(memories.memory, serving.lake, snapshot, named)), budget_tokens)
+    return whole(await serving.pool.run(partial(memories.read_memory, serving.lake, snapshot, named)), budget_tokens)
 
 
 async def list_systems(
@@ -109,7 +109,7 @@ async def list_systems(
     """
     serving: AppState = request.app.state.serving
     after, snapshot = cursors.decoded(cursor), await serving.snapshot(None)
-    page, last = await serving.pool.run(partial(memories.systems, snapshot, limit, after))
+    page, last = await serving.pool.run(partial(memories.list_systems, snapshot, limit, after))
     return systems(page, cursors.encoded(last), {name: describe_tier(tier) for name, tier in snapshot.tiers.items()})
 
 

@@ -10,7 +10,7 @@ from akosha_api.dependencies import ServingDep
 from akosha_api.models import FullMemory
 from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.query import Identity
-from akosha_assets.lake.serving.search.memories import memory
+from akosha_assets.lake.serving.search.memories import read_memory as read_from_tables
 
 # Digits alone are a version, and a version comes first.
 AsOf = Annotated[int, Field(ge=0)] | Time | None
@@ -35,7 +35,9 @@ async def read_memory(
     """One memory with its provenance, from the hottest tier that holds it."""
     identity = Identity(system_id, kind, id)
     snapshot = await serving.snapshot(as_of)
-    found = await serving.pool.run(lambda: memory(serving.lake, snapshot, identity, is_past=as_of is not None))
+    found = await serving.pool.run(
+        lambda: read_from_tables(serving.lake, snapshot, identity, is_past=as_of is not None)
+    )
     # Weak, since what is sent may be compressed or not.
     tag = f'"{hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()}"'
     etag = f"W/{tag}"

@@ -18,6 +18,7 @@ from akosha_api.mcp.answers import found, whole
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.searcher import Answer, RankingStage
+from akosha_assets.lake.serving.states import RankingStatus, SearchMode
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
 from tests.api.test_metrics import scraped
@@ -347,10 +348,16 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
     result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
     reason = stretched(row["reason"])
     tiers = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
-    stages = {name: RankingStage("unavailable", reason) for name in ("semantic", "keyword")}
-    report = found(Answer([result] * 3, tiers, stages, None, {}), budget)
+    stages = {name: RankingStage(state=RankingStatus.UNAVAILABLE, reason=reason) for name in ("semantic", "keyword")}
+
+    def answer_of(results: list[Any]) -> Answer:
+        return Answer(
+            results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID
+        )
+
+    report = found(answer_of([result] * 3), budget)
     assert len(report.json_bytes()) <= budget * 4
     assert report.results or (report.has_more and len(row["id"]) > 100)
     # A result whose names take all the room hides none that follows.
-    report = found(Answer([result | {"id": "i" * 20_000}, result | {"id": "r1"}], tiers, stages, None, {}), budget)
+    report = found(answer_of([result | {"id": "i" * 20_000}, result | {"id": "r1"}]), budget)
     assert [each.id for each in report.results] == ["r1"] and report.has_more

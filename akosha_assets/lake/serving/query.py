@@ -1,6 +1,6 @@
-"""What may be asked: a question, its filters and its cursor, checked before anything is searched.
+"""Search requests: a question, its filters and its cursor, validated before anything is searched.
 
-Filters hold for a row before it is ranked, so the best of the few rows that pass are found among millions.
+Filters apply before ranking, so the best of the few rows that pass are found among millions.
 """
 
 import base64
@@ -14,23 +14,24 @@ import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
+from akosha_assets.lake.serving.states import SearchMode
 
-MODES = ("hybrid", "semantic", "keyword")
 LIMIT_MAX = 100
 PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
-# How much the rankings by meaning and by words count in hybrid mode, for sentences and for questions that name a thing:
-# chosen by `akosha bench relevance --sweep`.
+# Weights of the semantic and the keyword ranking in hybrid mode, for sentences and for questions that name a thing.
+# Chosen by `akosha bench relevance --sweep`.
 WEIGHTS, NAMING_WEIGHTS = (1.0, 0.6), (0.6, 1.0)
 WEIGHT_MAX = 1000.0
 CURSOR_VERSION = b"2"
-# An identity and a content.
-TOLD_BYTES = 16
+DIGEST_BYTES = 8
+# A shown result in a cursor: its identity and its content hash.
+SHOWN_BYTES = 16
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions that all hold: equal to one of the values, every tag, not before `since`, before `until`."""
+    """Conditions that a memory must all meet: columns equal to one of their values, every tag, `since` <= time < `until`."""
 
     equals: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
@@ -49,8 +50,8 @@ class Filters:
         return None if self.until is None else round(self.until.timestamp() * 1_000_000)
 
     def mask(self, part: Part, terms: dict[str, Categories]) -> np.ndarray | None:
-        """Which rows of `part` pass and are not hidden by a hotter tier; None where all do."""
-        masks = [
+        """(rows,) bool: the rows of `part` that pass and are not hidden; None if all do."""
+        masks: list[np.ndarray] = [
             np.isin(part.codes[name], [terms[name].code(value) for value in values])
             if len(values) > 1
             else part.codes[name] == terms[name].code(values[0])
@@ -65,12 +66,15 @@ class Filters:
         if part.hidden is not None:
             masks.append(~part.hidden)
         masks += [part.has_tag(tag) for tag in self.tags]
-        return np.logical_and.reduce(masks) if masks else None
+        if not masks:
+            return None
+        passing: np.ndarray = np.logical_and.reduce(masks)
+        return passing
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The name of one memory."""
+    """The name of a memory, the same in every tier."""
 
     system_id: str
     kind: str
@@ -116,52 +120,34 @@ class Question:
     text: str | None = None
     vector: tuple[float, ...] | None = None
     like: Identity | None = None
-    mode: str = "hybrid"
+    mode: str = SearchMode.HYBRID
     space: str | None = None
     limit: int = 10
     cursor: str | None = None
     filters: Filters = Filters()
-    # How much meaning and words count; None: as the question suggests.
+    # Of the semantic and the keyword ranking; None: chosen by the form of the question.
     weights: tuple[float, float] | None = None
     collapse: bool = True
     facets: tuple[str, ...] = ()
     budget_tokens: int | None = None
-    # Which state of the tables is asked; whoever picks the snapshot heeds it.
+    # The version of the tables to search. Whoever picks the snapshot applies it.
     as_of: int | datetime | None = None
     # Of `text`; the searcher fills it, so that no step tokenizes the text again.
     parsed: ParsedQuery = field(default=ParsedQuery(), repr=False)
 
     def checked(self) -> Self:
-        """The question itself, with the mode that a question without words can have.
+        """The question, with mode `semantic` if it has no text.
 
         Raises:
-            InvalidRequest: something in it cannot be; the message says what was expected.
+            InvalidRequest: a field is invalid; the message names it and what was expected.
         """
-        given = [
-            name
-            for name, value in (("query", self.text), ("vector", self.vector), ("like", self.like))
-            if value is not None
-        ]
-        if len(given) != 1:
-            raise InvalidRequest(
-                "query", f"expected just one of query, vector and like; found {' and '.join(given) or 'none'}"
-            )
-        if self.mode not in MODES:
-            raise InvalidRequest("mode", f"{self.mode!r} is not a mode; expected one of {', '.join(MODES)}")
-        if self.text is not None and not 0 < len(self.text.strip()) <= TEXT_MAX_CHARS:
-            raise InvalidRequest(
-                "query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}"
-            )
+        self._check_subject()
+        if self.mode not in list(SearchMode):
+            raise InvalidRequest("mode", f"{self.mode!r} is not a mode; expected one of {', '.join(SearchMode)}")
+        if self.mode == SearchMode.KEYWORD and self.text is None:
+            raise InvalidRequest("mode", f"keyword search needs query; found {self._subjects()[0]}")
         if not 1 <= self.limit <= LIMIT_MAX:
             raise InvalidRequest("limit", f"{self.limit} is out of range; expected 1 to {LIMIT_MAX}")
-        if self.vector is not None and not np.isfinite(np.array(self.vector, np.float64)).all():
-            raise InvalidRequest("vector", "holds a number that is not finite; expected finite numbers")
-        if self.vector is not None and not any(self.vector):
-            raise InvalidRequest(
-                "vector", "is empty or all zeros and so points nowhere; expected a vector of some length"
-            )
-        if self.mode == "keyword" and self.text is None:
-            raise InvalidRequest("mode", f"keyword search needs query; found {given[0]}")
         if self.weights is not None and (
             not all(0 <= weight <= WEIGHT_MAX for weight in self.weights) or not any(self.weights)
         ):
@@ -170,19 +156,37 @@ class Question:
         for name in self.filters.equals:
             if name not in CODED:
                 raise InvalidRequest(name, f"is not a filter; expected one of {', '.join(CODED)}")
-        return self if self.text is not None else replace(self, mode="semantic")
+        return replace(self, mode=SearchMode.SEMANTIC if self.text is None else SearchMode(self.mode))
+
+    def _subjects(self) -> list[str]:
+        subjects = (("query", self.text), ("vector", self.vector), ("like", self.like))
+        return [name for name, value in subjects if value is not None]
+
+    def _check_subject(self) -> None:
+        if len(subjects := self._subjects()) != 1:
+            raise InvalidRequest(
+                "query", f"expected just one of query, vector and like; found {' and '.join(subjects) or 'none'}"
+            )
+        if self.text is not None and not 0 < len(self.text.strip()) <= TEXT_MAX_CHARS:
+            raise InvalidRequest(
+                "query", f"expected 1 to {TEXT_MAX_CHARS} characters that are not all blank; found {len(self.text)}"
+            )
+        if self.vector is not None and not np.isfinite(np.array(self.vector, np.float64)).all():
+            raise InvalidRequest("vector", "has a number that is not finite; expected finite numbers")
+        if self.vector is not None and not any(self.vector):
+            raise InvalidRequest("vector", "is empty or all zeros; expected a vector whose length is not 0")
 
     def digest(self) -> bytes:
-        """Eight bytes that are the same for each page of one question."""
+        """`DIGEST_BYTES` bytes that are equal for all pages of one question."""
         vector = b"" if self.vector is None else np.array(self.vector, "<f8").tobytes()
         rest = replace(self, vector=None, cursor=None, limit=1, budget_tokens=None, facets=())
-        return hashlib.blake2b(vector + repr(rest).encode(), digest_size=8).digest()
+        return hashlib.blake2b(vector + repr(rest).encode(), digest_size=DIGEST_BYTES).digest()
 
-    def told(self) -> np.ndarray:
-        """The results of earlier pages: hashes of their identities and of their texts, shape (results, 2).
+    def already_shown(self) -> np.ndarray:
+        """(results, 2) uint64: identity and content hash of each result of the earlier pages.
 
         Raises:
-            InvalidRequest: the cursor is none of ours, or belongs to another question.
+            InvalidRequest: the cursor is invalid or belongs to another question.
         """
         if self.cursor is None:
             return np.empty((0, 2), np.uint64)
@@ -190,19 +194,24 @@ class Question:
             raw = base64.urlsafe_b64decode(self.cursor.encode("ascii") + b"=" * (-len(self.cursor) % 4))
         except ValueError as error:
             raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before") from error
-        if raw[:1] != CURSOR_VERSION or len(raw) < 9 or (len(raw) - 9) % TOLD_BYTES:
+        start = len(CURSOR_VERSION) + DIGEST_BYTES
+        if not raw.startswith(CURSOR_VERSION) or len(raw) < start or (len(raw) - start) % SHOWN_BYTES:
             raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before")
-        if raw[1:9] != self.digest():
+        if raw[len(CURSOR_VERSION) : start] != self.digest():
             raise InvalidRequest(
                 "cursor",
                 "belongs to another question; expected the same query, mode and filters as for the page before",
             )
-        return np.frombuffer(raw[9:], "<u8").astype(np.uint64).reshape(-1, 2)
+        return np.frombuffer(raw[start:], "<u8").astype(np.uint64).reshape(-1, 2)
 
-    def cursor_after(self, told: np.ndarray, page: Sequence[tuple[int, int]]) -> str | None:
-        """The cursor of the next page, or None where paging goes no further."""
-        everything = np.concatenate([told, np.array(page, np.uint64).reshape(-1, 2)])
-        if len(everything) >= PAGED_MAX:
+    def cursor_after(self, shown: np.ndarray, page: Sequence[tuple[int, int]]) -> str | None:
+        """The cursor of the next page; None once `PAGED_MAX` results were shown.
+
+        `shown` is (results, 2) uint64 as from `already_shown`; `page` has the same two hashes of each result of this
+        page.
+        """
+        results = np.concatenate([shown, np.array(page, np.uint64).reshape(-1, 2)])
+        if len(results) >= PAGED_MAX:
             return None
-        raw = CURSOR_VERSION + self.digest() + everything.astype("<u8").tobytes()
+        raw = CURSOR_VERSION + self.digest() + results.astype("<u8").tobytes()
         return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")

@@ -1,6 +1,6 @@
-"""A filtered set of memories as a stream: Arrow batches, JSON lines or Parquet, a few thousand rows at a time.
+"""Exports the memories that pass filters as a stream: Arrow batches, JSON lines or one Parquet file.
 
-Rows come from one snapshot, newest day first, each memory once; nothing is ranked.
+Rows come from one snapshot, tier by tier, newest day first, each memory once and unranked.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 
 BATCH_ROWS = 4096
 UTC = pa.timestamp("us", tz="UTC")
-PLAIN = ("id", "text", "is_summary", "session_id", "tags", "occurred_from", "upload_id")
+PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "occurred_from", "upload_id")
 SCHEMA = pa.schema(
     [
         pa.field("tier", pa.string()),
@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
 
 
 def batches(snapshot: Snapshot, filters: Filters) -> Iterator[pa.RecordBatch]:
-    """The memories that pass, in the columns of `SCHEMA`."""
+    """The memories that pass the filters, in the columns of `SCHEMA`, at most `BATCH_ROWS` at once."""
     for name, tier in snapshot.tiers.items():
         for part in tier.parts:
             mask = filters.mask(part, snapshot.terms)
@@ -49,65 +49,67 @@ def batches(snapshot: Snapshot, filters: Filters) -> Iterator[pa.RecordBatch]:
 
 
 def json_lines(snapshot: Snapshot, filters: Filters) -> Iterator[bytes]:
-    """One JSON object a line."""
+    """One JSON object per line, a batch of lines at once."""
     for batch in batches(snapshot, filters):
-        yield b"".join(orjson.dumps(row, default=_plain, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist())
+        yield b"".join(
+            orjson.dumps(row, default=_isoformat, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist()
+        )
 
 
 def parquet(snapshot: Snapshot, filters: Filters) -> Iterator[bytes]:
-    """One Parquet file, in pieces."""
-    sink = _Pieces()
+    """One Parquet file in chunks."""
+    sink = _ChunkSink()
     with pq.ParquetWriter(pa.PythonFile(sink, mode="w"), SCHEMA, compression="zstd") as writer:
         for batch in batches(snapshot, filters):
             writer.write_batch(batch)
-            yield sink.taken()
-    yield sink.taken()
+            yield sink.drain()
+    yield sink.drain()
 
 
 def _batch(snapshot: Snapshot, tier: str, part: Part, rows: np.ndarray) -> pa.RecordBatch:
-    count = len(rows)
-    plain = part.payload.select(PLAIN).take(pa.array(rows)).combine_chunks()
+    """The rows of `part` at `rows`, (n,) int64."""
+    payload = part.payload.select(PAYLOAD).take(pa.array(rows)).combine_chunks()
     columns: dict[str, pa.Array] = {
-        "tier": pa.repeat(tier, count),
-        "event_day": pa.repeat(pa.scalar(part.day), count),
+        "tier": pa.repeat(tier, len(rows)),
+        "event_day": pa.repeat(pa.scalar(part.day), len(rows)),
         "occurred_at": pa.array(part.occurred_us[rows], pa.int64()).cast(UTC),
         "arrived_at": pa.array(part.arrived_us[rows], pa.int64()).cast(UTC),
+        # NaN becomes null.
         "importance": pa.array(part.importance[rows], from_pandas=True),
     }
     for name in CODED:
         codes = part.codes[name][rows]
         indices = pa.array(codes, pa.int32(), mask=codes < 0)
-        columns[name] = pa.DictionaryArray.from_arrays(indices, pa.array(snapshot.terms[name].names, pa.string())).cast(
-            pa.string()
-        )
-    for name in PLAIN:
-        column = plain[name]
+        strings = pa.array(snapshot.terms[name].names, pa.string())
+        columns[name] = pa.DictionaryArray.from_arrays(indices, strings).cast(pa.string())
+    for name in PAYLOAD:
+        column = payload[name]
         columns[name] = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return pa.RecordBatch.from_arrays([columns[field.name].cast(field.type) for field in SCHEMA], schema=SCHEMA)
 
 
-def _plain(value: Any) -> Any:
+def _isoformat(value: Any) -> str:
     if isinstance(value, datetime | date):
         return value.isoformat()
     raise TypeError(f"no JSON form for {type(value).__name__}")
 
 
-class _Pieces:
-    """A file that is written to and taken from in pieces."""
+class _ChunkSink:
+    """A file object that keeps what is written until `drain` returns it."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
-        self._at = 0
+        self._chunks: list[bytes] = []
+        self._position = 0
         self.closed = False
 
     def write(self, data: bytes) -> int:
-        held = bytes(data)
-        self._held.append(held)
-        self._at += len(held)
-        return len(held)
+        chunk = bytes(data)
+        self._chunks.append(chunk)
+        self._position += len(chunk)
+        return len(chunk)
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def flush(self) -> None:
         return
@@ -115,7 +117,7 @@ class _Pieces:
     def close(self) -> None:
         self.closed = True
 
-    def taken(self) -> bytes:
-        data = b"".join(self._held)
-        self._held.clear()
+    def drain(self) -> bytes:
+        data = b"".join(self._chunks)
+        self._chunks.clear()
         return data

@@ -1,6 +1,6 @@
-"""Ranked rows as columns: each memory once, two rankings fused into one, hits made only as far as a page needs them.
+"""Rankings as columns: sorting, removing duplicates, reciprocal rank fusion.
 
-How rows are found is not its business, nor what callers see of them.
+A `Hit` per row is made only for the rows that a page needs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,104 +11,117 @@ import numpy as np
 
 from akosha_assets.lake.serving.parts.part import Part
 
-# Every part of a snapshot with its tier.
+# Every part of a snapshot with the name of its tier, hottest tier first.
 Places = Sequence[tuple[str, Part]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """A row that was ranked."""
+    """A ranked row."""
 
     tier: str
     part: Part
+    # The position of the row in `part`.
     row: int
     score: float
+    # The score in each ranking that found the row.
     scores: dict[str, float]
-    # The identity hash of the row, and that of its text.
+    # Hashes of the memory's name and of its text.
     identity: int
     content: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Rows, best first: `place` is the position of a row's part among those of the snapshot.
+    """Rows, best first."""
 
-    `scores` has the score in each ranking by name, not a number where that one did not find the row.
-    """
-
-    place: np.ndarray
-    row: np.ndarray
-    identity: np.ndarray
-    content: np.ndarray
-    score: np.ndarray
-    scores: dict[str, np.ndarray]
+    # The position of each row's part in `Places`.
+    place: np.ndarray  # (rows,) int64
+    # The position of each row in its part.
+    row: np.ndarray  # (rows,) int64
+    identity: np.ndarray  # (rows,) uint64
+    content: np.ndarray  # (rows,) uint64
+    score: np.ndarray  # (rows,) float64
+    # The score in each ranking by its name; NaN where that ranking did not find the row.
+    scores: dict[str, np.ndarray]  # (rows,) float64 each
 
     @classmethod
-    def of(cls, name: str, places: Places, place: np.ndarray, row: np.ndarray, score: np.ndarray) -> Self:
-        """Rows in the order in which the ranking `name` found them."""
+    def from_rows(cls, name: str, places: Places, *, place: np.ndarray, row: np.ndarray, score: np.ndarray) -> Self:
+        """Rows in the given order, with the scores of the ranking `name`.
+
+        `place` and `row` are (rows,) int64, `score` is (rows,) of any float.
+        """
         identity, content = np.empty(len(row), np.uint64), np.empty(len(row), np.uint64)
         for number in set(place.tolist()):
-            mine = place == number
-            part, rows = places[number][1], row[mine]
-            identity[mine], content[mine] = part.identity[rows], part.content[rows]
+            is_here = place == number
+            part, rows = places[number][1], row[is_here]
+            identity[is_here], content[is_here] = part.identity[rows], part.content[rows]
         wide = score.astype(np.float64)
-        return cls(place, row, identity, content, wide, {name: wide})
+        return cls(place=place, row=row, identity=identity, content=content, score=wide, scores={name: wide})
 
     @classmethod
     def empty(cls) -> Self:
         """No rows."""
-        none = np.empty(0, np.int64)
-        return cls(none, none, np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0), {})
+        positions, hashes = np.empty(0, np.int64), np.empty(0, np.uint64)
+        return cls(place=positions, row=positions, identity=hashes, content=hashes, score=np.empty(0), scores={})
 
     def __len__(self) -> int:
         return len(self.row)
 
     @property
-    def contents(self) -> int:
-        """How many different texts its rows have."""
+    def distinct_texts(self) -> int:
+        """How many different texts the rows have."""
         return len(np.unique(self.content))
 
-    def picked(self, positions: np.ndarray) -> Self:
-        """The rows at `positions`, or where such a mask holds."""
-        scores = {name: values[positions] for name, values in self.scores.items()}
-        place, row, identity, content = (
-            each[positions] for each in (self.place, self.row, self.identity, self.content)
+    def take(self, positions: np.ndarray) -> Self:
+        """The rows at `positions`, (n,) int, or where the mask `positions`, (rows,) bool, holds."""
+        return type(self)(
+            place=self.place[positions],
+            row=self.row[positions],
+            identity=self.identity[positions],
+            content=self.content[positions],
+            score=self.score[positions],
+            scores={name: scores[positions] for name, scores in self.scores.items()},
         )
-        return type(self)(place, row, identity, content, self.score[positions], scores)
 
-    def settled(self) -> Self:
-        """Equal scores in order of identity, and each memory once: of its forms with one score the hottest, which is
-        placed first.
-        """
-        ordered = self.picked(np.lexsort((self.place, self.identity, -self.score)))
-        return ordered.distinct()
+    def sort(self) -> Self:
+        """Each memory once, by descending score; equal scores by identity, and of the rows of one memory the hottest."""
+        return self.take(np.lexsort((self.place, self.identity, -self.score))).deduplicate()
 
-    def distinct(self) -> Self:
+    def deduplicate(self) -> Self:
         """The first row of each memory."""
         first = np.unique(self.identity, return_index=True)[1]
-        return self if len(first) == len(self) else self.picked(np.sort(first))
+        return self if len(first) == len(self) else self.take(np.sort(first))
 
-    def without(self, identities: np.ndarray) -> Self:
-        """The rows of other memories than these."""
-        return self.picked(~np.isin(self.identity, identities)) if len(identities) else self
+    def exclude(self, identities: np.ndarray) -> Self:
+        """The rows whose identity is not in `identities`, (n,) uint64."""
+        return self.take(~np.isin(self.identity, identities)) if len(identities) else self
 
     def hits(self, places: Places) -> Iterator[Hit]:
-        """Hit after hit, each made when it is asked for."""
+        """The rows, best first, each made when it is needed."""
         names = tuple(self.scores)
-        columns = zip(*(values.tolist() for values in self.scores.values()), strict=True)
-        rows = zip(
-            *(column.tolist() for column in (self.place, self.row, self.score, self.identity, self.content)),
-            columns,
-            strict=True,
-        )
-        for place, row, score, identity, content, found in rows:
+        scores_of_rows = zip(*(scores.tolist() for scores in self.scores.values()), strict=True)
+        columns = (self.place, self.row, self.score, self.identity, self.content)
+        rows = zip(*(column.tolist() for column in columns), scores_of_rows, strict=True)
+        for place, row, score, identity, content, scores in rows:
             tier, part = places[place]
-            scores = {name: one for name, one in zip(names, found, strict=True) if one == one}
-            yield Hit(tier, part, row, score, scores, identity, content)
+            yield Hit(
+                tier=tier,
+                part=part,
+                row=row,
+                score=score,
+                # NaN is not equal to itself.
+                scores={name: one for name, one in zip(names, scores, strict=True) if one == one},
+                identity=identity,
+                content=content,
+            )
 
 
 def reciprocal_rank_fusion(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
-    """One ranking by the sum of `weight / (constant + rank)` over the rankings that found a memory."""
+    """One ranking by the sum of `weight / (constant + rank)` over the rankings that found a memory.
+
+    `weights` are those of `semantic` and `keyword`. Memories whose sum is 0 are left out.
+    """
     identity, first, which = np.unique(
         np.concatenate([semantic.identity, keyword.identity]), return_index=True, return_inverse=True
     )
@@ -117,11 +130,16 @@ def reciprocal_rank_fusion(semantic: Ranking, keyword: Ranking, weights: tuple[f
         for each, weight in zip((semantic, keyword), weights, strict=True)
     ]
     score = np.bincount(which, np.concatenate(shares), len(identity))
-    of_keyword, of_semantic = np.full(len(identity), np.nan), np.full(len(identity), np.nan)
-    of_semantic[which[: len(semantic)]] = semantic.score
-    of_keyword[which[len(semantic) :]] = keyword.score
-    pairs = ((semantic.place, keyword.place), (semantic.row, keyword.row), (semantic.content, keyword.content))
-    place, row, content = (np.concatenate(pair)[first] for pair in pairs)
-    whole = Ranking(place, row, identity, content, score, {"keyword": of_keyword, "semantic": of_semantic})
+    keyword_scores, semantic_scores = np.full(len(identity), np.nan), np.full(len(identity), np.nan)
+    semantic_scores[which[: len(semantic)]] = semantic.score
+    keyword_scores[which[len(semantic) :]] = keyword.score
+    fused = Ranking(
+        place=np.concatenate([semantic.place, keyword.place])[first],
+        row=np.concatenate([semantic.row, keyword.row])[first],
+        identity=identity,
+        content=np.concatenate([semantic.content, keyword.content])[first],
+        score=score,
+        scores={"keyword": keyword_scores, "semantic": semantic_scores},
+    )
     order = np.lexsort((identity, -score))
-    return whole.picked(order[score[order] > 0])
+    return fused.take(order[score[order] > 0])

@@ -1,7 +1,6 @@
-"""What the signs of a question demand of every result, held against rows that were ranked by meaning, which knows no
-words.
+"""Applies the required (`+`) and excluded (`-`) terms of a question to a semantic ranking, which ignores words.
 
-In the keyword index the same demands are queries (`query_parser.py`).
+For the keyword index the same terms are queries (`text/query_parser.py`).
 """
 
 from collections.abc import Sequence
@@ -15,51 +14,56 @@ from akosha_assets.lake.serving.search.ranking import Places, Ranking
 from akosha_assets.lake.serving.text.analysis import identifier_parts, stem, tokenize
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
-# No token has it.
+# No word contains it.
 SEPARATOR = "\0"
 
 
-def filter_ranking(ranking: Ranking, places: Places, demands: Sequence[Token], terms: dict[str, Categories]) -> Ranking:
-    """The rows of `ranking` that meet all of `demands`."""
+def filter_ranking(
+    ranking: Ranking, places: Places, required: Sequence[Token], terms: dict[str, Categories]
+) -> Ranking:
+    """The rows of `ranking` that match every token with `+` and none with `-`."""
     rows = zip(ranking.place.tolist(), ranking.row.tolist(), strict=True)
-    return ranking.picked(np.array([_matches_all(places[place][1], row, demands, terms) for place, row in rows], bool))
+    return ranking.take(np.array([matches_all(places[place][1], row, required, terms) for place, row in rows], bool))
 
 
-def _matches_all(part: Part, row: int, demands: Sequence[Token], terms: dict[str, Categories]) -> bool:
+def matches_all(part: Part, row: int, required: Sequence[Token], terms: dict[str, Categories]) -> bool:
+    """Whether a row matches every token with `+` and none with `-`."""
     check_time_limit()
-    said: list[list[str]] = []
-    joined: list[str] = []
-    for token in demands:
+    text: _Text | None = None
+    for token in required:
         if token.field == "text":
-            found = token.words
-            if not found:
+            if not token.words:
                 continue
-            if not said:
-                said = _said(part.payload.value("text", row))
-                joined = [_joined(each) for each in said]
-            if len(found) == 1 and not token.is_prefix and not token.is_phrase:
-                common = stem(found[0])
-                holds = any(stem(word) == common for each in said for word in each)
-            else:
-                sought = _joined(found)[: -len(SEPARATOR)] if token.is_prefix else _joined(found)
-                holds = any(sought in each for each in joined)
+            text = text or _Text(part.payload.value("text", row))
+            is_match = text.matches(token)
         elif token.field == "tags":
-            holds = token.text in (part.payload.value("tags", row) or ())
+            is_match = token.text in (part.payload.value("tags", row) or ())
         else:
-            holds = bool(part.codes[token.field][row] == terms[token.field].code(token.text))
-        if holds != (token.sign == "+"):
+            is_match = bool(part.codes[token.field][row] == terms[token.field].code(token.text))
+        if is_match != (token.sign == "+"):
             return False
     return True
 
 
-def _said(text: str) -> list[list[str]]:
-    """The words of a text, and the words inside its names."""
-    (inside,) = identifier_parts(pa.array([text]))
-    return [tokenize(text), tokenize(inside or "")]
+class _Text:
+    """The words of a text, and the words inside its identifiers."""
+
+    def __init__(self, text: str):
+        (inner,) = identifier_parts(pa.array([text]))
+        self.words = (tokenize(text), tokenize(inner or ""))
+        self.joined = tuple(_join(words) for words in self.words)
+
+    def matches(self, token: Token) -> bool:
+        """Whether a form of the word, or the phrase or prefix, is in the text."""
+        if len(token.words) == 1 and not token.is_prefix and not token.is_phrase:
+            common = stem(token.words[0])
+            return any(stem(word) == common for words in self.words for word in words)
+        phrase = _join(token.words)
+        if token.is_prefix:
+            phrase = phrase.removesuffix(SEPARATOR)
+        return any(phrase in joined for joined in self.joined)
 
 
-def _joined(tokens: Sequence[str]) -> str:
-    """Words that stand together, as a text to search: `in` takes time in proportion to both texts, whatever they
-    repeat.
-    """
-    return SEPARATOR + "".join(f"{token}{SEPARATOR}" for token in tokens)
+def _join(words: Sequence[str]) -> str:
+    """Words as one string, so that a phrase is a substring: `in` takes linear time whatever both repeat."""
+    return SEPARATOR + "".join(f"{word}{SEPARATOR}" for word in words)

@@ -1,10 +1,7 @@
-"""Hits become what a caller sees: fields, counts, a budget of tokens.
+"""Renders hits as JSON-like results: fields, duplicates, snippets, facets, a token budget. Ranks nothing."""
 
-What was found and in which order is decided before; nothing here ranks.
-"""
-
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -13,6 +10,7 @@ from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
+from akosha_assets.lake.serving.states import TierStatus
 from akosha_assets.lake.serving.text.snippets import plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
@@ -21,34 +19,93 @@ FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type"
 FACET_VALUES = 20
 
 
+class MemoryFields(TypedDict):
+    """One memory as every answer shows it."""
+
+    system_id: str | None
+    kind: str | None
+    id: str
+    text: str
+    is_summary: bool
+    tier: str
+    event_day: date
+    occurred_at: datetime
+    occurred_from: str
+    arrived_at: datetime
+    project: str | None
+    namespace: str | None
+    category: str | None
+    source_type: str | None
+    session_id: str | None
+    importance: float | None
+    tags: list[str]
+    upload_id: str | None
+
+
+class DuplicateFields(TypedDict):
+    """The near-duplicates that a result stands for, and the systems that have them or the result itself."""
+
+    count: int
+    systems: list[str]
+
+
+class ResultFields(MemoryFields):
+    """One memory that a search found."""
+
+    score: float
+    scores: dict[str, float]
+    duplicates: DuplicateFields
+    snippet: dict[str, Any]
+    is_truncated: bool
+
+
+class TierReport(TypedDict):
+    """What one tier contributed to an answer."""
+
+    state: TierStatus
+    reason: str | None
+    version: int | None
+    watermark: datetime | None
+    rows: int
+    rows_with_vector: int
+    rows_set_aside: int
+    days_on_disk: int
+
+
 def render_group(
     group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[Exception]
-) -> dict[str, Any]:
-    """The result that stands for a group. Where no snippet can be made of its text, it has the beginning without marks,
-    and `failures` gets the error.
+) -> ResultFields:
+    """The result for a group. If its snippet fails, the result has the beginning of its text without highlights, and
+    the error is appended to `failures`.
     """
     check_time_limit()
-    hit = group.first
+    hit = group.best
     try:
         cut = snippet(group.text, stems)
     except TimeLimitExceeded:
         raise
-    except Exception as error:  # noqa: BLE001 - the edge of what one memory may cost: its snippet, not the answer
+    except Exception as error:  # noqa: BLE001 - one memory costs its snippet, not the answer
         error.add_note(f"memory {hit.part.payload.value('id', hit.row)}")
         failures.append(error)
         cut = plain_snippet(group.text)
-    systems = {terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.others)}
-    return result(hit.tier, hit.part, hit.row, group.text, terms) | {
+    systems = {
+        terms["system_id"].name(int(each.part.codes["system_id"][each.row])) for each in (hit, *group.duplicates)
+    }
+    return {
+        **render_row(hit.tier, hit.part, hit.row, group.text, terms),
         "score": hit.score,
         "scores": hit.scores,
-        "duplicates": {"count": len(group.others), "systems": sorted(name for name in systems if name is not None)},
+        "duplicates": {
+            "count": len(group.duplicates),
+            "systems": sorted(name for name in systems if name is not None),
+        },
         "snippet": cut,
         "is_truncated": False,
     }
 
 
-def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> dict[str, Any]:
-    """One row, whose text was read, as answers show it."""
+def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> MemoryFields:
+    """The fields of one row, whose text is `text`."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
     payload = part.payload.beside_text(row)
     importance = float(part.importance[row])
@@ -60,71 +117,77 @@ def result(tier: str, part: Part, row: int, text: str, terms: dict[str, Categori
         "is_summary": payload["is_summary"],
         "tier": tier,
         "event_day": part.day,
-        "occurred_at": at(int(part.occurred_us[row])),
+        "occurred_at": to_datetime(int(part.occurred_us[row])),
         "occurred_from": payload["occurred_from"],
-        "arrived_at": at(int(part.arrived_us[row])),
+        "arrived_at": to_datetime(int(part.arrived_us[row])),
         "project": coded["project"],
         "namespace": coded["namespace"],
         "category": coded["category"],
         "source_type": coded["source_type"],
         "session_id": payload["session_id"],
+        # NaN is not equal to itself.
         "importance": None if importance != importance else round(importance, 6),
         "tags": payload["tags"] or [],
         "upload_id": payload["upload_id"],
     }
 
 
-def fit_budget(results: list[dict[str, Any]], budget_tokens: int | None) -> list[dict[str, Any]]:
-    """As many of `results` as fit the budget, at four bytes a token; the text of the first is cut where it alone
-    exceeds it.
+def fit_budget(results: list[ResultFields], budget_tokens: int | None) -> list[ResultFields]:
+    """The first results whose texts fit the budget, at `BYTES_PER_TOKEN`; all of them if it is None.
+
+    If the first text alone exceeds the budget, it is truncated to fit.
     """
     if budget_tokens is None:
         return results
-    kept: list[dict[str, Any]] = []
-    left = budget_tokens
-    for one in results:
-        tokens = -(-len(one["text"].encode()) // BYTES_PER_TOKEN)
-        if tokens > left:
-            if not kept:
-                cut = one["text"].encode()[: left * BYTES_PER_TOKEN].decode("utf-8", "ignore")
-                kept.append(one | {"text": cut, "is_truncated": True})
+    fitting: list[ResultFields] = []
+    tokens_left = budget_tokens
+    for result in results:
+        tokens = -(-len(result["text"].encode()) // BYTES_PER_TOKEN)
+        if tokens > tokens_left:
+            if not fitting:
+                text = result["text"].encode()[: tokens_left * BYTES_PER_TOKEN].decode("utf-8", "ignore")
+                fitting.append({**result, "text": text, "is_truncated": True})
             break
-        left -= tokens
-        kept.append(one)
-    return kept
+        tokens_left -= tokens
+        fitting.append(result)
+    return fitting
 
 
-def facets(snapshot: Snapshot, filters: Filters, wanted: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """For each of `wanted`, how many memories that pass the filters have each value; the most frequent values."""
-    counted: dict[str, dict[str, int]] = {name: {} for name in wanted}
-    for name in wanted:
+def count_facets(snapshot: Snapshot, filters: Filters, names: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """For each facet the memories that pass the filters by value: the `FACET_VALUES` most frequent values, descending.
+
+    Raises:
+        InvalidRequest: a name is not one of `FACETS`.
+    """
+    for name in names:
         if name not in FACETS:
             raise InvalidRequest("facets", f"{name!r} cannot be counted; expected some of {', '.join(FACETS)}")
-    totals = {name: np.zeros(len(snapshot.terms[name].names) + 1, np.int64) for name in wanted if name in CODED}
+    counts: dict[str, dict[str, int]] = {name: {} for name in names}
+    # Count by code plus one; the first entry counts nulls.
+    totals = {name: np.zeros(len(snapshot.terms[name].names) + 1, np.int64) for name in names if name in CODED}
     for tier in snapshot.tiers.values():
         for part in tier.parts:
             check_time_limit()
             mask = filters.mask(part, snapshot.terms)
-            passing = len(part) if mask is None else int(mask.sum())
+            rows = len(part) if mask is None else int(mask.sum())
             for name, value in (("event_day", part.day.isoformat()), ("tier", tier.name)):
-                if name in counted and passing:
-                    counted[name][value] = counted[name].get(value, 0) + passing
+                if name in counts and rows:
+                    counts[name][value] = counts[name].get(value, 0) + rows
             for name, total in totals.items():
                 codes = part.codes[name] if mask is None else part.codes[name][mask]
                 total += np.bincount(codes + 1, minlength=len(total))[: len(total)]
     for name, total in totals.items():
-        best = np.argsort(-total[1:], kind="stable")[:FACET_VALUES]
-        counted[name] = {
-            snapshot.terms[name].names[code]: int(total[code + 1]) for code in best.tolist() if total[code + 1]
-        }
+        frequent = np.argsort(-total[1:], kind="stable")[:FACET_VALUES]
+        names_of_codes = snapshot.terms[name].names
+        counts[name] = {names_of_codes[code]: int(total[code + 1]) for code in frequent.tolist() if total[code + 1]}
     return {
         name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0]))[:FACET_VALUES])
-        for name, values in counted.items()
+        for name, values in counts.items()
     }
 
 
-def describe_tier(tier: TierView) -> dict[str, Any]:
-    """What an answer says of one tier."""
+def describe_tier(tier: TierView) -> TierReport:
+    """What the tier contributes to an answer."""
     on_disk = tier.days_on_disk
     reason = tier.reason
     if reason is None and on_disk and tier.name == "hot":
@@ -132,7 +195,7 @@ def describe_tier(tier: TierView) -> dict[str, Any]:
             f"{len(on_disk)} days that are older than the hot window or exceed the memory budget are answered from disk"
         )
     return {
-        "state": _state(tier),
+        "state": tier_status(tier),
         "reason": reason,
         "version": tier.version,
         "watermark": tier.watermark,
@@ -143,17 +206,15 @@ def describe_tier(tier: TierView) -> dict[str, Any]:
     }
 
 
-def _state(tier: TierView) -> str:
-    """answered, partial (still loading, or without rows that cannot be read), stale (the table cannot be followed now),
-    empty or unavailable.
-    """
+def tier_status(tier: TierView) -> TierStatus:
+    """The status that an answer gives the tier."""
     if tier.state == "unavailable" and tier.version is not None:
-        return "stale"
-    if tier.state == "ready" and tier.rows_set_aside:
-        return "partial"
-    return {"ready": "answered", "loading": "partial"}.get(tier.state, tier.state)
+        return TierStatus.STALE
+    if tier.state == "loading" or (tier.state == "ready" and tier.rows_set_aside):
+        return TierStatus.PARTIAL
+    return TierStatus.ANSWERED if tier.state == "ready" else TierStatus(tier.state)
 
 
-def at(microseconds: int) -> datetime:
-    """A time in UTC."""
+def to_datetime(microseconds: int) -> datetime:
+    """The time in UTC of microseconds since 1970."""
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)

@@ -1,6 +1,6 @@
-"""One question across the tiers: rank by meaning and by words, fuse, and say how whole the answer is.
+"""Answers one question over all tiers: semantic and keyword ranking, fusion, collapsing, and how complete the answer is.
 
-Knows nothing of HTTP and nothing of how rows came to be served.
+Knows neither HTTP nor how rows are loaded.
 """
 
 import logging
@@ -8,18 +8,26 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
 from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
-from akosha_assets.lake.serving.search.collapsing import collapse
+from akosha_assets.lake.serving.search.collapsing import Group, collapse
+from akosha_assets.lake.serving.search.query_vector import QueryVector, memory_vector, sent_vector
 from akosha_assets.lake.serving.search.ranking import Ranking, reciprocal_rank_fusion
 from akosha_assets.lake.serving.search.required_terms import filter_ranking
-from akosha_assets.lake.serving.search.results import describe_tier, facets, fit_budget, render_group
+from akosha_assets.lake.serving.search.results import (
+    ResultFields,
+    TierReport,
+    count_facets,
+    describe_tier,
+    fit_budget,
+    render_group,
+)
 from akosha_assets.lake.serving.snapshot import Snapshot
+from akosha_assets.lake.serving.states import RankingStatus, SearchMode
 from akosha_assets.lake.serving.text.analysis import names_something
 from akosha_assets.lake.serving.text.query_parser import parse_query
 from akosha_assets.lake.serving.time_limit import check_time_limit
@@ -27,23 +35,24 @@ from akosha_assets.lake.serving.vectors.nearest import nearest
 
 logger = logging.getLogger(__name__)
 
-# How slowly a lower rank counts for less in reciprocal rank fusion: chosen by `akosha bench relevance --sweep`.
+# The constant of reciprocal rank fusion: the larger, the less a lower rank costs. Chosen by
+# `akosha bench relevance --sweep`.
 RRF_CONSTANT = 20
-# Questions in words whose vectors are kept: the next page asks with the same words.
-EMBEDDED_KEPT = 1024
-# How deep each ranking looks at first, beyond what earlier pages held: as deep for one result as for many, so that
-# either says the same of near-duplicates; and at least so much deeper than a page.
+# Questions whose vectors are cached: the next page has the same text.
+EMBEDDINGS_CACHED = 1024
+# Rows that each ranking returns at first, beyond the results of earlier pages: the same number for every small page, so
+# that near-duplicates are the same for each `limit`; and at least so many more than a page has.
 DEPTH, BEYOND_PAGE = 120, 60
-# Where copies are most of what is found the rankings look so many times deeper once, and as often as a page is not
-# full, until they are this deep.
+# The rankings are repeated so many times deeper, up to a maximum, while a page is not full; and once where most rows
+# are copies.
 DEEPER, DEPTH_MAX = 8, 20_000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RankingStage:
-    """What one ranking did: `state` is answered, skipped or unavailable; `reason` says more."""
+    """What one ranking did. `reason` says why it is not `answered`, or which rows it could not rank."""
 
-    state: str = "skipped"
+    state: RankingStatus = RankingStatus.SKIPPED
     reason: str | None = None
     space: str | None = None
     candidates: int = 0
@@ -51,31 +60,43 @@ class RankingStage:
     took_ms: float = 0.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Answer:
-    """Results of one page with everything an answer says about itself."""
+    """One page of results, and what each tier and each ranking contributed. Its fields are those of the JSON."""
 
-    results: list[dict[str, Any]]
-    tiers: dict[str, dict[str, Any]]
+    results: list[ResultFields]
+    tiers: dict[str, TierReport]
     stages: dict[str, RankingStage]
     cursor: str | None
     facets: dict[str, dict[str, int]]
-    took_ms: float = 0.0
-    mode: str = "hybrid"
+    took_ms: float
+    mode: SearchMode
 
 
 @dataclass
-class _Ranked:
+class _RankedStage:
+    """A ranking with its report. With `is_truncated` more rows may follow than were requested."""
+
     ranking: Ranking = field(default_factory=Ranking.empty)
     stage: RankingStage = field(default_factory=RankingStage)
-    # More rows may follow than were asked for.
     is_truncated: bool = False
 
 
-class Searcher:
-    """Answers questions from snapshots. `embedder` is None where no model can be loaded; `no_model` says why.
+@dataclass(frozen=True, kw_only=True)
+class _Page:
+    """The groups of one page and the rankings that they come from."""
 
-    `dimensions` is what a vector must have while no row has one.
+    groups: list[Group]
+    has_more: bool
+    semantic: _RankedStage
+    keyword: _RankedStage
+
+
+class Searcher:
+    """Answers questions from snapshots, in any number of threads.
+
+    `embedder` is None if no model can be loaded; `no_model` says why. `dimensions` is the expected length of a vector
+    while no row has one.
     """
 
     def __init__(
@@ -89,197 +110,181 @@ class Searcher:
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
         self.fusion_constant = fusion_constant
         self._counting = threading.Lock()
-        self._under_way = 0
-        # Results, since the start, that were shown without marks.
+        self._searches_under_way = 0
+        # Results without highlights since the start, because their snippet failed.
         self.snippet_failures = 0
         self._logged_failures: set[str] = set()
-        self._embedded = lru_cache(EMBEDDED_KEPT)(self._embed)
+        self._embedded = lru_cache(EMBEDDINGS_CACHED)(self._embed)
 
     def search(self, snapshot: Snapshot, question: Question) -> Answer:
         """The answer to `question`.
 
         Raises:
-            InvalidRequest: the question asks for something that cannot be.
-            NotFound: the memory it wants similar ones of is not there.
-            EmbeddingUnavailable: it can only be answered by meaning, and its words cannot be turned into a vector.
+            InvalidRequest: a field of the question is invalid.
+            NotFound: the memory of `like` does not exist.
+            EmbeddingUnavailable: the mode is semantic and no model can embed the text.
         """
         with self._counting:
-            self._under_way += 1
+            self._searches_under_way += 1
         try:
             return self._answer(snapshot, question)
         finally:
             with self._counting:
-                self._under_way -= 1
+                self._searches_under_way -= 1
 
     def _answer(self, snapshot: Snapshot, question: Question) -> Answer:
         started = time.perf_counter()
         question = question.checked()
         question = replace(question, parsed=parse_query(question.text or ""))
-        told = question.told()
-        depth = first_depth = len(told) + max(DEPTH, question.limit + BEYOND_PAGE)
+        shown = question.already_shown()
+        page = self._page(snapshot, question, shown)
+        stems = snapshot.keywords.highlights(question.parsed)
+        failures: list[Exception] = []
+        results = fit_budget(
+            [render_group(group, snapshot.terms, stems, failures) for group in page.groups], question.budget_tokens
+        )
+        if failures:
+            self._count_failures(failures)
+        hashes = [(group.best.identity, group.best.content) for group in page.groups[: len(results)]]
+        has_more = page.has_more or len(results) < len(page.groups)
+        return Answer(
+            results=results,
+            tiers={name: describe_tier(tier) for name, tier in snapshot.tiers.items()},
+            stages={"semantic": page.semantic.stage, "keyword": page.keyword.stage},
+            cursor=question.cursor_after(shown, hashes) if has_more else None,
+            facets=count_facets(snapshot, question.filters, question.facets) if question.facets else {},
+            took_ms=_ms_since(started),
+            mode=SearchMode(question.mode),
+        )
+
+    def _page(self, snapshot: Snapshot, question: Question, shown: np.ndarray) -> _Page:
+        """The groups of the next page. Ranks deeper until the page is full or `DEPTH_MAX` rows are ranked.
+
+        `shown` is (results, 2) uint64 as from `Question.already_shown`.
+        """
+        depth = first_depth = len(shown) + max(DEPTH, question.limit + BEYOND_PAGE)
         while True:
             check_time_limit()
-            semantic, keyword, ranking = self._ranked(snapshot, question, depth)
-            groups, more = collapse(ranking, snapshot.places, question.limit, told, collapse=question.collapse)
+            semantic, keyword, ranking = self._rank(snapshot, question, depth)
+            groups, has_more = collapse(ranking, snapshot.places, question.limit, shown, collapse=question.collapse)
             is_truncated = semantic.is_truncated or keyword.is_truncated
-            is_crowded = depth == first_depth and question.collapse and 2 * ranking.contents < len(ranking)
-            if not is_truncated or (len(groups) == question.limit and not is_crowded):
+            are_mostly_copies = question.collapse and 2 * ranking.distinct_texts < len(ranking)
+            is_full = len(groups) == question.limit and not (depth == first_depth and are_mostly_copies)
+            if not is_truncated or is_full:
                 break
             if depth >= DEPTH_MAX:
                 for each in (semantic, keyword):
                     if each.is_truncated:
                         each.stage.reason = (
-                            f"the best {depth} rows hold no more different texts; filters find others among the rest"
+                            f"the best {depth} rows have no more different texts; filters find others among the rest"
                         )
                 break
             depth = min(DEEPER * depth, DEPTH_MAX)
-        more = more or (is_truncated and bool(groups))
-        stems = snapshot.keywords.highlights(question.parsed)
-        failures: list[Exception] = []
-        results = fit_budget(
-            [render_group(group, snapshot.terms, stems, failures) for group in groups], question.budget_tokens
-        )
-        if failures:
-            self._count_failures(failures)
-        page = [(group.first.identity, group.first.content) for group in groups[: len(results)]]
-        more = more or len(results) < len(groups)
-        return Answer(
-            results,
-            {name: describe_tier(tier) for name, tier in snapshot.tiers.items()},
-            {"semantic": semantic.stage, "keyword": keyword.stage},
-            question.cursor_after(told, page) if more else None,
-            facets(snapshot, question.filters, question.facets) if question.facets else {},
-            _ms(started),
-            question.mode,
-        )
+        has_more = has_more or (is_truncated and bool(groups))
+        return _Page(groups=groups, has_more=has_more, semantic=semantic, keyword=keyword)
 
     def _count_failures(self, failures: list[Exception]) -> None:
-        """Each is counted; the first of each kind is logged, as any search for the same memory fails again."""
+        """Counts every failure and logs the first of each type: a search for the same memory fails again."""
         with self._counting:
             self.snippet_failures += len(failures)
             first = {type(each).__name__: each for each in failures if type(each).__name__ not in self._logged_failures}
             self._logged_failures.update(first)
         for each in first.values():
-            logger.error("a result is shown without marks", exc_info=each)
+            logger.error("a result is shown without highlights", exc_info=each)
 
-    def _ranked(self, snapshot: Snapshot, question: Question, depth: int) -> tuple[_Ranked, _Ranked, Ranking]:
-        """What each ranking found, and both together."""
-        semantic = _Ranked() if question.mode == "keyword" else self._semantic(snapshot, question, depth)
-        keyword = _Ranked() if question.mode == "semantic" else _keyword(snapshot, question, depth)
-        if question.mode == "hybrid":
-            if required := question.parsed.required:
-                semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
-            weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
-            return (
-                semantic,
-                keyword,
-                reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant),
-            )
-        return semantic, keyword, keyword.ranking if question.mode == "keyword" else semantic.ranking
+    def _rank(self, snapshot: Snapshot, question: Question, depth: int) -> tuple[_RankedStage, _RankedStage, Ranking]:
+        """The semantic ranking, the keyword ranking, and the one that the mode asks for."""
+        mode = question.mode
+        semantic = _RankedStage() if mode == SearchMode.KEYWORD else self._rank_semantic(snapshot, question, depth)
+        keyword = _RankedStage() if mode == SearchMode.SEMANTIC else _rank_keyword(snapshot, question, depth)
+        if mode != SearchMode.HYBRID:
+            return semantic, keyword, (keyword if mode == SearchMode.KEYWORD else semantic).ranking
+        if required := question.parsed.required:
+            semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
+        weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
+        fused = reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
+        return semantic, keyword, fused
 
-    def _semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
+    def _rank_semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
         started = time.perf_counter()
         try:
-            vector, space, itself = self._vector(snapshot, question)
+            query = self._query_vector(snapshot, question)
         except EmbeddingUnavailable as error:
-            if question.mode == "semantic":
+            if question.mode == SearchMode.SEMANTIC:
                 raise
-            return _Ranked(stage=RankingStage("unavailable", str(error)))
-        having = [
-            number
-            for number, (_, part) in enumerate(snapshot.places)
-            if space in part.vectors and part.vectors[space].dimensions == len(vector)
+            return _RankedStage(stage=RankingStage(state=RankingStatus.UNAVAILABLE, reason=str(error)))
+        space, dimensions = query.space, len(query.vector)
+        with_space = [
+            place
+            for place, (_, part) in enumerate(snapshot.places)
+            if space in part.vectors and part.vectors[space].dimensions == dimensions
         ]
-        parts = [snapshot.places[number][1] for number in having]
+        parts = [snapshot.places[place][1] for place in with_space]
         sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for part in parts]
-        owners, rows, scores = nearest(sets, vector, depth, is_alone=self._under_way == 1)
-        ranking = Ranking.of("semantic", snapshot.places, np.array(having, np.int64)[owners], rows, scores).settled()
-        if itself is not None:
-            ranking = ranking.without(np.array([itself], np.uint64))
+        owners, rows, scores = nearest(sets, query.vector, depth, is_alone=self._searches_under_way == 1)
+        places = np.array(with_space, np.int64)[owners]
+        ranking = Ranking.from_rows("semantic", snapshot.places, place=places, row=rows, score=scores).sort()
+        if query.identity is not None:
+            ranking = ranking.exclude(np.array([query.identity], np.uint64))
         stage = RankingStage(
-            "answered", None, space, len(ranking), any(held.is_approximate for held, _ in sets), _ms(started)
+            state=RankingStatus.ANSWERED,
+            space=space,
+            candidates=len(ranking),
+            approximate=any(vectors.is_approximate for vectors, _ in sets),
+            took_ms=_ms_since(started),
         )
-        ranked = snapshot.vectors.get((space, len(vector)), 0)
+        rows_with_vector = snapshot.vectors.get((space, dimensions), 0)
         if not sets:
             stage.reason = f"no row has a vector of the space {space!r} yet"
-        elif ranked < snapshot.visible_rows:
+        elif rows_with_vector < snapshot.visible_rows:
             stage.reason = (
-                f"{snapshot.visible_rows - ranked} of {snapshot.visible_rows} memories have no vector of "
+                f"{snapshot.visible_rows - rows_with_vector} of {snapshot.visible_rows} memories have no vector of "
                 f"the space {space!r} (yet)"
             )
-        return _Ranked(ranking, stage, len(rows) >= depth)
+        return _RankedStage(ranking, stage, len(rows) >= depth)
 
     def _embed(self, text: str) -> np.ndarray:
         assert self.embedder is not None
-        vector = self.embedder.embed([text])[0].copy()
-        # Shared by all who ask the same.
+        vector: np.ndarray = self.embedder.embed([text])[0].copy()
+        # The cache shares it between searches.
         vector.flags.writeable = False
         return vector
 
-    def _vector(self, snapshot: Snapshot, question: Question) -> tuple[np.ndarray, str, int | None]:
-        """The unit vector that is asked with, its space, and the identity of the memory that is asked about."""
-        known = snapshot.dimensions()
+    def _query_vector(self, snapshot: Snapshot, question: Question) -> QueryVector:
+        """The vector that the semantic ranking compares with. Raises as `search`."""
+        model, stored = self.embedder, snapshot.dimensions()
         if question.like is not None:
-            place = snapshot.find(question.like)
-            if place is None:
-                raise snapshot.missing(question.like)
-            _, part, row = place
-            vectors = {
-                space: vector for space, held in part.vectors.items() if (vector := held.asked_with(row)) is not None
-            }
-            for space, vector in vectors.items():
-                if question.space in (None, space):
-                    return vector, space, int(part.identity[row])
-            if vectors:
-                raise InvalidRequest(
-                    "space", f"this memory has no vector of {question.space!r}; expected {', '.join(sorted(vectors))}"
-                )
-            raise InvalidRequest(
-                "like", "this memory has no vector yet; expected one that is embedded, or ask with its words"
-            )
+            return memory_vector(snapshot, question.like, question.space)
         if question.vector is not None:
-            space = question.space or (self.embedder.space if self.embedder else next(iter(known), ""))
-            expected = known.get(space) or (
-                self.embedder.dimensions if self.embedder and self.embedder.space == space else None
-            )
-            if expected is None and known:
+            space = question.space or (model.space if model else next(iter(stored), ""))
+            dimensions = stored.get(space) or (model.dimensions if model and model.space == space else None)
+            if dimensions is None and stored:
                 raise InvalidRequest(
-                    "space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(known))}"
+                    "space", f"{space!r} is not a space with vectors; expected one of {', '.join(sorted(stored))}"
                 )
-            if len(question.vector) != (expected or self.dimensions):
-                raise InvalidRequest(
-                    "vector",
-                    (
-                        f"has {len(question.vector)} numbers; expected {expected or self.dimensions}, the size of "
-                        "space "
-                        f"{space!r}"
-                    ),
-                )
-            vector = np.array(question.vector, np.float64)
-            # Squares of very large and very small numbers are no numbers any more.
-            vector /= np.abs(vector).max()
-            return (vector / np.linalg.norm(vector)).astype(np.float32), space, None
-        if self.embedder is None:
+            return sent_vector(question.vector, space, dimensions or self.dimensions)
+        if model is None:
             raise EmbeddingUnavailable(self.no_model)
-        if question.space not in (None, self.embedder.space):
+        if question.space not in (None, model.space):
             raise InvalidRequest(
-                "space",
-                f"words can be asked in {self.embedder.space!r} only; found {question.space!r}; or give a vector",
+                "space", f"words can be asked in {model.space!r} only; found {question.space!r}; or give a vector"
             )
-        return self._embedded(question.text or ""), self.embedder.space, None
+        return QueryVector(vector=self._embedded(question.text or ""), space=model.space)
 
 
-def _keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked:
+def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
     started = time.perf_counter()
-    numbers, scores = snapshot.keywords.search(question.parsed, question.filters, depth)
-    place, row = snapshot.rows_of_numbers(numbers)
-    served = place >= 0
-    ranking = Ranking.of("keyword", snapshot.places, place[served], row[served], scores[served]).distinct()
-    stage = RankingStage("answered", None, None, len(ranking), took_ms=_ms(started))
+    row_ids, scores = snapshot.keywords.search(question.parsed, question.filters, depth)
+    place, row = snapshot.rows_of_numbers(row_ids)
+    is_served = place >= 0
+    ranking = Ranking.from_rows(
+        "keyword", snapshot.places, place=place[is_served], row=row[is_served], score=scores[is_served]
+    ).deduplicate()
+    stage = RankingStage(state=RankingStatus.ANSWERED, candidates=len(ranking), took_ms=_ms_since(started))
     if snapshot.keyword_rows < snapshot.rows:
         stage.reason = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
-    return _Ranked(ranking, stage, len(numbers) >= depth)
+    return _RankedStage(ranking, stage, len(row_ids) >= depth)
 
 
-def _ms(started: float) -> float:
+def _ms_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)

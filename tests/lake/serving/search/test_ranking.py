@@ -20,12 +20,14 @@ def places(*identities: list[int]) -> Places:
 
 def ranking(name: str, found: Places, *rows: tuple[int, int, float]) -> Ranking:
     columns = [np.array([row[at] for row in rows]) for at in range(3)]
-    return Ranking.of(name, found, columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
+    return Ranking.from_rows(
+        name, found, place=columns[0].astype(np.int64), row=columns[1].astype(np.int64), score=columns[2]
+    )
 
 
 def test_a_memory_is_ranked_once_and_the_hottest_of_equal_forms_stands() -> None:
     both = places([7, 8], [8, 9])
-    hits = list(ranking("semantic", both, (1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.9), (0, 0, 0.5)).settled().hits(both))
+    hits = list(ranking("semantic", both, (1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.9), (0, 0, 0.5)).sort().hits(both))
     assert [(hit.identity, hit.tier, hit.row) for hit in hits] == [(9, "tier-1", 1), (7, "tier-0", 0), (8, "tier-0", 1)]
 
 
@@ -41,6 +43,6 @@ def test_fused_scores_add_up_and_say_which_ranking_found_a_row() -> None:
 
 def test_what_was_seen_is_left_out() -> None:
     both = places([7, 8, 9])
-    left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).without(np.array([8], np.uint64))
+    left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).exclude(np.array([8], np.uint64))
     assert left.identity.tolist() == [7, 9]
     assert len(reciprocal_rank_fusion(Ranking.empty(), left, (1.0, 1.0), 20)) == 2

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from akosha_assets.lake.serving.search.required_terms import _matches_all
+from akosha_assets.lake.serving.search.required_terms import matches_all
 from akosha_assets.lake.serving.text.analysis import tokenize
 from akosha_assets.lake.serving.text.query_parser import parse_query
 
@@ -15,7 +15,7 @@ WORDS = st.lists(st.sampled_from(("lock", "locked", "dead", "deadlock", "a")), m
 
 def holds(question: str, text: str) -> bool:
     part: Any = SimpleNamespace(payload=SimpleNamespace(value=lambda _name, _row: text))
-    return _matches_all(part, 0, parse_query(question).required, {})
+    return matches_all(part, 0, parse_query(question).required, {})
 
 
 @given(text=WORDS, sought=WORDS, is_prefix=st.booleans())

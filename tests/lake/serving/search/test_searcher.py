@@ -488,7 +488,7 @@ def test_a_result_whose_snippet_fails_is_shown_without_marks(
     assert searcher.snippet_failures == len(answer.results)
     searcher.search(replica.snapshot, Question(text="deadlock", mode="keyword"))
     assert searcher.snippet_failures == 2 * len(answer.results)
-    assert len([record for record in caplog.records if "without marks" in record.message]) == 1
+    assert len([record for record in caplog.records if "without highlights" in record.message]) == 1
 
 
 def test_a_search_ends_at_its_time_limit(replica: Replica) -> None:

@@ -20,7 +20,7 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search import export
-from akosha_assets.lake.serving.search.memories import memory as read
+from akosha_assets.lake.serving.search.memories import read_memory as read
 from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.time_travel.snapshots import TimeTravel

@@ -1,0 +1,40 @@
+"""The closed states of an answer: how a question is ranked, and what each tier and each ranking contributed."""
+
+from enum import StrEnum
+
+
+class SearchMode(StrEnum):
+    """How a question is ranked."""
+
+    HYBRID = "hybrid"
+    SEMANTIC = "semantic"
+    KEYWORD = "keyword"
+
+
+class TierStatus(StrEnum):
+    """What a tier contributed to an answer."""
+
+    ANSWERED = "answered"
+    # Still loading, or without rows of files that cannot be read.
+    PARTIAL = "partial"
+    # The table cannot be read now; the answer shows an earlier version.
+    STALE = "stale"
+    # Nothing was ever written to the table.
+    EMPTY = "empty"
+    UNAVAILABLE = "unavailable"
+    # Not asked: cold, by a question about an earlier time.
+    SKIPPED = "skipped"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row of the table is in the answer."""
+        return self in (TierStatus.ANSWERED, TierStatus.EMPTY)
+
+
+class RankingStatus(StrEnum):
+    """What a ranking contributed to an answer."""
+
+    ANSWERED = "answered"
+    # The mode of the question does not use it.
+    SKIPPED = "skipped"
+    UNAVAILABLE = "unavailable"
