@@ -111,6 +111,7 @@ class BatchIngest:
             table_rows.snapshots(extractions, fetched),
             table_rows.seen(extractions),
             read.systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
+            spill=self.spool,
         )
         provenance = table_rows.Provenance(batch.id, fetched, self.settings.uploaded_vector_space)
         parts = table_rows.parts(extractions, difference, provenance)
@@ -208,9 +209,12 @@ class BatchIngest:
                 if len(days | own) > self.settings.upload_max_event_days:
                     # It waits for the next batch: each day is a file that is written at the same time as all others.
                     continue
+                if read.extractions and held_bytes + extraction.bytes_in_memory > 2 * BATCH_ARROW_BYTES:
+                    # It waits for the next batch: its rows are many more than its compressed bytes promised.
+                    continue
                 days |= own
                 read.extractions[job.ref] = extraction
-                held_bytes += extraction.nbytes
+                held_bytes += extraction.bytes_in_memory + extraction.bytes_in_files
             else:
                 outcomes[job.ref] = _failed(extraction)
 

@@ -43,6 +43,19 @@ def test_a_batch_holds_no_more_days_than_allowed_and_the_rest_comes_in_the_next(
     assert max(len(result.event_days) for result in results) <= 20
 
 
+def test_an_upload_with_more_rows_than_it_promised_waits_for_the_next_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("akosha_assets.lake.ingestion.batch.BATCH_ARROW_BYTES", 40_000)
+    monkeypatch.setattr("akosha_assets.lake.ingestion.batch.ARROW_TO_COMPRESSED", 0)
+    inbox = Inbox(LakeSettings(home=tmp_path, workers=1))
+    uploads = [inbox.send(*(memory(row, "x" * 600) for row in range(50)), system=f"s{number}") for number in range(6)]
+    results = inbox.take_in()
+    assert [inbox.counts(upload)[0] for upload in uploads] == [50] * 6
+    assert {inbox.ledger.receipt(upload).attempts for upload in uploads} == {0}
+    assert [result.rows["lifecycle/hot"] for result in results] == [50] * 6
+
+
 def test_a_manifest_may_list_as_many_files_as_can_be_read(inbox_of_files: Inbox) -> None:
     upload = inbox_of_files.settings.home / "inbox/systems/a/uploads/20261120_120000_a"
     for count, expected in ((UPLOAD_MAX_FILES + 1, "manifest_invalid"), (UPLOAD_MAX_FILES, None)):

@@ -81,10 +81,14 @@ class Extraction:
     spooled: dict[str, SpooledRows] = field(default_factory=dict)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all rows in Arrow, wherever they are."""
-        held = sum(table.nbytes for table in (*self.rows.values(), self.seen))
-        return held + sum(int(rows.sizes.sum()) for rows in self.spooled.values())
+    def bytes_in_memory(self) -> int:
+        """Bytes in Arrow of what is not in a file."""
+        return sum(table.nbytes for table in (*self.rows.values(), self.seen))
+
+    @property
+    def bytes_in_files(self) -> int:
+        """Bytes in Arrow of the rows in files."""
+        return sum(int(rows.sizes.sum()) for rows in self.spooled.values())
 
 
 def read_answer(

@@ -42,7 +42,8 @@ class SpooledRows:
             with pa.OSFile(named.name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
-                    keys.append(batch.select(KEYS.names).cast(KEYS))
+                    # A copy: a view would keep the whole batch in memory.
+                    keys.append(batch.select(KEYS.names).cast(KEYS).take(pa.array(np.arange(batch.num_rows))))
                     days.append(_days(batch))
                     sizes.append(row_bytes(batch))
             file = pa.ipc.open_file(pa.OSFile(named.name))
@@ -103,5 +104,5 @@ def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
 def _days(batch: pa.RecordBatch) -> np.ndarray:
     if "event_day" not in batch.schema.names:
         return np.zeros(batch.num_rows, np.int32)
-    days: np.ndarray = batch.column("event_day").cast(pa.int32()).to_numpy()
-    return days
+    # A copy: a view would keep the whole batch in memory.
+    return np.array(batch.column("event_day").cast(pa.int32()), np.int32)

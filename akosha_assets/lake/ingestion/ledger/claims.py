@@ -20,6 +20,8 @@ from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, know
 from akosha_assets.lake.tables import Fence
 
 LIVE = ("claimed", "committing")
+# Rows that are known of all systems of a batch at most; a larger system is alone in its batch.
+BATCH_KNOWN_ROWS = 1_000_000
 # Columns of a receipt that the first ingestion of an upload fills.
 RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
 
@@ -116,22 +118,30 @@ def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: 
     # One upload of each system, then a second of each: nobody waits behind a system that sent thousands.
     first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
     query = (
-        sa.select(uploads, first.c.turn).join(first, first.c.id == uploads.c.id).order_by(first.c.turn, uploads.c.id)
+        sa.select(uploads, first.c.turn, sa.func.coalesce(systems.c.known_rows, 0).label("known_rows"))
+        .join(first, first.c.id == uploads.c.id)
+        .join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
+        .order_by(first.c.turn, uploads.c.id)
     )
     chosen: list[Row[Any]] = []
+    # Known rows by system: they are held in memory while the batch is.
+    known: dict[str, int] = {}
     total = 0
     rows = connection.execute(query).all()
     others_wait = len({row.system_id for row in rows}) > 1
     for row in rows:
         if others_wait and row.turn > settings.batch_system_uploads:
             continue
+        is_known_too_large = sum((known | {row.system_id: row.known_rows}).values()) > BATCH_KNOWN_ROWS
         if chosen and (
             total + row.bytes > settings.batch_bytes
+            or is_known_too_large
             or row.batch_limit != chosen[0].batch_limit
             or len(chosen) >= chosen[0].batch_limit
         ):
             continue
         chosen.append(row)
+        known[row.system_id] = row.known_rows
         total += row.bytes
     return chosen
 

@@ -5,12 +5,16 @@ against its own system was found by its worker (`pool.py`); here uploads of the 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
+
+# DuckDB takes about 700 MB for a million rows, if it may.
+MEMORY = {"memory_limit": "256MiB", "threads": "2", "preserve_insertion_order": "false"}
 
 SNAPSHOTS = pa.schema([("ref", pa.int64()), ("system_id", pa.string()), ("snapshot_at", UTC)])
 SEEN = pa.schema(
@@ -39,13 +43,14 @@ class Difference:
     counts: dict[int, dict[str, int]]
 
 
-def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table) -> Difference:
+def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path) -> Difference:
     """The difference that `snapshots` (SNAPSHOTS) with their rows `seen` (SEEN) make to `known` (KNOWN_BY_SYSTEM).
+    What does not fit in MEMORY is written to the folder `spill` meanwhile.
 
     A snapshot older than what is known of a row never replaces it. Rows that a snapshot lacks are absent only where the
     snapshot holds other rows of that kind, since an empty table may be one that was not written yet.
     """
-    with duckdb.connect() as connection:
+    with duckdb.connect(config={**MEMORY, "temp_directory": str(spill)}) as connection:
         connection.execute("SET TimeZone='UTC'")
         for name, table in {"snapshots": snapshots, "seen_rows": seen, "known_rows": known}.items():
             connection.register(name, table)

@@ -83,3 +83,12 @@ def test_the_bytes_of_a_row_are_those_of_its_values() -> None:
         fixed + len("reflection") + 2 + 2,
     ]
     assert row_bytes(batch.slice(1)).tolist() == row_bytes(batch).tolist()[1:]
+
+
+def test_only_keys_days_and_sizes_stay_in_memory(tmp_path: Path) -> None:
+    rows = table([{"event_day": 0, "text": 10_000 * "x", "tags": [], "importance": None, "vector": None}] * 20)
+    received = [
+        pa.ipc.read_record_batch(pa.py_buffer(bytes(batch.serialize())), SCHEMA) for batch in rows.to_batches(5)
+    ]
+    spooled = SpooledRows.write(received, SCHEMA, tmp_path)
+    assert spooled.keys.get_total_buffer_size() < 5_000

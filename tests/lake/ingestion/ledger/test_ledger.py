@@ -16,7 +16,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.claims import SystemState, UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
-from akosha_assets.lake.ingestion.ledger.schema import metadata
+from akosha_assets.lake.ingestion.ledger.schema import metadata, systems
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 
@@ -92,6 +92,20 @@ def test_no_system_takes_more_than_its_share_while_others_wait(ledger: Ledger) -
         "20261123_120000_loud",
         "20261123_120001_loud",
         "20261123_120050_quiet",
+    ]
+
+
+def test_a_batch_is_bounded_by_the_known_rows_of_its_systems_but_takes_one_upload_at_least(ledger: Ledger) -> None:
+    names = [("a", 700_000), ("b", 300_001), ("c", 300_000), ("d", 2_000_000)]
+    with ledger.write() as connection:
+        for name, rows in names:
+            connection.execute(sa.insert(systems).values(system_id=name, first_seen_at=NOW, known_rows=rows))
+    ledger.add([found(name, 10 * turn) for turn in range(2) for name, _ in names], found_by="listing", now=NOW)
+    batches = [claims.claim(ledger, run_id="r", now=NOW) for _ in range(3)]
+    assert [sorted({one.system_id for one in batch.uploads}) for batch in batches if batch] == [
+        ["a", "c"],
+        ["b"],
+        ["d"],
     ]
 
 
