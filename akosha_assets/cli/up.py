@@ -61,6 +61,9 @@ def up(
 def supervised(settings: LakeSettings) -> Iterator[Supervisor]:
     """A supervisor on the home of `settings`; on exit all its services are stopped, and its errors end the command."""
     settings.home.mkdir(parents=True, exist_ok=True)
+    if not settings.inbox_url:
+        # A folder that an operator names must exist: where it does not, that is an outage.
+        (settings.home / "inbox").mkdir(exist_ok=True)
     try:
         supervisor = Supervisor(settings.home, drain_seconds=settings.drain_seconds, report=_report)
     except Unavailable as error:

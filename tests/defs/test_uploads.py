@@ -29,6 +29,7 @@ def tick(instance: dg.DagsterInstance) -> dg.SensorResult:
 
 
 def test_an_empty_inbox_asks_for_nothing(home: LakeSettings) -> None:
+    (home.home / "inbox").mkdir()
     result = tick(dg.DagsterInstance.ephemeral())
     assert not result.run_requests
     assert "0 uploads wait" in str(result.skip_reason)

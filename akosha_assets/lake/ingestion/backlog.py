@@ -164,7 +164,8 @@ def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
 def is_unswept(measured: Backlog, settings: LakeSettings) -> bool:
     """Whether the inbox was not listed to its end for so long that uploads may wait unseen."""
     limit = max(settings.backlog_age_seconds, 2 * settings.sweep_seconds if settings.ingestion_queue else 0)
-    return measured.swept_at is None or (measured.measured_at - measured.swept_at).total_seconds() > limit
+    # A time that is still to come was recorded by a clock that was wrong.
+    return measured.swept_at is None or abs((measured.measured_at - measured.swept_at).total_seconds()) > limit
 
 
 def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from akosha_assets.lake.errors import OrchestratorUnavailable
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.backlog import Backlog
+from akosha_assets.lake.ingestion.inbox import sweep_record
 from akosha_assets.lake.ingestion.ledger import known_tables, outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
@@ -165,6 +166,9 @@ def of_sweeps(ledger: Ledger, measured: Backlog) -> list[Condition]:
     detail = (
         f"the inbox was last listed to its end: {last}; expected at least every {ledger.settings.backlog_age_seconds} s"
     )
+    if (record := sweep_record.read_record(ledger)) is not None:
+        detail += f"; the newest sweep began at {record.began_at:%Y-%m-%d %H:%M:%S} UTC and is {record.outcome}"
+        detail += f": {record.reason}" if record.reason else ""
     return [Condition("sweep/late", CRITICAL, "The inbox is not listed", detail, "inbox-not-listed")]
 
 

@@ -4,13 +4,23 @@ The sweep goes round: it starts where the last one paused and begins anew after 
 keys or clocks being in order. Events find uploads sooner, see `notifications.py`; this finds what they missed.
 """
 
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
+from akosha_assets.lake.errors import LakeError, StoreUnavailable
+from akosha_assets.lake.ingestion.inbox.folder import missing_inbox
+from akosha_assets.lake.ingestion.inbox.sweep_record import (
+    SWEEP_BEGAN,
+    SweepOutcome,
+    SweepRecord,
+    record_end,
+    write_record,
+)
 from akosha_assets.lake.ingestion.ledger import outages
-from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of, snapshot_time
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
@@ -21,8 +31,11 @@ STRETCH_UPLOADS = 5000
 PATIENCE_OBJECTS = 10_000
 # Entries that a sweep skipped and names in the log.
 SKIPPED_LOGGED = 10
+REASON_CHARACTERS = 2000
 
 NEVER = datetime.max.replace(tzinfo=UTC)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,16 +86,62 @@ class Gathering:
 def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool = False) -> Sweep:
     """Uploads of the next stretch of the inbox are in the ledger; stops after `tick_seconds`, or never when `whole`.
 
+    The ledger has a record of the sweep's beginning and outcome (`sweep_record.py`), also where it failed.
+
     Raises:
-        StoreUnavailable: the inbox did not answer; what was found before is in the ledger.
+        StoreUnavailable: the inbox did not answer, or its folder does not exist; what was found before is in the
+            ledger.
     """
-    with outages.noted(ledger, "discovery"):
-        return _sweep(settings, ledger, now, whole)
-
-
-def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -> Sweep:
-    deadline = float("inf") if whole else time.monotonic() + settings.tick_seconds
     start = "" if whole else unquote(ledger.remembered("sweep_after") or "", errors="surrogateescape")
+    began = ledger.remembered(SWEEP_BEGAN) if start else None
+    record = SweepRecord(datetime.fromisoformat(began) if began else now, now, SweepOutcome.RUNNING)
+    try:
+        with outages.noted(ledger, "discovery"):
+            write_record(ledger, record)
+            if not whole and not began:
+                ledger.remember(SWEEP_BEGAN, now.isoformat())
+            swept = _sweep(settings, ledger, now, whole, start)
+    except Exception as error:
+        _record_failure(ledger, record, error)
+        raise
+    if swept.finished:
+        record_end(ledger, record.began_at, now)
+    write_record(ledger, replace(record, outcome=SweepOutcome.ENDED if swept.finished else SweepOutcome.PAUSED))
+    return swept
+
+
+def _record_failure(ledger: Ledger, record: SweepRecord, error: Exception) -> None:
+    try:
+        write_record(ledger, replace(record, outcome=SweepOutcome.FAILED, reason=str(error)[:REASON_CHARACTERS]))
+    except LakeError as second:
+        # The ledger may be what is out; the error that is raised says so.
+        logger.warning("the outcome of a sweep could not be recorded", extra={"cause": str(second)})
+
+
+def check_folder(settings: LakeSettings, ledger: Ledger) -> None:
+    """A folder inbox exists, and has its folder `systems` if anything was ever uploaded to it.
+
+    Raises:
+        StoreUnavailable: it does not, as where its file system is not mounted.
+    """
+    folder = ObjectStore(settings.inbox()).folder
+    if folder is None:
+        return
+    if missing_inbox(settings) is not None:
+        raise StoreUnavailable(
+            settings.inbox(),
+            f"there is no folder {folder}; mount its file system, create it, or set AKOSHA_INBOX_URL to where the fleet "
+            "uploads",
+        )
+    if not (folder / ROOT).is_dir() and ledger.uploads(limit=1).uploads:
+        raise StoreUnavailable(
+            settings.inbox(), f"{folder} has no folder {ROOT!r} any more, and had uploads; is its file system mounted?"
+        )
+
+
+def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool, start: str) -> Sweep:
+    check_folder(settings, ledger)
+    deadline = float("inf") if whole else time.monotonic() + settings.tick_seconds
     listed = added = 0
     finished = True
     last = start
@@ -118,8 +177,6 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool) -
     if not whole and (start or not finished):
         # Quoted, since the name of a file in a folder may be no Unicode.
         ledger.remember("sweep_after", "" if finished else quote(last, errors="surrogateescape"))
-    if finished:
-        ledger.remember(SWEEP_ENDED, now.isoformat())
     if skipped.count:
         ledger.count("inbox_entries_skipped", skipped.count)
     return Sweep(listed, added, finished, skipped.count)

@@ -1,12 +1,39 @@
 """The listing of the inbox: what is found whatever its names are, and where a sweep that paused goes on."""
 
 import os
-from datetime import UTC, datetime
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
+from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.inbox.listing import sweep
-from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.inbox.sweep_record import SweepOutcome, read_record
+from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
+from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.watch import conditions
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A new ledger whose inbox is a folder that does not exist yet. A tick is so short that it ends after one upload."""
+    opened = Ledger.open(LakeSettings(home=tmp_path / "home", inbox_url=str(tmp_path / "inbox"), tick_seconds=1e-9))
+    yield opened
+    opened.close()
+
+
+def put_uploads(ledger: Ledger, count: int) -> None:
+    store = ObjectStore(ledger.settings.inbox())
+    for number in range(count):
+        store.put(f"systems/laptop-ada/uploads/20261123_11372{number}_laptop-ada/manifest.json", b"{}")
 
 
 def test_names_that_are_no_unicode_are_quarantined_and_stop_no_sweep(tmp_path: Path) -> None:
@@ -30,3 +57,71 @@ def test_names_that_are_no_unicode_are_quarantined_and_stop_no_sweep(tmp_path: P
         ("e", "u", None),
     }
     ledger.close()
+
+
+def test_an_inbox_folder_that_does_not_exist_is_an_outage_and_not_an_empty_inbox(ledger: Ledger) -> None:
+    with pytest.raises(StoreUnavailable, match=r"no folder .*inbox; mount .*, create it, or set AKOSHA_INBOX_URL"):
+        sweep(ledger.settings, ledger, now=NOW, whole=True)
+    assert outages.find(ledger, "discovery") is not None
+    assert not backlog.is_caught_up(backlog.measure(ledger, now=NOW), ledger.settings)
+    folder = ObjectStore(ledger.settings.inbox()).folder
+    assert folder is not None
+    folder.mkdir()
+    # Nothing was ever uploaded.
+    assert sweep(ledger.settings, ledger, now=NOW, whole=True).listed == 0
+    assert outages.find(ledger, "discovery") is None
+    put_uploads(ledger, 1)
+    assert sweep(ledger.settings, ledger, now=NOW, whole=True).added == 1
+    shutil.rmtree(folder / "systems")
+    with pytest.raises(StoreUnavailable, match="is its file system mounted"):
+        sweep(ledger.settings, ledger, now=NOW, whole=True)
+
+
+def test_the_inbox_counts_as_listed_as_of_the_beginning_of_a_sweep_that_ended(ledger: Ledger) -> None:
+    put_uploads(ledger, 3)
+    outcomes = []
+    for tick in range(4):
+        sweep(ledger.settings, ledger, now=NOW + tick * MINUTE)
+        record = read_record(ledger)
+        assert record is not None
+        outcomes.append((record.outcome, record.began_at, backlog.measure(ledger, now=NOW + tick * MINUTE).swept_at))
+    assert outcomes == [
+        (SweepOutcome.PAUSED, NOW, None),
+        (SweepOutcome.PAUSED, NOW, None),
+        (SweepOutcome.ENDED, NOW, NOW),
+        (SweepOutcome.PAUSED, NOW + 3 * MINUTE, NOW),
+    ]
+    # A shorter sweep that began later and ended earlier.
+    sweep(ledger.settings, ledger, now=NOW + 5 * MINUTE, whole=True)
+    for tick in (6, 7):
+        sweep(ledger.settings, ledger, now=NOW + tick * MINUTE)
+    assert backlog.measure(ledger, now=NOW + 7 * MINUTE).swept_at == NOW + 5 * MINUTE
+
+
+def test_a_sweep_that_fails_is_recorded_with_its_reason_and_does_not_count(ledger: Ledger) -> None:
+    put_uploads(ledger, 1)
+    sweep(ledger.settings, ledger, now=NOW, whole=True)
+    folder = ObjectStore(ledger.settings.inbox()).folder
+    assert folder is not None
+    shutil.rmtree(folder)
+    late = NOW + timedelta(seconds=ledger.settings.backlog_age_seconds + 1)
+    with pytest.raises(StoreUnavailable):
+        sweep(ledger.settings, ledger, now=late)
+    record = read_record(ledger)
+    assert record is not None
+    assert (record.outcome, record.began_at) == (SweepOutcome.FAILED, late)
+    assert "no folder" in record.reason
+    measured = backlog.measure(ledger, now=late)
+    assert measured.swept_at == NOW
+    (condition,) = conditions.of_sweeps(ledger, measured)
+    assert "is failed: " in condition.detail
+    assert "no folder" in condition.detail
+
+
+def test_a_sweep_of_a_clock_that_was_ahead_does_not_count_for_years(ledger: Ledger) -> None:
+    put_uploads(ledger, 1)
+    sweep(ledger.settings, ledger, now=NOW + timedelta(days=3650), whole=True)
+    assert backlog.is_unswept(backlog.measure(ledger, now=NOW), ledger.settings)
+    sweep(ledger.settings, ledger, now=NOW, whole=True)
+    assert not backlog.is_unswept(backlog.measure(ledger, now=NOW), ledger.settings)
+    assert ledger.remembered(SWEEP_ENDED) == NOW.isoformat()
