@@ -1,4 +1,4 @@
-"""`akosha alerts`: what is wrong, what was, and whether people could be told."""
+"""`akosha alerts`: lists firing and resolved alerts, and whether they were delivered."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def alerts(
     state: Annotated[str, typer.Option(help="Only alerts in this state: firing, resolved.")] = "",
-    look: Annotated[bool, typer.Option("--look", help="Look for trouble and deliver what is due first.")] = False,
+    look: Annotated[
+        bool, typer.Option("--look", help="First evaluate the conditions and deliver what is due.")
+    ] = False,
     test: Annotated[
         bool, typer.Option("--test", help="Send a test alert and its resolution to every channel.")
     ] = False,
@@ -29,7 +31,7 @@ def alerts(
     from akosha_assets.lake.watch import conditions
 
     if state not in ("", "firing", "resolved"):
-        raise fail(f"{state!r} is no state of an alert; expected firing or resolved", Exit.USAGE)
+        raise fail(f"{state!r} is not a state of an alert; expected firing or resolved", Exit.USAGE)
     with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         failed = _test(ledger) if test else 0
         if look:
@@ -38,12 +40,14 @@ def alerts(
     if as_json:
         emit({"alerts": [{name: value for name, value in row._mapping.items() if name != "delivered"} for row in rows]})
     else:
-        columns = ("alert", "severity", "state", "since", "over", "said", "detail")
+        columns = ("alert", "severity", "state", "since", "resolved", "delivered", "detail")
         lines = (
-            (one.key, one.severity, one.state, one.fired_at, one.resolved_at, not one.pending, one.error or one.detail)
-            for one in rows
+            (row.key, row.severity, row.state, row.fired_at, row.resolved_at, not row.pending, row.error or row.detail)
+            for row in rows
         )
-        console.print(grid("Alerts (times in UTC)", columns, lines) if rows else "Nothing is wrong, and nothing was.")
+        console.print(
+            grid("Alerts (times in UTC)", columns, lines) if rows else "No alert is firing, and none ever was."
+        )
     if failed:
         raise fail("a channel did not accept the test message; see `akosha alerts`", Exit.FAILED)
 

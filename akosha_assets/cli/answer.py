@@ -1,6 +1,6 @@
-"""A search's answer as a person reads it: a paragraph a memory, then how whole the answer is and what it lacks.
+"""Prints the answer of a search for people: a paragraph per memory, then what is missing and a summary.
 
-Reads the JSON of `POST /api/v1/search`. Everything in it that machines sent is printed as text on one line.
+Reads the JSON of `POST /api/v1/search`. Untrusted texts are printed on one line, with control characters escaped.
 """
 
 import re
@@ -12,131 +12,129 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from akosha_assets.cli.output import console, visible
+from akosha_assets.cli.output import console, escape_controls
 
 INDENT = 3
-# Longer lines are hard to read.
+# Maximum line length.
 WIDTH = 100
-SYSTEMS_NAMED = 4
+SYSTEMS_SHOWN = 4
 LIMIT = 100
 FILTERS = ("system_id", "project", "kind", "tags", "since", "until")
 MATCH = "bold magenta"
 
 
-def show(question: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-    """The answer to `question`, the body that was sent, is printed."""
-    for rank, one in enumerate(answer["results"], start=1):
-        _show_one(rank, one)
-    lacking = _lacking(answer)
+def print_answer(query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+    """Print the answer to `query`, the body of the request."""
+    for rank, memory in enumerate(answer["results"], start=1):
+        _print_memory(rank, memory)
+    missing = _missing_parts(answer)
     if not answer["results"]:
-        end = ", but the answer is not whole:" if lacking else "."
-        _print(
-            Text.assemble("Nothing found for ", (f"'{_line(question['query'])}'", "bold"), _conditions(question), end)
-        )
-    elif lacking:
-        _print(Text("The answer is not whole:", "yellow"))
-    for line in lacking:
+        end = ", but the answer is incomplete:" if missing else "."
+        _print(Text.assemble("Nothing found for ", (f"'{_line(query['query'])}'", "bold"), _filters(query), end))
+    elif missing:
+        _print(Text("The answer is incomplete:", "yellow"))
+    for line in missing:
         _print(Text(line, "yellow"), indent=INDENT)
-    _print(Text(_summary(question, answer), "dim"))
+    _print(Text(_summary(query, answer), "dim"))
 
 
-def _show_one(rank: int, one: Mapping[str, Any]) -> None:
-    """One memory is printed, and an empty line."""
-    title = Text.assemble((str(rank).ljust(INDENT), "dim"), (_line(one["system_id"]), "bold"))
-    title.append(f" · {_line(one['project'] or 'no project')} · {_line(one['kind'])}")
+def _print_memory(rank: int, memory: Mapping[str, Any]) -> None:
+    """Print one memory and an empty line."""
+    title = Text.assemble((str(rank).ljust(INDENT), "dim"), (_line(memory["system_id"]), "bold"))
+    title.append(f" · {_line(memory['project'] or 'no project')} · {_line(memory['kind'])}")
     _print(title)
-    _print(_snippet(one), indent=INDENT)
-    when = datetime.fromisoformat(one["occurred_at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
-    summary = ", summary" if one["is_summary"] else ""
-    _print(Text(f"{when} UTC · {one['tier']}{summary} · score {one['score']:.3f}", "dim"), indent=INDENT)
-    # Quoted for a shell, since it is there to be pasted and a machine chose it; never broken, for the same reason.
-    name = shlex.quote(f"{one['system_id']}/{one['kind']}/{one['id']}")
+    _print(_snippet(memory), indent=INDENT)
+    when = datetime.fromisoformat(memory["occurred_at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+    summary = ", summary" if memory["is_summary"] else ""
+    _print(Text(f"{when} UTC · {memory['tier']}{summary} · score {memory['score']:.3f}", "dim"), indent=INDENT)
+    # Untrusted, and meant to be pasted into a shell: quoted and not wrapped.
+    name = shlex.quote(f"{memory['system_id']}/{memory['kind']}/{memory['id']}")
     console.print(Text(f"{' ' * INDENT}id {_line(name)}", "dim"), soft_wrap=True)
-    if one["duplicates"]["count"]:
-        _print(Text(_duplicates(one), "dim"), indent=INDENT)
+    if memory["duplicates"]["count"]:
+        _print(Text(_duplicates(memory), "dim"), indent=INDENT)
     console.print()
 
 
-def _snippet(one: Mapping[str, Any]) -> Text:
-    """The stretch that matches, with its words marked, and dots where the text goes on."""
-    whole, stretch = one["text"], one["snippet"]["text"]
-    if not stretch.strip():
+def _snippet(memory: Mapping[str, Any]) -> Text:
+    """The snippet with its highlights, and an ellipsis where the text continues."""
+    text, snippet = memory["text"], memory["snippet"]["text"]
+    if not snippet.strip():
         return Text("no text", "dim italic")
-    shown = Text("" if whole.startswith(stretch) else "… ")
+    styled = Text("" if text.startswith(snippet) else "… ")
     at = 0
-    for start, end in one["snippet"]["highlights"]:
-        shown.append(_spaced(stretch[at:start]))
-        shown.append(_spaced(stretch[start:end]), MATCH)
+    for start, end in memory["snippet"]["highlights"]:
+        styled.append(_one_line(snippet[at:start]))
+        styled.append(_one_line(snippet[start:end]), MATCH)
         at = end
-    shown.append(_spaced(stretch[at:]))
-    return shown if whole.endswith(stretch) else shown.append(" …")
+    styled.append(_one_line(snippet[at:]))
+    return styled if text.endswith(snippet) else styled.append(" …")
 
 
-def _duplicates(one: Mapping[str, Any]) -> str:
-    """How many near-duplicates it stands for, and on which other systems."""
-    count = one["duplicates"]["count"]
-    others = [_line(name) for name in one["duplicates"]["systems"] if name != one["system_id"]]
-    more = f" and {len(others) - SYSTEMS_NAMED} more" if len(others) > SYSTEMS_NAMED else ""
-    where = ", ".join(others[:SYSTEMS_NAMED]) + more if others else "the same system"
+def _duplicates(memory: Mapping[str, Any]) -> str:
+    """The number of near-duplicates of the memory, and the other systems that have them."""
+    count = memory["duplicates"]["count"]
+    others = [_line(name) for name in memory["duplicates"]["systems"] if name != memory["system_id"]]
+    more = f" and {len(others) - SYSTEMS_SHOWN} more" if len(others) > SYSTEMS_SHOWN else ""
+    where = ", ".join(others[:SYSTEMS_SHOWN]) + more if others else "the same system"
     return f"+{count} near-duplicate{'s' * (count != 1)} on {where}"
 
 
-def _lacking(answer: Mapping[str, Any]) -> list[str]:
-    """What the answer says of each tier and each ranking that is not in it whole."""
+def _missing_parts(answer: Mapping[str, Any]) -> list[str]:
+    """A line for each tier and each ranking that the answer lacks or has in part."""
     has_rows = any(tier["rows"] for tier in answer["tiers"].values())
-    states = {"skipped": "was not asked", "partial": "is still being loaded"}
+    states = {"skipped": "was not searched", "partial": "is only partly searched"}
     tiers = [
         (f"{name} {states.get(tier['state'], 'is ' + tier['state'])}", tier["reason"])
         for name, tier in answer["tiers"].items()
         if tier["state"] not in ("answered", "empty")
     ]
     stages = [
-        (f"the {name} ranking is {'unavailable' if stage['state'] == 'unavailable' else 'not whole'}", stage["reason"])
+        (f"the {name} ranking is {'unavailable' if stage['state'] == 'unavailable' else 'incomplete'}", stage["reason"])
         for name, stage in answer["stages"].items()
         if stage["state"] == "unavailable" or (stage["state"] == "answered" and stage["reason"] and has_rows)
     ]
     return [f"{what}: {_line(reason)}" if reason else what for what, reason in tiers + stages]
 
 
-def _summary(question: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
-    """The count, which tiers it is of, and whether there is more."""
-    count, limit = len(answer["results"]), question.get("limit", 10)
-    said = [f"{count} result{'s' * (count != 1)}"] if count else []
+def _summary(query: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
+    """The number of results, the tiers they are from, and how to get more."""
+    count, limit = len(answer["results"]), query.get("limit", 10)
+    parts = [f"{count} result{'s' * (count != 1)}"] if count else []
     for state in ("answered", "empty"):
         if names := [name for name, tier in answer["tiers"].items() if tier["state"] == state]:
-            said.append(f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {state}")
-    if "as_of" in question:
+            parts.append(f"{' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))} {state}")
+    if "as_of" in query:
         shown = [
             f"{name} version {tier['version']}" for name, tier in answer["tiers"].items() if tier["version"] is not None
         ]
-        time = [] if isinstance(question["as_of"], int) else [question["as_of"]]
-        said.append(f"as of {', '.join(time + shown)}")
+        time = [] if isinstance(query["as_of"], int) else [query["as_of"]]
+        parts.append(f"as of {', '.join(time + shown)}")
     if answer["cursor"] is not None and count == limit:
-        said.append(f"more with --limit {min(LIMIT, 2 * limit)}" if limit < LIMIT else "more match")
-    return " · ".join(said)
+        parts.append(f"more with --limit {min(LIMIT, 2 * limit)}" if limit < LIMIT else "more match")
+    return " · ".join(parts)
 
 
-def _conditions(question: Mapping[str, Any]) -> str:
-    """The filters of the question: one that is misspelt finds nothing."""
-    given = {name: question[name] for name in FILTERS if name in question}
-    told = [
+def _filters(query: Mapping[str, Any]) -> str:
+    """The filters of the query, for an answer without results: one of them may be misspelt."""
+    filters = {name: query[name] for name in FILTERS if name in query}
+    shown = [
         f"{name.removesuffix('_id').removesuffix('s')} {', '.join(value) if isinstance(value, list) else value}"
-        for name, value in given.items()
+        for name, value in filters.items()
     ]
-    return f" with {_line('; '.join(told))}" if told else ""
+    return f" with {_line('; '.join(shown))}" if shown else ""
 
 
-def _spaced(text: str) -> str:
-    """`text` on one line, its words as far apart at both ends as they were."""
-    return visible(re.sub(r"\s+", " ", text))
+def _one_line(text: str) -> str:
+    """`text` on one line, with single spaces; leading and trailing space stays."""
+    return escape_controls(re.sub(r"\s+", " ", text))
 
 
 def _line(text: str) -> str:
-    return _spaced(text).strip()
+    return _one_line(text).strip()
 
 
 def _print(text: Text, *, indent: int = 0) -> None:
-    """`text` is printed, in lines as wide as is good to read; in a pipe as one line."""
+    """Print `text`, wrapped in a terminal, on one line in a pipe."""
     if console.is_terminal:
         console.print(Padding(text, (0, 0, 0, indent)), width=min(console.width, WIDTH))
     else:

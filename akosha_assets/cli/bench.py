@@ -1,34 +1,34 @@
-"""`akosha bench …`: measures the product on this machine and prints one object per benchmark."""
+"""`akosha bench`: benchmarks on this machine; each prints one table, or one JSON object."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from akosha_assets.cli.output import Json, console, emit, errors, grid
+from akosha_assets.cli.output import Json, console, emit, error_console, grid
 
-app = typer.Typer(no_args_is_help=True, help="Measure this machine: sizes are options, so that a small run is quick.")
+app = typer.Typer(no_args_is_help=True, help="Run benchmarks on this machine; their sizes are options.")
 
-Work = Annotated[Path | None, typer.Option(help="Folder to work in; the data of a benchmark is removed afterwards.")]
+Work = Annotated[Path | None, typer.Option(help="Folder for the data of the benchmark, which is removed afterwards.")]
 
 
 @app.command()
 def drain(
-    uploads: Annotated[int, typer.Option(min=1, help="Small uploads that wait.")] = 50_000,
-    systems: Annotated[int, typer.Option(min=1, help="Systems that sent them.")] = 5_000,
+    uploads: Annotated[int, typer.Option(min=1, help="Number of small waiting uploads.")] = 50_000,
+    systems: Annotated[int, typer.Option(min=1, help="Systems that uploaded them.")] = 5_000,
     memories: Annotated[int, typer.Option(min=1, help="Memories in each system's last snapshot.")] = 20,
     distinct: Annotated[
-        int, typer.Option(min=1, help="Databases that are really different; the others reuse their bytes.")
+        int, typer.Option(min=1, help="Number of different databases; the other uploads are copies.")
     ] = 50,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Time from the start of an ingest process until nothing waits any more."""
+    """Measure the time from the start of an ingest process until no upload is waiting."""
     from rich.progress import Progress
 
     from akosha_assets.bench import drain as bench
 
-    with Progress(console=errors, transient=True, disable=as_json) as progress:
+    with Progress(console=error_console, transient=True, disable=as_json) as progress:
         bar = progress.add_task("uploading", total=uploads)
         answer = bench.run(
             uploads=uploads,
@@ -38,27 +38,27 @@ def drain(
             work=work,
             on_upload=lambda: progress.advance(bar),
         )
-    show("drain", answer, as_json=as_json)
+    print_figures("drain", answer, as_json=as_json)
 
 
 @app.command()
 def ingest(
-    uploads: Annotated[int, typer.Option(min=1, help="Large snapshots, one of each system.")] = 8,
+    uploads: Annotated[int, typer.Option(min=1, help="Number of large snapshots, one per system.")] = 8,
     memories: Annotated[int, typer.Option(min=1, help="Memories in each, with vectors.")] = 10_000,
-    distinct: Annotated[int, typer.Option(min=1, help="Databases that are really different.")] = 2,
+    distinct: Annotated[int, typer.Option(min=1, help="Number of different databases.")] = 2,
     singles: Annotated[
-        int, typer.Option(min=0, help="Small uploads timed until they can be found; 0: do not start the services.")
+        int, typer.Option(min=0, help="Small uploads timed until they are searchable; 0: do not start the services.")
     ] = 7,
     s3: Annotated[
-        bool, typer.Option("--s3", help="Single uploads go to a bucket with notifications, rows to another.")
+        bool, typer.Option("--s3", help="Store single uploads in a bucket with notifications, and tables in another.")
     ] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Rows a second from inbox to committed, and seconds from upload to searchable with all services running."""
+    """Measure rows committed per second, and seconds from upload to searchable with all services running."""
     from akosha_assets.bench import ingest as bench
 
-    show(
+    print_figures(
         "ingest",
         bench.run(uploads=uploads, memories=memories, distinct=distinct, singles=singles, s3=s3, work=work),
         as_json=as_json,
@@ -72,23 +72,23 @@ def resend(
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Cost of an unchanged snapshot, and of one with 1 % changed rows, as a share of its first ingestion."""
+    """Measure the cost of an unchanged snapshot, and of one with 1 % changed rows, relative to its first ingestion."""
     from akosha_assets.bench import resend as bench
 
-    show("resend", bench.run(systems=systems, memories=memories, work=work), as_json=as_json)
+    print_figures("resend", bench.run(systems=systems, memories=memories, work=work), as_json=as_json)
 
 
 @app.command()
 def tick(
-    objects: Annotated[int, typer.Option(min=3, help="Objects in the inbox that are known.")] = 1_000_000,
-    new_objects: Annotated[int, typer.Option(min=3, help="Objects that came since.")] = 300,
+    objects: Annotated[int, typer.Option(min=3, help="Objects in the inbox that are in the ledger.")] = 1_000_000,
+    new_objects: Annotated[int, typer.Option(min=3, help="Objects that are not.")] = 300,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """A sensor tick's discovery with a large inbox that is known already."""
+    """Measure the discovery of one sensor tick in a large inbox."""
     from akosha_assets.bench import tick as bench
 
-    show("tick", bench.run(objects=objects, new_objects=new_objects, work=work), as_json=as_json)
+    print_figures("tick", bench.run(objects=objects, new_objects=new_objects, work=work), as_json=as_json)
 
 
 @app.command()
@@ -96,25 +96,27 @@ def lifecycle(
     rows: Annotated[int, typer.Option(min=200, help="Rows of each event day.")] = 20_000,
     days: Annotated[
         int,
-        typer.Option(min=1, help="Event days. 1: one for warm; 2: and one for cold; more: a history up to yesterday."),
+        typer.Option(
+            min=1, help="Event days. 1: one due for warm; 2: and one due for cold; more: a history up to yesterday."
+        ),
     ] = 2,
     embedded: Annotated[
-        int, typer.Option(min=100, help="Real vectors that are made, once for a home; further ones lie between them.")
+        int, typer.Option(min=100, help="Texts that are embedded, once per home; further vectors are interpolated.")
     ] = 3_000,
-    questions: Annotated[int, typer.Option(min=1, help="Held-out questions that recall is measured with.")] = 200,
+    questions: Annotated[int, typer.Option(min=1, help="Held-out queries for recall.")] = 200,
     commits: Annotated[
-        int, typer.Option(min=0, help="Small commits whose table is then opened; 0: leave that out.")
+        int, typer.Option(min=0, help="Small commits before the table is opened; 0: skip this part.")
     ] = 300,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Bytes a row in each tier, rows aged a second, recall@10 of warm and cold, peak memory of `akosha age --once`."""
+    """Measure bytes per row in each tier, rows aged per second, recall@10 of warm and cold, and memory of aging."""
     from rich.progress import Progress
 
     from akosha_assets.bench import lifecycle as bench
     from akosha_assets.cli.output import lake_errors
 
-    with lake_errors(), Progress(console=errors, transient=True, disable=as_json) as progress:
+    with lake_errors(), Progress(console=error_console, transient=True, disable=as_json) as progress:
         bar = progress.add_task("storing days", total=days)
         answer = bench.run(
             rows=rows,
@@ -125,52 +127,61 @@ def lifecycle(
             work=work,
             on_day=lambda: progress.advance(bar),
         )
-    show("lifecycle", answer, as_json=as_json)
+    print_figures("lifecycle", answer, as_json=as_json)
 
 
 @app.command()
 def search(
     vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
-    queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 200,
+    queries: Annotated[int, typer.Option(min=10, help="Query vectors, of embedded texts.")] = 200,
     real: Annotated[
-        int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+        int,
+        typer.Option(
+            min=500, help="Texts that are embedded; further vectors are interpolated between neighbours, with noise."
+        ),
     ] = 6_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
-    peers: Annotated[bool, typer.Option(help="Ask LanceDB and DuckDB the same.")] = True,
+    peers: Annotated[bool, typer.Option(help="Run the same queries on LanceDB and DuckDB.")] = True,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Recall and latency of searches in one process, and how fast the index is built."""
+    """Measure recall and latency of searches in one process, and the time to build the index."""
     from akosha_assets.bench import search as bench
     from akosha_assets.cli.output import lake_errors
 
-    with lake_errors(), errors.status("starting") as status:
+    with lake_errors(), error_console.status("starting") as status:
         answer = bench.run(
             vectors=vectors, queries=queries, real=real, peers=peers, systems=systems, work=work, say=status.update
         )
-    show("search", answer, as_json=as_json)
+    print_figures("search", answer, as_json=as_json)
 
 
 @app.command()
 def serve(
     vectors: Annotated[int, typer.Option(min=1000, help="Rows of the hot table.")] = 100_000,
-    clients: Annotated[int, typer.Option(min=1, help="Clients that ask at the same time.")] = 8,
-    requests: Annotated[int, typer.Option(min=8, help="Questions of all clients together, of each kind.")] = 2_000,
+    clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 8,
+    requests: Annotated[
+        int, typer.Option(min=8, help="Requests of all clients together, for each kind of query.")
+    ] = 2_000,
     real: Annotated[
-        int, typer.Option(min=500, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+        int,
+        typer.Option(
+            min=500, help="Texts that are embedded; further vectors are interpolated between neighbours, with noise."
+        ),
     ] = 6_000,
     systems: Annotated[int, typer.Option(min=1, help="Systems the rows belong to.")] = 200,
     seconds: Annotated[
-        int, typer.Option(min=0, help="Seconds of a mixed load with commits, for growth of memory; 0: leave it out.")
+        int,
+        typer.Option(min=0, help="Seconds of a mixed load with commits, to measure memory growth; 0: skip this part."),
     ] = 0,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Latency over HTTP with many clients, cold start and memory of the service."""
+    """Measure latency over HTTP with many clients, cold start and memory of the service."""
     from akosha_assets.bench import serve as bench
     from akosha_assets.cli.output import lake_errors
 
-    with lake_errors(), errors.status("starting") as status:
+    with lake_errors(), error_console.status("starting") as status:
         answer = bench.run(
             vectors=vectors,
             clients=clients,
@@ -181,34 +192,37 @@ def serve(
             work=work,
             say=status.update,
         )
-    show("serve", answer, as_json=as_json)
+    print_figures("serve", answer, as_json=as_json)
 
 
 @app.command()
 def tiers(
-    warm: Annotated[int, typer.Option(min=0, help="Rows of the warm table; 0: leave it out.")] = 200_000,
-    warm_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 83,
-    cold: Annotated[int, typer.Option(min=0, help="Rows of the cold table; 0: leave it out.")] = 300_000,
-    cold_days: Annotated[int, typer.Option(min=1, help="Days they are spread over.")] = 30,
+    warm: Annotated[int, typer.Option(min=0, help="Rows of the warm table; 0: skip this part.")] = 200_000,
+    warm_days: Annotated[int, typer.Option(min=1, help="Event days of these rows.")] = 83,
+    cold: Annotated[int, typer.Option(min=0, help="Rows of the cold table; 0: skip this part.")] = 300_000,
+    cold_days: Annotated[int, typer.Option(min=1, help="Event days of these rows.")] = 30,
     fresh: Annotated[
-        int, typer.Option(min=0, help="Rows of the hot table that new ones are committed onto; 0: leave it out.")
+        int, typer.Option(min=0, help="Rows of the hot table before new ones are committed; 0: skip this part.")
     ] = 50_000,
-    fresh_seconds: Annotated[int, typer.Option(min=1, help="Commits, one a second.")] = 20,
-    queries: Annotated[int, typer.Option(min=10, help="Real vectors asked with.")] = 100,
+    fresh_seconds: Annotated[int, typer.Option(min=1, help="Number of commits, one per second.")] = 20,
+    queries: Annotated[int, typer.Option(min=10, help="Query vectors, of embedded texts.")] = 100,
     real: Annotated[
-        int, typer.Option(min=200, help="Real texts embedded; further vectors lie between neighbours, with noise.")
+        int,
+        typer.Option(
+            min=200, help="Texts that are embedded; further vectors are interpolated between neighbours, with noise."
+        ),
     ] = 6_000,
     words: Annotated[
-        bool, typer.Option(help="Index words too; without, warm and cold are asked by meaning alone.")
+        bool, typer.Option(help="Build the keyword index too. Without it, warm and cold are searched by meaning only.")
     ] = True,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Recall and latency over warm and over cold, and seconds from a commit until its rows are found."""
+    """Measure recall and latency over warm and over cold, and seconds from a commit until its rows are found."""
     from akosha_assets.bench import tiers as bench
     from akosha_assets.cli.output import lake_errors
 
-    with lake_errors(), errors.status("starting") as status:
+    with lake_errors(), error_console.status("starting") as status:
         answer = bench.run(
             warm=warm,
             warm_days=warm_days,
@@ -222,29 +236,29 @@ def tiers(
             work=work,
             say=status.update,
         )
-    show("tiers", answer, as_json=as_json)
+    print_figures("tiers", answer, as_json=as_json)
 
 
 @app.command()
 def relevance(
     systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
     memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,
-    queries: Annotated[int, typer.Option(min=1, help="Judged queries at most.")] = 500,
-    sweep: Annotated[bool, typer.Option(help="Print hybrid for other weights and constants too.")] = False,
+    queries: Annotated[int, typer.Option(min=1, help="Maximum number of judged queries.")] = 500,
+    sweep: Annotated[bool, typer.Option(help="Also print hybrid search with other weights and constants.")] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """How good the results of each way of ranking are, by the judged queries of the simulated fleet."""
+    """Measure the relevance of each ranking with the judged queries of the simulated fleet."""
     from akosha_assets.bench import relevance as bench
     from akosha_assets.cli.output import lake_errors
 
-    with lake_errors(), errors.status("embedding and asking"):
+    with lake_errors(), error_console.status("embedding and searching"):
         answer = bench.run(systems=systems, memories=memories, queries=queries, sweep=sweep, work=work)
-    show("relevance", answer, as_json=as_json)
+    print_figures("relevance", answer, as_json=as_json)
 
 
-def show(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
-    """The answer of a benchmark is printed."""
+def print_figures(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
+    """Print the figures of a benchmark."""
     if as_json:
         emit(answer)
     else:

@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from akosha_assets.cli import services
-from akosha_assets.cli.answer import show
+from akosha_assets.cli.answer import print_answer
 from akosha_assets.cli.api import call
 from akosha_assets.cli.output import Exit, console, fail
 from akosha_assets.cli.services import Ports
@@ -199,4 +199,4 @@ def _search(supervisor: Supervisor, fleet: _Fleet, ports: Ports) -> None:
     )
     if answer:
         console.print(f"\n[bold]akosha search[/] {words!r}\n", highlight=False)
-        show(question, answer)
+        print_answer(question, answer)

@@ -1,4 +1,4 @@
-"""`akosha explain`: why one memory lies where it does. What is told is found in `lake/lifecycle/explain.py`."""
+"""`akosha explain`: prints why one memory is in its tier, as `lake/lifecycle/explain.py` finds it."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from akosha_assets.cli.ledgers import open_ledger
-from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, pairs, shown
+from akosha_assets.cli.output import (
+    Exit,
+    Json,
+    console,
+    emit,
+    escape_markup,
+    fail,
+    format_value,
+    key_values,
+    lake_errors,
+)
 
 if TYPE_CHECKING:
     from akosha_assets.lake.lifecycle.explain import Explanation
@@ -21,9 +31,9 @@ def explain(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show why a memory is where it is: tier, policy, bytes on disk, upload and run it came by, and when it moves next.
+    """Show the tier of a memory and the reason: policy, files, upload and run that wrote it, and when it moves next.
 
-    Exit status 0: shown; 1: no tier holds it; 2: the name is not SYSTEM/KIND/ID; 3: a store did not answer.
+    Exit status 0: shown; 1: no tier has it; 2: the name is not SYSTEM/KIND/ID; 3: a store did not answer.
     """
     parts = memory.split("/", 2)
     if len(parts) != 3 or not all(parts):
@@ -41,18 +51,18 @@ def explain(
 
     lake = Lake(LakeSettings())
     with lake_errors(), open_ledger(lake.settings, create=False) as ledger:
-        found = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
+        explanation = explain(lake, ledger, *parts, policy=TierPolicy.of(lake.settings), today=datetime.now(UTC).date())
     if as_json:
-        emit(asdict(found) | {"policy": json.loads(found.policy) if found.policy else None})
+        emit(asdict(explanation) | {"policy": json.loads(explanation.policy) if explanation.policy else None})
         return
-    console.print(pairs(memory, _explanation_rows(found)))
-    # A path is there to be copied, so it is not broken.
-    for file in found.files:
-        console.print(f"[dim]file[/]  {foreign(file)}", highlight=False, soft_wrap=True)
+    console.print(key_values(memory, _explanation_rows(explanation)))
+    # Not wrapped, so that the path can be copied.
+    for file in explanation.files:
+        console.print(f"[dim]file[/]  {escape_markup(file)}", highlight=False, soft_wrap=True)
 
 
 def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
-    """What there is to say, in the order of the questions that people ask."""
+    """The lines about a memory; those without a value are left out."""
     yield "tier", found.tier
     yield "reason", found.reason
     if found.moves_on is not None:
@@ -62,10 +72,10 @@ def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
             if found.next_tier != "none"
             else f"may be deleted from {found.moves_on} on",
         )
-    yield "happened", f"{shown(found.occurred_at)} UTC, known from {found.occurred_from}"
-    yield "vector", found.space if found.has_vector else "none yet"
+    yield "happened", f"{format_value(found.occurred_at)} UTC, known from {found.occurred_from}"
+    yield "vector", found.space if found.has_vector else "not embedded yet"
     if found.moved_at is not None:
-        yield "moved", f"{shown(found.moved_at)} UTC by {found.aged_by}"
+        yield "moved", f"{format_value(found.moved_at)} UTC by {found.aged_by}"
     if found.summary_method is not None:
         yield "summary by", found.summary_method
     if found.recall_at_10 is not None:
@@ -75,8 +85,8 @@ def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
     yield "policy", found.policy_version
     yield (
         "arrived",
-        f"{shown(found.arrived_at)} UTC in batch {found.batch_id}, run {found.ingest_run or 'no longer known'}",
+        f"{format_value(found.arrived_at)} UTC in batch {found.batch_id}, run {found.ingest_run or 'no longer known'}",
     )
-    yield "upload", f"{found.upload_id}, the snapshot of {shown(found.snapshot_at)} UTC"
+    yield "upload", f"{found.upload_id}, the snapshot of {format_value(found.snapshot_at)} UTC"
     yield "object", f"{found.object_key}, table {found.source_table}"
     yield "table", f"{found.table}, version {found.table_version}"

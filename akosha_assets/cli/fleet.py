@@ -1,4 +1,4 @@
-"""`akosha fleet`: a simulated fleet that uploads what real machines upload."""
+"""`akosha fleet`: uploads snapshots of a simulated fleet."""
 
 import time
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from akosha_assets.cli.output import Exit, Json, console, emit, errors, fail, grid
+from akosha_assets.cli.output import Exit, Json, console, emit, error_console, fail, grid
 
 app = typer.Typer(help="Simulate a fleet of machines that upload their memories.", no_args_is_help=True)
 
@@ -27,21 +27,21 @@ def upload(
     seed: Annotated[int, typer.Option(help="Same seed, options and --now: same rows.")] = 0,
     now: Annotated[str, typer.Option(help="Time of the last upload, ISO 8601 with zone. Unset: the present.")] = "",
     distinct: Annotated[
-        int, typer.Option(min=0, help="Simulate only so many machines; the rest uploads copies. 0: all differ.")
+        int, typer.Option(min=0, help="Simulate only this many machines; the others upload copies. 0: all differ.")
     ] = 0,
     vectors: Annotated[
-        bool, typer.Option("--vectors", help="Fill the embedding columns with made-up unit vectors.")
+        bool, typer.Option("--vectors", help="Fill the embedding columns with random unit vectors.")
     ] = False,
     fingerprints: Annotated[bool, typer.Option(help="Compute MinHash fingerprints as Session-Buddy does.")] = True,
     faults: Annotated[
-        bool, typer.Option("--faults", help="Add one upload of each kind that cannot be taken in.")
+        bool, typer.Option("--faults", help="Add one upload of each kind that cannot be ingested.")
     ] = False,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that render databases.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Upload snapshots of a simulated fleet into the inbox, exactly as Session-Buddy writes them.
 
-    Exit status 0: all is uploaded; 2: the options make no sense; 3: the inbox cannot be written.
+    Exit status 0: everything is uploaded; 2: invalid options; 3: the inbox cannot be written.
     """
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -71,7 +71,7 @@ def upload(
     started = time.monotonic()
     try:
         with Progress(
-            *Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=errors
+            *Progress.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn(), console=error_console
         ) as progress:
             bar = progress.add_task("uploading", total=systems * snapshots)
 
@@ -79,9 +79,9 @@ def upload(
                 progress.advance(bar)
 
             uploaded = upload_fleet(url, plan, on_upload=advance, processes=processes)
-        broken = upload_faults(url, at=plan.now, seed=seed) if faults else {}
+        faulty = upload_faults(url, at=plan.now, seed=seed) if faults else {}
     except (OSError, StoreUnavailable) as error:
-        message = f"cannot write to the inbox {url}: {error}; check the address, or give another one with --inbox"
+        message = f"cannot write to the inbox {url}: {error}; check the address, or set another one with --inbox"
         raise fail(message, Exit.UNAVAILABLE) from error
 
     seconds = time.monotonic() - started
@@ -95,7 +95,7 @@ def upload(
         "uploads": len(uploaded),
         "memories": sum(one.memories for one in last.values()),
         "rows": dict(sorted(rows.items())),
-        "faults": broken,
+        "faults": faulty,
         "seconds": round(seconds, 2),
         "uploads_per_second": round(len(uploaded) / seconds, 1),
         "samples": list(uploaded[-1].samples),

@@ -1,4 +1,4 @@
-"""`akosha redrive`, `akosha ledger rebuild`, `akosha inbox expire`: what an operator does to uploads and their ledger."""
+"""`akosha redrive`, `akosha ledger rebuild` and `akosha inbox expire`: maintain uploads and their ledger."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from akosha_assets.cli.ledgers import open_ledger
-from akosha_assets.cli.output import Exit, Json, console, emit, fail, foreign, lake_errors, size
+from akosha_assets.cli.output import Exit, Json, console, emit, escape_markup, fail, format_bytes, lake_errors
 
-ledger_app = typer.Typer(no_args_is_help=True, help="The memory of ingestion.")
-inbox_app = typer.Typer(no_args_is_help=True, help="What the fleet uploaded.")
+ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger of uploads.")
+inbox_app = typer.Typer(no_args_is_help=True, help="Maintain the inbox.")
 
-SHOWN = 20
+LISTED = 20
 
 
 def redrive(
@@ -20,18 +20,22 @@ def redrive(
     reason: Annotated[str, typer.Option(help="Only uploads quarantined for this reason code.")] = "",
     system: Annotated[str, typer.Option(help="Only uploads of this system.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Every quarantined upload.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only name what would be taken in again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the uploads that would be ingested again.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Let quarantined uploads wait again, with their attempts forgotten; the next ingest run takes them.
+    """Return quarantined uploads to the queue with their attempts reset; the next ingest run claims them.
 
-    Exit status 0: done; 1: nothing matched; 2: neither a choice nor --all was given, or no such reason; 3: the ledger
-    did not answer.
+    Exit status 0: done; 1: no upload matched; 2: no filter and no --all, or an unknown reason; 3: the ledger did not
+    answer.
     """
     from akosha_assets.lake.settings import LakeSettings
 
     if not (upload or reason or system or everything):
-        raise fail("say which: --upload, --reason, --system, or --all for every quarantined upload", Exit.USAGE)
+        raise fail(
+            "no uploads selected; give --upload, --reason, --system, or --all for every quarantined upload", Exit.USAGE
+        )
     with lake_errors(), open_ledger(LakeSettings(), create=not dry_run) as ledger:
         names = ledger.redrive(
             upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run
@@ -39,16 +43,16 @@ def redrive(
     if as_json:
         emit({"uploads": names, "dry_run": dry_run})
     else:
-        _named(names, "would wait again" if dry_run else "wait again")
+        _print_names(names, "would be queued again" if dry_run else "are queued again")
     if not names:
         raise typer.Exit(Exit.FAILED)
 
 
 @ledger_app.command()
 def rebuild(as_json: Json = False) -> None:
-    """Restore a lost ledger from the tables and the inbox. Nothing is stored twice afterwards.
+    """Restore a lost ledger from the tables and the inbox; no row is stored twice afterwards.
 
-    Exit status 0: done; 2: the ledger has taken uploads in already; 3: a store did not answer.
+    Exit status 0: done; 2: the ledger already has ingested uploads; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger_rebuild import rebuild as restore
@@ -61,20 +65,18 @@ def rebuild(as_json: Json = False) -> None:
         emit(asdict(rebuilt))
     else:
         console.print(
-            f"{rebuilt.ingested:,} uploads of {rebuilt.systems:,} systems are known from the tables; "
-            f"{rebuilt.waiting:,} wait to be compared with them.",
+            f"{rebuilt.ingested:,} uploads of {rebuilt.systems:,} systems were found in the tables; "
+            f"{rebuilt.waiting:,} wait to be compared with the tables.",
             highlight=False,
         )
 
 
 @inbox_app.command()
 def expire(
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Really remove them; without it they are only named.")
-    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove them. Without it they are only listed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Name, or remove, uploads that were taken in more than AKOSHA_INBOX_KEEP_DAYS ago.
+    """List, or remove, the objects of uploads that were ingested more than AKOSHA_INBOX_KEEP_DAYS ago.
 
     Exit status 0: done; 3: the inbox or the ledger did not answer.
     """
@@ -87,15 +89,15 @@ def expire(
     if as_json:
         emit(asdict(expired))
         return
-    _named(
+    _print_names(
         expired.uploads,
-        f"({size(expired.bytes)}) {'left the inbox' if remove else 'would leave the inbox; --remove does it'}",
+        f"({format_bytes(expired.bytes)}) {'were removed' if remove else 'would be removed; --remove does it'}",
     )
 
 
-def _named(names: list[str], became: str) -> None:
-    for name in names[:SHOWN]:
-        console.print(f"  {foreign(name)}", highlight=False)
-    if len(names) > SHOWN:
-        console.print(f"  … and {len(names) - SHOWN:,} more", highlight=False)
-    console.print(f"{len(names):,} uploads {became}" if names else "No upload matched.", highlight=False)
+def _print_names(names: list[str], outcome: str) -> None:
+    for name in names[:LISTED]:
+        console.print(f"  {escape_markup(name)}", highlight=False)
+    if len(names) > LISTED:
+        console.print(f"  … and {len(names) - LISTED:,} more", highlight=False)
+    console.print(f"{len(names):,} uploads {outcome}" if names else "No upload matched.", highlight=False)

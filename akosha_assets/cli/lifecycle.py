@@ -1,6 +1,6 @@
-"""`akosha age`, `tiers` and `retention`: the lifecycle without Dagster.
+"""`akosha age`, `akosha tiers` and `akosha retention`: the lifecycle without Dagster.
 
-What moves and why is in `lake/lifecycle`; Dagster runs the same functions.
+The rules are in `lake/lifecycle`; Dagster runs the same functions.
 """
 
 from contextlib import nullcontext
@@ -11,25 +11,32 @@ from typing import Annotated, Any
 
 import typer
 
-from akosha_assets.cli.output import Exit, Json, console, emit, errors, fail, grid, lake_errors, size
+from akosha_assets.cli.output import Exit, Json, console, emit, error_console, fail, format_bytes, grid, lake_errors
 
-tiers = typer.Typer(no_args_is_help=True, help="Look at the tiers, and try another policy on paper.")
-retention = typer.Typer(no_args_is_help=True, help="Delete what has outlived the cold window, and hold what must stay.")
+tiers = typer.Typer(no_args_is_help=True, help="Simulate another policy of the tiers, and reprocess old rows.")
+retention = typer.Typer(
+    no_args_is_help=True, help="Delete rows older than the cold window, and place holds on rows that must stay."
+)
 
 
 def age(
-    once: Annotated[bool, typer.Option("--once", help="Age every day that is due now, then end.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the days that are due and change nothing.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Age every event day that is due now, then end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the event days that are due and change nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Move event days that have outlived their tier: hot to warm, warm to cold. Safe to stop anywhere and to run beside
-    Dagster.
+    """Move event days that are too old for their tier: hot to warm, warm to cold. It can be interrupted at any time and
+    run beside Dagster.
 
-    Exit status 0: nothing is due any more; 1: the recall gate stopped a day, or a move failed; 2: --once is missing; 3:
-    a store did not answer.
+    Exit status 0: nothing is due; 1: the recall gate stopped a day, or a move failed; 2: --once is missing; 3: a store
+    did not answer.
     """
     if not once and not dry_run:
-        raise fail("say --once, or --dry-run to look first; days age by themselves while `akosha up` runs", Exit.USAGE)
+        raise fail(
+            "--once is missing (--dry-run lists what is due); while `akosha up` runs, days age by themselves",
+            Exit.USAGE,
+        )
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle import aging
@@ -51,14 +58,14 @@ def age(
                     if isinstance(outcome, Aged):
                         moved.append(asdict(outcome))
                     else:
-                        told = {
+                        rejection = {
                             "event_day": outcome.day,
                             "tier": outcome.tier,
                             "recall_at_10": outcome.recall,
                             "required": outcome.required,
                         }
-                        stopped.append(told)
-                        errors.print(f"[bold red]stopped:[/] {outcome}", highlight=False, soft_wrap=True)
+                        stopped.append(rejection)
+                        error_console.print(f"[bold red]stopped:[/] {outcome}", highlight=False, soft_wrap=True)
     if as_json:
         due = [asdict(item) for item in items]
         emit(
@@ -74,7 +81,7 @@ def age(
     elif not items:
         console.print("No day is due.")
     elif dry_run:
-        rows = ((item.event_day, item.tier, item.rows, size(item.stored_bytes)) for item in items)
+        rows = ((item.event_day, item.tier, item.rows, format_bytes(item.stored_bytes)) for item in items)
         console.print(grid("Due", ("event day", "goes to", "rows", "bytes now"), rows))
     else:
         columns = ("event_day", "tier", "rows_moved", "rows_without_vector", "recall_at_10", "seconds")
@@ -92,18 +99,22 @@ def age(
 @tiers.command()
 def simulate(
     hot_days: Annotated[
-        int | None, typer.Option(min=1, help="Age at which a day leaves hot. Unset: as the settings say.")
+        int | None, typer.Option(min=1, help="Age in days at which a day moves to warm. Unset: AKOSHA_HOT_DAYS.")
     ] = None,
-    cold_days: Annotated[int | None, typer.Option(min=2, help="Age at which a day enters cold.")] = None,
-    cold_years: Annotated[int | None, typer.Option(min=1, help="Years a day is kept.")] = None,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Warm keeps the whole text.")] = False,
-    storage_price: Annotated[float, typer.Option(min=0, help="Price of a GiB of object storage a month.")] = 0.023,
-    memory_price: Annotated[float, typer.Option(min=0, help="Price of a GiB of memory a month.")] = 3.0,
+    cold_days: Annotated[
+        int | None, typer.Option(min=2, help="Age in days at which a day moves to cold. Unset: AKOSHA_WARM_DAYS.")
+    ] = None,
+    cold_years: Annotated[
+        int | None, typer.Option(min=1, help="Years a day is kept. Unset: AKOSHA_COLD_YEARS.")
+    ] = None,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Warm keeps the full text.")] = False,
+    storage_price: Annotated[float, typer.Option(min=0, help="Price of a GiB of object storage per month.")] = 0.023,
+    memory_price: Annotated[float, typer.Option(min=0, help="Price of a GiB of memory per month.")] = 3.0,
     as_json: Json = False,
 ) -> None:
-    """Show rows, bytes, memory and cost of each tier as it is and as it would be under another policy. Changes nothing.
+    """Show rows, bytes, memory and cost of each tier now and under another policy. Changes nothing.
 
-    Exit status 0: shown; 2: the policy cannot be; 3: a store did not answer.
+    Exit status 0: shown; 2: the policy is invalid; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.errors import InvalidSettings
@@ -112,8 +123,8 @@ def simulate(
     from akosha_assets.lake.settings import LakeSettings
 
     settings, now = LakeSettings(), datetime.now(UTC)
-    wanted = {"hot_days": hot_days, "warm_days": cold_days, "cold_years": cold_years}
-    changed: dict[str, int | str] = {name: value for name, value in wanted.items() if value is not None}
+    given = {"hot_days": hot_days, "warm_days": cold_days, "cold_years": cold_years}
+    changed: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
     if keep_text:
         changed["warm_keeps"] = ",".join({*filter(None, settings.warm_keeps.split(",")), "text"})
     try:
@@ -121,31 +132,35 @@ def simulate(
     except InvalidSettings as error:
         raise fail(str(error), Exit.USAGE) from error
     with lake_errors():
-        found = simulate(
+        simulation = simulate(
             Lake(settings), policy, today=now.date(), moved_at=now, prices=Prices(storage_price, memory_price)
         )
     if as_json:
-        emit(asdict(found))
+        emit(asdict(simulation))
         return
-    for title, costs in (("Now", found.now), (f"Under this policy ({found.policy_version})", found.then)):
-        columns = ("tier", "days", "rows", "bytes", "memory", "cost a month", "bytes a row", "from")
-        shown = (
+    for title, costs in (
+        ("Now", simulation.now),
+        (f"Under this policy ({simulation.policy_version})", simulation.then),
+    ):
+        columns = ("tier", "days", "rows", "bytes", "memory", "cost per month", "bytes per row", "from")
+        rows = (
             (
                 c.tier,
                 c.days,
                 c.rows,
-                size(c.stored_bytes),
-                size(c.memory_bytes),
+                format_bytes(c.stored_bytes),
+                format_bytes(c.memory_bytes),
                 c.cost_per_month,
                 c.bytes_per_row,
                 c.bytes_per_row_from,
             )
             for c in costs
         )
-        console.print(grid(title, columns, shown))
+        console.print(grid(title, columns, rows))
         console.print()
     console.print(
-        f"{found.rows_to_move:,} rows would move; {found.rows_past_retention:,} are older than retention keeps.",
+        f"{simulation.rows_to_move:,} rows would move; "
+        f"{simulation.rows_past_retention:,} are older than the cold window.",
         highlight=False,
     )
 
@@ -156,13 +171,12 @@ def renew(
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day. Unset: today.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make rows of warm and cold anew as far as what was kept allows: summaries and int8 vectors by the present
-    methods, missing vectors.
+    """Reprocess rows of warm and cold: summaries and int8 vectors by the present methods, and missing vectors.
 
-    `rows left` are of an older method or another model and cannot be made again, for what they were made of is gone.
+    `rows left` are of an older method or another model and cannot be reprocessed, because their source was not kept.
 
     Exit status 0: done; 1: rows need a vector and no model can be loaded; 3: a store did not answer, or other writers
-    kept touching a day.
+    kept changing a day.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
@@ -175,16 +189,16 @@ def renew(
     policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()
     done: list[dict[str, Any]] = []
     with lake_errors(), guarded(lake):
-        found = {
+        days_by_tier = {
             tier: reprocessable_days(
                 lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model
             )
             for tier in (WARM, COLD)
         }
-        needs_model = any(todo.embedded for todos in found.values() for todo in todos.values())
+        needs_model = any(todo.embedded for days in days_by_tier.values() for todo in days.values())
         embedder = Embedder.load(lake.settings) if needs_model else None
-        for tier, todos in found.items():
-            for day in todos:
+        for tier, days in days_by_tier.items():
+            for day in days:
                 renewed = reprocess_day(
                     lake, tier, day, policy=policy, renewed_at=now, run=f"cli-{now:%Y%m%dT%H%M%S}", embedder=embedder
                 )
@@ -194,14 +208,18 @@ def renew(
         return
     columns = ("event_day", "tier", "rows_resummarised", "rows_embedded", "rows_requantised", "rows_left")
     console.print(
-        grid("Renewed", [name.replace("_", " ") for name in columns], ([row[name] for name in columns] for row in done))
+        grid(
+            "Reprocessed",
+            [name.replace("_", " ") for name in columns],
+            ([row[name] for name in columns] for row in done),
+        )
     )
 
 
 @retention.command("apply")
 def apply_retention(
     delete: Annotated[
-        bool, typer.Option("--delete", help="Really delete. Without it the rows are only counted.")
+        bool, typer.Option("--delete", help="Delete the rows. Without it they are only counted.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -217,15 +235,15 @@ def apply_retention(
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
     with lake_errors(), guarded(lake) if delete else nullcontext():
-        found = expire(
+        expired = expire(
             lake, TierPolicy.of(lake.settings), today=now.date(), run=f"cli-{now:%Y%m%dT%H%M%S}", dry_run=not delete
         )
     if as_json:
-        emit(asdict(found))
+        emit(asdict(expired))
         return
-    verb = "Would delete" if found.is_dry_run else "Deleted"
-    console.print(grid(f"{verb} rows from before {found.before_day}", ("tier", "rows"), found.rows.items()))
-    console.print(f"{found.rows_held:,} rows are under {len(found.holds)} holds and stay.", highlight=False)
+    verb = "Would delete" if expired.is_dry_run else "Deleted"
+    console.print(grid(f"{verb} rows from before {expired.before_day}", ("tier", "rows"), expired.rows.items()))
+    console.print(f"{expired.rows_held:,} rows are under {len(expired.holds)} holds and stay.", highlight=False)
 
 
 @retention.command()
@@ -236,12 +254,12 @@ def hold(
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First event day that is held.")
     ] = None,
     until: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event day that is held.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; shown wherever the hold is.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, which is shown with the hold.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Keep rows from being deleted by retention, by system, by time, or both.
+    """Exclude rows from retention, by system, by event day, or both.
 
-    Exit status 0: the hold is in force; 2: it would hold nothing; 3: a store did not answer.
+    Exit status 0: the hold is in force; 2: it would match nothing; 3: a store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
@@ -256,7 +274,7 @@ def hold(
 
 @retention.command("release")
 def release_hold(name: Annotated[str, typer.Argument(help="Name of the hold.")], as_json: Json = False) -> None:
-    """End a hold. Exit status 0: it is no longer in force; 1: there is none of that name; 3: a store did not answer."""
+    """Release a hold. Exit status 0: released; 1: there is no hold of this name; 3: a store did not answer."""
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
     from akosha_assets.lake.lifecycle.retention import release
@@ -275,12 +293,12 @@ def list_holds(as_json: Json = False) -> None:
     from akosha_assets.lake.settings import LakeSettings
 
     with lake_errors():
-        found = [asdict(each) for each in holds(Lake(LakeSettings()))]
+        rows = [asdict(each) for each in holds(Lake(LakeSettings()))]
     if as_json:
-        emit({"holds": found})
+        emit({"holds": rows})
         return
-    console.print(grid("Holds", ("name", "system", "from", "until", "reason"), (list(each.values()) for each in found)))
+    console.print(grid("Holds", ("name", "system", "from", "until", "reason"), (list(row.values()) for row in rows)))
 
 
-def _day(given: datetime | None) -> date | None:
-    return given.date() if given else None
+def _day(time: datetime | None) -> date | None:
+    return time.date() if time else None

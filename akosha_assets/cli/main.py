@@ -1,7 +1,6 @@
-"""The `akosha` command: assembles the command families; what they do is in their modules.
+"""The `akosha` command: puts the commands of the other modules together.
 
-A family is one module; heavy imports stand inside its commands or, where a whole family needs them, it is loaded when
-called.
+Commands import heavy modules inside their functions, so that `akosha --help` stays fast.
 """
 
 import sys
@@ -15,7 +14,7 @@ from akosha_assets.cli.demo import demo
 from akosha_assets.cli.explain import explain
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.metrics import metrics
-from akosha_assets.cli.output import Exit, errors, foreign
+from akosha_assets.cli.output import Exit, error_console, escape_markup
 from akosha_assets.cli.repair import repair
 from akosha_assets.cli.search import search
 from akosha_assets.cli.status import status, uploads
@@ -23,7 +22,7 @@ from akosha_assets.cli.up import up
 
 
 class App(typer.Typer):
-    """The commands; wrong settings end each with one line that names the variable."""
+    """The commands; an invalid setting ends each of them with one line that names the variable."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         from akosha_assets.lake.errors import InvalidSettings
@@ -31,7 +30,7 @@ class App(typer.Typer):
         try:
             return super().__call__(*arguments, **options)
         except InvalidSettings as error:
-            errors.print(f"[bold red]error:[/] {foreign(str(error))}", highlight=False, soft_wrap=True)
+            error_console.print(f"[bold red]error:[/] {escape_markup(str(error))}", highlight=False, soft_wrap=True)
             sys.exit(Exit.USAGE)
 
 
@@ -69,15 +68,15 @@ app.add_typer(lifecycle.retention, name="retention")
 
 @app.callback()
 def root() -> None:
-    """A fleet's session memories as one searchable lake. Settings come from AKOSHA_… variables; state lies in
-    AKOSHA_HOME.
-    """
+    """Search the session memories of a fleet. Settings are AKOSHA_… variables; state is stored in AKOSHA_HOME."""
     from akosha_api.settings import ApiSettings
     from akosha_assets.lake.checked_settings import unread_variables
     from akosha_assets.lake.settings import LakeSettings
 
-    for name, meant in unread_variables((LakeSettings, ApiSettings)).items():
-        hint = f"; did you mean {meant}?" if meant else ""
-        errors.print(
-            f"[yellow]warning:[/] nothing reads the variable {foreign(name)}{hint}", highlight=False, soft_wrap=True
+    for name, suggestion in unread_variables((LakeSettings, ApiSettings)).items():
+        hint = f"; did you mean {suggestion}?" if suggestion else ""
+        error_console.print(
+            f"[yellow]warning:[/] nothing reads the variable {escape_markup(name)}{hint}",
+            highlight=False,
+            soft_wrap=True,
         )

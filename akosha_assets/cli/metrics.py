@@ -1,4 +1,4 @@
-"""`akosha metrics`: the lake's part of the metrics where no API runs, on a port of its own or once on standard output."""
+"""`akosha metrics`: serves the metrics of the lake where no API runs, or prints them once."""
 
 import signal
 import threading
@@ -12,14 +12,14 @@ from akosha_assets.cli.output import Exit, console, fail, lake_errors
 
 def metrics(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to answer Prometheus on; 0 lets the system choose.")
+        int, typer.Option(min=0, max=65535, help="Port that Prometheus scrapes; 0: the system chooses one.")
     ] = 8685,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    once: Annotated[bool, typer.Option("--once", help="Print them and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics and end.")] = False,
 ) -> None:
-    """Answer Prometheus with what ledger, tables and Dagster say, until Ctrl-C or SIGTERM.
+    """Serve metrics of the ledger, the tables and Dagster to Prometheus until Ctrl-C or SIGTERM.
 
-    Exit status 0: stopped when asked, or printed; 3: the port is taken, or the ledger did not answer at the start.
+    Exit status 0: stopped by a signal, or printed; 3: the port is in use, or the ledger did not answer at the start.
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 

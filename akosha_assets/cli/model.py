@@ -1,22 +1,22 @@
-"""`akosha model`: the embedding model on this machine."""
+"""`akosha model`: manages the embedding model of this machine."""
 
 import typer
 
 from akosha_assets.cli.output import Json, console, emit, lake_errors
 
-app = typer.Typer(help="The embedding model on this machine.", no_args_is_help=True)
+app = typer.Typer(help="Manage the embedding model of this machine.", no_args_is_help=True)
 
 
 @app.callback()
 def model() -> None:
-    """The embedding model on this machine."""
+    """Manage the embedding model of this machine."""
 
 
 @app.command()
 def fetch(as_json: Json = False) -> None:
-    """Fetch the configured model over the network into the home; once it is there, nothing is fetched.
+    """Download the configured model into the home, unless it is already there.
 
-    Exit status 0: it is there; 1: it could not be fetched.
+    Exit status 0: it is there; 1: it could not be downloaded.
     """
     from akosha_assets.lake import embeddings
     from akosha_assets.lake.settings import LakeSettings
@@ -27,4 +27,4 @@ def fetch(as_json: Json = False) -> None:
     if as_json:
         emit({"model": settings.embedding_model, "folder": str(folder)})
     else:
-        console.print(f"{settings.embedding_model} lies in {folder}", highlight=False)
+        console.print(f"{settings.embedding_model} is in {folder}", highlight=False)

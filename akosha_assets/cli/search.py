@@ -1,4 +1,4 @@
-"""`akosha search`: one question to the running API, over HTTP like everyone else's. How it is shown is in `answer.py`."""
+"""`akosha search`: sends one query to the running API; `answer.py` prints the result."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -6,68 +6,79 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from akosha_assets.cli.answer import show
+from akosha_assets.cli.answer import print_answer
 from akosha_assets.cli.api import DEFAULT_URL, call
 from akosha_assets.cli.output import Exit, Json, emit, fail
 
 Url = Annotated[str, typer.Option(envvar="AKOSHA_URL", help="Address of the API.")]
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-# Files that left the tables may have to be loaded.
+# The service may have to load files that the tables no longer use.
 AS_OF_SECONDS = 60
-WHEN = "A day, a time (in UTC where it has no zone), or how long ago: 2026-11-01, 2026-11-01T08:00, 90m, 12h, 7d, 2w."
+WHEN = "A day, a time (UTC unless it has a zone), or an age: 2026-11-01, 2026-11-01T08:00, 90m, 12h, 7d, 2w."
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="Words, or a question.")],
+    query: Annotated[str, typer.Argument(help="Words or a question.")],
     mode: Annotated[
         Literal["hybrid", "semantic", "keyword"],
         typer.Option(help="Rank by meaning and words, by meaning, or by words."),
     ] = "hybrid",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Results at most.")] = 5,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Maximum number of results.")] = 5,
     system: Annotated[
-        list[str] | None, typer.Option(help="Only memories of this system; of any of them where given again.")
+        list[str] | None, typer.Option(help="Only memories of this system; repeat it for several.")
     ] = None,
     project: Annotated[
-        list[str] | None, typer.Option(help="Only memories of this project; of any of them where given again.")
+        list[str] | None, typer.Option(help="Only memories of this project; repeat it for several.")
     ] = None,
     kind: Annotated[str, typer.Option(help="Only conversation or reflection.")] = "",
     tag: Annotated[
-        list[str] | None, typer.Option(help="Only memories with this tag; with all of them where given again.")
+        list[str] | None, typer.Option(help="Only memories with this tag; repeat it for memories with all of them.")
     ] = None,
-    since: Annotated[str, typer.Option(help=f"Only what happened then or later. {WHEN}")] = "",
-    until: Annotated[str, typer.Option(help="Only what happened before then; as --since.")] = "",
+    since: Annotated[str, typer.Option(help=f"Only memories from this time on. {WHEN}")] = "",
+    until: Annotated[str, typer.Option(help="Only memories from before this time, given as for --since.")] = "",
     as_of: Annotated[
-        str, typer.Option(help="The tables as they stood then, as --since, or at this version of the hot table.")
+        str,
+        typer.Option(
+            help="Search the tables as of this time, given as for --since, or as of this version of the hot table."
+        ),
     ] = "",
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
-    """Ask the fleet's memory.
+    """Search the memories of the fleet.
 
-    Exit status 0: it answered, even with nothing; 2: the question cannot be; 3: no API answers.
+    Exit status 0: it was answered, even without results; 2: the query is invalid; 3: the API does not answer.
     """
     now = datetime.now(UTC)
-    given: dict[str, Any] = {"system_id": system, "project": project, "kind": kind, "tags": tag}
-    given |= {name: when(text, now=now, option=name) for name, text in (("since", since), ("until", until)) if text}
+    filters: dict[str, Any] = {"system_id": system, "project": project, "kind": kind, "tags": tag}
+    filters |= {
+        name: parse_time(text, now=now, option=name) for name, text in (("since", since), ("until", until)) if text
+    }
     if as_of:
-        given["as_of"] = int(as_of) if as_of.isascii() and as_of.isdecimal() else when(as_of, now=now, option="as-of")
+        filters["as_of"] = (
+            int(as_of) if as_of.isascii() and as_of.isdecimal() else parse_time(as_of, now=now, option="as-of")
+        )
     body = {"query": query, "mode": mode, "limit": limit} | {
-        name: value for name, value in given.items() if value or name == "as_of"
+        name: value for name, value in filters.items() if value or name == "as_of"
     }
     answer = call("POST", url, "/api/v1/search", body=body, timeout_seconds=AS_OF_SECONDS if as_of else 15)
     if as_json:
         emit(answer)
     else:
-        show(body, answer)
+        print_answer(body, answer)
 
 
-def when(text: str, *, now: datetime, option: str) -> str:
-    """The time that `text` means, ISO 8601 with zone; ends the command where it means none."""
+def parse_time(text: str, *, now: datetime, option: str) -> str:
+    """The time that `text` means, as ISO 8601 with a zone.
+
+    Raises:
+        typer.Exit: it is not a time.
+    """
     try:
-        if ago := re.fullmatch(r"([0-9]+) *([mhdw])", text.strip()):
-            time = now.replace(microsecond=0) - timedelta(**{UNITS[ago[2]]: int(ago[1])})
+        if age := re.fullmatch(r"([0-9]+) *([mhdw])", text.strip()):
+            time = now.replace(microsecond=0) - timedelta(**{UNITS[age[2]]: int(age[1])})
         else:
             time = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
-        raise fail(f"--{option} {text!r} is no time. {WHEN}", Exit.USAGE) from error
+        raise fail(f"--{option} {text!r} is not a time. {WHEN}", Exit.USAGE) from error
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).isoformat()

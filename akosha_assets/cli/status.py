@@ -1,4 +1,4 @@
-"""`akosha status` and `akosha uploads`: what the ledger and the tables say, with nothing running."""
+"""`akosha status` and `akosha uploads`: read the ledger and the tables; no service has to run."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +8,7 @@ import typer
 from akosha_assets.cli.api import DEFAULT_URL
 from akosha_assets.cli.inbox import INBOX_HINT, missing_inbox
 from akosha_assets.cli.ledgers import open_ledger
-from akosha_assets.cli.output import Json, console, emit, foreign, grid, lake_errors, size
+from akosha_assets.cli.output import Json, console, emit, escape_markup, format_bytes, grid, lake_errors
 from akosha_assets.cli.search import Url
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def status(
     url: Url = DEFAULT_URL,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep the screen up to date until Ctrl-C.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks with --watch.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh the screen until Ctrl-C.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Seconds between two refreshes with --watch.")] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Show the backlog, the size of every table, and whether the API answers.
+    """Show the backlog, the size of every table, and the health of the API.
 
     Exit status 0: shown; 3: the ledger or a store did not answer.
     """
@@ -43,7 +43,7 @@ def status(
             backlog = measure(ledger, now=now)
         lake = Lake(settings)
         tables = [table_size(lake, address, connection) for address in TABLES]
-        bare = sum(days_without_vectors(lake, settings.embedding_model).values())
+        rows_without_vector = sum(days_without_vectors(lake, settings.embedding_model).values())
     answer: dict[str, Any] = {
         "home": str(settings.home),
         "inbox": settings.inbox(),
@@ -60,30 +60,34 @@ def status(
         emit(answer)
         return
     for name, place in (("home", str(settings.home)), ("inbox", settings.inbox()), ("lake", settings.lake())):
-        console.print(f"[dim]{name:<5}[/] {foreign(place)}", highlight=False, soft_wrap=True)
+        console.print(f"[dim]{name:<5}[/] {escape_markup(place)}", highlight=False, soft_wrap=True)
     if not answer["inbox_exists"]:
         console.print(f"The inbox folder does not exist; {INBOX_HINT}", style="yellow", highlight=False)
     console.print()
     console.print(grid("Uploads", ("state", "count", ""), _states(backlog)))
     rows = [
-        (one.address, one.rows, size(one.stored_bytes), one.files, one.version) for one in tables if one.version >= 0
+        (one.address, one.rows, format_bytes(one.stored_bytes), one.files, one.version)
+        for one in tables
+        if one.version >= 0
     ]
     console.print()
     if rows:
         console.print(grid("Tables", ("table", "rows", "bytes", "files", "version"), rows))
     else:
         console.print(
-            "No table was written yet. `akosha up` takes in what lies in the inbox, or `akosha ingest --once` does "
-            "it once."
+            "No table was written yet. `akosha up` ingests the uploads of the inbox as they arrive, "
+            "`akosha ingest --once` those that are there now."
         )
-    if bare:
+    if rows_without_vector:
         console.print(
-            f"\n{bare:,} hot rows wait for a vector of {settings.embedding_model}", style="yellow", highlight=False
+            f"\n{rows_without_vector:,} hot rows have no vector of {settings.embedding_model}",
+            style="yellow",
+            highlight=False,
         )
-    health = answer["api"]["health"] or "does not answer; start it with `akosha up`, or name another with --url"
-    console.print(f"\n[dim]API[/]   {foreign(url)}: {foreign(health)}", highlight=False, soft_wrap=True)
+    health = answer["api"]["health"] or "does not answer; start it with `akosha up`, or set another address with --url"
+    console.print(f"\n[dim]API[/]   {escape_markup(url)}: {escape_markup(health)}", highlight=False, soft_wrap=True)
     for reason in answer["api"]["reasons"]:
-        console.print(f"      {foreign(reason)}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"      {escape_markup(reason)}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _watch(seconds: float) -> None:
@@ -105,7 +109,7 @@ def uploads(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Uploads at most, newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """List uploads and what became of them, newest first.
+    """List uploads and their states, newest first.
 
     Exit status 0: listed; 2: there is no such state; 3: the ledger did not answer.
     """
@@ -117,27 +121,29 @@ def uploads(
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})
         return
-    console.print(grid("Uploads", ("upload", "seen UTC", "became (rows new, changed, same)"), map(_line, rows)))
-    # The reason stands in the table; what exactly was found stands below it, once for each.
+    console.print(grid("Uploads", ("upload", "seen UTC", "state (rows new, changed, same)"), map(_line, rows)))
+    # The table shows the reason code; the message with the details follows below.
     for row in rows:
         if row["message"] and row["state"] == "quarantined":
             console.print(
-                f"  [dim]{foreign(row['upload_id'])}:[/] {foreign(row['message'])}", highlight=False, soft_wrap=True
+                f"  [dim]{escape_markup(row['upload_id'])}:[/] {escape_markup(row['message'])}",
+                highlight=False,
+                soft_wrap=True,
             )
     if page.cursor is not None:
-        console.print(f"More follow: --limit {limit * 10}", style="dim")
+        console.print(f"There are more: --limit {limit * 10}", style="dim")
 
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
-    became = row["reason"] or row["state"]
+    state = row["reason"] or row["state"]
     if row["new_rows"] is not None:
-        became += f" +{row['new_rows']:,} ~{row['changed_rows']:,} ={row['unchanged_rows']:,}"
-    return row["upload_id"], f"{row['seen_at']:%m-%d %H:%M}", became
+        state += f" +{row['new_rows']:,} ~{row['changed_rows']:,} ={row['unchanged_rows']:,}"
+    return row["upload_id"], f"{row['seen_at']:%m-%d %H:%M}", state
 
 
 def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
     oldest = (
-        f"{size(backlog.waiting_bytes)}, the oldest for {backlog.oldest_waiting_seconds:,.0f} s"
+        f"{format_bytes(backlog.waiting_bytes)}, the oldest for {backlog.oldest_waiting_seconds:,.0f} s"
         if backlog.waiting
         else ""
     )
@@ -146,22 +152,22 @@ def _states(backlog: "Backlog") -> list[tuple[str, int, str]]:
         ("arriving", backlog.arriving, ""),
         ("incomplete", backlog.incomplete, "no manifest within the grace period" if backlog.incomplete else ""),
         ("waiting", backlog.waiting - backlog.claimed, oldest),
-        ("being taken in", backlog.claimed, f"{backlog.live_batches} batches" if backlog.live_batches else ""),
+        ("claimed", backlog.claimed, f"{backlog.live_batches} batches" if backlog.live_batches else ""),
         ("ingested", backlog.ingested, ""),
         ("quarantined", backlog.quarantined, reasons),
     ]
 
 
 def _health(url: str) -> dict[str, Any]:
-    """What the API says of itself: `health`, None where none answers, and the `reasons` why it is no better."""
+    """`health` of the API, None if it does not answer, and `reasons`, why it is degraded."""
     import httpx
 
     try:
-        said = httpx.get(f"{url.rstrip('/')}/health", timeout=2).json()
+        body = httpx.get(f"{url.rstrip('/')}/health", timeout=2).json()
     except (httpx.HTTPError, httpx.InvalidURL):
         return {"health": None, "reasons": []}
     except ValueError:
-        said = None
-    if not isinstance(said, dict) or "status" not in said:
-        return {"health": "something else than Akosha answers there", "reasons": []}
-    return {"health": said["status"], "reasons": said.get("reasons", [])}
+        body = None
+    if not isinstance(body, dict) or "status" not in body:
+        return {"health": "another program than Akosha answers there", "reasons": []}
+    return {"health": body["status"], "reasons": body.get("reasons", [])}

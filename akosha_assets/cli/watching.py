@@ -1,6 +1,4 @@
-"""`akosha status --watch`: backlog, tiers, recent uploads and alerts on one live screen, read from the ledger and the
-table logs.
-"""
+"""`akosha status --watch`: backlog, tiers, recent uploads and alerts on one live screen."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -14,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from akosha_assets.cli.output import console, size
+from akosha_assets.cli.output import console, format_bytes
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -30,7 +28,7 @@ LEVELS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 
 def watch(lake: Lake, ledger: Ledger, *, seconds: float, rounds: int | None = None) -> None:
-    """The screen is drawn every `seconds` until Ctrl-C, or `rounds` times."""
+    """Draw the screen every `seconds` until Ctrl-C, or `rounds` times."""
     with duckdb.connect() as connection, Live(console=console, screen=rounds is None, auto_refresh=False) as live:
         drawn = 0
         try:
@@ -44,7 +42,7 @@ def watch(lake: Lake, ledger: Ledger, *, seconds: float, rounds: int | None = No
 
 
 def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) -> RenderableType:
-    """One picture of the lake as it is now."""
+    """The present state of the lake as one screen."""
     now = datetime.now(UTC)
     measured = backlog.measure(ledger, now=now)
     moments = backlog.history(ledger, now=now, span=timedelta(minutes=60), step=timedelta(minutes=1))
@@ -65,13 +63,13 @@ def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) ->
         Layout(Panel(_tiers(lake, connection), title="Tiers", title_align="left")),
     )
     layout["middle"].update(Panel(_uploads(ledger), title="Recent uploads", title_align="left"))
-    told = [
+    lines = [
         Text(f"{row.severity}: {row.title}. {row.detail}", style="red" if row.severity == "critical" else "yellow")
         for row in firing[:5]
     ]
     layout["bottom"].update(
         Panel(
-            Group(*(told or [Text("Nothing is wrong.", style="green")])),
+            Group(*(lines or [Text("No alert is firing.", style="green")])),
             title="Alerts",
             title_align="left",
             subtitle=f"{now:%H:%M:%S} UTC · {lake.settings.home} · Ctrl-C",
@@ -82,7 +80,7 @@ def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) ->
 
 
 def sparkline(values: list[int]) -> str:
-    """One character for each value, as high as its share of the largest."""
+    """One character for each value; its height is the ratio to the largest value."""
     most = max([1, *values])
     return "".join(BARS[-(-value * (len(BARS) - 1) // most)] for value in values)
 
@@ -94,19 +92,19 @@ def _backlog(measured: "Backlog", moments: "list[BacklogPoint]") -> RenderableTy
     catch_up = "never at this rate" if measured.catch_up_seconds is None else f"{measured.catch_up_seconds:,.0f} s"
     facts.add_row(
         f"[bold]{measured.waiting:,}[/] waiting",
-        f"[bold]{size(measured.waiting_bytes)}[/]",
+        f"[bold]{format_bytes(measured.waiting_bytes)}[/]",
         f"oldest [bold]{measured.oldest_waiting_seconds:,.0f} s[/]",
-        f"caught up in [bold]{catch_up}[/]",
+        f"catch-up time [bold]{catch_up}[/]",
     )
     facts.add_row(
-        f"[bold]{measured.arrivals_per_second * 60:,.0f}[/] arrive a minute",
-        f"[bold]{measured.drained_per_second * 60:,.0f}[/] taken in",
+        f"[bold]{measured.arrivals_per_second * 60:,.0f}[/] arrive per minute",
+        f"[bold]{measured.drained_per_second * 60:,.0f}[/] ingested per minute",
         f"[bold]{measured.quarantined:,}[/] in quarantine",
         f"[bold]{measured.incomplete:,}[/] incomplete",
     )
     waited = Text(sparkline([moment.waiting for moment in moments]), style="blue")
     drained = Text(sparkline([moment.drained for moment in moments]), style="green")
-    return Group(facts, Text(), waited.append("  waiting", style="dim"), drained.append("  taken in", style="dim"))
+    return Group(facts, Text(), waited.append("  waiting", style="dim"), drained.append("  ingested", style="dim"))
 
 
 def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
@@ -116,7 +114,7 @@ def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
     for tier, one in sizes.items():
         bar = "█" * max(1 if one.rows else 0, round(16 * one.rows / most))
         table.add_row(
-            tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{size(one.stored_bytes)}[/]"
+            tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{format_bytes(one.stored_bytes)}[/]"
         )
     return table
 
@@ -133,6 +131,6 @@ def _uploads(ledger: Ledger) -> RenderableType:
         took = f"{(row.ingested_at - row.seen_at).total_seconds():,.1f} s" if row.ingested_at else "–"
         state = Text(row.reason or row.state, style=styles.get(row.state, ""))
         counts = ("–" if count is None else f"{count:,}" for count in (row.new_rows, row.changed_rows))
-        # Names come from machines we do not own: as text they can hold no markup.
+        # Upload ids are untrusted; in a Text they cannot be markup.
         table.add_row(Text(row.upload_id), state, f"{row.seen_at:%H:%M:%S}", took, *counts)
     return table

@@ -1,4 +1,4 @@
-"""The commands a person types: what they print, what they print with --json, how they exit."""
+"""The commands: their output, their JSON and their exit codes."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from akosha_assets.cli.main import app
-from akosha_assets.cli.output import shown
+from akosha_assets.cli.output import format_value
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -35,11 +35,11 @@ def answer(*arguments: str) -> Any:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_ingest_takes_in_what_lies_in_the_inbox_and_status_and_uploads_tell_of_it(home: Path) -> None:
+def test_ingest_ingests_the_inbox_and_status_and_uploads_show_it(home: Path) -> None:
     make_upload(home / "inbox", "laptop-ada", reflections=["a lesson", "another"], conversations=["a question"])
-    taken = answer("ingest", "--once")
-    assert taken["found"] == 1 and taken["uploads"] == {"ingested": 1} and taken["waiting"] == 0
-    assert taken["rows"]["lifecycle/hot"] == 3
+    ingested = answer("ingest", "--once")
+    assert ingested["found"] == 1 and ingested["uploads"] == {"ingested": 1} and ingested["waiting"] == 0
+    assert ingested["rows"]["lifecycle/hot"] == 3
 
     again = answer("ingest", "--once")
     assert again["found"] == 0 and again["batches"] == 0
@@ -53,7 +53,7 @@ def test_ingest_takes_in_what_lies_in_the_inbox_and_status_and_uploads_tell_of_i
     assert answer("uploads", "--state", "quarantined")["uploads"] == []
 
 
-def test_tables_for_people_name_the_upload_and_the_table(home: Path) -> None:
+def test_the_tables_of_uploads_and_status_name_uploads_and_tables(home: Path) -> None:
     uploaded = make_upload(home / "inbox", "laptop-ada", reflections=["a lesson"])
     assert run("ingest", "--once").exit_code == 0
     assert uploaded.upload_id in run("uploads").stdout
@@ -61,19 +61,19 @@ def test_tables_for_people_name_the_upload_and_the_table(home: Path) -> None:
     assert "lifecycle/hot" in shown and "does not answer" in shown
 
 
-def test_ingest_says_what_another_run_holds(home: Path) -> None:
+def test_ingest_counts_the_uploads_that_another_run_holds(home: Path) -> None:
     make_upload(home / "inbox", "laptop-ada", reflections=["a lesson"])
     ledger = Ledger.open(LakeSettings())
     sweep(ledger.settings, ledger, now=datetime.now(UTC))
     claims.claim(ledger, run_id="another", now=datetime.now(UTC))
     ledger.close()
-    taken = answer("ingest", "--once")
-    assert (taken["batches"], taken["waiting"], taken["held"]) == (0, 1, 1)
+    ingested = answer("ingest", "--once")
+    assert (ingested["batches"], ingested["waiting"], ingested["held"]) == (0, 1, 1)
     shown = run("ingest", "--once").stdout.replace("\n", " ")
-    assert "Nothing could be taken in" in shown and "1 of them are held by another run" in shown
+    assert "No waiting upload could be claimed" in shown and "1 of them are held by another run" in shown
 
 
-def test_names_that_machines_chose_are_shown_as_they_are(home: Path) -> None:
+def test_untrusted_names_are_printed_without_interpretation(home: Path) -> None:
     inbox = home / "inbox" / "systems"
     for system, upload in (("[", "]"), ("a", "[bold]u"), ("b", ":bug:\x1b[31m")):
         (inbox / system / "uploads" / upload).mkdir(parents=True)
@@ -86,23 +86,23 @@ def test_names_that_machines_chose_are_shown_as_they_are(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         (["search", "anything", "--url", NOBODY], 3, "Start it with `akosha up`"),
         (["uploads", "--state", "lost"], 2, "expected one of arriving"),
-        (["ingest"], 2, "--once"),
+        (["ingest"], 2, "--once is missing"),
         (["search"], 2, "Missing argument"),
         (["up", "--api-port", "70000"], 2, "Usage"),
     ],
 )
-def test_an_exit_code_says_what_kind_of_failure_it_was(home: Path, arguments: list[str], code: int, says: str) -> None:
+def test_the_exit_code_tells_the_kind_of_failure(home: Path, arguments: list[str], code: int, message: str) -> None:
     result = run(*arguments)
     assert result.exit_code == code
-    assert says in result.stderr.replace("\n", " ")
+    assert message in result.stderr.replace("\n", " ")
 
 
-def test_a_small_figure_is_shown_to_its_third_digit() -> None:
-    assert [shown(value) for value in (0.9975, 1.52, 6.7, 22.64, 1721.106)] == [
+def test_a_small_number_is_formatted_with_three_digits() -> None:
+    assert [format_value(value) for value in (0.9975, 1.52, 6.7, 22.64, 1721.106)] == [
         "0.998",
         "1.52",
         "6.7",

@@ -1,4 +1,4 @@
-"""Where no API runs, `akosha metrics` answers Prometheus."""
+"""`akosha metrics` serves Prometheus where no API runs."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ def test_a_ledger_that_is_created_later_is_followed(settings: LakeSettings) -> N
             assert ledger() is ledger()
 
 
-def test_prometheus_is_answered_until_it_is_stopped(settings: LakeSettings) -> None:
+def test_metrics_are_served_until_a_signal(settings: LakeSettings) -> None:
     command = [str(Path(sys.executable).with_name("akosha")), "metrics", "--port", "0"]
     environment = {"AKOSHA_HOME": str(settings.home), "PATH": "/usr/bin:/bin", "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -68,7 +68,7 @@ def test_every_command_is_known_to_read_or_to_write() -> None:
     assert read | WRITES == names and not read & WRITES
 
 
-def _commands(command: typer.core.TyperCommand | typer.core.TyperGroup, name: str = "") -> Iterator[str]:
+def _commands(command: object, name: str = "") -> Iterator[str]:
     if isinstance(command, typer.core.TyperGroup):
         for below, one in command.commands.items():
             yield from _commands(one, f"{name} {below}".strip())

@@ -33,7 +33,7 @@ AKOSHA = ["-c", "from akosha_assets.cli.main import app; app()"]
     [[*AKOSHA, "status"], [*AKOSHA, "ingest", "--once"], ["-m", "akosha_api"]],
     ids=["status", "ingest", "api"],
 )
-def test_a_wrong_value_is_one_line(command: list[str], tmp_path: Path) -> None:
+def test_an_invalid_value_is_reported_in_one_line(command: list[str], tmp_path: Path) -> None:
     ended = run(command, tmp_path, AKOSHA_BATCH_UPLOADS="many", AKOSHA_LEASE_SECONDS="0")
     assert ended.returncode == 2 and not ended.stdout
     (line,) = ended.stderr.strip().splitlines()
@@ -72,7 +72,7 @@ def test_a_variable_is_read_or_reported(name: str, end: str) -> None:
     assert list(unread_variables((LakeSettings, ApiSettings), environment)) == [name + end]
 
 
-def test_a_secret_is_not_shown() -> None:
+def test_the_value_of_a_secret_is_not_printed() -> None:
     with pytest.raises(InvalidSettings) as raised:
         ApiSettings(admin_token=["hunter2"])
     assert "hunter2" not in str(raised.value) and "AKOSHA_API_ADMIN_TOKEN is set to a secret" in str(raised.value)

@@ -1,4 +1,4 @@
-"""`akosha status`: what it says where nothing is there yet, and of the API that it asks."""
+"""`akosha status`: its output for an empty lake, and the health of the API."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def stranger() -> Iterator[str]:
+def other_server() -> Iterator[str]:
     """A server that is not Akosha and answers everything with a page."""
 
     class Page(BaseHTTPRequestHandler):
@@ -50,23 +50,23 @@ def status(*arguments: str) -> str:
     return " ".join(result.stdout.split())
 
 
-def test_an_empty_lake_is_told_with_what_fills_it(home: Path) -> None:
-    said = status("--url", NOBODY)
-    assert "No table was written yet" in said and "akosha ingest --once" in said
-    assert f"{NOBODY}: does not answer; start it with `akosha up`" in said
-    assert f"home {home}" in said
-    assert "The inbox folder does not exist; create it, or set AKOSHA_INBOX_URL" in said
+def test_an_empty_lake_is_shown_with_the_commands_that_fill_it(home: Path) -> None:
+    output = status("--url", NOBODY)
+    assert "No table was written yet" in output and "akosha ingest --once" in output
+    assert f"{NOBODY}: does not answer; start it with `akosha up`" in output
+    assert f"home {home}" in output
+    assert "The inbox folder does not exist; create it, or set AKOSHA_INBOX_URL" in output
     (home / "inbox").mkdir()
     assert "does not exist" not in status("--url", NOBODY)
 
 
-def test_an_api_that_is_degraded_is_told_with_the_reasons(home: Path, serve: Callable[..., httpx.Client]) -> None:
+def test_a_degraded_api_is_shown_with_its_reasons(home: Path, serve: Callable[..., httpx.Client]) -> None:
     url = str(serve(Lake(LakeSettings())).base_url)
-    said = status("--url", url)
-    assert ": degraded semantic search by words: " in said and "akosha model fetch" in said
+    output = status("--url", url)
+    assert ": degraded semantic search by words: " in output and "akosha model fetch" in output
     answer = json.loads(status("--url", url, "--json"))
     assert answer["api"]["health"] == "degraded" and len(answer["api"]["reasons"]) == 1
 
 
-def test_what_answers_and_is_not_akosha_is_told(home: Path, stranger: str) -> None:
-    assert "something else than Akosha answers there" in status("--url", stranger)
+def test_another_program_on_the_port_is_recognised(home: Path, other_server: str) -> None:
+    assert "another program than Akosha answers there" in status("--url", other_server)

@@ -1,4 +1,4 @@
-"""The live screen shows what the ledger and the tables hold, and no markup of an upload's name."""
+"""The live screen shows the ledger and the tables, and interprets no markup of an upload id."""
 
 import io
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from akosha_assets.lake.watch import alerts
 from tests.hot_rows import commit, memory
 
 
-def test_one_screen_says_how_the_lake_is(lake: Lake) -> None:
+def test_the_screen_shows_backlog_tiers_uploads_and_alerts(lake: Lake) -> None:
     commit(lake, 1, memory("1", "Postgres deadlock"), memory("2", "Redis evicts"))
     ledger = Ledger.open(lake.settings)
     now = datetime.now(UTC)
@@ -34,6 +34,6 @@ def test_one_screen_says_how_the_lake_is(lake: Lake) -> None:
     assert any(line.split()[-4:-2] != [] and " hot " in line and " 2 " in line for line in shown.splitlines()), shown
 
 
-def test_a_sparkline_is_as_high_as_its_share() -> None:
+def test_a_sparkline_has_the_heights_of_the_values() -> None:
     assert sparkline([0, 1, 4, 8]) == " ▁▄█"
     assert sparkline([0, 0]) == "  "
