@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from akosha_assets.cli.ledgers import open_ledger
-from akosha_assets.cli.output import Json, console, emit, foreign, lake_errors, pairs
+from akosha_assets.cli.output import Json, console, emit, escape_markup, key_values, lake_errors
 
 
 def repair(
@@ -30,7 +30,7 @@ def repair(
         emit(asdict(repaired))
         return
     shown = asdict(repaired) | {"unreadable": len(repaired.unreadable), "old_log": repaired.old_log or "none"}
-    console.print(pairs(f"Repaired {table}", ((name.replace("_", " "), value) for name, value in shown.items())))
+    console.print(key_values(f"Repaired {table}", ((name.replace("_", " "), value) for name, value in shown.items())))
     for key, reason in repaired.unreadable.items():
-        console.print(f"  unreadable: {foreign(key)}: {foreign(reason)}", highlight=False, soft_wrap=True)
+        console.print(f"  unreadable: {escape_markup(key)}: {escape_markup(reason)}", highlight=False, soft_wrap=True)
     console.print("Find out whether rows are missing: akosha verify", highlight=False)
