@@ -38,6 +38,7 @@ WRITES = {
         "fleet upload",
         "model fetch",
         "ledger rebuild",
+        "repair",
         "tiers renew",
         "retention hold",
         "retention release",
