@@ -1,4 +1,4 @@
-"""The docs hold what the code says."""
+"""The docs agree with the code."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from akosha_api.settings import ApiSettings
 from akosha_assets.lake.errors import REASONS
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
-from akosha_assets.reference import rewritten
+from akosha_assets.reference import regenerate
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -17,8 +17,8 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_generated_passages_are_as_the_code_has_them(page: Path) -> None:
-    assert page.read_text() == rewritten(page.read_text()), "run `make docs`"
+def test_generated_passages_are_current(page: Path) -> None:
+    assert page.read_text() == regenerate(page.read_text()), "run `make docs`"
 
 
 def test_every_setting_is_documented() -> None:
@@ -34,7 +34,7 @@ def test_every_table_and_every_reason_is_documented() -> None:
     assert [reason for reason in REASONS if f"`{reason}`" not in errors] == []
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_links_between_pages_are_not_broken() -> None:
     for page in [ROOT / "README.md", *PAGES]:
         broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
         assert not broken, f"{page.relative_to(ROOT)}: {broken}"
