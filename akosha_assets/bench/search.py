@@ -112,9 +112,9 @@ def _build_rate(replica: Replica, space: str) -> int | None:
     if not sets:
         return None
     started = time.perf_counter()
-    layouts = CoarseQuantizers()
-    layouts.expect(sum(len(held) for held in sets))
-    list(threads().map(lambda held: replace(held, index=None).indexed(space, layouts), sets))
+    quantizers = CoarseQuantizers()
+    quantizers.expect(sum(len(held) for held in sets))
+    list(threads().map(lambda held: replace(held, index=None).with_index(space, quantizers), sets))
     return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
 
 

@@ -135,7 +135,7 @@ class Snapshot:
         of_place, of_number = np.nonzero((numbers >= first[:, None]) & (numbers <= last[:, None]))
         for place in set(of_place.tolist()):
             mine = of_number[of_place == place]
-            at, served = self.places[place][1].numbered(numbers[mine])
+            at, served = self.places[place][1].rows_with_ids(numbers[mine])
             found[mine[served]], rows[mine[served]] = place, at[served]
         return found, rows
 

@@ -1,7 +1,7 @@
-"""A part: an immutable run of rows of one event day, laid out for filtering, ranking and answering.
+"""A part: some rows of one event day as immutable columns, ready to be filtered, ranked and returned.
 
-A day is a few parts. New rows make a new part, small parts are joined, removed rows make a smaller part; whoever
-searches holds the parts of one instant and is never disturbed. How files become parts is in `loading.py`.
+A day has a few parts. New rows make a new part, small parts are merged, removed rows make a smaller part. A search
+keeps the parts of one snapshot, which nothing changes. `loading.py` turns files into parts.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors
 
-# Filtered by equality; held as int32 codes of a `Categories` of the same name, -1 for null.
+# Columns that are filtered by equality; stored as int32 codes of the `Categories` of the same name, -1 for null.
 CODED = ("system_id", "kind", "project", "namespace", "category", "source_type")
 
 
 class Categories:
-    """Codes for the strings of one column, the same in every part. Codes are never taken back."""
+    """Codes for the strings of one column, the same in every part. A code is never reused."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -32,21 +32,22 @@ class Categories:
         self._adding = Lock()
 
     def encode(self, column: pa.StringArray) -> np.ndarray:
-        """The code of each string, -1 for null."""
+        """The code of each string, (rows,) int32; -1 for null."""
         encoded = column.dictionary_encode()
         codes = np.array([self._of(name) for name in encoded.dictionary.to_pylist()] + [-1], np.int32)
-        return codes[encoded.indices.fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)]
+        of_rows: np.ndarray = codes[encoded.indices.fill_null(len(codes) - 1).to_numpy(zero_copy_only=False)]
+        return of_rows
 
     def code(self, name: str) -> int:
-        """The code of `name`, or -2, which no row has, where it was never seen."""
+        """The code of `name`; -2, which no row has, for an unknown string."""
         return self._codes.get(name, -2)
 
     def name(self, code: int) -> str | None:
-        """The string behind a code."""
+        """The string of a code; None for -1."""
         return None if code < 0 else self.names[code]
 
-    def learn(self, names: list[str]) -> None:
-        """The names have the codes of their positions. For one that knows none yet."""
+    def restore(self, names: list[str]) -> None:
+        """Gives each name its position as code. Only for an empty instance."""
         for name in names:
             self._of(name)
 
@@ -62,27 +63,32 @@ class Categories:
             return self._codes[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows of one day. Row i has number `row_ids[i]`, ascending, which no other row of this process ever has."""
+    """Rows of one day. A row id is unique in this process and never reused."""
 
     day: date
+    # (rows,) int64, sorted
     row_ids: np.ndarray
+    # (rows,) uint64: hash of system, kind and id.
     identity: np.ndarray
-    # A hash of the text.
+    # (rows,) uint64: hash of the text.
     content: np.ndarray
-    # A hash of what changes whenever a table's row is written anew: rows of one tier that agree in it are one and the
-    # same.
+    # (rows,) uint64: changes whenever a table's row is written again; equal values in a tier mean the same row.
     written: np.ndarray
+    # By column of CODED, each (rows,) int32.
     codes: dict[str, np.ndarray]
+    # (rows,) int64 UTC microseconds
     occurred_us: np.ndarray
     arrived_us: np.ndarray
+    # (rows,) float32, NaN for null
     importance: np.ndarray
     payload: Payload
+    # By space.
     vectors: dict[str, VectorSet] = field(default_factory=dict)
-    # The folder its bytes are mapped from; None in memory.
+    # The folder whose files are mapped; None for a part in memory.
     folder: Path | None = None
-    # Rows that a hotter tier holds in a newer form; None where it holds none.
+    # (rows,) bool: rows that a hotter tier has in a newer form; None for no rows.
     hidden: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -93,62 +99,66 @@ class Part:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
         arrays = [self.row_ids, self.identity, self.content, self.written, *self.codes.values()]
         arrays += [self.occurred_us, self.arrived_us, self.importance]
-        vectors = sum(held.nbytes for held in self.vectors.values())
+        vectors = sum(of_space.nbytes for of_space in self.vectors.values())
         return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
 
     @cached_property
     def order(self) -> np.ndarray:
-        """Positions of the rows in ascending order of `identity`."""
+        """The rows in ascending order of `identity`: (rows,) int32."""
         return np.argsort(self.identity).astype(np.int32)
 
     @cached_property
     def sorted_identity(self) -> np.ndarray:
-        """The identity hashes in ascending order."""
-        return self.identity[self.order]
+        """The identity hashes, sorted: (rows,) uint64."""
+        hashes: np.ndarray = self.identity[self.order]
+        return hashes
 
     def rows_of(self, identity: int) -> np.ndarray:
-        """Positions of the rows with this identity hash."""
-        wanted = np.uint64(identity)
-        left, right = (int(np.searchsorted(self.sorted_identity, wanted, side)) for side in ("left", "right"))
+        """The rows with this identity hash: (matches,) int32."""
+        key = np.uint64(identity)
+        left, right = (int(np.searchsorted(self.sorted_identity, key, side)) for side in ("left", "right"))
         return self.order[left:right]
 
     @cached_property
     def span(self) -> tuple[int, int]:
-        """The first and the last number."""
+        """The first and the last row id."""
         return int(self.row_ids[0]), int(self.row_ids[-1])
 
-    def numbered(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The row of each number, which lies in the span, and a mask of those that can be found."""
+    def rows_with_ids(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row of each row id, (ids,) int64, and a mask of the ids that have a visible row, (ids,) bool.
+
+        The ids must be within `span`.
+        """
         first, last = self.span
         if last - first == len(self) - 1:
-            rows, found = numbers - first, np.ones(len(numbers), bool)
+            rows, is_visible = row_ids - first, np.ones(len(row_ids), bool)
         else:
-            rows = np.searchsorted(self.row_ids, numbers)
-            found = self.row_ids[rows] == numbers
-        return rows, found if self.hidden is None else found & ~self.hidden[rows]
+            rows = np.searchsorted(self.row_ids, row_ids)
+            is_visible = self.row_ids[rows] == row_ids
+        return rows, is_visible if self.hidden is None else is_visible & ~self.hidden[rows]
 
-    def hiding(self, hidden: np.ndarray) -> Self:
-        """The part with just those rows hidden for which the mask holds."""
+    def with_hidden(self, hidden: np.ndarray) -> Self:
+        """The part with the rows of the mask `hidden` hidden, and no others."""
         return replace(self, hidden=hidden if hidden.any() else None)
 
-    def kept(self, keep: np.ndarray) -> Self:
-        """The rows for which the mask holds."""
+    def filter(self, keep: np.ndarray) -> Self:
+        """The rows of the mask `keep`, in memory and none hidden."""
         return type(self)(
-            self.day,
-            self.row_ids[keep],
-            self.identity[keep],
-            self.content[keep],
-            self.written[keep],
-            {name: codes[keep] for name, codes in self.codes.items()},
-            self.occurred_us[keep],
-            self.arrived_us[keep],
-            self.importance[keep],
-            Payload(self.payload.whole().filter(pa.array(keep))),
-            {space: vectors.kept(keep) for space, vectors in self.vectors.items()},
+            day=self.day,
+            row_ids=self.row_ids[keep],
+            identity=self.identity[keep],
+            content=self.content[keep],
+            written=self.written[keep],
+            codes={name: codes[keep] for name, codes in self.codes.items()},
+            occurred_us=self.occurred_us[keep],
+            arrived_us=self.arrived_us[keep],
+            importance=self.importance[keep],
+            payload=Payload(self.payload.whole().filter(pa.array(keep))),
+            vectors={space: vectors.filter(keep) for space, vectors in self.vectors.items()},
         )
 
     def has_tag(self, tag: str) -> np.ndarray:
-        """Mask of the rows that carry `tag`."""
+        """A mask of the rows that have `tag`: (rows,) bool."""
         mask = np.zeros(len(self), bool)
         start = 0
         for chunk in self.payload.tags().chunks:
@@ -161,50 +171,49 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """A file whose rows are served: numbers `start` up to `stop`."""
+    """The row ids of one data file: `start` up to `stop`."""
 
     start: int
     stop: int
     day: date
 
     def is_in(self, part: Part) -> bool:
-        """Whether `part` has rows of it."""
+        """Whether `part` has rows of this file."""
         at = int(np.searchsorted(part.row_ids, self.start))
         return at < len(part) and int(part.row_ids[at]) < self.stop
 
 
 def concatenate_parts(parts: Sequence[Part]) -> Part:
-    """One part from several of one day, in ascending order of their numbers."""
+    """One part from several of one day, which must be in the order of their row ids."""
     offsets = np.cumsum([0] + [len(part) for part in parts])
     spaces = {space for part in parts for space in part.vectors}
+    by_space = {
+        space: [
+            (int(offset), part.vectors[space])
+            for offset, part in zip(offsets[:-1], parts, strict=True)
+            if space in part.vectors
+        ]
+        for space in spaces
+    }
     return Part(
-        parts[0].day,
-        np.concatenate([part.row_ids for part in parts]),
-        np.concatenate([part.identity for part in parts]),
-        np.concatenate([part.content for part in parts]),
-        np.concatenate([part.written for part in parts]),
-        {name: np.concatenate([part.codes[name] for part in parts]) for name in CODED},
-        np.concatenate([part.occurred_us for part in parts]),
-        np.concatenate([part.arrived_us for part in parts]),
-        np.concatenate([part.importance for part in parts]),
-        Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
-        {
-            space: concatenate_vectors(
-                [
-                    (int(offset), part.vectors[space])
-                    for offset, part in zip(offsets, parts, strict=False)
-                    if space in part.vectors
-                ]
-            )
-            for space in spaces
-        },
+        day=parts[0].day,
+        row_ids=np.concatenate([part.row_ids for part in parts]),
+        identity=np.concatenate([part.identity for part in parts]),
+        content=np.concatenate([part.content for part in parts]),
+        written=np.concatenate([part.written for part in parts]),
+        codes={name: np.concatenate([part.codes[name] for part in parts]) for name in CODED},
+        occurred_us=np.concatenate([part.occurred_us for part in parts]),
+        arrived_us=np.concatenate([part.arrived_us for part in parts]),
+        importance=np.concatenate([part.importance for part in parts]),
+        payload=Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
+        vectors={space: concatenate_vectors(pieces) for space, pieces in by_space.items()},
     )
 
 
 def compact_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The same rows in fewer parts: the last two are joined while the last is at least half the size of the one before.
+    """The same rows in fewer parts: the last two are merged while the last has at least half the rows of the other.
 
-    So a row is copied as many times as its day doubles, and a day of n rows is at most log n parts.
+    So a row is copied once each time its day doubles, and a day of n rows has at most log n parts.
     """
     stack = list(parts)
     while len(stack) > 1 and 2 * len(stack[-1]) >= len(stack[-2]):
@@ -214,9 +223,9 @@ def compact_parts(parts: tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 def hide_shadowed(parts: tuple[Part, ...], hotter: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The same parts with those rows hidden whose memory is among `hotter`, which are of the same day."""
+    """The parts with the rows hidden whose memory is also in `hotter`, the parts of a hotter tier for the same day."""
     if not hotter:
         return tuple(part if part.hidden is None else replace(part, hidden=None) for part in parts)
-    known = np.concatenate([part.identity for part in hotter])
-    masks = [np.isin(part.identity, known) for part in parts]
-    return tuple(part.hiding(mask) for part, mask in zip(parts, masks, strict=True))
+    hotter_identities = np.concatenate([part.identity for part in hotter])
+    masks = [np.isin(part.identity, hotter_identities) for part in parts]
+    return tuple(part.with_hidden(mask) for part, mask in zip(parts, masks, strict=True))

@@ -1,6 +1,6 @@
-"""What answers show of the rows of a part beside what they are filtered by: ids, texts, tags. In memory, or in a file.
+"""The columns of a part that results show and nothing filters by: ids, texts, tags. In memory, or in a file.
 
-Which part has which is `disk_cache.py`'s to say, and how rows become a part is in `part.py`.
+`disk_cache.py` decides which of the two a part has.
 """
 
 import mmap
@@ -17,7 +17,7 @@ TEXT = "text"
 
 
 class Payload:
-    """Columns in memory, or mapped from files that are read whole."""
+    """Columns in memory, or mapped from a file."""
 
     def __init__(self, table: pa.Table):
         self._table = table
@@ -25,23 +25,23 @@ class Payload:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its columns, wherever they lie."""
+        """Bytes of the columns, in memory or mapped."""
         return int(self._table.nbytes)
 
     def value(self, name: str, row: int) -> Any:
-        """What a column has of one row."""
+        """The value of one column in one row."""
         return self._columns[name][row].as_py()
 
-    def beside_text(self, row: int) -> dict[str, Any]:
-        """What all columns but that of the text have of one row."""
+    def without_text(self, row: int) -> dict[str, Any]:
+        """The values of one row by column, without the text."""
         return {name: column[row].as_py() for name, column in self._columns.items() if name != TEXT}
 
     def tags(self) -> pa.ChunkedArray:
-        """The tags of all rows."""
+        """The tags of all rows: (rows,) list of string."""
         return self._columns["tags"]
 
     def select(self, names: Sequence[str]) -> pa.Table:
-        """Whole columns."""
+        """The named columns."""
         return self.whole().select(names)
 
     def whole(self) -> pa.Table:
@@ -50,29 +50,30 @@ class Payload:
 
 
 class FilePayload(Payload):
-    """Columns in an Arrow file. The texts of single rows are read from it, so that no page of them stays in this
-    process; whole columns are mapped for as long as somebody holds them.
+    """Columns in an Arrow file.
+
+    The text of one row is read from the file, so none of its pages stay in this process; whole columns are mapped as
+    long as they are referenced.
     """
 
     def __init__(self, file: IO[bytes]):
-        """`file` may be closed, and need not have a name, afterwards."""
+        """Opens the columns of `file`, which may be closed and deleted afterwards."""
         self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
-        held = self._mapped()
-        super().__init__(pa.ipc.open_file(held).read_all())
-        # By chunk: its first row, where its bytes begin in the file, and where in them each text ends and the next
-        # begins.
+        mapped = self._mapped()
+        super().__init__(pa.ipc.open_file(mapped).read_all())
+        # By chunk: its first row, the file offset of its texts, and their offsets, (rows + 1,) int32.
         self._first_rows: list[int] = []
         self._texts: list[tuple[int, np.ndarray]] = []
         rows = 0
         for chunk in self._columns[TEXT].chunks:
             _, ends, letters = chunk.buffers()
             self._first_rows.append(rows)
-            self._texts.append((letters.address - held.address if letters else 0, np.frombuffer(ends, np.int32)))
+            self._texts.append((letters.address - mapped.address if letters else 0, np.frombuffer(ends, np.int32)))
             rows += len(chunk)
 
     def value(self, name: str, row: int) -> Any:
-        """What a column has of one row."""
+        """The value of one column in one row."""
         if name != TEXT:
             return super().value(name, row)
         chunk = bisect_right(self._first_rows, row) - 1

@@ -68,7 +68,7 @@ class Checkpoint:
             return KeywordIndex(folder, self.terms), 1
         self._keyword_sums = state.keywords
         for name, names in state.terms.items():
-            self.terms[name].learn(names)
+            self.terms[name].restore(names)
         keywords = KeywordIndex(folder, self.terms)
         for name, tier in self.tiers.items():
             numbered = state.numbered[name].items()

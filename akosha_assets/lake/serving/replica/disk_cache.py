@@ -104,7 +104,7 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
     return True
 
 
-def write_part(part: Part, parent: Path, layouts: CoarseQuantizers) -> Part:
+def write_part(part: Part, parent: Path, quantizers: CoarseQuantizers) -> Part:
     """The same part with its bytes in files of a folder under `parent`, mapped when touched."""
     folder = parent / f"{part.day}-{part.row_ids[0]}-{len(part)}"
     work = parent / f".{folder.name}.part"
@@ -116,12 +116,12 @@ def write_part(part: Part, parent: Path, layouts: CoarseQuantizers) -> Part:
     arrays = {name: getattr(part, name) for name in ARRAYS} | {f"code-{name}": part.codes[name] for name in CODED}
     spaces = []
     for number, (space, held) in enumerate(part.vectors.items()):
-        held = held.indexed(space, layouts)
+        held = held.with_index(space, quantizers)
         arrays |= {f"rows-{number}": held.rows, f"matrix-{number}": held.matrix}
         if held.scale is not None:
             arrays[f"scale-{number}"] = held.scale
         if held.index is not None:
-            held.index.alone().write(work / f"index-{number}.faiss")
+            held.index.own_file().write(work / f"index-{number}.faiss")
         spaces.append([space, held.form])
     _write_arrays(work / ARRAYS_FILE, arrays)
     (work / "spaces.json").write_text(json.dumps(spaces))
@@ -157,11 +157,9 @@ def map_part(folder: Path, day: date) -> Part:
         vectors[space] = VectorSet(
             arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment
         )
-    numbers, identity, content, written, occurred_us, arrived_us, importance = (arrays[name] for name in ARRAYS)
     codes = {name: arrays[f"code-{name}"] for name in CODED}
-    return Part(
-        day, numbers, identity, content, written, codes, occurred_us, arrived_us, importance, payload, vectors, folder
-    )
+    columns = {name: arrays[name] for name in ARRAYS}
+    return Part(day=day, codes=codes, payload=payload, vectors=vectors, folder=folder, **columns)
 
 
 def _opened(path: Path, *, is_mapped: bool) -> pa.NativeFile:

@@ -30,7 +30,7 @@ class IndexCache:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.layouts = CoarseQuantizers()
+        self.quantizers = CoarseQuantizers()
 
     def indexed(self, part: Part) -> Part:
         """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left
@@ -62,7 +62,7 @@ class IndexCache:
         """Further sets are indexed as those of `part` are."""
         for space, held in part.vectors.items():
             if held.index is not None:
-                self.layouts.meet(space, held.index.file.layout)
+                self.quantizers.register(space, held.index.file.quantizer)
 
     def tidy(self, parts: Iterable[Part]) -> None:
         """No other index lies in the folder than those of `parts`."""
@@ -73,18 +73,18 @@ class IndexCache:
 
     def _indexed(self, space: str, held: VectorSet) -> VectorSet:
         if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
-            return held.indexed(space, self.layouts)
+            return held.with_index(space, self.quantizers)
         digest = hashlib.blake2b(f"{disk_cache.FORMAT}/{held.form}".encode(), digest_size=16)
         digest.update(held.matrix.data)
         name = digest.hexdigest()
         for path in self.folder.glob(f"{name}-*"):
             if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
                 index = Segment(InvertedFile.read(path, is_mapped=False), name=path.name)
-                self.layouts.meet(space, index.file.layout)
+                self.quantizers.register(space, index.file.quantizer)
                 return replace(held, index=index)
             logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
             path.unlink()
-        made = held.indexed(space, self.layouts)
+        made = held.with_index(space, self.quantizers)
         if made.index is None:
             return made
         self.folder.mkdir(parents=True, exist_ok=True)

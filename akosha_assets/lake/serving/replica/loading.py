@@ -169,16 +169,16 @@ class Loader:
         with self._one_at_a_time:
             self.refused_vectors += refused
         part = Part(
-            day,
-            np.zeros(len(table), np.int64),
-            table["identity"].to_numpy(),
-            table["content"].to_numpy(),
-            table["written"].to_numpy(),
-            {name: self.terms[name].encode(table[name].combine_chunks()) for name in CODED},
-            table["occurred_us"].to_numpy(),
-            table["arrived_us"].to_numpy(),
-            table["importance"].to_numpy(),
-            Payload(table.select(PAYLOAD)),
-            vectors,
+            day=day,
+            row_ids=np.zeros(len(table), np.int64),
+            identity=table["identity"].to_numpy(),
+            content=table["content"].to_numpy(),
+            written=table["written"].to_numpy(),
+            codes={name: self.terms[name].encode(table[name].combine_chunks()) for name in CODED},
+            occurred_us=table["occurred_us"].to_numpy(),
+            arrived_us=table["arrived_us"].to_numpy(),
+            importance=table["importance"].to_numpy(),
+            payload=Payload(table.select(PAYLOAD)),
+            vectors=vectors,
         )
         return part, table["file_row_number"].to_numpy()

@@ -70,7 +70,7 @@ class Replica:
             )
             for tier in TIERS
         }
-        self.layouts = {tier: tail.indexes.layouts for tier, tail in self._tails.items()}
+        self.quantizers = {tier: tail.indexes.quantizers for tier, tail in self._tails.items()}
         self._checkpoint = Checkpoint(self.folder, self.terms, self._tails)
         self._keywords, self._next_number = self._checkpoint.reopen()
         self._hash = Hasher()

@@ -126,7 +126,7 @@ class TierReplica:
                 if keep.all():
                     left.append(part)
                 elif keep.any():
-                    smaller = part.kept(keep)
+                    smaller = part.filter(keep)
                     left.append(smaller if part.folder is None else self._laid_down(smaller))
             parts[day] = tuple(left)
         return {day: held for day, held in parts.items() if held}
@@ -140,7 +140,7 @@ class TierReplica:
         The next day is read while one is taken, no more: a year of history must not be in memory together.
         """
         expected = sum(file.rows for files in added.values() for file in files)
-        self.indexes.layouts.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
+        self.indexes.quantizers.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
         under_way: deque[tuple[date, dict[str, RowRange], int, Future[Part | None]]] = deque()
         # Threads of its own: those that scan are for questions.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
@@ -230,7 +230,7 @@ class TierReplica:
         return changed
 
     def _laid_down(self, part: Part) -> Part:
-        return disk_cache.write_part(part, self.folder, self.indexes.layouts)
+        return disk_cache.write_part(part, self.folder, self.indexes.quantizers)
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""

@@ -63,7 +63,7 @@ def read_memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: 
     stored = _stored_columns(lake, snapshot, identity, tier, part.day.isoformat(), is_past=is_past)
     # The row may have moved or been rewritten a moment ago: then the answer has what the replica has of it.
     stored = stored or {"upload_id": fields["upload_id"]}
-    space = next((space for space, vectors in part.vectors.items() if vectors.of_row(row) is not None), None)
+    space = next((space for space, vectors in part.vectors.items() if vectors.vector_of(row) is not None), None)
     return {
         **fields,
         "attributes": decode_attributes(stored["attributes"]) if stored.get("attributes") else None,

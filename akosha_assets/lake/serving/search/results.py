@@ -107,7 +107,7 @@ def render_group(
 def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> MemoryFields:
     """The fields of one row, whose text is `text`."""
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
-    payload = part.payload.beside_text(row)
+    payload = part.payload.without_text(row)
     importance = float(part.importance[row])
     return {
         "system_id": coded["system_id"],

@@ -60,7 +60,7 @@ class RemovedRows:
         lake: Lake,
         folder: Path,
         terms: dict[str, Categories],
-        layouts: dict[str, CoarseQuantizers],
+        quantizers: dict[str, CoarseQuantizers],
         *,
         max_bytes: int,
         max_files: int,
@@ -69,10 +69,10 @@ class RemovedRows:
         # What the question under way is about: never forgotten meanwhile.
         self.wanted: Collection[Key] = ()
         files = {
-            tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in layouts
+            tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in quantizers
         }
-        self._loaders = {tier: Loader(tier, files[tier], terms) for tier in layouts}
-        self._folder, self._terms, self._layouts = folder, terms, layouts
+        self._loaders = {tier: Loader(tier, files[tier], terms) for tier in quantizers}
+        self._folder, self._terms, self._quantizers = folder, terms, quantizers
         shutil.rmtree(folder, ignore_errors=True)
         self._left: OrderedDict[Key, _RemovedFile] = OrderedDict()
         self._words: KeywordIndex | None = None
@@ -98,7 +98,7 @@ class RemovedRows:
             whole = loader.load(file.day, [file], [left.load.start])
             assert whole is not None
             held = gone | left.held
-            part = disk_cache.write_part(whole.kept(held), self._folder / "parts" / tier, self._layouts[tier])
+            part = disk_cache.write_part(whole.filter(held), self._folder / "parts" / tier, self._quantizers[tier])
             if left.part is not None:
                 self._forget(left.load, left.part)
             left.part, left.held = part, held
@@ -107,7 +107,7 @@ class RemovedRows:
         self._make_room()
         if left.part is None or not gone.any():
             return None
-        return left.part.hiding(~gone[left.held])
+        return left.part.with_hidden(~gone[left.held])
 
     @property
     def words(self) -> KeywordSearcher | None:

@@ -57,9 +57,9 @@ class TimeTravel:
         self.replica = replica
         lake = replica.lake
         self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
-        layouts = {tier: replica.layouts[tier] for tier in TIERS}
+        quantizers = {tier: replica.quantizers[tier] for tier in TIERS}
         self._departed = RemovedRows(
-            lake, replica.folder / "past", replica.terms, layouts, max_bytes=max_bytes, max_files=max_files
+            lake, replica.folder / "past", replica.terms, quantizers, max_bytes=max_bytes, max_files=max_files
         )
         self._one_at_a_time = Lock()
 
@@ -178,7 +178,7 @@ def _only(part: Part, loads: list[RowRange], written: np.ndarray | None) -> Part
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for load in loads:
         hidden[np.searchsorted(part.row_ids, load.start) : np.searchsorted(part.row_ids, load.stop)] = False
-    return None if hidden.all() else part.hiding(hidden)
+    return None if hidden.all() else part.with_hidden(hidden)
 
 
 def _shown(view: TierView) -> Callable[[RowRange], bool]:
@@ -202,4 +202,4 @@ def _below(part: Part, hotter: list[np.ndarray]) -> Part:
     if not hotter:
         return part
     hidden = np.isin(part.identity, np.concatenate(hotter))
-    return part.hiding(hidden if part.hidden is None else hidden | part.hidden)
+    return part.with_hidden(hidden if part.hidden is None else hidden | part.hidden)

@@ -1,10 +1,10 @@
-"""The nearest neighbours of a question among many sets of vectors, by all cores.
+"""The nearest neighbours of a query among many sets of vectors, on all cores.
 
-Two stages: each set proposes candidates (`vector_set.py`), and those that were only estimated are ranked by stored
-vectors.
+Two stages: each set proposes candidates, and candidates with estimated scores are ranked again by stored vectors.
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -15,187 +15,200 @@ from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile, Shard
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors, top_k, use_one_faiss_thread
 
-# Candidates of all sets together that are ranked by their stored vectors: chosen by `akosha bench search`.
+# Candidates of all sets together that are ranked again by their stored vectors: chosen by `akosha bench search`.
 CANDIDATES = 400
-# Among more vectors than this more are needed, by the root of how many times as many there are: chosen by `akosha bench
-# tiers`.
+# With more vectors than this, the candidates grow with the square root of the rows: chosen by `akosha bench tiers`.
 CANDIDATES_FOR_ROWS = 1_000_000
-# Sets with more vectors than this together are scanned by several threads.
+# Above this many vectors a scan uses several threads.
 PARALLEL_ROWS = 100_000
-# Sets that are searched with one call: each proposes as many candidates as all of them together.
+# Files of one set that are searched with one call: each proposes as many candidates as all of them together.
 SHARDS = 8
-# A selection this small, or of less than this share, is scanned exactly; of a larger one that is still less than the
-# other share, every list is looked into.
+# A selection with this many rows or this share of them is scanned exactly; one below the larger share probes all lists.
 EXACT_ROWS = 8_000
 EXACT_SHARE = 0.04
 RARE_SHARE = 0.2
 
+# A set of vectors and the mask of the part's rows to search, (rows,) bool; None searches all.
 Selected = tuple[VectorSet, np.ndarray | None]
+# A quantizer and the number of lists to probe.
+Probe = tuple[CoarseQuantizer, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Candidates by the number of their set, with their cosines or an index's estimates of them."""
+    """Candidates of one work unit."""
 
+    # (candidates,) int64: the position of each candidate's set.
     owner: np.ndarray
+    # (candidates,) int64: the position in the set.
     positions: np.ndarray
+    # (candidates,) float32: cosines, or an index's estimates of them.
     scores: np.ndarray
     is_estimate: bool
 
 
 def nearest(
-    sets: list[Selected], query: np.ndarray, k: int, candidates: int | None = None, *, is_alone: bool = True
+    sets: Sequence[Selected], query: np.ndarray, k: int, candidates: int | None = None, *, is_alone: bool = True
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The `k` best of all `sets`, best first: number of the set, row, cosine. A set comes with the mask of the rows
-    that count.
+    """The `k` nearest rows of all `sets`, best first: position of the set, row of its part, cosine, each (k,).
 
-    A question that is not alone keeps to this thread: sharing it out among cores that are taken makes every question
-    wait longer.
+    `is_alone`: no other query runs. With others running, this one stays in its thread: sharing busy cores makes every
+    query slower.
     """
     if not sets:
         return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
-    rows = sum(len(held) for held, _ in sets)
+    rows = sum(len(vectors) for vectors, _ in sets)
     if candidates is None:
         candidates = round(CANDIDATES * max(1.0, rows / CANDIDATES_FOR_ROWS) ** 0.5)
-    wanted = max(candidates, 2 * k)
+    candidates = max(candidates, 2 * k)
     cores = (os.cpu_count() or 1) if is_alone and rows > PARALLEL_ROWS else 1
-    proposed = _propose_candidates(sets, query, wanted, k, cores)
+    proposed = _propose_candidates(sets, query, candidates, k, cores)
     owner = np.concatenate([each.owner for each in proposed])
     positions = np.concatenate([each.positions for each in proposed])
     scores = np.concatenate([each.scores for each in proposed])
     is_estimate = np.repeat([each.is_estimate for each in proposed], [len(each.owner) for each in proposed])
-    best = top_k(scores, wanted)
+    best = top_k(scores, candidates)
     best = best[np.argsort(owner[best], kind="stable")]
     owner, positions, scores, is_estimate = owner[best], positions[best], scores[best], is_estimate[best]
-    bounds = np.searchsorted(owner, np.arange(len(sets) + 1)).tolist()
-    estimated: dict[str, list[tuple[VectorSet, slice]]] = {}
-    for (held, _), start, stop in zip(sets, bounds, bounds[1:], strict=False):
-        if start < stop and is_estimate[start]:
-            estimated.setdefault(held.form, []).append((held, slice(start, stop)))
-    for some in estimated.values():
-        together = concatenate_vectors([(0, held.picked(positions[mine])) for held, mine in some])
-        scores[np.concatenate([np.arange(mine.start, mine.stop) for _, mine in some])] = together.scores(query)
+    _rank_estimates(sets, query, owner, positions, scores, is_estimate)
     best = top_k(scores, k)
     owner, positions, scores = owner[best], positions[best], scores[best]
-    found = np.empty(len(best), np.int32)
+    nearest_rows = np.empty(len(best), np.int32)
     for number in set(owner.tolist()):
-        mine = owner == number
-        found[mine] = sets[number][0].rows[positions[mine]]
-    return owner, found, scores
+        is_own = owner == number
+        nearest_rows[is_own] = sets[number][0].rows[positions[is_own]]
+    return owner, nearest_rows, scores
 
 
-def _propose_candidates(sets: list[Selected], query: np.ndarray, wanted: int, k: int, cores: int) -> list[Candidates]:
-    """The candidates of all sets, shared out among the cores in equal piles, of which this thread takes one."""
+def _rank_estimates(
+    sets: Sequence[Selected],
+    query: np.ndarray,
+    owner: np.ndarray,
+    positions: np.ndarray,
+    scores: np.ndarray,
+    is_estimate: np.ndarray,
+) -> None:
+    """Replaces estimates in `scores` by cosines with the stored vectors. `owner` is sorted; all arrays are (rows,)."""
+    bounds = np.searchsorted(owner, np.arange(len(sets) + 1)).tolist()
+    by_form: dict[str, list[tuple[VectorSet, slice]]] = {}
+    for (vectors, _), start, stop in zip(sets, bounds[:-1], bounds[1:], strict=True):
+        if start < stop and is_estimate[start]:
+            by_form.setdefault(vectors.form, []).append((vectors, slice(start, stop)))
+    for pieces in by_form.values():
+        merged = concatenate_vectors([(0, vectors.take(positions[own])) for vectors, own in pieces])
+        scores[np.concatenate([np.arange(own.start, own.stop) for _, own in pieces])] = merged.scores(query)
+
+
+def _propose_candidates(
+    sets: Sequence[Selected], query: np.ndarray, candidates: int, k: int, cores: int
+) -> list[Candidates]:
+    """The candidates of all sets. Each core gets about the same number of rows; this thread works for one of them."""
     units = _work_units(sets, cores)
-    heights = [sum(len(sets[number][0]) for number in unit) for unit in units]
-    rows = max(1, sum(heights))
+    unit_rows = [sum(len(sets[number][0]) for number in unit) for unit in units]
+    rows = max(1, sum(unit_rows))
     lists = _probed_lists(sets, units, query)
-    piles: list[list[int]] = [[] for _ in range(min(len(units), cores))]
-    of_pile = [0] * len(piles)
-    for each in sorted(range(len(units)), key=lambda each: -heights[each]):
-        lowest = of_pile.index(min(of_pile))
-        piles[lowest].append(each)
-        of_pile[lowest] += heights[each]
+    shards: list[list[int]] = [[] for _ in range(min(len(units), cores))]
+    shard_rows = [0] * len(shards)
+    for unit in sorted(range(len(units)), key=lambda unit: -unit_rows[unit]):
+        smallest = shard_rows.index(min(shard_rows))
+        shards[smallest].append(unit)
+        shard_rows[smallest] += unit_rows[unit]
 
-    def work(pile: list[int]) -> list[Candidates]:
-        found = []
-        for each in pile:
-            # Neighbours are spread over the units; one that had them all would need every candidate.
-            some = max(wanted // 4, min(wanted, 3 * wanted * heights[each] // (2 * rows)), k)
-            found += _scan_unit(sets, units[each], query, some, lists)
-        return found
+    def scan(shard: list[int]) -> list[Candidates]:
+        proposed = []
+        for unit in shard:
+            # Neighbours are spread over the units: half as many again as a unit's share of the rows are enough.
+            share = 3 * candidates * unit_rows[unit] // (2 * rows)
+            proposed += _scan_unit(sets, units[unit], query, max(candidates // 4, min(candidates, share), k), lists)
+        return proposed
 
-    others = [threads().submit(work, pile) for pile in piles[1:]]
-    return sum((other.result() for other in others), start=work(piles[0]))
+    others = [threads().submit(scan, shard) for shard in shards[1:]]
+    return sum((other.result() for other in others), start=scan(shards[0]))
 
 
-def _work_units(sets: list[Selected], cores: int) -> list[list[int]]:
-    """What is searched with one call: the sets of one file, a few files of one set under one layout, or a set without
+def _work_units(sets: Sequence[Selected], cores: int) -> list[list[int]]:
+    """The sets that one call searches: the sets of one file, some files of one set and one quantizer, or a set without
     an index.
     """
     units: list[list[int]] = []
-    of_file: dict[InvertedFile, list[int]] = {}
-    of_layout: dict[tuple[CoarseQuantizer, int], list[int]] = {}
-    for number, (held, selected) in enumerate(sets):
-        if held.index is None:
+    by_file: dict[InvertedFile, list[int]] = {}
+    by_probe: dict[Probe, list[int]] = {}
+    for number, (vectors, selected) in enumerate(sets):
+        if vectors.index is None:
             units.append([number])
-        elif held.index.file.sets > 1 or selected is not None:
-            of_file.setdefault(held.index.file, []).append(number)
+        elif vectors.index.file.sets > 1 or selected is not None:
+            by_file.setdefault(vectors.index.file, []).append(number)
         else:
-            of_layout.setdefault((held.index.file.layout, held.probed()), []).append(number)
-    units += of_file.values()
-    for numbers in of_layout.values():
+            by_probe.setdefault((vectors.index.file.quantizer, vectors.probe_count()), []).append(number)
+    units += by_file.values()
+    for numbers in by_probe.values():
         size = min(SHARDS, -(-len(numbers) // cores))
         units += [numbers[start : start + size] for start in range(0, len(numbers), size)]
     return units
 
 
 def _scan_unit(
-    sets: list[Selected],
-    unit: list[int],
-    query: np.ndarray,
-    wanted: int,
-    lists: dict[tuple[CoarseQuantizer, int], np.ndarray],
+    sets: Sequence[Selected], unit: list[int], query: np.ndarray, candidates: int, lists: dict[Probe, np.ndarray]
 ) -> list[Candidates]:
-    held, selected = sets[unit[0]]
-    if held.index is None:
-        return [_exact_candidates(unit[0], held, query, wanted, held.selection(selected))]
+    vectors, selected = sets[unit[0]]
+    if vectors.index is None:
+        return [_exact_candidates(unit[0], vectors, query, candidates, vectors.selection(selected))]
     use_one_faiss_thread()
-    file = held.index.file
+    file = vectors.index.file
     if file.sets > 1 or selected is not None:
-        return _file_candidates(
-            file, {number: sets[number] for number in unit}, query, wanted, lists[file.layout, held.probed()]
-        )
-    shards = Shards([index.file for number in unit if (index := sets[number][0].index) is not None], held.probed())
-    numbers, positions, scores = shards.search(query, wanted)
-    return [Candidates(np.array(unit)[numbers], positions, scores, True)]
+        probed = lists[file.quantizer, vectors.probe_count()]
+        return _file_candidates(file, {number: sets[number] for number in unit}, query, candidates, probed)
+    files = [index.file for number in unit if (index := sets[number][0].index) is not None]
+    numbers, positions, scores = Shards(files, vectors.probe_count()).search(query, candidates)
+    return [Candidates(owner=np.array(unit)[numbers], positions=positions, scores=scores, is_estimate=True)]
 
 
 def _file_candidates(
-    file: InvertedFile, sets: dict[int, Selected], query: np.ndarray, wanted: int, lists: np.ndarray
+    file: InvertedFile, sets: dict[int, Selected], query: np.ndarray, candidates: int, lists: np.ndarray
 ) -> list[Candidates]:
-    """Candidates of the sets, by their numbers, among those that lie in one file."""
-    masks = {number: held.selection(selected) for number, (held, selected) in sets.items()}
-    left = sum(
-        len(held) if (mask := masks[number]) is None else int(np.count_nonzero(mask))
-        for number, (held, _) in sets.items()
-    )
-    if left <= max(EXACT_ROWS, EXACT_SHARE * len(file)) and left < len(file):
-        return [_exact_candidates(number, held, query, wanted, masks[number]) for number, (held, _) in sets.items()]
-    if left < RARE_SHARE * len(file):
-        lists = np.arange(len(file.layout))
-    of_segment = {held.index.number: number for number, (held, _) in sets.items() if held.index is not None}
-    selected = (
-        None if left == len(file) else file.mask({segment: masks[number] for segment, number in of_segment.items()})
-    )
-    positions, estimates = file.search(query, min(wanted, left), lists, selected)
-    segments, positions = file.located(positions)
-    owners = np.array([of_segment.get(segment, -1) for segment in range(file.sets)])
-    return [Candidates(owners[segments], positions, estimates, True)]
+    """Candidates of the sets of one file."""
+    masks = {number: vectors.selection(selected) for number, (vectors, selected) in sets.items()}
+    rows = 0
+    for number, (vectors, _) in sets.items():
+        mask = masks[number]
+        rows += len(vectors) if mask is None else int(np.count_nonzero(mask))
+    if rows <= max(EXACT_ROWS, EXACT_SHARE * len(file)) and rows < len(file):
+        return [
+            _exact_candidates(number, vectors, query, candidates, masks[number])
+            for number, (vectors, _) in sets.items()
+        ]
+    if rows < RARE_SHARE * len(file):
+        lists = np.arange(len(file.quantizer))
+    number_of = {vectors.index.set_id: number for number, (vectors, _) in sets.items() if vectors.index is not None}
+    selected = None
+    if rows != len(file):
+        selected = file.mask({set_id: masks[number] for set_id, number in number_of.items()})
+    positions, estimates = file.search(query, min(candidates, rows), lists, selected)
+    set_ids, positions = file.locate(positions)
+    owners = np.array([number_of.get(set_id, -1) for set_id in range(file.sets)])
+    return [Candidates(owner=owners[set_ids], positions=positions, scores=estimates, is_estimate=True)]
 
 
 def _exact_candidates(
-    number: int, held: VectorSet, query: np.ndarray, wanted: int, mask: np.ndarray | None
+    number: int, vectors: VectorSet, query: np.ndarray, candidates: int, mask: np.ndarray | None
 ) -> Candidates:
-    positions, cosines = held.best(query, wanted, mask)
-    return Candidates(np.full(len(positions), number), positions, cosines, False)
+    positions, cosines = vectors.scan(query, candidates, mask)
+    return Candidates(owner=np.full(len(positions), number), positions=positions, scores=cosines, is_estimate=False)
 
 
-def _probed_lists(
-    sets: list[Selected], units: list[list[int]], query: np.ndarray
-) -> dict[tuple[CoarseQuantizer, int], np.ndarray]:
-    """The lists that this question looks into, chosen once for all files of a layout that are not searched as shards."""
-    chosen: dict[tuple[CoarseQuantizer, int], np.ndarray] = {}
+def _probed_lists(sets: Sequence[Selected], units: list[list[int]], query: np.ndarray) -> dict[Probe, np.ndarray]:
+    """The lists to probe, chosen once for all files of a quantizer. Shards choose their own."""
+    lists: dict[Probe, np.ndarray] = {}
     for unit in units:
-        held, selected = sets[unit[0]]
-        if held.index is not None and (held.index.file.sets > 1 or selected is not None):
-            layout, count = asked = held.index.file.layout, held.probed()
-            if asked not in chosen:
-                chosen[asked] = layout.probe(query, count)
-    return chosen
+        vectors, selected = sets[unit[0]]
+        if vectors.index is not None and (vectors.index.file.sets > 1 or selected is not None):
+            quantizer, count = vectors.index.file.quantizer, vectors.probe_count()
+            if (quantizer, count) not in lists:
+                lists[quantizer, count] = quantizer.probe(query, count)
+    return lists
 
 
 @cache
 def threads() -> ThreadPoolExecutor:
-    """As many threads as cores, for scans and for building."""
+    """A pool with one thread a core, for scans and index builds."""
     return ThreadPoolExecutor(os.cpu_count(), "vectors")

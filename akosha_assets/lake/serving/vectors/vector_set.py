@@ -1,7 +1,7 @@
-"""Vectors of one part in one space: which rows have one, and which of them are nearest to a question.
+"""The vectors of one part in one space: which rows have one, and which are nearest to a query.
 
-A scan over two bits a number proposes candidates; stored vectors score them. Scores are cosines, since vectors are
-unit length. Nothing here knows about text, tables or tiers.
+An index of two bits a number proposes candidates; stored vectors score them. Vectors have unit length, so scores are
+cosines. Nothing here knows about text, tables or tiers.
 """
 
 import threading
@@ -20,15 +20,15 @@ from akosha_assets.lake.serving.vectors.inverted_file import BLOCK_ROWS, Inverte
 from akosha_assets.lake.serving.vectors.merging import Segment
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers, inner_products
 
-# Below this an exact scan is as quick as an index.
+# With fewer rows an exact scan is as fast as an index.
 INDEX_MIN_ROWS = 2048
-# The lists of an index that a question looks into: these many, or this share where it is more. Chosen by `akosha bench
+# The lists of an index that a query probes: this many, or this share of them if that is more. Chosen by `akosha bench
 # search` for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 128
 PROBED_SHARE = {"float16": 0.11, "int8": 0.12}
 FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
-# From float16 to float32: fraction and exponent move left, the sign stays on the left, the exponents' zeros are this
-# far apart.
+# Conversion from float16 to float32: fraction and exponent move left by HALF_SHIFT bits, the sign stays in the highest
+# bit, and a multiplication by HALF_EXPONENT corrects the bias of the exponent.
 HALF_SHIFT = 13
 HALF_BITS = np.uint32(0x8FFFE000).view(np.int32)
 HALF_EXPONENT = np.float32(2.0**112)
@@ -36,14 +36,17 @@ HALF_EXPONENT = np.float32(2.0**112)
 
 @dataclass(frozen=True)
 class VectorSet:
-    """`matrix[i]`, times `scale[i]` where there is one, belongs to row `rows[i]` of its part; `rows` ascends.
+    """The vectors of some rows of a part: `matrix[i]`, times `scale[i]` if there is one, belongs to row `rows[i]`.
 
     `form` is float16, int8 (with a scale) or sketch (bits, with the scale that makes estimates unbiased).
     """
 
+    # (vectors,) int32, sorted: rows of the part.
     rows: np.ndarray
+    # (vectors, dimensions) float16 or int8; for sketches (vectors, dimensions / 8) uint8.
     matrix: np.ndarray
     form: str = "float16"
+    # (vectors,) float32; None for float16.
     scale: np.ndarray | None = None
     index: Segment | None = field(default=None, compare=False)
 
@@ -57,135 +60,138 @@ class VectorSet:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the vectors and of the index that they have or will get."""
-        indexed = inverted_file.nbytes(len(self), self.dimensions) if self._takes_index else 0
-        return (
-            int(self.rows.nbytes + self.matrix.nbytes) + (0 if self.scale is None else int(self.scale.nbytes)) + indexed
-        )
+        """Bytes of the vectors and of the index that they have or will have."""
+        index = inverted_file.nbytes(len(self), self.dimensions) if self._needs_index else 0
+        scale = 0 if self.scale is None else int(self.scale.nbytes)
+        return int(self.rows.nbytes + self.matrix.nbytes) + scale + index
 
     @property
     def is_approximate(self) -> bool:
-        """Scores are estimates, because the vectors themselves were not kept."""
+        """Whether scores are estimates because only sketches of the vectors are stored."""
         return self.form == "sketch"
 
     @property
-    def _takes_index(self) -> bool:
+    def _needs_index(self) -> bool:
         return (
             len(self) >= INDEX_MIN_ROWS
             and self.form != "sketch"
             and self.dimensions % inverted_file.NUMBERS_PER_BYTE == 0
         )
 
-    def indexed(self, space: str, layouts: CoarseQuantizers) -> Self:
-        """The same with an index, where there are rows enough for one to help."""
-        if self.index is not None or not self._takes_index:
+    def with_index(self, space: str, quantizers: CoarseQuantizers) -> Self:
+        """The same set with an index if it has enough rows for one."""
+        if self.index is not None or not self._needs_index:
             return self
         use_one_faiss_thread()
-        layout = layouts.of(space, len(self), self.floats)
-        return replace(self, index=Segment(InvertedFile.built(len(self), layout, self.floats)))
+        quantizer = quantizers.of(space, len(self), self.floats)
+        return replace(self, index=Segment(InvertedFile.build(len(self), quantizer, self.floats)))
 
-    def probed(self) -> int:
-        """The lists that a question looks into, where it has an index."""
+    def probe_count(self) -> int:
+        """The number of lists that a query probes. Only for a set with an index."""
         assert self.index is not None
-        lists = len(self.index.file.layout)
+        lists = len(self.index.file.quantizer)
         return min(lists, max(PROBED_LISTS, round(PROBED_SHARE[self.form] * lists)))
 
     def floats(self, positions: np.ndarray | slice) -> np.ndarray:
-        """Vectors at `positions` as float32. Not for sketches."""
+        """The vectors at `positions`: (positions, dimensions) float32. Not for sketches."""
         numbers = _float32(self.matrix[positions])
         return numbers if self.scale is None else numbers * self.scale[positions, None]
 
     def scores(self, query: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
-        """Cosines of `query` with the vectors at `positions`, or with all."""
+        """Cosines of `query` with the vectors at `positions`, or with all: (positions,) float32."""
         count = len(self) if positions is None else len(positions)
-        found = np.empty(count, np.float32)
+        scores = np.empty(count, np.float32)
         for start in range(0, count, BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             at = block if positions is None else positions[block]
             if self.form == "sketch":
                 assert self.scale is not None
-                found[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
+                scores[block] = sketch_scores(query[None], self.matrix[at], self.scale[at])[0]
             else:
                 cosines = inner_products(query, _float32(self.matrix[at]))
-                found[block] = cosines if self.scale is None else cosines * self.scale[at]
-        return found
+                scores[block] = cosines if self.scale is None else cosines * self.scale[at]
+        return scores
 
     def selection(self, selected: np.ndarray | None) -> np.ndarray | None:
-        """A mask of these vectors from one of the rows of the part, where there is one."""
+        """A mask of the vectors, (vectors,) bool, from a mask of the rows of the part; None selects all."""
         return selected if selected is None or len(selected) == len(self) else selected[self.rows]
 
-    def best(self, query: np.ndarray, wanted: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the `wanted` nearest and their cosines, by looking at every vector that the mask `selected`
-        holds for.
+    def scan(self, query: np.ndarray, k: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Positions, (k,) int64, and cosines, (k,) float32, of the `k` nearest, by an exact scan.
+
+        `selected`: (vectors,) bool, the vectors to scan; None scans all.
         """
-        among = None if selected is None else np.flatnonzero(selected)
+        candidates = None if selected is None else np.flatnonzero(selected)
         if self.form == "sketch":
             assert self.scale is not None
-            if among is None:
-                return sketches.best(query, self.matrix, self.scale, wanted)
-            best, estimates = sketches.best(query, self.matrix[among], self.scale[among], wanted)
-            return among[best], estimates
-        cosines = self.scores(query, among)
-        best = top_k(cosines, wanted)
-        return best if among is None else among[best], cosines[best]
+            if candidates is None:
+                return sketches.scan(query, self.matrix, self.scale, k)
+            best, estimates = sketches.scan(query, self.matrix[candidates], self.scale[candidates], k)
+            return candidates[best], estimates
+        cosines = self.scores(query, candidates)
+        best = top_k(cosines, k)
+        return best if candidates is None else candidates[best], cosines[best]
 
-    def of_row(self, row: int) -> np.ndarray | None:
-        """The vector of a row as float32, or None where it has none or only a sketch of it was kept."""
+    def vector_of(self, row: int) -> np.ndarray | None:
+        """The vector of a row, (dimensions,) float32; None if it has none or only a sketch of it is stored."""
         at = int(np.searchsorted(self.rows, row))
         if self.form == "sketch" or at >= len(self) or self.rows[at] != row:
             return None
-        return self.floats(slice(at, at + 1))[0]
+        vector: np.ndarray = self.floats(slice(at, at + 1))[0]
+        return vector
 
-    def asked_with(self, row: int) -> np.ndarray | None:
-        """The unit vector that finds what is like a row, or None where the row has none; of a sketch the direction it
-        stands for.
+    def query_vector(self, row: int) -> np.ndarray | None:
+        """The unit vector that finds rows similar to `row`, (dimensions,) float32; for a sketch, its direction.
+
+        None if the row has no vector.
         """
         at = int(np.searchsorted(self.rows, row))
         if self.form != "sketch" or at >= len(self) or self.rows[at] != row:
-            return self.of_row(row)
-        return from_sketch(self.matrix[at : at + 1])[0]
+            return self.vector_of(row)
+        direction: np.ndarray = from_sketch(self.matrix[at : at + 1])[0]
+        return direction
 
-    def picked(self, positions: np.ndarray) -> Self:
-        """The vectors at `positions`."""
+    def take(self, positions: np.ndarray) -> Self:
+        """The vectors at `positions`, in their order."""
         scale = None if self.scale is None else self.scale[positions]
         return type(self)(self.rows[positions], self.matrix.take(positions, axis=0), self.form, scale)
 
-    def kept(self, keep: np.ndarray) -> Self:
-        """Without the rows for which the mask `keep` is false; the others move up."""
-        having = keep[self.rows]
-        moved = np.cumsum(keep, dtype=np.int32) - 1
-        scale = None if self.scale is None else self.scale[having]
-        return type(self)(moved[self.rows[having]].astype(np.int32), self.matrix[having], self.form, scale)
+    def filter(self, keep: np.ndarray) -> Self:
+        """The vectors of the rows that `keep`, a mask of the part's rows, holds for; `rows` are numbered anew."""
+        is_kept = keep[self.rows]
+        new_rows = np.cumsum(keep, dtype=np.int32) - 1
+        scale = None if self.scale is None else self.scale[is_kept]
+        return type(self)(new_rows[self.rows[is_kept]].astype(np.int32), self.matrix[is_kept], self.form, scale)
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
-    """The same finite numbers as float32. numpy widens a float16 one by one; its bits, moved to their place, are wide
-    at once.
+    """The same finite numbers as float32.
+
+    numpy converts float16 numbers one by one; shifting their bits converts whole arrays at once.
     """
     if numbers.dtype != np.float16:
         return numbers.astype(np.float32)
     bits = numbers.view(np.int16).astype(np.int32)
     bits <<= HALF_SHIFT
     bits &= HALF_BITS
-    wide = bits.view(np.float32)
-    wide *= HALF_EXPONENT
-    return wide
+    floats: np.ndarray = bits.view(np.float32)
+    floats *= HALF_EXPONENT
+    return floats
 
 
 def use_one_faiss_thread() -> None:
-    """FAISS starts no threads of its own in calls of this thread; on a busy machine they would wait for each other."""
-    if not hasattr(_told, "once"):
+    """Calls of FAISS from this thread start no threads; on a busy machine those would wait for each other."""
+    if not hasattr(_faiss_threads, "is_set"):
         faiss.omp_set_num_threads(1)
-        _told.once = True
+        _faiss_threads.is_set = True
 
 
-# Threads that told FAISS so: it is heeded for as long as a thread lives, and each call of FAISS gives up the
-# interpreter lock.
-_told = threading.local()
+# Set once a thread: FAISS keeps the setting as long as the thread lives, and each call releases the interpreter lock.
+_faiss_threads = threading.local()
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the `k` highest scores, best first; equal scores in order of position."""
+    """Positions of the `k` highest scores, (k,) int64, best first; equal scores in order of position."""
     if len(scores) > k:
         best = np.sort(np.argpartition(-scores, k - 1)[:k])
         return best[np.argsort(-scores[best], kind="stable")]
@@ -193,7 +199,7 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def concatenate_vectors(pieces: list[tuple[int, VectorSet]]) -> VectorSet:
-    """One set from several of one form and length, each with the position its first row takes."""
+    """One set from several of one form and dimension; each comes with the row that its row 0 gets."""
     rows = np.concatenate([vectors.rows + np.int32(offset) for offset, vectors in pieces])
     scales = [vectors.scale for _, vectors in pieces if vectors.scale is not None]
     form = pieces[0][1].form
@@ -206,44 +212,45 @@ def concatenate_vectors(pieces: list[tuple[int, VectorSet]]) -> VectorSet:
 
 
 def _are_finite(vectors: np.ndarray) -> np.ndarray:
-    """Which rows of a float16 matrix have only finite numbers: an exponent of all ones is an infinity or not a number."""
-    sound = np.empty(len(vectors), bool)
+    """Which rows of a float16 matrix are finite, (rows,) bool: infinities and NaN have an exponent of all ones."""
+    are_finite = np.empty(len(vectors), bool)
     bits = vectors.view(np.uint16)
     for start in range(0, len(vectors), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
-        sound[block] = (bits[block] & 0x7C00).max(axis=1, initial=0) != 0x7C00
-    return sound
+        are_finite[block] = (bits[block] & 0x7C00).max(axis=1, initial=0) != 0x7C00
+    return are_finite
 
 
 def decode_vectors(
     column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
 ) -> tuple[dict[str, VectorSet], int]:
-    """Vectors by space from stored bytes, and how many were left out for another length or a number that is not finite.
+    """Vectors by space from stored bytes, and the number of vectors left out: wrong length, or not finite.
 
-    `lengths_bytes` holds the length of each space; that of a new space is the usual one among its vectors here.
+    `column`: (rows,) binary; `spaces`: (rows,) string; `scales`: (rows,) float32. `lengths_bytes` has the length of a
+    vector by space; a new space gets the most frequent length of its vectors here.
     """
-    found: dict[str, VectorSet] = {}
-    refused = 0
+    by_space: dict[str, VectorSet] = {}
+    left_out = 0
     lengths = pc.binary_length(column)
     for space in pc.unique(spaces).drop_null().to_pylist():
         mask = pc.and_kleene(pc.equal(spaces, space), column.is_valid()).fill_null(False)
         stored = pc.sum(mask).as_py() or 0
         if not stored:
             continue
-        usual = lengths_bytes.setdefault(space, pc.mode(lengths.filter(mask))[0]["mode"].as_py())
-        right = pc.and_(mask, pc.equal(lengths, usual).fill_null(False))
-        # Filtering copies, which for most tables is all that there is to do.
-        picked = column if pc.all(right).as_py() else column.filter(right)
-        if not len(picked) or usual % np.dtype(FORMS[form]).itemsize:
-            refused += stored
+        length = lengths_bytes.setdefault(space, pc.mode(lengths.filter(mask))[0]["mode"].as_py())
+        has_length = pc.and_(mask, pc.equal(lengths, length).fill_null(False))
+        # `filter` copies; most tables need no filter.
+        filtered = column if pc.all(has_length).as_py() else column.filter(has_length)
+        if not len(filtered) or length % np.dtype(FORMS[form]).itemsize:
+            left_out += stored
             continue
-        numbers = as_matrix(picked, FORMS[form])
-        rows = np.flatnonzero(right.to_numpy(zero_copy_only=False)).astype(np.int32)
+        numbers = as_matrix(filtered, FORMS[form])
+        rows = np.flatnonzero(has_length.to_numpy(zero_copy_only=False)).astype(np.int32)
         scale = None if scales is None else scales[rows].astype(np.float32)
-        sound = _are_finite(numbers) if scale is None else np.isfinite(scale)
-        if not sound.all():
-            rows, numbers, scale = rows[sound], numbers[sound], None if scale is None else scale[sound]
-        refused += stored - len(rows)
+        finite = _are_finite(numbers) if scale is None else np.isfinite(scale)
+        if not finite.all():
+            rows, numbers, scale = rows[finite], numbers[finite], None if scale is None else scale[finite]
+        left_out += stored - len(rows)
         if len(rows):
-            found[space] = VectorSet(rows, numbers, form, scale)
-    return found, refused
+            by_space[space] = VectorSet(rows, numbers, form, scale)
+    return by_space, left_out

@@ -26,19 +26,19 @@ def _filed(table: pa.Table, folder: Path, chunk_rows: int) -> FilePayload:
     return payload
 
 
-def test_rows_of_a_file_are_those_in_memory_however_it_is_cut(tmp_path: Path) -> None:
+def test_a_file_payload_returns_the_rows_of_the_payload_in_memory(tmp_path: Path) -> None:
     held = Payload(TABLE)
     for chunk_rows in (1, 2, 5):
         filed = _filed(TABLE, tmp_path, chunk_rows)
         for payload in (filed, held):
             assert [
-                payload.beside_text(row) | {"text": payload.value("text", row)} for row in range(5)
+                payload.without_text(row) | {"text": payload.value("text", row)} for row in range(5)
             ] == TABLE.to_pylist()
         assert filed.select(["text", "tags"]).equals(TABLE.select(["text", "tags"]))
         assert filed.tags().equals(TABLE["tags"])
 
 
-def test_texts_alone_of_which_all_are_empty_are_read(tmp_path: Path) -> None:
+def test_empty_texts_are_read_from_a_file(tmp_path: Path) -> None:
     filed = _filed(pa.table({"text": ["", ""], "tags": pa.nulls(2, pa.list_(pa.string()))}), tmp_path, 2)
     assert [filed.value("text", row) for row in range(2)] == ["", ""]
 

@@ -20,7 +20,7 @@ def test_the_payload_of_a_large_part_lies_in_a_file_without_a_name(tmp_path: Pat
     assert held.payload.whole().equals(part.payload.whole())
     assert list(tmp_path.iterdir()) == []
     assert disk_cache.move_payload_to_file(held, tmp_path) is held
-    assert not isinstance(held.kept(np.arange(len(held)) != 1).payload, FilePayload)
+    assert not isinstance(held.filter(np.arange(len(held)) != 1).payload, FilePayload)
     assert concatenate_parts([held, part]).payload.value("text", len(part)) == "text 0"
 
 

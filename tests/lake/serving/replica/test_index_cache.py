@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.serving.parts.part import CODED, Part
+from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.replica import index_cache
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.vectors.nearest import nearest
@@ -27,16 +28,19 @@ def part(seed: int = 0) -> Part:
     zeros = np.zeros(ROWS, np.int64)
     codes = {name: zeros.astype(np.int32) for name in CODED}
     vectors = {"space": VectorSet(np.arange(ROWS, dtype=np.int32), matrix)}
+    hashes = zeros.astype(np.uint64)
     return Part(
-        NOW.date(),
-        np.arange(ROWS),
-        *[zeros.astype(np.uint64)] * 3,
-        codes,
-        zeros,
-        zeros,
-        zeros.astype(np.float32),
-        pa.table({}),
-        vectors,
+        day=NOW.date(),
+        row_ids=np.arange(ROWS),
+        identity=hashes,
+        content=hashes,
+        written=hashes,
+        codes=codes,
+        occurred_us=zeros,
+        arrived_us=zeros,
+        importance=zeros.astype(np.float32),
+        payload=Payload(pa.table({})),
+        vectors=vectors,
     )
 
 
@@ -79,7 +83,7 @@ def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(tmp_path: Pa
     kept = IndexCache(tmp_path)
     together = kept.together([kept.indexed(part(seed)) for seed in (0, 1)])
     segments = [made.vectors["space"].index for made in together]
-    assert {segment.number for segment in segments if segment is not None} == {0, 1}
+    assert {segment.set_id for segment in segments if segment is not None} == {0, 1}
     assert len({segment and segment.file for segment in segments}) == 1
     kept.tidy(together)
     names = {segment.name for segment in segments if segment is not None}

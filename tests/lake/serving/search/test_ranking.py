@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.serving.parts.part import Part
+from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.search.ranking import Places, Ranking, reciprocal_rank_fusion
 
 
@@ -13,7 +14,18 @@ def places(*identities: list[int]) -> Places:
     def part(hashes: list[int]) -> Part:
         none = np.zeros(len(hashes), np.int64)
         hashed = np.array(hashes, np.uint64)
-        return Part(date(2026, 11, 1), none, hashed, hashed, hashed, {}, none, none, none, pa.table({}))
+        return Part(
+            day=date(2026, 11, 1),
+            row_ids=none,
+            identity=hashed,
+            content=hashed,
+            written=hashed,
+            codes={},
+            occurred_us=none,
+            arrived_us=none,
+            importance=none,
+            payload=Payload(pa.table({})),
+        )
 
     return [(f"tier-{number}", part(hashes)) for number, hashes in enumerate(identities)]
 

@@ -31,7 +31,16 @@ def part_of(texts: list[str], *, first: int = 1) -> Part:
     codes = {name: np.full(count, -1, np.int32) for name in CODED}
     importance = np.full(count, np.nan, np.float32)
     return Part(
-        date(2026, 1, 1), np.arange(first, first + count), zeros, zeros, zeros, codes, zeros, zeros, importance, payload
+        day=date(2026, 1, 1),
+        row_ids=np.arange(first, first + count),
+        identity=zeros,
+        content=zeros,
+        written=zeros,
+        codes=codes,
+        occurred_us=zeros,
+        arrived_us=zeros,
+        importance=importance,
+        payload=payload,
     )
 
 

@@ -1,4 +1,4 @@
-"""The index of a set of vectors: what is in it, under which position, and how near its estimates are."""
+"""The index of a set of vectors: its contents, its positions and the error of its estimates."""
 
 from pathlib import Path
 
@@ -19,17 +19,17 @@ def vectors(count: int, seed: int = 2) -> np.ndarray:
 
 
 def built(stored: np.ndarray) -> InvertedFile:
-    layout = CoarseQuantizer.train(len(stored), lambda at: stored[at], list_count(len(stored)))
-    return InvertedFile.built(len(stored), layout, lambda at: stored[at])
+    quantizer = CoarseQuantizer.train(len(stored), lambda at: stored[at], list_count(len(stored)))
+    return InvertedFile.build(len(stored), quantizer, lambda at: stored[at])
 
 
 def searched(index: InvertedFile, asked: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    found = [index.search(one, wanted, np.arange(len(index.layout)), None) for one in asked]
+    found = [index.search(one, wanted, np.arange(len(index.quantizer)), None) for one in asked]
     return np.stack([estimates for _, estimates in found]), np.stack([positions for positions, _ in found])
 
 
 @pytest.mark.parametrize("count", [2_048, 5_001])
-def test_every_vector_is_in_the_index_once_under_its_position(count: int) -> None:
+def test_each_vector_is_in_the_index_once_at_its_position(count: int) -> None:
     stored = vectors(count)
     index = built(stored)
     _, positions = searched(index, stored[:2], count)
@@ -38,7 +38,7 @@ def test_every_vector_is_in_the_index_once_under_its_position(count: int) -> Non
         assert sorted(found.tolist()) == list(range(count))
 
 
-def test_estimates_are_the_products_with_the_nearest_levels() -> None:
+def test_estimates_are_products_with_the_nearest_codebook_levels() -> None:
     stored = vectors(3_000)
     index = built(stored)
     estimates, positions = searched(index, stored[:20], len(stored))
@@ -52,38 +52,37 @@ def test_estimates_are_the_products_with_the_nearest_levels() -> None:
         assert estimate == pytest.approx(decoded[row] @ stored[row], abs=0.03)
 
 
-def test_vectors_that_are_all_alike_are_indexed_too() -> None:
+def test_identical_vectors_can_be_indexed() -> None:
     alike = np.repeat(vectors(1), 2_500, axis=0)
     index = built(alike)
     _, positions = searched(index, alike[:1], 10)
     assert len(set(positions[0].tolist()) - {-1}) == 10
 
 
-def test_an_index_is_the_same_each_time() -> None:
+def test_building_an_index_is_deterministic() -> None:
     stored = vectors(2_500)
     first, second = (faiss.serialize_index(built(stored).index) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("is_mapped", [False, True])
-def test_an_index_read_again_finds_the_same_under_the_same_layout(tmp_path: Path, is_mapped: bool) -> None:
+def test_an_index_read_from_a_file_finds_the_same_with_the_same_quantizer(tmp_path: Path, is_mapped: bool) -> None:
     stored = vectors(3_000)
     index = built(stored)
     index.write(tmp_path / "index")
     again = InvertedFile.read(tmp_path / "index", is_mapped=is_mapped)
-    assert again.layout is index.layout
+    assert again.quantizer is index.quantizer
     for found, expected in zip(searched(again, stored[:3], 50), searched(index, stored[:3], 50), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("wanted", [60, 20_000])
-def test_files_searched_with_one_call_give_what_each_gives(wanted: int) -> None:
+def test_one_call_for_several_files_finds_the_same_as_one_call_each(wanted: int) -> None:
     stored = vectors(9_000)
-    layout = CoarseQuantizer.train(len(stored), lambda at: stored[at], 100)
+    quantizer = CoarseQuantizer.train(len(stored), lambda at: stored[at], 100)
     pieces = [stored[:4_000], stored[4_000:4_100], stored[4_100:]]
-    # type: ignore[misc]
-    files = [InvertedFile.built(len(piece), layout, lambda at, piece=piece: piece[at]) for piece in pieces]
-    lists = layout.probe(stored[5], 12)
+    files = [InvertedFile.build(len(piece), quantizer, piece.__getitem__) for piece in pieces]
+    lists = quantizer.probe(stored[5], 12)
     each = [file.search(stored[5], len(piece), lists, None) for file, piece in zip(files, pieces, strict=True)]
     expected = {
         (number, position): estimate

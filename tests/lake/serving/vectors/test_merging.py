@@ -1,4 +1,4 @@
-"""Sets that share an inverted file: each is found as it is alone, whatever left the file since."""
+"""Merged inverted files: each set gives the same results as alone, also after other sets are removed."""
 
 from pathlib import Path
 
@@ -11,31 +11,30 @@ from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer
 from tests.lake.serving.vectors.test_inverted_file import vectors
 
 STORED = vectors(9_000)
-LAYOUT = CoarseQuantizer.train(len(STORED), lambda at: STORED[at], 100)
+QUANTIZER = CoarseQuantizer.train(len(STORED), lambda at: STORED[at], 100)
 # One has fewer rows than lists, so that most lists have none of it.
 PIECES = [STORED[:4_000], STORED[4_000:4_060], STORED[4_060:]]
 
 
 def segments() -> list[Segment]:
-    # type: ignore[misc]
-    built = [InvertedFile.built(len(piece), LAYOUT, lambda at, piece=piece: piece[at]) for piece in PIECES]
+    built = [InvertedFile.build(len(piece), QUANTIZER, piece.__getitem__) for piece in PIECES]
     return [Segment(file, name=f"kept-{number}") for number, file in enumerate(built)]
 
 
 def found(file: InvertedFile, wanted: int, selected: np.ndarray | None = None) -> dict[int, float]:
-    positions, estimates = file.search(STORED[5], wanted, LAYOUT.probe(STORED[5], 30), selected)
+    positions, estimates = file.search(STORED[5], wanted, QUANTIZER.probe(STORED[5], 30), selected)
     assert len(set(positions.tolist())) == len(positions)
     return dict(zip(positions.tolist(), estimates.tolist(), strict=True))
 
 
-def test_sets_in_one_file_are_found_as_each_is_alone() -> None:
+def test_merged_sets_give_the_same_results_as_separate_files() -> None:
     alone = segments()
     together = merge(alone)
     file = together[0].file
     expected: dict[int, float] = {}
     for segment in together:
-        start = int(file.starts[segment.number])
-        expected |= {start + at: score for at, score in found(alone[segment.number].file, 9_000).items()}
+        start = int(file.starts[segment.set_id])
+        expected |= {start + at: score for at, score in found(alone[segment.set_id].file, 9_000).items()}
     assert found(file, 9_000) == pytest.approx(expected)
     best = sorted(expected.values(), reverse=True)[:60]
     assert sorted(found(file, 60).values(), reverse=True) == pytest.approx(best)
@@ -43,7 +42,7 @@ def test_sets_in_one_file_are_found_as_each_is_alone() -> None:
     assert [segment.name for segment in together] == ["kept-0", "kept-1", "kept-2"]
 
 
-def test_a_mask_of_some_sets_leaves_out_the_others() -> None:
+def test_a_mask_excludes_the_sets_that_it_does_not_name() -> None:
     alone = segments()
     file = merge(alone)[0].file
     every_third = np.arange(len(PIECES[2])) % 3 == 0
@@ -53,13 +52,13 @@ def test_a_mask_of_some_sets_leaves_out_the_others() -> None:
     assert found(file, 9_000, selected) == pytest.approx(expected)
 
 
-def test_positions_in_a_file_are_told_as_set_and_position_there() -> None:
+def test_a_position_in_a_file_maps_to_set_and_position() -> None:
     file = merge(segments())[0].file
-    numbers, positions = file.located(np.array([0, 3_999, 4_000, 4_059, 4_060, 8_999]))
+    numbers, positions = file.locate(np.array([0, 3_999, 4_000, 4_059, 4_060, 8_999]))
     assert (numbers.tolist(), positions.tolist()) == ([0, 0, 1, 1, 2, 2], [0, 3_999, 0, 59, 0, 4_939])
 
 
-def test_a_file_is_joined_anew_without_a_set_that_left() -> None:
+def test_merging_again_drops_a_removed_set() -> None:
     alone = segments()
     first = merge(alone)
     again = merge([first[2], first[0]])
@@ -69,22 +68,22 @@ def test_a_file_is_joined_anew_without_a_set_that_left() -> None:
     assert found(again[0].file, 9_000) == pytest.approx(expected)
 
 
-def test_a_set_taken_out_of_a_file_is_what_it_was(tmp_path: Path) -> None:
+def test_a_set_copied_out_of_a_merged_file_is_unchanged(tmp_path: Path) -> None:
     alone = segments()
     for before, segment in zip(alone, merge(alone), strict=True):
-        out = segment.alone()
+        out = segment.own_file()
         assert out.index.ntotal == len(segment)
         out.write(tmp_path / "out")
         read = InvertedFile.read(tmp_path / "out", is_mapped=True)
         assert found(read, 9_000) == found(before.file, 9_000)
-    assert alone[0].alone() is alone[0].file
+    assert alone[0].own_file() is alone[0].file
 
 
 def of_sizes(*files: list[int]) -> list[list[Segment]]:
     """Segments of so many rows, by the file that holds them."""
     made = []
     for sizes in files:
-        file = InvertedFile(None, LAYOUT, np.cumsum([0, *sizes]))
+        file = InvertedFile(None, QUANTIZER, np.cumsum([0, *sizes]))
         made.append([Segment(file, number) for number in range(len(sizes))])
     return made
 
@@ -104,11 +103,11 @@ def of_sizes(*files: list[int]) -> list[list[Segment]]:
         ([[100, 90], [5]], {(0, 0)}, [{0, 1}]),
     ],
 )
-def test_few_files_are_left_and_none_is_half_empty(
+def test_merging_leaves_few_files_and_none_half_empty(
     files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]
 ) -> None:
     made = of_sizes(*files)
     of = {
-        segment: number for number, held in enumerate(made) for segment in held if (number, segment.number) not in left
+        segment: number for number, held in enumerate(made) for segment in held if (number, segment.set_id) not in left
     }
     assert [{of[segment] for segment in group} for group in merge_groups(list(of))] == groups

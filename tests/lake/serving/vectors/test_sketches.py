@@ -17,15 +17,15 @@ def floats() -> np.ndarray:
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-def test_the_best_are_those_of_an_exact_scan_with_the_same_estimates(floats: np.ndarray) -> None:
+def test_results_equal_an_exact_scan_with_the_same_estimates(floats: np.ndarray) -> None:
     question, (bits, scale) = floats[0], to_sketch(floats[1:])
     expected = sketch_scores(question[None], bits, scale)[0]
-    positions, estimates = sketches.best(question, bits, scale, 800)
+    positions, estimates = sketches.scan(question, bits, scale, 800)
     np.testing.assert_allclose(estimates, expected[positions], atol=1e-5)
     assert set(np.argsort(-expected)[:20]) <= set(positions.tolist())
 
 
-def test_a_filter_is_scanned_alone_however_few_rows_it_leaves(floats: np.ndarray) -> None:
+def test_a_filter_scans_only_the_selected_rows(floats: np.ndarray) -> None:
     bits, scale = to_sketch(floats)
     cold = VectorSet(np.arange(len(floats), dtype=np.int32), bits, "sketch", scale)
     for share in (0.0, 0.0005, 0.9):

@@ -32,8 +32,8 @@ def stored() -> np.ndarray:
 @pytest.fixture(scope="module", params=["a file each", "one file", "one file that another set left"])
 def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[VectorSet]:
     halves = np.split(stored.astype(np.float16), 2)
-    layouts = CoarseQuantizers()
-    made = [VectorSet(np.arange(len(half), dtype=np.int32), half).indexed("space", layouts) for half in halves]
+    quantizers = CoarseQuantizers()
+    made = [VectorSet(np.arange(len(half), dtype=np.int32), half).with_index("space", quantizers) for half in halves]
     if request.param == "a file each":
         return made
     left = [made[1]] if request.param == "one file that another set left" else []
@@ -53,13 +53,13 @@ def recall(sets: list[VectorSet], stored: np.ndarray, mask: np.ndarray | None = 
     return hits / (10 * len(stored[::2000]))
 
 
-def test_an_index_finds_what_an_exact_scan_finds(sets: list[VectorSet], stored: np.ndarray) -> None:
+def test_an_index_finds_the_results_of_an_exact_scan(sets: list[VectorSet], stored: np.ndarray) -> None:
     assert sets[0].index is not None
     assert recall(sets, stored) >= 0.99
 
 
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.7])
-def test_a_filter_holds_before_ranking(sets: list[VectorSet], stored: np.ndarray, share: float) -> None:
+def test_a_filter_is_applied_before_ranking(sets: list[VectorSet], stored: np.ndarray, share: float) -> None:
     mask = np.random.default_rng(3).random(len(stored)) < share
     assert recall(sets, stored, mask) >= 0.99
 
@@ -70,14 +70,14 @@ def test_scores_are_cosines_of_the_stored_vectors(sets: list[VectorSet], stored:
     np.testing.assert_allclose(scores, stored[rows] @ stored[7], atol=2e-3)
 
 
-def test_float16_is_widened_exactly() -> None:
+def test_float16_is_converted_exactly() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(-1, 32)
     held = VectorSet(np.arange(len(finite), dtype=np.int32), finite)
     np.testing.assert_array_equal(held.floats(slice(None)), finite.astype(np.float32))
 
 
-def test_sets_shared_out_among_threads_rank_as_one(
+def test_several_threads_rank_like_one(
     sets: list[VectorSet], stored: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three = [(sets[0], None), (VectorSet(sets[1].rows[:500], sets[1].matrix[:500]), None), (sets[1], None)]
@@ -87,16 +87,16 @@ def test_sets_shared_out_among_threads_rank_as_one(
         assert found.tolist() == expected.tolist()
 
 
-def test_the_bytes_of_a_set_count_its_index(sets: list[VectorSet]) -> None:
+def test_the_size_of_a_set_includes_its_index(sets: list[VectorSet]) -> None:
     held = sets[0]
     assert held.index is not None
-    index_bytes = faiss.serialize_index(held.index.alone().index).nbytes
+    index_bytes = faiss.serialize_index(held.index.own_file().index).nbytes
     assert held.nbytes - held.rows.nbytes - held.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
     numbers, scale = to_int8(stored)
-    warm = VectorSet(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).indexed(
+    warm = VectorSet(np.arange(len(stored), dtype=np.int32), numbers, "int8", scale).with_index(
         "space", CoarseQuantizers()
     )
     assert recall([warm], stored) >= 0.98
@@ -106,21 +106,21 @@ def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: n
     _, rows, scores = nearest([(cold, None)], stored[7], 1)
     assert rows[0] == 7
     assert scores[0] == pytest.approx(1, abs=0.2)
-    assert cold.of_row(7) is None
+    assert cold.vector_of(7) is None
 
 
-def test_what_is_left_after_removal_is_found_under_its_new_row(stored: np.ndarray) -> None:
+def test_the_remaining_vectors_get_new_rows_after_a_removal(stored: np.ndarray) -> None:
     keep = np.arange(100) % 2 == 0
     some = VectorSet(np.arange(0, 100, 4, dtype=np.int32), stored[:25].astype(np.float16))
-    left = some.kept(keep)
+    left = some.filter(keep)
     assert left.rows.tolist() == list(range(0, 50, 2))
-    vector = left.of_row(2)
+    vector = left.vector_of(2)
     assert vector is not None
     np.testing.assert_allclose(vector, stored[1], atol=1e-3)
     assert concatenate_vectors([(0, some), (100, some)]).rows.tolist() == [*range(0, 100, 4), *range(100, 200, 4)]
 
 
-def test_stored_bytes_of_the_wrong_length_or_without_a_number_are_left_out() -> None:
+def test_vectors_of_wrong_length_or_not_finite_are_left_out() -> None:
     good = np.ones(4, "<f2").tobytes()
     infinite = np.array([1, np.inf, 0, 0], "<f2").tobytes()
     column = pa.array([good, None, infinite, good[:6], good], pa.binary())
