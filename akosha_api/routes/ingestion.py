@@ -141,7 +141,11 @@ async def redrive(body: Redrive, serving: ServingDep, _operator: OperatorDep) ->
         raise InvalidRequest("body", "names no upload; give upload_id, reason or system_id")
     ids = await serving.pool.run(
         lambda: serving.ledger().redrive(
-            upload_id=body.upload_id, reason=body.reason, system_id=body.system_id, dry_run=body.dry_run
+            upload_id=body.upload_id,
+            reason=body.reason,
+            system_id=body.system_id,
+            dry_run=body.dry_run,
+            now=datetime.now(UTC),
         )
     )
     return RedriveAnswer(dry_run=body.dry_run, uploads=ids)

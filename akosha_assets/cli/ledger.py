@@ -38,7 +38,11 @@ def redrive(
         )
     with lake_errors(), open_ledger(LakeSettings(), create=not dry_run) as ledger:
         names = ledger.redrive(
-            upload_id=upload or None, reason=reason or None, system_id=system or None, dry_run=dry_run
+            upload_id=upload or None,
+            reason=reason or None,
+            system_id=system or None,
+            dry_run=dry_run,
+            now=datetime.now(UTC),
         )
     if as_json:
         emit({"uploads": names, "dry_run": dry_run})

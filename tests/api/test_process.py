@@ -76,7 +76,7 @@ def test_neither_a_restart_nor_a_replay_changes_a_receipt(settings: LakeSettings
         assert first["new_rows"] == 1
         with served(settings.home) as (address, _):
             assert receipt(address) == first
-            replay.requeue_day(ledger, ledger.receipt(upload).arrival_day)
+            replay.requeue_day(ledger, ledger.receipt(upload).arrival_day, now=datetime.now(UTC))
             ingest(lake, ledger, run_id="second")
             assert receipt(address) == first | {"claimed_at": receipt(address)["claimed_at"]}
 

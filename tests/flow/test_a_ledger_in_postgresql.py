@@ -26,7 +26,7 @@ def test_uploads_become_rows_once_also_after_the_ledger_was_lost(tmp_path: Path)
             make_upload(tmp_path / "inbox", system, reflections=[{"id": "R1", "content": f"lesson of {system}"}])
         listing.sweep(settings, ledger, now=NOW)
         arrivals.ingest(lake, ledger, run_id="first")
-        replay.requeue_day(ledger, NOW.date())
+        replay.requeue_day(ledger, NOW.date(), now=NOW)
         arrivals.ingest(lake, ledger, run_id="replay", arrival_day=NOW.date())
         assert backlog.measure(ledger, now=NOW).ingested == 2
         ledger.close()

@@ -2,7 +2,7 @@
 day takes that day's uploads in again, which changes nothing where nothing is missing.
 """
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -71,7 +71,7 @@ def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], du
             for key in context.partition_keys:
                 day = date.fromisoformat(key)
                 record = Record(lake, ledger, connection, context.log_event, arrivals=False)
-                again = requeue_day(ledger, day)
+                again = requeue_day(ledger, day, now=datetime.now(UTC))
                 ingest(lake, ledger, run_id=context.run_id, stop=stop, on_batch=record.add, arrival_day=day)
                 record.write()
                 replayed = {

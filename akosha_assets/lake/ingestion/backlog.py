@@ -3,6 +3,8 @@
 Dagster, Prometheus, REST, the CLI and the alerts show these numbers and no others.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +15,27 @@ from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
+
+# A time of an upload, and which uploads it counts for.
+Event = tuple[sa.ColumnElement[Any], sa.ColumnElement[bool]]
+
+_IS_FIRST_TIME = uploads.c.requeued_at.is_(None)
+# Written so that no index on the state fits: nearly every row has that state, and few were ingested of late.
+_IS_INGESTED = sa.func.coalesce(uploads.c.state, "") == "ingested"
+# What was quarantined when it was found never waited.
+_HAS_WAITED = sa.and_(
+    uploads.c.state != "arriving", sa.or_(uploads.c.state != "quarantined", uploads.c.claimed_at.is_not(None))
+)
+_ARRIVALS: tuple[Event, ...] = (
+    (uploads.c.seen_at, sa.and_(_IS_FIRST_TIME, _HAS_WAITED)),
+    (uploads.c.requeued_at, uploads.c.requeued_at.is_not(None)),
+)
+# `ingested_at` is that of the first time. Of later ones, and of quarantined uploads, the claim is the nearest time.
+_INGESTED: tuple[Event, ...] = (
+    (uploads.c.ingested_at, sa.and_(_IS_FIRST_TIME, _IS_INGESTED)),
+    (uploads.c.claimed_at, sa.and_(uploads.c.requeued_at.is_not(None), _IS_INGESTED)),
+)
+_QUARANTINED: Event = (uploads.c.claimed_at, uploads.c.state == "quarantined")
 
 RATE_WINDOW = timedelta(minutes=5)
 # Times in a window at which a limit is looked at.
@@ -73,58 +96,54 @@ class Verdict:
 
 
 def measure(ledger: Ledger, *, now: datetime) -> Backlog:
-    """The backlog as the ledger has it."""
+    """The backlog in the ledger at `now`."""
     count = sa.func.count()
-    grace = now - timedelta(seconds=ledger.settings.incomplete_grace_seconds)
+    settings = ledger.settings
     waiting = uploads.c.state.in_(("waiting", "claimed"))
+    live = batches.c.state.in_(("claimed", "committing"))
+    since = now - RATE_WINDOW
     with ledger.read() as connection:
-        states: dict[str, int] = dict(
-            connection.execute(sa.select(uploads.c.state, count).group_by(uploads.c.state)).tuples().all()
-        )
-        due = connection.execute(
-            sa.select(sa.func.coalesce(sa.func.sum(uploads.c.bytes), 0), sa.func.min(uploads.c.seen_at)).where(waiting)
-        ).one()
-        largest = connection.scalar(
-            sa.select(count).where(waiting).group_by(uploads.c.system_id).order_by(count.desc()).limit(1)
-        )
-        incomplete = (
-            connection.scalar(sa.select(count).where(uploads.c.state == "arriving", uploads.c.seen_at < grace)) or 0
-        )
-        reasons = connection.execute(
+
+        def number(*conditions: Any) -> int:
+            return connection.scalar(sa.select(count).where(*conditions)) or 0
+
+        by_state = sa.select(uploads.c.state, count).group_by(uploads.c.state)
+        states: dict[str, int] = dict(connection.execute(by_state).tuples().all())
+        by_reason = (
             sa.select(uploads.c.reason, count).where(uploads.c.state == "quarantined").group_by(uploads.c.reason)
         )
-        by_reason: dict[str, int] = dict(reasons.tuples().all())
-        arrived = connection.scalar(sa.select(count).where(uploads.c.seen_at > now - RATE_WINDOW)) or 0
-        drained = connection.scalar(sa.select(count).where(uploads.c.ingested_at > now - RATE_WINDOW)) or 0
-        live = batches.c.state.in_(("claimed", "committing"))
-        held = connection.scalar(sa.select(count).select_from(batches).where(live)) or 0
-        expired = (
-            connection.scalar(
-                sa.select(count)
-                .select_from(batches)
-                .where(live, plausible.has_lease_ended(now, ledger.settings.lease_seconds))
-            )
-            or 0
+        reasons: dict[str, int] = dict(connection.execute(by_reason).tuples().all())
+        waiting_bytes = connection.scalar(sa.select(sa.func.sum(uploads.c.bytes)).where(waiting)) or 0
+        oldest = connection.scalar(
+            sa.select(sa.func.min(plausible.WAITING_SINCE)).where(waiting, plausible.is_age_known(now))
         )
+        by_system = sa.select(count).where(waiting).group_by(uploads.c.system_id)
+        largest = connection.scalar(by_system.order_by(count.desc()).limit(1)) or 0
+        grace = now - timedelta(seconds=settings.incomplete_grace_seconds)
+        incomplete = number(uploads.c.state == "arriving", uploads.c.seen_at < grace)
+        arrived = sum(number(which, at > since) for at, which in _ARRIVALS)
+        drained = sum(number(which, at > since) for at, which in _INGESTED)
+        live_batches = number(live)
+        expired = number(live, plausible.has_lease_ended(now, settings.lease_seconds))
     total = states.get("waiting", 0) + states.get("claimed", 0)
     seconds = RATE_WINDOW.total_seconds()
     shrinking = (drained - arrived) / seconds
     return Backlog(
         measured_at=now,
         waiting=total,
-        waiting_bytes=int(due[0]),
-        oldest_waiting_at=due[1],
+        waiting_bytes=int(waiting_bytes),
+        oldest_waiting_at=oldest,
         claimed=states.get("claimed", 0),
         arriving=states.get("arriving", 0) - incomplete,
         incomplete=incomplete,
         ingested=states.get("ingested", 0),
         quarantined=states.get("quarantined", 0),
-        quarantined_by_reason=by_reason,
-        largest_system_share=(largest or 0) / total if total else 0.0,
+        quarantined_by_reason=reasons,
+        largest_system_share=largest / total if total else 0.0,
         arrivals_per_second=arrived / seconds,
         drained_per_second=drained / seconds,
         catch_up_seconds=0.0 if not total else total / shrinking if shrinking > 0 else None,
-        live_batches=held,
+        live_batches=live_batches,
         expired_leases=expired,
         swept_at=datetime.fromisoformat(swept) if (swept := ledger.remembered(SWEEP_ENDED)) else None,
     )
@@ -133,25 +152,26 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
 def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[BacklogPoint]:
     """The backlog at every `step` of the last `span`, oldest first, the last one at `now`.
 
-    Worked out from the times in the ledger, so it is whole after any restart. Redriven uploads count as if they had
-    waited all along.
+    Computed from the times in the ledger, so a restart does not change it. An upload that was redriven or replayed
+    arrived when it was, and not when it was first seen.
     """
     steps = int(span / step)
-    waiting = uploads.c.state.in_(("waiting", "claimed"))
     with ledger.read() as connection:
-        left = connection.scalar(sa.select(sa.func.count()).where(waiting)) or 0
-        arrived = _by_step(connection, uploads.c.seen_at, uploads.c.state != "arriving", now, step, steps)
-        # Written so that no index on the state fits: nearly every row has that state, and few were taken in of late.
-        is_ingested = sa.func.coalesce(uploads.c.state, "") == "ingested"
-        drained = _by_step(connection, uploads.c.ingested_at, is_ingested, now, step, steps)
-        # A quarantined upload left the backlog when its batch was done with it; its claim is the nearest time there is.
-        refused = _by_step(connection, uploads.c.claimed_at, uploads.c.state == "quarantined", now, step, steps)
-    moments = []
+
+        def by_step(events: Iterable[Event]) -> Counter[int]:
+            counts: Counter[int] = Counter()
+            for at, which in events:
+                counts.update(_by_step(connection, at, which, now, step, steps))
+            return counts
+
+        waiting = sa.select(sa.func.count()).where(uploads.c.state.in_(("waiting", "claimed")))
+        remaining = connection.scalar(waiting) or 0
+        arrived, drained = by_step(_ARRIVALS), by_step([*_INGESTED, _QUARANTINED])
+    points = []
     for number in range(steps):
-        came, went = arrived.get(number, 0), drained.get(number, 0) + refused.get(number, 0)
-        moments.append(BacklogPoint(now - number * step, left, came, went))
-        left = max(0, left - came + went)
-    return moments[::-1]
+        points.append(BacklogPoint(now - number * step, remaining, arrived[number], drained[number]))
+        remaining = max(0, remaining - arrived[number] + drained[number])
+    return points[::-1]
 
 
 def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:

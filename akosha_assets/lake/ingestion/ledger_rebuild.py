@@ -110,6 +110,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
                 **ingested,
             }
             connection.execute(insert(uploads).values(**gone).on_conflict_do_nothing())
+        connection.execute(sa.update(uploads).where(uploads.c.state == "waiting").values(requeued_at=now))
         names = {one["system_id"]: one["arrived_at"] for one in reversed(found)}
         if names:
             # Their rows are read from the tables before their next difference.

@@ -186,7 +186,7 @@ def test_a_replayed_day_brings_lost_rows_back_and_is_harmless_twice(inbox: Inbox
     inbox.lake.create("lifecycle/hot").delete("id = 'R1'")
     day = inbox.ledger.receipt(upload).arrival_day
     for _ in range(2):
-        assert replay.requeue_day(inbox.ledger, day) == replay.Replayed(waiting=1, removed=0)
+        assert replay.requeue_day(inbox.ledger, day, now=datetime.now(UTC)) == replay.Replayed(waiting=1, removed=0)
         arrivals.ingest(inbox.lake, inbox.ledger, run_id="replay", arrival_day=day)
         assert inbox.texts() == {"R1": "memory 1", "R2": "memory 2"}
 
@@ -202,7 +202,7 @@ def test_a_replay_does_not_change_what_a_receipt_says_of_the_first_ingestion(inb
     before = [history_of(inbox, upload) for upload in uploads]
     assert [(receipt["new_rows"], receipt["changed_rows"]) for receipt in before] == [(2, 0), (0, 2)]
     inbox.lake.create("lifecycle/hot").delete("id = 'R1'")
-    replay.requeue_day(inbox.ledger, inbox.ledger.receipt(uploads[0]).arrival_day)
+    replay.requeue_day(inbox.ledger, inbox.ledger.receipt(uploads[0]).arrival_day, now=datetime.now(UTC))
     arrivals.ingest(inbox.lake, inbox.ledger, run_id="replay")
     assert inbox.texts() == {"R1": "memory 1", "R2": "changed"}
     assert record_searchable(inbox.ledger, lambda _: datetime.now(UTC), 1 << 40) == []

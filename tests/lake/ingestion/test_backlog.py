@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
-from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion.ledger import claims, replay
 from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.settings import LakeSettings
@@ -78,6 +78,44 @@ def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
     assert is_caught_up(young, ledger.settings)
     assert not is_caught_up(old, ledger.settings)
     assert [judge_age(ledger.settings, one).level for one in (young, old, ancient)] == ["ok", "warn", "error"]
+
+
+def end(ledger: Ledger, state: str, at: datetime) -> None:
+    """Every waiting upload is claimed, and a minute later in `state`."""
+    while batch := claims.claim(ledger, run_id="r", now=at):
+        outcome = UploadOutcome(state, reason="gzip_damaged" if state == "quarantined" else None)
+        claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=at + MINUTE)
+
+
+@pytest.mark.parametrize("state", ["quarantined", "ingested"])
+def test_a_redriven_or_replayed_upload_has_waited_since_then(ledger: Ledger, state: str) -> None:
+    long_ago = NOW - timedelta(days=9)
+    upload(ledger, range(8), long_ago)
+    end(ledger, state, long_ago + MINUTE)
+    if state == "quarantined":
+        assert len(ledger.redrive(reason="gzip_damaged", dry_run=False, now=NOW - MINUTE)) == 8
+    else:
+        assert replay.requeue_day(ledger, long_ago.date(), now=NOW - MINUTE).waiting == 8
+    measured = measure(ledger, now=NOW)
+    assert measured.oldest_waiting_seconds == 60
+    assert measured.arrivals_per_second == pytest.approx(8 / 300)
+    assert judge_age(ledger.settings, measured).level == judge_size(ledger, measured).level == "ok"
+    assert [point.waiting for point in history(ledger, now=NOW, span=3 * MINUTE, step=MINUTE)] == [0, 8, 8]
+
+    end(ledger, "ingested", NOW + MINUTE)
+    later = NOW + 3 * MINUTE
+    assert measure(ledger, now=later).drained_per_second == pytest.approx(8 / 300)
+    assert [point.waiting for point in history(ledger, now=later, span=5 * MINUTE, step=MINUTE)] == [8, 8, 0, 0, 0]
+
+
+@pytest.mark.parametrize("wrong", [datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(days=3650)])
+def test_an_upload_that_was_seen_while_the_clock_was_wrong_waits_since_the_next_claim(
+    ledger: Ledger, wrong: datetime
+) -> None:
+    upload(ledger, range(4), wrong)
+    assert measure(ledger, now=NOW).oldest_waiting_at is None
+    assert claims.claim(ledger, run_id="r", now=NOW) is not None
+    assert measure(ledger, now=NOW + MINUTE).oldest_waiting_seconds == 60
 
 
 def test_nobody_is_caught_up_with_an_inbox_that_was_not_listed_to_its_end(ledger: Ledger) -> None:

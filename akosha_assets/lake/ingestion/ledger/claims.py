@@ -73,6 +73,8 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
         # Found while a clock was ahead; it would shut out the system's later snapshots.
         is_ahead = sa.and_(uploads.c.state == "waiting", uploads.c.snapshot_at > plausible.latest_snapshot(now))
         connection.execute(sa.update(uploads).where(is_ahead).values(snapshot_at=now))
+        is_age_unknown = sa.and_(uploads.c.state == "waiting", sa.not_(plausible.is_age_known(now)))
+        connection.execute(sa.update(uploads).where(is_age_unknown).values(requeued_at=now))
         chosen = _choose(connection, ledger, now, arrival_day)
         if not chosen:
             return None

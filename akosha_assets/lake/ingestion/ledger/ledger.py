@@ -30,7 +30,7 @@ from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, met
 from akosha_assets.lake.settings import LakeSettings
 
 STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
-HEAD = "0003"
+HEAD = "0004"
 LOOKUP_ROWS = 500
 RECEIPTS_AT_ONCE = 100
 
@@ -245,9 +245,16 @@ class Ledger:
         return rows[0]
 
     def redrive(
-        self, *, upload_id: str | None = None, reason: str | None = None, system_id: str | None = None, dry_run: bool
+        self,
+        *,
+        upload_id: str | None = None,
+        reason: str | None = None,
+        system_id: str | None = None,
+        dry_run: bool,
+        now: datetime,
     ) -> list[str]:
-        """Quarantined uploads that match wait again with a clean slate; returns their ids. A dry run only returns them.
+        """Quarantined uploads that match wait again as if they had been found at `now`; returns their ids. A dry run
+        only returns them.
 
         Raises:
             InvalidRequest: there is no such reason.
@@ -263,6 +270,7 @@ class Ledger:
             if not dry_run:
                 clean = {
                     "state": "waiting",
+                    "requeued_at": now,
                     "reason": None,
                     "message": None,
                     "sample": None,

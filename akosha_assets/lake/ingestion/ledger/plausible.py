@@ -17,6 +17,16 @@ CLOCKS_DIFFER = timedelta(minutes=10)
 LONGEST_PAUSE = timedelta(minutes=5)
 
 
+# Before this no clock that is right can have been read.
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+WAITING_SINCE = sa.func.coalesce(uploads.c.requeued_at, uploads.c.seen_at)
+
+
+def is_age_known(now: datetime) -> sa.ColumnElement[bool]:
+    """Whether the time since which an upload waits is one that a right clock can have written."""
+    return WAITING_SINCE.between(EARLIEST, now + CLOCKS_DIFFER)
+
+
 def latest_snapshot(now: datetime) -> datetime:
     """No snapshot that is known at `now` was taken after this."""
     return now + CLOCKS_AHEAD

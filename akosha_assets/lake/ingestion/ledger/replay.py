@@ -6,7 +6,7 @@ rows that are there are left alone, so a replay can be repeated at will.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import sqlalchemy as sa
 
@@ -22,9 +22,9 @@ class Replayed:
     removed: int
 
 
-def requeue_day(ledger: Ledger, arrival_day: date) -> Replayed:
-    """Every ingested upload of `arrival_day` that still lies in the inbox waits again; its system is read from the
-    tables.
+def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed:
+    """Every ingested upload of `arrival_day` that is still in the inbox waits again since `now`; its system is read from
+    the tables.
     """
     of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == "ingested")
     held = sa.and_(of_day, uploads.c.removed_at.is_(None))
@@ -35,7 +35,7 @@ def requeue_day(ledger: Ledger, arrival_day: date) -> Replayed:
         names = sa.select(uploads.c.system_id).where(held)
         connection.execute(sa.update(systems).where(systems.c.system_id.in_(names)).values(is_known=False))
         waiting = connection.execute(
-            sa.update(uploads).where(held).values(state="waiting", attempts=0, not_before=None)
+            sa.update(uploads).where(held).values(state="waiting", requeued_at=now, attempts=0, not_before=None)
         ).rowcount
     return Replayed(waiting, removed or 0)
 

@@ -59,6 +59,7 @@ class LedgerText(sa.types.TypeDecorator[str]):
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
+IS_REQUEUED = sa.text("requeued_at IS NOT NULL")
 NOT_SEARCHABLE = sa.text("hot_version IS NOT NULL AND searchable_at IS NULL")
 
 uploads = Table(
@@ -76,6 +77,8 @@ uploads = Table(
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("snapshot_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
+    # When a redrive, a replay or a rebuild last made it wait again.
+    Column("requeued_at", UtcDateTime),
     Column("arrival_day", Date, nullable=False),
     Column("not_before", UtcDateTime),
     Column("batch_id", BigInteger),
@@ -106,6 +109,7 @@ uploads = Table(
     Index("uploads_by_upload_id", "upload_id"),
     Index("uploads_by_seen_at", "seen_at"),
     Index("uploads_by_ingested_at", "ingested_at"),
+    Index("uploads_by_requeued_at", "requeued_at", sqlite_where=IS_REQUEUED, postgresql_where=IS_REQUEUED),
     Index("uploads_not_searchable", "hot_version", sqlite_where=NOT_SEARCHABLE, postgresql_where=NOT_SEARCHABLE),
     # An id is never given out twice: Delta transactions and receipts refer to it.
     sqlite_autoincrement=True,

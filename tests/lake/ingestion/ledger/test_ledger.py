@@ -83,7 +83,7 @@ def test_an_upload_that_stays_without_manifest_is_shown_as_incomplete(ledger: Le
 def test_an_impossible_system_id_is_quarantined_at_once(ledger: Ledger) -> None:
     ledger.add([found("../x", 1, reason="system_id_invalid")], found_by="listing", now=NOW)
     assert ledger.uploads(state="quarantined").uploads[0].reason == "system_id_invalid"
-    assert ledger.redrive(reason="system_id_invalid", dry_run=False) == []
+    assert ledger.redrive(reason="system_id_invalid", dry_run=False, now=NOW) == []
 
 
 def test_no_system_takes_more_than_its_share_while_others_wait(ledger: Ledger) -> None:
@@ -187,9 +187,9 @@ def test_three_failures_quarantine_an_upload_and_redrive_lets_it_wait_again(ledg
     receipt = ledger.receipt("20261123_120001_a")
     assert (receipt.state, receipt.reason) == ("quarantined", "attempts_exhausted")
     assert "inbox down" in receipt.message
-    assert ledger.redrive(upload_id="20261123_120001_a", dry_run=True) == ["20261123_120001_a"]
+    assert ledger.redrive(upload_id="20261123_120001_a", dry_run=True, now=NOW) == ["20261123_120001_a"]
     assert ledger.receipt("20261123_120001_a").state == "quarantined"
-    ledger.redrive(upload_id="20261123_120001_a", dry_run=False)
+    ledger.redrive(upload_id="20261123_120001_a", dry_run=False, now=NOW)
     assert taken(claims.claim(ledger, run_id="r", now=NOW)) == ["20261123_120001_a"]
 
 
