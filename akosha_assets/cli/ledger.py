@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from akosha_assets.cli.ledgers import open_ledger
-from akosha_assets.cli.output import Exit, Json, console, emit, escape_markup, fail, format_bytes, lake_errors
+from akosha_assets.cli.output import (
+    Exit,
+    Json,
+    console,
+    emit,
+    error_console,
+    escape_markup,
+    fail,
+    format_bytes,
+    lake_errors,
+)
 
 ledger_app = typer.Typer(no_args_is_help=True, help="Maintain the ledger of uploads.")
 inbox_app = typer.Typer(no_args_is_help=True, help="Maintain the inbox.")
@@ -82,7 +92,7 @@ def expire(
 ) -> None:
     """List, or remove, the objects of uploads that were ingested more than AKOSHA_INBOX_KEEP_DAYS ago.
 
-    Exit status 0: done; 3: the inbox or the ledger did not answer.
+    Exit status 0: done; 1: some could not be removed and are listed; 3: the inbox or the ledger did not answer.
     """
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.upkeep.inbox import expire as remove_expired
@@ -92,11 +102,13 @@ def expire(
         expired = remove_expired(settings, ledger, now=datetime.now(UTC), dry_run=not remove)
     if as_json:
         emit(asdict(expired))
-        return
-    _print_names(
-        expired.uploads,
-        f"({format_bytes(expired.bytes)}) {'were removed' if remove else 'would be removed; --remove does it'}",
-    )
+    else:
+        outcome = "were removed" if remove else "would be removed; --remove does it"
+        _print_names(expired.uploads, f"({format_bytes(expired.bytes)}) {outcome}")
+        for name, reason in list(expired.failed.items())[:LISTED]:
+            error_console.print(f"  {escape_markup(name)}: {escape_markup(reason)}", highlight=False)
+        if expired.failed:
+            error_console.print(f"{len(expired.failed):,} uploads could not be removed.", highlight=False)
 
 
 def _print_names(names: list[str], outcome: str) -> None:

@@ -27,7 +27,14 @@ def inbox() -> dg.MaterializeResult[None]:
         expired = expire(settings, ledger, now=datetime.now(UTC), dry_run=False)
     finally:
         ledger.close()
-    return dg.MaterializeResult(metadata={"uploads removed": len(expired.uploads), "bytes removed": expired.bytes})
+    counts = {"uploads removed": len(expired.uploads), "bytes removed": expired.bytes}
+    if expired.failed:
+        example, reason = next(iter(expired.failed.items()))
+        raise dg.Failure(
+            f"{len(expired.failed)} uploads could not be removed from the inbox, one of them {example}: {reason}",
+            metadata={**counts, "uploads not removed": len(expired.failed)},
+        )
+    return dg.MaterializeResult(metadata={**counts, "uploads not removed": 0})
 
 
 expire_inbox = dg.define_asset_job(

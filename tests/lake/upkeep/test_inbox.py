@@ -3,16 +3,22 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
+import pytest
 import sqlalchemy as sa
 
+from akosha_assets.lake import aws_clients, objects
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep import inbox
 from akosha_assets.lake.upkeep.inbox import expire
 from tests.factories import make_upload
+from tests.faulty_bucket import faulty_bucket
 
 LATER = datetime.now(UTC) + timedelta(days=8)
 
@@ -61,3 +67,27 @@ def test_an_upload_that_was_written_again_is_left_alone(settings: LakeSettings, 
     assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
     with ledger.read() as connection:
         assert connection.scalar(sa.select(uploads.c.removed_at)) is None
+
+
+def test_an_upload_that_cannot_be_removed_is_named_and_costs_no_other(
+    tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "RETRY", {**objects.RETRY, "max_retries": 0})
+    monkeypatch.setattr(aws_clients, "ATTEMPTS", 1)
+    with faulty_bucket("inbox", monkeypatch) as faults:
+        settings = lake.settings.model_copy(update={"inbox_url": faults.url})
+        sent = [make_upload(tmp_path / "made", system, reflections=["one"]) for system in "abcdefg"]
+        for path in (tmp_path / "made").rglob("*.*"):
+            boto3.client("s3").upload_file(str(path), "inbox", str(path.relative_to(tmp_path / "made")))
+        ledger = taken_in(settings, lake)
+        # A policy that keeps some keys from us.
+        faults.begin(403, "AccessDenied", methods=("GET",), path="prefix=systems%2Fb%2F")
+        expired = expire(settings, ledger, now=LATER, dry_run=False)
+        assert (len(expired.uploads), list(expired.failed)) == (6, [sent[1].upload_id])
+        assert "AccessDenied" in expired.failed[sent[1].upload_id]
+        faults.begin(503, "SlowDown", methods=("GET", "HEAD", "DELETE"))
+        monkeypatch.setattr(inbox, "FAILURES_IN_A_ROW", 1)
+        with pytest.raises(StoreUnavailable):
+            expire(settings, ledger, now=LATER, dry_run=False)
+        faults.end()
+        assert len(expire(settings, ledger, now=LATER, dry_run=False).uploads) == 1
