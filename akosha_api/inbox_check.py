@@ -25,7 +25,7 @@ class InboxCheck(Background):
 
     @property
     def reason(self) -> str | None:
-        """Why no upload can arrive; None where the folder exists, or none was set: the fleet then creates the default."""
+        """Why no upload can arrive; None if the folder exists, or is the default, which the first upload creates."""
         if self.missing is None or not self.settings.inbox_url:
             return None
         return f"inbox: the folder {self.missing} does not exist; create it or set AKOSHA_INBOX_URL"

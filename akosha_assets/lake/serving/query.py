@@ -31,7 +31,7 @@ SHOWN_BYTES = 16
 
 @dataclass(frozen=True)
 class Filters:
-    """Conditions that a memory must all meet: columns equal to one of their values, every tag, `since` <= time < `until`."""
+    """Conditions that all hold: columns equal to one of their values, every tag, `since` <= time < `until`."""
 
     equals: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()

@@ -32,7 +32,9 @@ def memory_vector(snapshot: Snapshot, identity: Identity, space: str | None) -> 
     if place is None:
         raise snapshot.missing(identity)
     _, part, row = place
-    vectors = {name: vector for name, stored in part.vectors.items() if (vector := stored.query_vector(row)) is not None}
+    vectors = {
+        name: vector for name, stored in part.vectors.items() if (vector := stored.query_vector(row)) is not None
+    }
     for name, vector in vectors.items():
         if space in (None, name):
             return QueryVector(vector=vector, space=name, identity=int(part.identity[row]))

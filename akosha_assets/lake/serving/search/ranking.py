@@ -85,7 +85,7 @@ class Ranking:
         )
 
     def sort(self) -> Self:
-        """Each memory once, by descending score; equal scores by identity, and of the rows of one memory the hottest."""
+        """Each memory once, by descending score, then by identity; of its rows with one score, the hottest."""
         return self.take(np.lexsort((self.place, self.identity, -self.score))).deduplicate()
 
     def deduplicate(self) -> Self:

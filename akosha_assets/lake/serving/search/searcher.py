@@ -1,6 +1,6 @@
-"""Answers one question over all tiers: semantic and keyword ranking, fusion, collapsing, and how complete the answer is.
+"""Answers one question over all tiers: semantic and keyword ranking, fusion, collapsing.
 
-Knows neither HTTP nor how rows are loaded.
+The answer says how complete it is. Knows neither HTTP nor how rows are loaded.
 """
 
 import logging

@@ -1,7 +1,6 @@
-"""Read-only SQL over the tier tables, for callers who are not trusted: one confined process a query.
+"""Read-only SQL over the tier tables for untrusted callers: one confined process per query.
 
-The process sees the data files of one version of each tier and nothing else; it ends by itself or is ended. What it
-gives up is in `worker.py`.
+The process can read the data files of one version of each tier and nothing else. `worker.py` has its restrictions.
 """
 
 import json
@@ -10,10 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,16 +20,20 @@ from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.ingestion.extraction.sandbox import sandbox_level
+from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, out_of_memory
+from akosha_assets.lake.serving.states import TIERS
 from akosha_assets.lake.serving.table_log.files import LocalFiles
 
 logger = logging.getLogger(__name__)
 
-TIERS = ("hot", "warm", "cold")
+# Seconds to start the process and import its libraries, which do not count as the query's.
+START_SECONDS = 10
+STDERR_CHARS = 1000
 
 
 @dataclass(frozen=True)
 class SqlLimits:
-    """What one query may cost."""
+    """What one query may cost: seconds of processor time, bytes of memory, rows and bytes of its result."""
 
     seconds: int = 10
     memory_bytes: int = 1 << 30
@@ -39,70 +41,104 @@ class SqlLimits:
     max_bytes: int = 16 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SqlAnswer:
-    """The rows, at most as many as the limit, the SQL type of each column, and the version of each tier they show.
-
-    What JSON cannot hold is text in `table`: of times and the like it has what DuckDB's CAST AS VARCHAR makes of them.
-    """
+    """The result of a query. Values that JSON cannot represent are text in `table`, as CAST AS VARCHAR makes it."""
 
     table: pa.Table
+    # The SQL type of each column of `table`.
     types: list[str]
+    # The query has more rows than `max_rows`.
     is_truncated: bool
+    # The table version of each tier that the query read; None where the tier has no table.
     versions: dict[str, int | None]
 
 
-def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = ()) -> SqlAnswer:
-    """The answer of one SELECT over the views `hot`, `warm`, `cold` and `memories`.
+@dataclass(kw_only=True)
+class _TierFiles:
+    """The data files of one version of each tier."""
 
-    `written` are tiers whose tables are known to be there: a table that is gone is not one that nothing was written to.
+    files: dict[str, list[str]] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
+    versions: dict[str, int | None] = field(default_factory=dict)
+    # Raised only if the query reads the tier.
+    unreadable: dict[str, StoreUnavailable] = field(default_factory=dict)
+
+
+def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = ()) -> SqlAnswer:
+    """The answer to one SELECT over the views `hot`, `warm`, `cold` and `memories`.
+
+    `written` are tiers that are known to have a table: a table that is missing is then an error and not empty.
 
     Raises:
-        InvalidRequest: it is no single SELECT, DuckDB refuses it, or it costs more than the limits.
-        StoreUnavailable: a table that the query reads could not be read.
+        InvalidRequest: it is not a single SELECT, DuckDB refuses it, or it exceeds a limit.
+        StoreUnavailable: a table that the query reads cannot be read.
     """
-    files: dict[str, list[str]] = {}
-    folders: list[str] = []
-    versions: dict[str, int | None] = {}
-    unreadable: dict[str, StoreUnavailable] = {}
+    listed = _list_files(lake, written)
+    request = WorkerRequest(
+        sql=sql,
+        files=listed.files,
+        folders=[folder for folder in listed.folders if Path(folder).is_dir()],
+        unreadable=list(listed.unreadable),
+        seconds=limits.seconds,
+        memory_bytes=limits.memory_bytes,
+        max_rows=limits.max_rows,
+        max_bytes=limits.max_bytes,
+    )
+    reply = _run_worker(request, limits)
+    kind, content = reply[:1], reply[1:]
+    if kind == ReplyKind.UNREADABLE.value:
+        tier, reason = json.loads(content)
+        raise listed.unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), reason)
+    if kind == ReplyKind.REFUSED.value:
+        raise InvalidRequest("query", json.loads(content))
+    if kind != ReplyKind.ROWS.value:
+        # The process ended without a reply: only memory beyond its limit does that.
+        raise InvalidRequest("query", out_of_memory(limits.memory_bytes))
+    table = pa.ipc.open_stream(content).read_all()
+    return SqlAnswer(
+        table=table.slice(0, limits.max_rows),
+        types=json.loads(table.schema.metadata[b"types"]),
+        is_truncated=len(table) > limits.max_rows,
+        versions=listed.versions,
+    )
+
+
+def _list_files(lake: Lake, written: Collection[str]) -> _TierFiles:
+    listed = _TierFiles()
     # Hot first: a row that moves is in the colder tier before it leaves the hotter one.
     for tier in TIERS:
-        local = LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files")
-        files[tier], versions[tier] = [], None
-        folders.append(str(local.folder))
+        address = f"lifecycle/{tier}"
+        local = LocalFiles(lake, address, lake.settings.home / "cache" / "files")
+        listed.folders.append(str(local.folder))
+        listed.files[tier], listed.versions[tier] = [], None
         try:
-            handle = lake.open(f"lifecycle/{tier}")
-            if handle is None and (tier in written or lake.has_lost_log(f"lifecycle/{tier}")):
-                raise StoreUnavailable(lake.uri(f"lifecycle/{tier}"), "the table was there before and has no log now")
-            listed = tables.data_files(handle).select(["path", "size_bytes"]).to_pylist() if handle is not None else []
-            files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in listed]
+            table = lake.open(address)
+            if table is None:
+                if tier in written or lake.has_lost_log(address):
+                    raise StoreUnavailable(lake.uri(address), "the table was there before and has no log now")
+                continue
+            files = tables.data_files(table).select(["path", "size_bytes"]).to_pylist()
+            listed.files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in files]
+            listed.versions[tier] = table.version()
         except StoreUnavailable as error:
-            # Of no matter to a query that does not read it.
-            unreadable[tier] = error
-            continue
-        versions[tier] = None if handle is None else handle.version()
-    here = [folder for folder in folders if Path(folder).is_dir()]
-    said = _asked(vars(limits) | {"sql": sql, "files": files, "folders": here, "unreadable": list(unreadable)}, limits)
-    if said[:1] == b"U":
-        tier, reason = json.loads(said[1:])
-        raise unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), reason)
-    if said[:1] == b"E":
-        raise InvalidRequest("query", json.loads(said[1:]))
-    if said[:1] != b"A":
-        raise InvalidRequest("query", f"needed more than {limits.memory_bytes} bytes; select less")
-    table = pa.ipc.open_stream(said[1:]).read_all()
-    types = json.loads(table.schema.metadata[b"types"])
-    return SqlAnswer(table.slice(0, limits.max_rows), types, len(table) > limits.max_rows, versions)
+            listed.unreadable[tier] = error
+    return listed
 
 
 @cache
 def _log_missing_walls() -> None:
-    """Once a process: which walls of the sandbox this kernel lacks."""
+    """Logs, once per process, which walls of the sandbox this kernel does not have."""
     if missing := {"landlock", "network", "calls"}.difference(sandbox_level().split("+")):
         logger.warning("this kernel lacks walls of the sandbox that SQL runs in", extra={"missing": sorted(missing)})
 
 
-def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
+def _run_worker(request: WorkerRequest, limits: SqlLimits) -> bytes:
+    """The reply of a new process; empty if the process was killed.
+
+    Raises:
+        InvalidRequest: the query took too long.
+    """
     _log_missing_walls()
     root = str(Path(akosha_assets.__file__).parents[1])
     boot = (
@@ -110,26 +146,23 @@ def _asked(request: dict[str, Any], limits: SqlLimits) -> bytes:
         f"{__package__}.worker import main; main()"
     )
     try:
-        done = subprocess.run(
+        ended = subprocess.run(
             [sys.executable, "-I", "-c", boot],
             input=json.dumps(request).encode(),
             env={"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"},
             cwd="/",
             capture_output=True,
-            # Starting the process and its libraries is not the caller's time.
-            timeout=limits.seconds + 10,
+            timeout=limits.seconds + START_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise _too_slow(limits) from error
-    if done.returncode == -signal.SIGXCPU:
+    if ended.returncode == -signal.SIGXCPU:
         raise _too_slow(limits)
-    if done.returncode:
-        logger.info(
-            "a query ended its process",
-            extra={"returncode": done.returncode, "said": done.stderr.decode(errors="replace")[-1000:]},
-        )
-    return done.stdout
+    if ended.returncode:
+        stderr = ended.stderr.decode(errors="replace")[-STDERR_CHARS:]
+        logger.info("a query ended its process", extra={"returncode": ended.returncode, "stderr": stderr})
+    return ended.stdout
 
 
 def _too_slow(limits: SqlLimits) -> InvalidRequest:

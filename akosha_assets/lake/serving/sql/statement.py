@@ -1,7 +1,7 @@
-"""Which SQL a caller may run: one SELECT over the views, checked in DuckDB's own parse tree at every depth.
+"""Checks that a caller's SQL is one SELECT over the views, in DuckDB's parse tree and at every depth.
 
-A statement type says too little: DuckDB 2 takes a COPY or an INSERT inside a CTE as a SELECT. So every node, table and
-function of the tree must be one that is known to only read. What the process may do beside that is `sandbox.py`.
+The statement type is not enough: DuckDB 2 accepts a COPY or an INSERT inside a CTE of a SELECT. So every node, table
+and function of the tree must be known to only read. `sandbox.py` restricts the process besides.
 """
 
 import json
@@ -19,8 +19,8 @@ TABLE_REFERENCES = frozenset(
 TABLE_FUNCTIONS = frozenset(
     ("range", "generate_series", "unnest", "repeat", "repeat_row", "json_each", "json_tree", "summary")
 )
-# They reach outside the query: the process's environment and settings, its log, sequences, a query made of text, or
-# time.
+# Functions that reach outside the query: environment and settings of the process, its log, sequences, queries made of
+# text, files, sleeping.
 REFUSED_FUNCTIONS = frozenset(
     (
         *(
@@ -36,9 +36,9 @@ REFUSED_FUNCTIONS = frozenset(
         *("add_parquet_key", "create_sort_key", "read_blob", "read_text", "sql_auto_complete", "which_secret"),
     )
 )
-# `SHOW TABLES` and the like; DESCRIBE and SUMMARIZE have a query instead of a name.
+# Table names of `SHOW TABLES` and `SHOW VIEWS`; DESCRIBE and SUMMARIZE have a query instead.
 SHOWN = frozenset(("", '"tables"', '"views"'))
-# A name with any of these may be a file, which DuckDB reads where no table has the name.
+# A table name with such a character may be a path: DuckDB reads the file if no table has the name.
 PATH_LIKE = re.compile(r"[^\w $-]")
 ALLOWED = (
     "expected one SELECT over hot, warm, cold and memories, with table functions "
@@ -47,11 +47,10 @@ ALLOWED = (
 
 
 def refused_in(connection: duckdb.DuckDBPyConnection, sql: str, views: Collection[str]) -> str | None:
-    """What in `sql` is refused, as a message that names it and what is allowed; None where it is one SELECT that only
-    reads `views`.
+    """Why `sql` is refused: what was found and what is allowed; None if it is one SELECT that only reads `views`.
 
     Raises:
-        duckdb.Error: it is no SQL.
+        duckdb.Error: it is not valid SQL.
     """
     kinds = [statement.type for statement in duckdb.extract_statements(sql)]
     if kinds != [duckdb.StatementType.SELECT]:
@@ -68,9 +67,7 @@ def refused_in(connection: duckdb.DuckDBPyConnection, sql: str, views: Collectio
 
 
 def _refusals(statements: list[dict[str, Any]], views: frozenset[str]) -> Iterator[str]:
-    """What is refused in the tree. Names of CTEs count as views wherever they stand: one out of scope is no table of
-    anything.
-    """
+    """What in the tree is not allowed. Names of CTEs count as views everywhere: out of scope they name nothing."""
     if len(statements) != 1:
         yield f"{len(statements)} statements"
     nodes: list[dict[str, Any]] = []
@@ -105,7 +102,7 @@ def _node_refusals(node: dict[str, Any], known: Collection[str]) -> Iterator[str
             yield f"the table function {function.get('function_name')}"
     if kind == "SHOW_REF" and node["query"] is None and node["table_name"] not in SHOWN:
         yield f"SHOW {node['table_name']}"
-    # Of window functions too.
+    # Window functions too.
     if "function_name" in node and str(node["function_name"]).casefold() in REFUSED_FUNCTIONS:
         yield f"the function {node['function_name']}"
 

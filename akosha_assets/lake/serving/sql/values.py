@@ -1,13 +1,15 @@
-"""What JSON cannot hold becomes text before a result leaves DuckDB: an expression for each column, by its type.
+"""Converts values that JSON cannot represent to text inside DuckDB: one expression for each column, by its type.
 
-Arrow and Python have narrower times than SQL, so this must happen in the query's own process. What is then made of
-numbers is the route's business.
+Times of Arrow and Python are narrower than those of SQL, so the conversion must happen in the query's own process.
+Numbers are converted by the route.
 """
 
 from itertools import count
 
 from duckdb import DuckDBPyRelation
 from duckdb.sqltypes import DuckDBPyType
+
+from akosha_assets.lake.quoting import identifier
 
 NUMBERS = (
     "tinyint",
@@ -23,50 +25,51 @@ NUMBERS = (
     "float",
     "double",
 )
-PLAIN = (*NUMBERS, "boolean", "varchar", "null")
+JSON_TYPES = (*NUMBERS, "boolean", "varchar", "null")
+NESTED_TYPES = ("list", "array", "struct", "map")
 
 
 def projection(relation: DuckDBPyRelation) -> str:
-    """Expressions for the columns of `relation`, in their order; a name that comes again has a number after it."""
+    """Expressions for the columns of `relation` in their order; repeated names get a number after them."""
     names = _distinct(relation.columns)
     return ", ".join(
-        _expression(at, name, kind) for at, (name, kind) in enumerate(zip(names, relation.types, strict=True), 1)
+        _expression(position, name, type)
+        for position, (name, type) in enumerate(zip(names, relation.types, strict=True), 1)
     )
 
 
-def _expression(at: int, name: str, kind: DuckDBPyType) -> str:
-    shown = _shown(kind)
-    return (f"#{at}" if shown is None else f"CAST(#{at} AS {shown})") + f" AS {_quoted(name)}"
+def _expression(position: int, name: str, type: DuckDBPyType) -> str:
+    target = _json_type(type)
+    value = f"#{position}" if target is None else f"CAST(#{position} AS {target})"
+    return f"{value} AS {identifier(name)}"
 
 
-def _shown(kind: DuckDBPyType) -> str | None:
-    """The type in which values of `kind` are shown; None where that is `kind` itself."""
-    if kind.id in PLAIN:
+def _json_type(type: DuckDBPyType) -> str | None:
+    """The type to which values of `type` are cast; None if they need no cast."""
+    if type.id in JSON_TYPES:
         return None
-    if kind.id not in ("list", "array", "struct", "map"):
+    if type.id not in NESTED_TYPES:
         return "VARCHAR"
-    # An array has its size among its children.
-    children = {name: child for name, child in kind.children if isinstance(child, DuckDBPyType)}
-    size = dict(kind.children)["size"] if kind.id == "array" else None
-    shown = {name: _shown(child) for name, child in children.items()}
-    if not any(shown.values()):
+    # The children of an array include its size.
+    children = {name: child for name, child in type.children if isinstance(child, DuckDBPyType)}
+    casts = {name: _json_type(child) for name, child in children.items()}
+    if not any(casts.values()):
         return None
-    # Nothing but NULL is of no type by itself, and can be of any.
-    told = {name: shown[name] or ("INTEGER" if child.id == "null" else str(child)) for name, child in children.items()}
-    if kind.id == "struct":
-        return f"STRUCT({', '.join(f'{_quoted(name)} {text}' for name, text in told.items())})"
-    if kind.id == "map":
-        return f"MAP({', '.join(told.values())})"
-    return "".join(told.values()) + ("[]" if size is None else f"[{size}]")
+    # A column of NULLs has the type `null`, which no cast accepts; NULLs fit any type.
+    targets = {
+        name: casts[name] or ("INTEGER" if child.id == "null" else str(child)) for name, child in children.items()
+    }
+    if type.id == "struct":
+        return f"STRUCT({', '.join(f'{identifier(name)} {target}' for name, target in targets.items())})"
+    if type.id == "map":
+        return f"MAP({', '.join(targets.values())})"
+    (element,) = targets.values()
+    return f"{element}[{dict(type.children)['size'] if type.id == 'array' else ''}]"
 
 
 def _distinct(names: list[str]) -> list[str]:
-    made: list[str] = []
+    distinct: list[str] = []
     for name in names:
         numbered = (f"{name}_{number}" for number in count(1))
-        made.append(name if name not in made else next(each for each in numbered if each not in made))
-    return made
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        distinct.append(name if name not in distinct else next(each for each in numbered if each not in distinct))
+    return distinct

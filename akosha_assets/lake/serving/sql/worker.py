@@ -1,6 +1,6 @@
-"""The child that runs one caller's SQL: views first, then it gives up files, network, memory and time, then the query.
+"""The child process that runs one query: it confines itself, creates the views, then runs the query.
 
-Reads one JSON request from stdin, writes an Arrow stream or a JSON error to stdout. Started by `runner.py` alone.
+Reads one request from stdin and writes one reply to stdout, both as in `protocol.py`. Started only by `runner.py`.
 """
 
 import json
@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -21,21 +20,25 @@ from akosha_assets.lake.ingestion.extraction.sandbox import (
     limit_processor,
     limit_resources,
 )
+from akosha_assets.lake.quoting import identifier, literals
 from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, encode_reply, out_of_memory
 from akosha_assets.lake.serving.sql.statement import refused_in
 from akosha_assets.lake.serving.sql.values import projection
+from akosha_assets.lake.serving.states import TIERS
 
-# Bytes that mean nothing in SQL, and what the source's rest columns hold.
-HIDDEN = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
-IDENTITY = "system_id = h.system_id AND {0}.kind = h.kind AND {0}.id = h.id AND {0}.event_day = h.event_day"
+# Columns that are useless in SQL: encoded vectors, and source columns as JSON.
+HIDDEN_COLUMNS = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
+# The columns that two rows of one memory have in common.
+IDENTITY = ("system_id", "kind", "id", "event_day")
 BATCH_ROWS = 2048
 # Address space that allocators and thread stacks reserve and never touch.
 RESERVED_BYTES = 3 << 30
 # A query may name a view several times, and `memories` does.
 OPENED_PER_FILE = 8
-# How often is looked whether the query took more memory than DuckDB counts: strings of its own make are not among that.
-LOOK_SECONDS = 0.01
-# A parse tree of DuckDB is four levels of JSON deep for each of its own, of which it allows 1,000.
+# How often the memory of the process is checked: DuckDB's own limit does not count strings that the query creates.
+CHECK_SECONDS = 0.01
+# Each level of DuckDB's parse tree is four levels of JSON, and DuckDB allows 1,000.
 TREE_LEVELS = 10_000
 UNCONFINED = (
     "this machine has neither Landlock nor seccomp, which keep a query from writing; run the service on "
@@ -44,8 +47,8 @@ UNCONFINED = (
 
 
 def main() -> None:
-    """Answer the request on stdin."""
-    request = json.load(sys.stdin)
+    """Answers the request on stdin and ends the process."""
+    request: WorkerRequest = json.load(sys.stdin)
     # DuckDB keeps every file of a view open.
     files = sum(len(paths) for paths in request["files"].values())
     limit_resources(
@@ -54,171 +57,166 @@ def main() -> None:
         open_files=OPEN_FILES + OPENED_PER_FILE * files,
     )
     limit_processor(request["seconds"])
-    telling = Lock()
-    held = os.open("/proc/self/statm", os.O_RDONLY) if Path("/proc/self/statm").exists() else None
-    # Before the first connection and the first thread: what runs already would keep its rights.
+    replying = Lock()
+    # Opened before the process may no longer open it.
+    statm = os.open("/proc/self/statm", os.O_RDONLY) if Path("/proc/self/statm").exists() else None
+    # Before the first connection and the first thread: a running thread would keep its rights.
     level = confine([Path(folder) for folder in request["folders"]], read_only=True)
-    if held is not None:
-        _watch_memory(held, request, telling)
+    if statm is not None:
+        _watch_memory(statm, request, replying)
     sys.setrecursionlimit(TREE_LEVELS)
     unreadable = dict.fromkeys(request["unreadable"], "")
     try:
         connection = _connection(request, unreadable)
-        answer = _answer(connection, request) if level != "limits" else _refusal(UNCONFINED)
+        reply = _answer(connection, request) if level != "limits" else encode_reply(ReplyKind.REFUSED, UNCONFINED)
     except duckdb.Error as error:
         if (tier := _tier_at_fault(error, request, unreadable)) is not None:
-            answer = _encode_answer(b"U", [tier, unreadable.get(tier) or _said(error, request)])
+            reply = encode_reply(ReplyKind.UNREADABLE, [tier, unreadable.get(tier) or _message(error, request)])
         else:
-            answer = _refusal(_said(error, request))
-    # Never given back: who watches tells nothing after this.
-    telling.acquire()
-    sys.stdout.buffer.write(answer)
+            reply = encode_reply(ReplyKind.REFUSED, _message(error, request))
+    # Never released: the memory watch must not reply after this.
+    replying.acquire()
+    sys.stdout.buffer.write(reply)
     sys.stdout.buffer.flush()
-    # Confined, the libraries cannot end their threads in order; nothing here needs them to.
+    # Confined, the libraries cannot stop their threads, and need not.
     os._exit(0)
 
 
-def _connection(request: dict[str, Any], unreadable: dict[str, str]) -> duckdb.DuckDBPyConnection:
-    """DuckDB with its views, confined. A tier whose files turn out not to be readable is added to `unreadable`, with
-    the reason.
+def _connection(request: WorkerRequest, unreadable: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    """DuckDB with a view for each tier and `memories`, without access to anything else.
+
+    Tiers whose files cannot be read are added to `unreadable` with the reason.
     """
     connection = duckdb.connect(
         config={
             "memory_limit": f"{request['memory_bytes'] // 2 // 1024**2}MiB",
             **CONFINED_DUCKDB,
-            # A name that is no view must not be looked up among the variables of this program.
+            # Otherwise DuckDB looks up unknown table names among the variables of this program.
             "python_enable_replacements": "false",
         }
     )
     connection.execute("SET TimeZone = 'UTC'")
     for tier, paths in request["files"].items():
-        _view(connection, tier, [] if tier in unreadable else paths, request, unreadable)
-    connection.execute(
-        "CREATE VIEW memories AS SELECT 'hot' AS tier, * FROM hot "
-        f"UNION ALL BY NAME SELECT 'warm' AS tier, * FROM warm WHERE {_hidden('warm', 'hot')} "
-        f"UNION ALL BY NAME SELECT 'cold' AS tier, * FROM cold WHERE {_hidden('cold', 'hot')} AND "
-        f"{_hidden('cold', 'warm')}"
-    )
+        _create_view(connection, tier, paths, request, unreadable)
+    hotter: list[str] = []
+    selects = []
+    for tier in TIERS:
+        conditions = " AND ".join(["true", *(_is_not_in(tier, other) for other in hotter)])
+        selects.append(f"SELECT '{tier}' AS tier, * FROM {tier} WHERE {conditions}")
+        hotter.append(tier)
+    connection.execute(f"CREATE VIEW memories AS {' UNION ALL BY NAME '.join(selects)}")
     for tier in request["files"]:
-        # A view of what is not there fails where a query reads it, and nowhere else.
+        # A view over a dropped table fails only in a query that reads it.
         if tier in unreadable:
-            connection.execute(f"DROP TABLE {_missing(tier)}")
-    folders = ", ".join("'" + folder.replace("'", "''") + "/'" for folder in request["folders"])
+            connection.execute(f"DROP TABLE {_placeholder(tier)}")
+    folders = literals(f"{folder}/" for folder in request["folders"])
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def _tier_at_fault(error: duckdb.Error, request: dict[str, Any], unreadable: dict[str, str]) -> str | None:
-    """The tier of which files cannot be read, which is no fault of the query; None where it is not that."""
-    said = str(error)
-    for tier, paths in request["files"].items():
-        if tier in unreadable and f"Table with name {_missing(tier)} does not exist" in said:
-            return str(tier)
-        # Read through the view: a path that the caller names is the caller's.
-        if any(path in said and path not in request["sql"] for path in paths):
-            return str(tier)
-    return None
+def _is_not_in(tier: str, hotter: str) -> str:
+    """A condition: the row's memory has no row in the hotter tier."""
+    same = " AND ".join(f"{tier}.{name} = hotter.{name}" for name in IDENTITY)
+    return f"NOT EXISTS (SELECT 1 FROM {hotter} AS hotter WHERE {same})"
 
 
-def _view(
+def _create_view(
     connection: duckdb.DuckDBPyConnection,
     tier: str,
     paths: list[str],
-    request: dict[str, Any],
+    request: WorkerRequest,
     unreadable: dict[str, str],
 ) -> None:
     schema = TABLES[f"lifecycle/{tier}"].schema
-    columns = ", ".join(f'"{name}"' for name in schema.names if name not in HIDDEN)
-    listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
-    source = (
-        f"read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_day': DATE}}, union_by_name = true)"
-    )
-    try:
-        if paths:
-            connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+    columns = ", ".join(identifier(name) for name in schema.names if name not in HIDDEN_COLUMNS)
+    if paths and tier not in unreadable:
+        options = "hive_partitioning = true, hive_types = {'event_day': DATE}, union_by_name = true"
+        files = literals(paths)
+        try:
+            connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM read_parquet([{files}], {options})")
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            unreadable[tier] = _message(error, request)
+        else:
             return
-    except duckdb.OutOfMemoryException:
-        raise
-    except duckdb.Error as error:
-        unreadable[tier] = _said(error, request)
-    source = f"({_nothing(connection, schema)})"
+    source = f"({_no_rows(connection, schema)})"
     if tier in unreadable:
-        connection.execute(f"CREATE TABLE {_missing(tier)} AS FROM {source}")
-        source = _missing(tier)
+        connection.execute(f"CREATE TABLE {_placeholder(tier)} AS FROM {source}")
+        source = _placeholder(tier)
     connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
 
 
-def _missing(tier: str) -> str:
+def _placeholder(tier: str) -> str:
+    """The table behind the view of a tier that cannot be read, until it is dropped."""
     return f"akosha_unreadable_{tier}"
 
 
-def _nothing(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
-    """A query of no rows with the columns of `schema`."""
+def _no_rows(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
+    """A query without rows whose columns are those of `schema`."""
     connection.register("described", schema.empty_table())
     columns = connection.execute("DESCRIBE described").fetchall()
     connection.unregister("described")
-    return "SELECT " + ", ".join(f'NULL::{column[1]} AS "{column[0]}"' for column in columns) + " WHERE false"
+    nulls = ", ".join(f"NULL::{type} AS {identifier(name)}" for name, type, *_ in columns)
+    return f"SELECT {nulls} WHERE false"
 
 
-def _hidden(tier: str, hotter: str) -> str:
-    return f"NOT EXISTS (SELECT 1 FROM {hotter} AS h WHERE {tier}.{IDENTITY.format(tier)})"
+def _tier_at_fault(error: duckdb.Error, request: WorkerRequest, unreadable: dict[str, str]) -> str | None:
+    """The tier whose files cannot be read; None if the error is the query's fault."""
+    message = str(error)
+    for tier, paths in request["files"].items():
+        if tier in unreadable and f"Table with name {_placeholder(tier)} does not exist" in message:
+            return tier
+        # A path that the query itself names is the caller's fault.
+        if any(path in message and path not in request["sql"] for path in paths):
+            return tier
+    return None
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, request: dict[str, Any]) -> bytes | pa.Buffer:
-    if (found := refused_in(connection, request["sql"], {*request["files"], "memories"})) is not None:
-        return _refusal(found)
-    limit = request["max_rows"]
+def _answer(connection: duckdb.DuckDBPyConnection, request: WorkerRequest) -> bytes | pa.Buffer:
+    if (refusal := refused_in(connection, request["sql"], {*request["files"], "memories"})) is not None:
+        return encode_reply(ReplyKind.REFUSED, refusal)
     relation = connection.sql(request["sql"])
-    reader = relation.project(projection(relation)).limit(limit + 1).to_arrow_reader(BATCH_ROWS)
+    # One more row than allowed shows that there are more.
+    rows = relation.project(projection(relation)).limit(request["max_rows"] + 1)
+    reader = rows.to_arrow_reader(BATCH_ROWS)
     batches, size = [], 0
     for batch in reader:
         batches.append(batch)
         size += batch.nbytes
         if size > request["max_bytes"]:
-            return _refusal(f"the result exceeds {request['max_bytes']} bytes; select less")
-    table = pa.Table.from_batches(
-        batches, reader.schema.with_metadata({"types": json.dumps([str(kind) for kind in relation.types])})
-    )
+            return encode_reply(ReplyKind.REFUSED, f"the result exceeds {request['max_bytes']} bytes; select less")
+    types = json.dumps([str(type) for type in relation.types])
+    table = pa.Table.from_batches(batches, reader.schema.with_metadata({"types": types}))
     sink = pa.BufferOutputStream()
-    sink.write(b"A")
+    sink.write(ReplyKind.ROWS.value)
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue()
 
 
-def _watch_memory(held: int, request: dict[str, Any], telling: Lock) -> None:
-    """The process ends with a refusal once it holds more than the query may; `held` is an open `/proc/self/statm`."""
+def _watch_memory(statm: int, request: WorkerRequest, replying: Lock) -> None:
+    """Starts a thread that refuses the query once the process exceeds its memory. `statm` is an open
+    `/proc/self/statm`.
+    """
 
     def watch() -> None:
-        while int(os.pread(held, 100, 0).split()[1]) * os.sysconf("SC_PAGESIZE") <= request["memory_bytes"]:
-            time.sleep(LOOK_SECONDS)
-        with telling:
-            sys.stdout.buffer.write(_refusal(_out_of_memory(request)))
+        while int(os.pread(statm, 100, 0).split()[1]) * os.sysconf("SC_PAGESIZE") <= request["memory_bytes"]:
+            time.sleep(CHECK_SECONDS)
+        with replying:
+            sys.stdout.buffer.write(encode_reply(ReplyKind.REFUSED, out_of_memory(request["memory_bytes"])))
             sys.stdout.buffer.flush()
             os._exit(0)
 
     Thread(target=watch, daemon=True).start()
 
 
-def _out_of_memory(request: dict[str, Any]) -> str:
-    return f"needed more than {request['memory_bytes']} bytes; select less"
-
-
-def _refusal(reason: str) -> bytes:
-    return _encode_answer(b"E", reason)
-
-
-def _encode_answer(kind: bytes, what: object) -> bytes:
-    """E: the query is at fault, and why. U: a tier cannot be read, and why."""
-    return kind + json.dumps(what).encode()
-
-
-def _said(error: duckdb.Error, request: dict[str, Any]) -> str:
-    """What DuckDB found and what it proposes, without the excerpt of the query."""
+def _message(error: duckdb.Error, request: WorkerRequest) -> str:
+    """DuckDB's message on one line, without the excerpt of the query."""
     if isinstance(error, duckdb.OutOfMemoryException):
-        return _out_of_memory(request)
+        return out_of_memory(request["memory_bytes"])
     return " ".join(line.strip() for line in str(error).split("\nLINE ")[0].splitlines() if line.strip())
 
 
