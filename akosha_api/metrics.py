@@ -117,13 +117,13 @@ def _traced(answer: Answer, request: Request) -> None:
         "akosha.request_id": request.state.request_id,
     }
     tiers = {f"akosha.tier.{name}": str(tier["state"]) for name, tier in answer.tiers.items()}
-    whole = telemetry.spanned("search", start, end, named | tiers, parent=telemetry.caller(request.headers))
+    whole = telemetry.record_span("search", start, end, named | tiers, parent=telemetry.remote_parent(request.headers))
     at = start
     for name, stage in answer.stages.items():
         # One after the other is how they run; the rest of the time is fusing and filling in.
         until = at + timedelta(milliseconds=stage.took_ms)
         told = {"akosha.state": stage.state, "akosha.candidates": stage.candidates, "akosha.space": stage.space}
-        telemetry.spanned(name, at, until, told, parent=whole)
+        telemetry.record_span(name, at, until, told, parent=whole)
         at = until
 
 

@@ -42,7 +42,7 @@ class SearchableLoop(Background):
                     for upload in recorded:
                         _trace(upload)
         except (LedgerUnavailable, LedgerDamaged) as error:
-            self._not_recorded.about(str(error))
+            self._not_recorded.warn(str(error))
         except Exception:  # the edge of the thread: the next round tries again
             logger.exception("recording when uploads became searchable failed")
 
@@ -53,5 +53,5 @@ def _trace(upload: SearchableUpload) -> None:
         "akosha.system_id": upload.system_id,
         "akosha.hot_version": upload.hot_version,
     }
-    trace = telemetry.upload_trace(upload.system_id, upload.upload_id)
-    telemetry.spanned("become searchable", upload.ingested_at, upload.searchable_at, attributes, trace=trace)
+    trace_id = telemetry.upload_trace_id(upload.system_id, upload.upload_id)
+    telemetry.record_span("become searchable", upload.ingested_at, upload.searchable_at, attributes, trace_id=trace_id)

@@ -1,6 +1,6 @@
-"""What all classes of settings share: a wrong value is one line, and a variable that nobody reads is reported.
+"""The base class of all settings: an invalid value is one line, and variables that nothing reads are reported.
 
-Which settings there are is in `settings.py` and `akosha_api/settings.py`.
+The settings are in `setting_groups/` and `akosha_api/settings.py`.
 """
 
 import os
@@ -15,7 +15,7 @@ from akosha_assets.lake.errors import InvalidSettings
 
 PREFIX = "AKOSHA_"
 MIB = 1024 * 1024
-# Read by commands and tests, and no fields of a class of settings.
+# Variables that commands and tests read, besides the fields of the classes of settings.
 OTHERS = frozenset(
     (
         *("AKOSHA_URL", "AKOSHA_DAGSTER_PORT", "AKOSHA_CODE_PORT", "AKOSHA_DRAIN_SECONDS", "AKOSHA_API_SUPERVISOR"),
@@ -28,28 +28,28 @@ class CheckedSettings(BaseSettings):
     """Settings from the environment whose errors name the variable, its value and what was expected."""
 
     def __init__(self, **values: Any):
-        """The settings of the environment, with `values` instead of what it says.
+        """Read the settings from the environment; `values` take precedence.
 
         Raises:
-            InvalidSettings: a value cannot be.
+            InvalidSettings: a value is invalid.
         """
         try:
             super().__init__(**values)
         except ValidationError as error:
-            faults = [self._fault(fault) for fault in error.errors(include_url=False)]
+            messages = [self._message(details) for details in error.errors(include_url=False)]
         else:
             return
-        raise InvalidSettings("; ".join(faults))
+        raise InvalidSettings("; ".join(messages))
 
     @classmethod
-    def _fault(cls, fault: Mapping[str, Any]) -> str:
-        expected = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        if not fault["loc"]:
+    def _message(cls, details: Mapping[str, Any]) -> str:
+        expected = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+        if not details["loc"]:
             return expected
-        name = str(fault["loc"][0])
+        name = str(details["loc"][0])
         field = cls.model_fields.get(name)
         is_secret = field is not None and (not field.repr or field.annotation is SecretStr)
-        value = "set to a secret" if is_secret else f"{str(fault['input'])[:200]!r}"
+        value = "set to a secret" if is_secret else f"{str(details['input'])[:200]!r}"
         return f"{cls.variable(name)} is {value}; expected {expected}"
 
     @classmethod
@@ -66,6 +66,6 @@ def unread_variables(
     Every process passes all classes, so a variable of another process is known and a misspelt one is reported by each.
     """
     known = {each.variable(name) for each in settings for name in each.model_fields} | OTHERS
-    given = os.environ if environment is None else environment
-    unread = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+    variables = os.environ if environment is None else environment
+    unread = sorted(name for name in variables if name.startswith(PREFIX) and name not in known)
     return {name: next(iter(get_close_matches(name, known, 1, 0.8)), None) for name in unread}

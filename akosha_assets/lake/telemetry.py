@@ -1,8 +1,7 @@
-"""Log lines and spans: one upload id and one run id run through both, and no secret is in either.
+"""Log lines and spans. Both carry the ids of uploads and runs, and neither contains secrets.
 
-Spans are made only where `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set; the usual `OTEL_…` variables
-decide the rest, sampling among them. The trace id of an upload is derived from its name, so that every process adds to
-the same trace.
+Spans are recorded only if `OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) is set; the other `OTEL_…` variables,
+such as sampling, apply. The trace id of an upload is a hash of its name, so that every process adds to the same trace.
 """
 
 import hashlib
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span
 
-_bound: ContextVar[dict[str, Any]] = ContextVar("bound", default={})  # noqa: B039 - never changed, only replaced
-_wanted_trace: ContextVar[int] = ContextVar("wanted_trace", default=0)
+_log_fields: ContextVar[dict[str, Any]] = ContextVar("log_fields", default={})  # noqa: B039 - replaced, never changed
+_next_trace_id: ContextVar[int] = ContextVar("next_trace_id", default=0)
 
-PLAIN = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"))
-# All that is not printable, and letters that are.
+# Attributes of every log record; others are fields of the line.
+RECORD_ATTRIBUTES = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"))
+# Candidates for escaping: everything but ASCII letters, digits and punctuation.
 UNPRINTABLE = re.compile(r"[^ -~]")
 SECRETS = (
     (re.compile(r"://[^/@:\s'\"]*:[^/@\s'\"]*@"), "://***@"),
@@ -43,64 +43,58 @@ SECRETS = (
 )
 
 
-def masked(text: str) -> str:
-    """`text` without passwords in URLs, bearer tokens, signatures and access keys."""
-    for pattern, instead in SECRETS:
-        text = pattern.sub(instead, text)
+def mask_secrets(text: str) -> str:
+    """`text` with passwords in URLs, bearer tokens, signatures and access keys replaced by `***`."""
+    for pattern, replacement in SECRETS:
+        text = pattern.sub(replacement, text)
     return text
 
 
 @contextmanager
-def bound(**names: Any) -> Iterator[None]:
-    """Log lines written within it carry `names`: run_id, batch_id, upload_id."""
-    token = _bound.set({**_bound.get(), **names})
+def log_context(**fields: Any) -> Iterator[None]:
+    """Log lines written inside it carry `fields`: run_id, batch_id, upload_id."""
+    token = _log_fields.set({**_log_fields.get(), **fields})
     try:
         yield
     finally:
-        _bound.reset(token)
+        _log_fields.reset(token)
 
 
 class RateLimitedWarning:
-    """A warning about something that is tried again and again: logged when the cause is another, else once in
-    `seconds`.
-    """
+    """A warning about a repeated failure: logged when the cause changes, else once in `seconds`."""
 
     def __init__(self, logger: logging.Logger, message: str, seconds: float = 60.0):
         self.logger, self.message, self.seconds = logger, message, seconds
         self._cause: str | None = None
-        self._at = 0.0
+        self._logged_at = 0.0
 
-    def about(self, cause: str) -> None:
-        """It failed again, for this cause."""
+    def warn(self, cause: str) -> None:
+        """Log the warning, unless it was logged for the same cause in the last `seconds`."""
         now = time.monotonic()
-        if cause != self._cause or now - self._at >= self.seconds:
-            self._cause, self._at = cause, now
+        if cause != self._cause or now - self._logged_at >= self.seconds:
+            self._cause, self._logged_at = cause, now
             self.logger.warning(self.message, extra={"cause": cause})
 
 
-def printable(text: str) -> str:
-    """`text` on one line: what begins a line, moves a cursor or turns the reading direction stands as an escape such as
-    `\\n`.
-    """
-    return text if text.isprintable() else UNPRINTABLE.sub(_escaped, text)
+def escape_unprintable(text: str) -> str:
+    """`text` on one line: line breaks, terminal controls and direction marks are escapes such as `\\n`."""
+    return text if text.isprintable() else UNPRINTABLE.sub(_escape, text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else found[0].encode("unicode_escape").decode()
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else match[0].encode("unicode_escape").decode()
 
 
 class _Text(logging.Formatter):
-    """One line, and those of a traceback below it, which are indented: what was logged cannot pass for a line of its
-    own.
-    """
+    """One line, and below it the lines of a traceback, indented, so that no text can forge a log line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
-        record.message = printable(record.message)
+        record.message = escape_unprintable(record.message)
         fields = " ".join(f"{name}={value}" for name, value in _fields(record).items())
-        return super().formatMessage(record) + (f" [{printable(fields)}]" if fields else "")
+        return super().formatMessage(record) + (f" [{escape_unprintable(fields)}]" if fields else "")
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked("\n    ".join(printable(line) for line in super().format(record).split("\n")))
+        return mask_secrets("\n    ".join(escape_unprintable(line) for line in super().format(record).split("\n")))
 
 
 class _Json(logging.Formatter):
@@ -114,16 +108,16 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        # JSON escapes what ASCII has of controls; others, as U+2028, end lines too.
-        return UNPRINTABLE.sub(_escaped_in_json, masked(json.dumps(line, default=str, ensure_ascii=False)))
+        # JSON escapes the control characters of ASCII; others, such as U+2028, break lines too.
+        return UNPRINTABLE.sub(_json_escape, mask_secrets(json.dumps(line, default=str, ensure_ascii=False)))
 
 
-def _escaped_in_json(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+def _json_escape(match: re.Match[str]) -> str:
+    return match[0] if match[0].isprintable() else json.dumps(match[0])[1:-1]
 
 
 def configure_logging(form: str, level: int = logging.INFO) -> None:
-    """Everything logged by this process goes to standard error, as lines of text or of JSON (`form`)."""
+    """Log to standard error, as lines of text or of JSON (`form`)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -132,7 +126,7 @@ def configure_logging(form: str, level: int = logging.INFO) -> None:
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return _bound.get() | {name: value for name, value in vars(record).items() if name not in PLAIN}
+    return _log_fields.get() | {name: value for name, value in vars(record).items() if name not in RECORD_ATTRIBUTES}
 
 
 @cache
@@ -147,68 +141,67 @@ def _provider() -> "TracerProvider | None":
 
     class Ids(RandomIdGenerator):
         def generate_trace_id(self) -> int:
-            return _wanted_trace.get() or super().generate_trace_id()
+            return _next_trace_id.get() or super().generate_trace_id()
 
-    made = TracerProvider(
+    provider = TracerProvider(
         resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "akosha")}), id_generator=Ids()
     )
-    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return made
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
 
 
 def is_tracing() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are exported."""
     return _provider() is not None
 
 
 def flush() -> None:
-    """Spans ended so far are exported."""
+    """Export the spans that have ended."""
     if (provider := _provider()) is not None:
         provider.force_flush()
 
 
-def upload_trace(system_id: str, upload_id: str) -> int:
+def upload_trace_id(system_id: str, upload_id: str) -> int:
     """The trace id of an upload."""
     return int.from_bytes(hashlib.blake2b(f"{system_id}/{upload_id}".encode(), digest_size=16).digest(), "big")
 
 
-def spanned(
+def record_span(
     name: str,
     start: datetime,
     end: datetime,
     attributes: Mapping[str, Any],
     *,
-    trace: int = 0,
+    trace_id: int = 0,
     parent: "Context | None" = None,
 ) -> "Context | None":
-    """A span from `start` to `end` was recorded, in the trace with that id or below `parent`; returns the place below
-    it.
+    """Record a span from `start` to `end`, in the trace `trace_id` or below `parent`.
 
-    None where spans go nowhere.
+    Returns the context for its children; None if spans are not exported.
     """
     provider = _provider()
     if provider is None:
         return None
     from opentelemetry.trace import set_span_in_context
 
-    token = _wanted_trace.set(trace)
+    token = _next_trace_id.set(trace_id)
     try:
-        given = {
-            key: masked(value) if isinstance(value, str) else value
+        span_attributes = {
+            key: mask_secrets(value) if isinstance(value, str) else value
             for key, value in attributes.items()
             if value is not None
         }
         span: Span = provider.get_tracer("akosha").start_span(
-            name, context=parent, start_time=_nanoseconds(start), attributes=given
+            name, context=parent, start_time=_nanoseconds(start), attributes=span_attributes
         )
     finally:
-        _wanted_trace.reset(token)
+        _next_trace_id.reset(token)
     span.end(end_time=_nanoseconds(end))
     return set_span_in_context(span)
 
 
-def caller(headers: Mapping[str, str]) -> "Context | None":
-    """The span of another process that `headers` name (`traceparent`)."""
+def remote_parent(headers: Mapping[str, str]) -> "Context | None":
+    """The context of the caller's span, from the header `traceparent`."""
     if not is_tracing():
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -6,7 +6,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import StoreUnavailable, TableContended, clean_cause
-from akosha_assets.lake.telemetry import masked
+from akosha_assets.lake.telemetry import mask_secrets
 from tests.hot_rows import commit, memory
 
 
@@ -30,5 +30,5 @@ def test_causes_and_log_lines_that_strangers_fill_are_cleaned_in_one_pass() -> N
     # Expressions that try every split of such a run would not come back.
     assert clean_cause("conflict" + "\n" * 300_000 + "end") == "conflict end"
     assert clean_cause("conflict" + " \n\t" * 100_000 + "\n 0: <unknown>") == "conflict"
-    assert masked("://" + ":" * 300_000) == "://" + ":" * 300_000
-    assert masked("s3://user:pass:word@host") == "s3://***@host"
+    assert mask_secrets("://" + ":" * 300_000) == "://" + ":" * 300_000
+    assert mask_secrets("s3://user:pass:word@host") == "s3://***@host"

@@ -31,7 +31,7 @@ def lines(form: str, logger: logging.Logger, capsys: pytest.CaptureFixture[str],
         raise ValueError(text)
     except ValueError:
         logger.exception("met %s", text)
-    with telemetry.bound(upload_id=text):
+    with telemetry.log_context(upload_id=text):
         logger.info("bound")
     return capsys.readouterr().err.removesuffix("\n").split("\n")
 
@@ -54,7 +54,7 @@ def test_json_lines_are_one_each(logger: logging.Logger, capsys: pytest.CaptureF
 
 @given(st.text(st.characters(exclude_categories=()), max_size=30))
 def test_no_text_makes_a_line_of_its_own(text: str) -> None:
-    shown = telemetry.printable(text)
+    shown = telemetry.escape_unprintable(text)
     assert shown.isprintable()
     assert not text.isprintable() or shown == text
     record = logging.makeLogRecord({"msg": "%s", "args": (text,), "path": text, "exc_info": None, "levelname": "INFO"})
@@ -66,4 +66,4 @@ def test_no_text_makes_a_line_of_its_own(text: str) -> None:
 
 
 def test_letters_stay_letters() -> None:
-    assert telemetry.printable("Zoë 東京 😀 a\tb") == "Zoë 東京 😀 a\\tb"
+    assert telemetry.escape_unprintable("Zoë 東京 😀 a\tb") == "Zoë 東京 😀 a\\tb"

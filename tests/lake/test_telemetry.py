@@ -1,4 +1,4 @@
-"""Lines carry the run and the upload and no secret; spans of every process meet in the trace of the upload."""
+"""Log lines carry run and upload and no secrets; spans of every process are in the trace of the upload."""
 
 import json
 import logging
@@ -40,14 +40,13 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
         yield traces
         provider = telemetry._provider()
         assert provider is not None
-        # The service of the module still runs: without the address it makes no other provider, which would find no
-        # collector.
+        # The service still runs: without the address it creates no provider that would look for the collector.
         monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
         telemetry._provider.cache_clear()
         provider.shutdown()
 
 
-def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(
+def test_an_upload_has_one_trace_until_it_is_searchable_and_a_search_has_one(
     collector: dict[str, list[tuple[str, str, str]]], serve: Callable[..., httpx.Client], lake: Lake
 ) -> None:
     made = make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
@@ -60,7 +59,7 @@ def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(
     until(lambda: client.post("/api/v1/search", json={"query": "numpy"}).json()["results"])
     caller = "0af7651916cd43dd8448eb211c80319c"
     client.post("/api/v1/search", json={"query": "numpy"}, headers={"traceparent": f"00-{caller}-b7ad6b7169203331-01"})
-    of_upload = f"{telemetry.upload_trace('laptop-1', upload.upload_id):032x}"
+    of_upload = f"{telemetry.upload_trace_id('laptop-1', upload.upload_id):032x}"
 
     def names() -> set[str]:
         telemetry.flush()
@@ -78,7 +77,7 @@ def test_one_trace_follows_an_upload_until_it_can_be_found_and_one_a_search(
     assert made.upload_id in upload.upload_id
 
 
-def test_json_lines_carry_run_and_upload_and_hide_secrets(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_lines_have_run_and_upload_and_mask_secrets(lake: Lake, capsys: pytest.CaptureFixture[str]) -> None:
     make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
     ledger = Ledger.open(lake.settings)
     sweep(lake.settings, ledger, now=datetime.now(UTC))
@@ -103,7 +102,7 @@ def test_json_lines_carry_run_and_upload_and_hide_secrets(lake: Lake, capsys: py
 
 
 @pytest.mark.parametrize(
-    ("said", "hidden"),
+    ("text", "masked"),
     [
         (
             "https://b.s3/x?X-Amz-Signature=abc&X-Amz-Credential=k/1",
@@ -114,18 +113,18 @@ def test_json_lines_carry_run_and_upload_and_hide_secrets(lake: Lake, capsys: py
         ("at 12:30:05 systems/a/uploads/b", "at 12:30:05 systems/a/uploads/b"),
     ],
 )
-def test_secrets_are_masked_and_nothing_else(said: str, hidden: str) -> None:
-    assert telemetry.masked(said) == hidden
+def test_secrets_are_masked_and_nothing_else(text: str, masked: str) -> None:
+    assert telemetry.mask_secrets(text) == masked
 
 
-def test_what_fails_again_and_again_is_logged_when_its_cause_changes_and_now_and_then(
+def test_a_repeated_failure_is_logged_when_its_cause_changes_or_time_has_passed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    complaint = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow")
+    warning = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow")
     for cause in ("a", "a", "b", "b", "a"):
-        complaint.about(cause)
+        warning.warn(cause)
     assert [record.cause for record in caplog.records] == ["a", "b", "a"]  # type: ignore[attr-defined]
     often = telemetry.RateLimitedWarning(logging.getLogger("test"), "could not follow", seconds=0)
-    often.about("a")
-    often.about("a")
+    often.warn("a")
+    often.warn("a")
     assert len(caplog.records) == 5

@@ -93,7 +93,7 @@ def _ingest(
             lease, read = _Lease(ledger, batch), None
             try:
                 with (
-                    telemetry.bound(run_id=run_id, batch_id=batch.id),
+                    telemetry.log_context(run_id=run_id, batch_id=batch.id),
                     _given_back_on_failure(ledger, batch, storing.blame),
                 ):
                     read = intake.read(batch)
@@ -201,7 +201,7 @@ class _Storing:
     def _store(self, read: ReadBatch, lease: "_Lease") -> BatchResult | None:
         try:
             with (
-                telemetry.bound(run_id=self._run_id, batch_id=read.batch.id),
+                telemetry.log_context(run_id=self._run_id, batch_id=read.batch.id),
                 _given_back_on_failure(self._intake.ledger, read.batch, self.blame),
             ):
                 result = self._intake.store(read)

@@ -26,7 +26,7 @@ def record_batch(
         outcome = outcomes.get(upload.id)
         if outcome is None:
             continue
-        with telemetry.bound(upload_id=upload.upload_id):
+        with telemetry.log_context(upload_id=upload.upload_id):
             counts = {
                 name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")
             }
@@ -44,16 +44,16 @@ def record_batch(
             | {f"akosha.{name}": value for name, value in counts.items()}
             | {"akosha.state": outcome.state, "akosha.reason": outcome.reason}
         )
-        trace = telemetry.upload_trace(upload.system_id, upload.upload_id)
-        whole = telemetry.spanned("upload", upload.seen_at, ended_at, told, trace=trace)
+        trace_id = telemetry.upload_trace_id(upload.system_id, upload.upload_id)
+        whole = telemetry.record_span("upload", upload.seen_at, ended_at, told, trace_id=trace_id)
         if whole is not None:
-            telemetry.spanned("wait", upload.seen_at, began_at, named, parent=whole)
-            taken = telemetry.spanned("take in", began_at, ended_at, named, parent=whole)
+            telemetry.record_span("wait", upload.seen_at, began_at, named, parent=whole)
+            taken = telemetry.record_span("take in", began_at, ended_at, named, parent=whole)
             _laps(batch, began_at, seconds, taken)
 
 
 def _laps(batch: Batch, began_at: datetime, seconds: Mapping[str, float], parent: Any) -> None:
     at = began_at
     for name, length in seconds.items():
-        telemetry.spanned(name, at, at + timedelta(seconds=length), {"akosha.batch_id": batch.id}, parent=parent)
+        telemetry.record_span(name, at, at + timedelta(seconds=length), {"akosha.batch_id": batch.id}, parent=parent)
         at += timedelta(seconds=length)

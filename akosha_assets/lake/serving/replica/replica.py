@@ -189,7 +189,7 @@ class Replica:
             except _Stopping:
                 return
             except LakeError as error:
-                self._unfollowed.about(str(error))
+                self._unfollowed.warn(str(error))
             except Exception as error:  # the edge of the thread: what is served goes on, and says that it is old
                 logger.exception("the replica failed")
                 reason = f"{type(error).__name__}: {error}"
