@@ -1,7 +1,7 @@
-"""The keyword index: BM25 over the text of every served row, by row number.
+"""The keyword index: BM25 over the text of every served row, by row id.
 
-It finds row numbers and scores; what the rows are is in `part.py`. The index is a cache: it is made from parts and
-may be deleted whenever no process uses it.
+It returns row ids and scores; the rows are in parts. The index is a cache: it is built from parts and may be deleted
+when no process uses it.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,7 @@ from akosha_assets.lake.serving.text.analysis import ANALYZERS, fold_and_bigram_
 from akosha_assets.lake.serving.text.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
-# What the writer gathers before it writes a segment, and its threads: for a few rows, and for a load of this many at
-# once.
+# Buffer and threads of the writer: for a few rows, and for more than this many rows at once.
 HEAP_BYTES, THREADS = 64_000_000, 1
 LARGE_LOAD_ROWS = 50_000
 LARGE_HEAP_BYTES, LARGE_THREADS = 400_000_000, 2
@@ -31,7 +30,7 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field("number", fast=True)
     builder.add_text_field("text", tokenizer_name="words", index_option="position")
-    # The load of a row and its codes: one field costs less to build than one for each.
+    # The first row id of the row's file, and its codes: one field costs less to build than several.
     builder.add_text_field("marks", tokenizer_name="whitespace", index_option="basic")
     builder.add_text_field("tags", tokenizer_name="raw", index_option="basic")
     builder.add_integer_field("occurred_us", fast=True)
@@ -40,7 +39,7 @@ def _schema() -> tantivy.Schema:
 
 
 def _marks(part: Part, load: int, of_rows: slice) -> list[str]:
-    """What the field `marks` holds of each row."""
+    """The value of the field `marks` for each row."""
     marks = [pa.scalar(mark("load", load))]
     for name in CODED:
         codes = part.codes[name][of_rows]

@@ -1,4 +1,4 @@
-"""What a question in words looks for, as queries of the keyword index. Runs none of them."""
+"""Parses a query in words and turns it into queries of the keyword index. Runs none of them."""
 
 import re
 from collections.abc import Sequence, Set
@@ -14,16 +14,15 @@ from akosha_assets.lake.serving.query import Filters, ParsedQuery, Token
 from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, tokenize
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
-# A word of more than this share of the rows is left out of a question that has rarer ones: it costs most and tells
-# least.
+# A word in more than this share of the rows is left out of a query that has rarer words.
 COMMON_SHARE = 0.2
-# In an index of fewer rows no word counts as common.
+# In an index of fewer rows no word is common.
 COMMON_MIN_ROWS = 1_000
-# How much more a word counts in the very form that was asked for. Chosen by `akosha bench relevance`.
+# Extra weight of the exact form of a word. Chosen by `akosha bench relevance`.
 OWN_FORM = 0.5
-# Each word with a star is looked up among all words, which takes longer than finding rows.
+# Each prefix is expanded over all words of the index, which takes longer than finding rows.
 MOST_PREFIXES = 16
-# A field that may stand before a colon in a question, and the field of the index that it means.
+# Names before a colon in a query, and the fields that they mean.
 FIELDS = {
     "text": "text",
     "system": "system_id",
@@ -33,85 +32,85 @@ FIELDS = {
     "tag": "tags",
 }
 TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
-# What must, or must not, be met is told by a sign before it.
-SIGNED = {"+": Occur.Must, "-": Occur.MustNot}
+OCCUR_OF_SIGN = {"+": Occur.Must, "-": Occur.MustNot}
 
 Clause = tuple[Occur, Query]
 
 
 def mark(name: str, code: int | str) -> str:
-    """What the field `marks` holds of a row that has this code under `name`."""
+    """The token of the field `marks` for a row with this code in the column `name`."""
     return f"{name}:{code}"
 
 
-class Wanted:
-    """What is looked for: words of the text by how much each counts, phrases of it, and the rest."""
+class QueryClauses:
+    """The clauses of a query: words with their weights, phrases, and other queries."""
 
     def __init__(self, schema: tantivy.Schema):
         self.schema = schema
         self.words: dict[str, float] = {}
         self.phrases: list[Query] = []
-        self.rest: list[Query] = []
+        self.others: list[Query] = []
 
     def add(self, word: str, weight: float = 1.0) -> None:
-        """The word counts so much more."""
+        """Adds `weight` to the weight of a word."""
         self.words[word] = self.words.get(word, 0.0) + weight
 
     def without_phrases(self) -> list[Clause]:
-        """Clauses for all but the phrases."""
+        """All clauses but the phrases."""
         terms = ((Query.term_query(self.schema, "text", word), weight) for word, weight in self.words.items())
         plain = [term if weight == 1 else Query.boost_query(term, weight) for term, weight in terms]
-        return [(Occur.Should, query) for query in plain + self.rest]
+        return [(Occur.Should, query) for query in plain + self.others]
 
     def with_phrases(self) -> list[Clause]:
-        """Clauses for all of it."""
+        """All clauses."""
         return [*self.without_phrases(), *((Occur.Should, query) for query in self.phrases)]
 
 
 @dataclass(frozen=True)
 class QueryParser:
-    """For an index of this schema with these words; `terms` has the codes in its marks."""
+    """Builds queries for an index with this schema and vocabulary; `terms` has the codes of the field `marks`."""
 
     schema: tantivy.Schema
     vocabulary: Vocabulary
     terms: dict[str, Categories]
 
     def queries(self, query: ParsedQuery) -> list[Query]:
-        """Queries whose hits together are those of `query`: of a row that several find, the best score counts.
+        """One or two queries whose merged hits are the results of `query`; a row that both find has its best score.
 
         Raises:
-            InvalidRequest: too many of its words end in a star.
+            InvalidRequest: too many words end in a star.
         """
         tokens = query.tokens
         if (prefixes := sum(token.is_prefix for token in tokens)) > MOST_PREFIXES:
             raise InvalidRequest("query", f"has {prefixes} words that end in *; expected at most {MOST_PREFIXES}")
         plain = [token for token in tokens if token.field == "text" and not token.sign and not token.is_phrase]
-        spared = self._spared({word for token in plain for word in token.words})
-        wanted, signed = Wanted(self.schema), []
+        ignored = self._ignored({word for token in plain for word in token.words})
+        optional, signed = QueryClauses(self.schema), []
         for token in tokens:
             if not token.sign:
-                self._look_for(token, wanted, spared)
+                self._add_token(token, optional, ignored)
                 continue
-            self._look_for(token, one := Wanted(self.schema), frozenset())
-            # Of an identifier or a path that is demanded its words stand together.
-            if clauses := [(Occur.Should, query) for query in one.phrases] or one.without_phrases():
-                signed.append((SIGNED[token.sign], Query.boolean_query(clauses)))
+            own = QueryClauses(self.schema)
+            self._add_token(token, own, frozenset())
+            # The words of a required identifier or path must be adjacent.
+            if clauses := [(Occur.Should, query) for query in own.phrases] or own.without_phrases():
+                signed.append((OCCUR_OF_SIGN[token.sign], Query.boolean_query(clauses)))
             elif token.words:
                 # No row has it.
-                signed.append((SIGNED[token.sign], Query.empty_query()))
-        others = [*wanted.without_phrases(), *signed]
-        if wanted.phrases and others:
-            # Among words alone tantivy skips what cannot reach the best; beside a phrase it looks at every row with any
-            # of them. So the rows that hold a phrase, which are few, are found by it, and all others by the rest.
-            phrases = Query.boolean_query([(Occur.Should, query) for query in wanted.phrases])
+                signed.append((OCCUR_OF_SIGN[token.sign], Query.empty_query()))
+        others = [*optional.without_phrases(), *signed]
+        if optional.phrases and others:
+            # With words alone tantivy skips rows that cannot reach the top; beside a phrase it scores every row with
+            # any of the words. So one query finds the few rows with a phrase, and another all rows by the rest.
+            phrases = Query.boolean_query([(Occur.Should, query) for query in optional.phrases])
             return [Query.boolean_query([(Occur.Must, phrases), *others]), Query.boolean_query(others)]
-        clauses = [*wanted.with_phrases(), *signed]
+        clauses = [*optional.with_phrases(), *signed]
         if clauses and all(occur is Occur.MustNot for occur, _ in clauses):
             clauses.append((Occur.Must, Query.all_query()))
         return [Query.boolean_query(clauses)] if clauses else []
 
     def conditions(self, filters: Filters) -> list[Query]:
-        """What every row that passes the filters meets."""
+        """The queries that every row must match to pass the filters."""
         conditions = [self._equal(name, values) for name, values in filters.equals.items()]
         conditions += [Query.term_query(self.schema, "tags", tag) for tag in filters.tags]
         if filters.since_us is not None:
@@ -123,83 +122,80 @@ class QueryParser:
                 )
             )
         if filters.importance_min is not None:
-            # As the rows have it, in half as many bits.
+            # Rows store float32.
             least = float(np.float32(filters.importance_min))
             conditions.append(Query.range_query(self.schema, "importance", FieldType.Float, least, None))
         return conditions
 
     def highlights(self, query: ParsedQuery) -> frozenset[str]:
-        """Stems of the words of a question that are looked for, and its prefixes with their star."""
-        begun = {
+        """The stems of the words that a query searches for, and its prefixes, each with a star."""
+        prefixes = {
             f"{token.words[-1]}*"
             for token in query.tokens
             if token.is_prefix and token.sign != "-" and token.field == "text" and token.words
         }
-        return frozenset(stem(word) for word in query.words - self._spared(query.words)) | begun
+        return frozenset(stem(word) for word in query.words - self._ignored(query.words)) | prefixes
 
-    def _spared(self, asked: Set[str]) -> frozenset[str]:
-        """Those words of a question that need not be looked for, since rarer ones are left."""
+    def _ignored(self, words: Set[str]) -> frozenset[str]:
+        """The words that a query need not search for because it has rarer ones."""
         rows = self.vocabulary.rows
         most = COMMON_SHARE * rows if rows >= COMMON_MIN_ROWS else rows
         common = {
             word
-            for word in asked
+            for word in words
             if word in STOP_WORDS or sum(form.rows for form in self.vocabulary.forms(word)) > most
         }
-        return frozenset() if common == asked else frozenset(common)
+        return frozenset() if common == words else frozenset(common)
 
-    def _look_for(self, token: Token, wanted: Wanted, spared: frozenset[str]) -> None:
-        """What the token looks for is in `wanted`."""
+    def _add_token(self, token: Token, clauses: QueryClauses, ignored: frozenset[str]) -> None:
+        """Adds the clauses of one token, without `ignored` words."""
         if token.field != "text":
-            wanted.rest.append(self._equal(token.field, [token.text]))
+            clauses.others.append(self._equal(token.field, [token.text]))
             return
-        found = token.words
-        if not found:
+        if not token.words:
             return
         if token.is_prefix:
-            wanted.rest.append(self._begun(found))
+            clauses.others.append(self._prefix(token.words))
             return
-        if len(found) > 1:
-            # The words of an identifier or a path count for more where they stand together.
-            wanted.phrases.append(Query.phrase_query(self.schema, "text", list(found)))
+        if len(token.words) > 1:
+            # The words of an identifier or a path weigh more where they are adjacent.
+            clauses.phrases.append(Query.phrase_query(self.schema, "text", list(token.words)))
         elif token.is_phrase:
-            wanted.add(found[0])
+            clauses.add(token.words[0])
         if token.is_phrase:
             return
-        looked_for = [word for word in found if word not in spared]
+        words = [word for word in token.words if word not in ignored]
         # Identifiers and paths are not inflected.
-        forms = self._forms(found[0]) if looked_for and len(found) == 1 else dict.fromkeys(looked_for, 1.0)
+        forms = self._forms(words[0]) if words and len(token.words) == 1 else dict.fromkeys(words, 1.0)
         for word, weight in forms.items():
-            wanted.add(word, weight)
-        for word in inner_words(token.text) - {*looked_for} - spared:
-            wanted.add(word)
+            clauses.add(word, weight)
+        for word in inner_words(token.text) - {*words} - ignored:
+            clauses.add(word)
 
-    def _begun(self, found: Sequence[str]) -> Query:
-        """What begins with a word, or with words that stand together."""
-        if len(found) > 1:
-            return Query.phrase_prefix_query(self.schema, "text", list(found))
-        return Query.regex_query(self.schema, "text", re.escape(found[0]) + ".*")
+    def _prefix(self, words: Sequence[str]) -> Query:
+        """The rows with adjacent words that begin with `words`, of which the last may go on."""
+        if len(words) > 1:
+            return Query.phrase_prefix_query(self.schema, "text", list(words))
+        return Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*")
 
     def _forms(self, word: str) -> dict[str, float]:
-        """All forms of `word`, each counting as much as all of them together would."""
+        """All forms of `word` by weight: each scores as one word with the rows of all forms would."""
         forms = self.vocabulary.forms(word)
-        together = self.vocabulary.weight(sum(form.rows for form in forms))
+        merged = self.vocabulary.weight(sum(form.rows for form in forms))
         own = {form.word: self.vocabulary.weight(form.rows) for form in forms}
-        return {form: together / weight + (OWN_FORM if form == word else 0.0) for form, weight in own.items()}
+        return {form: merged / weight + (OWN_FORM if form == word else 0.0) for form, weight in own.items()}
 
     def _equal(self, name: str, values: Sequence[str]) -> Query:
-        """The rows that have one of `values` under `name`: tags or a coded column."""
+        """The rows that have one of `values` in tags or in a coded column."""
         field = "tags" if name == "tags" else "marks"
-        wanted = list(values) if name == "tags" else [mark(name, self.terms[name].code(value)) for value in values]
-        return (
-            Query.term_set_query(self.schema, field, wanted)
-            if len(wanted) > 1
-            else Query.term_query(self.schema, field, wanted[0])
-        )
+        terms = list(values) if name == "tags" else [mark(name, self.terms[name].code(value)) for value in values]
+        if len(terms) > 1:
+            return Query.term_set_query(self.schema, field, terms)
+        return Query.term_query(self.schema, field, terms[0])
 
 
 def parse_query(text: str) -> ParsedQuery:
-    """The tokens of a question. A name before a colon that is not a field belongs to the word after it."""
+    """The tokens of a query. A name before a colon that is not a field belongs to the word after it."""
     tokens = []
     for sign, name, phrase, word in TOKEN.findall(text):
         field = FIELDS.get(name.lower() or "text")

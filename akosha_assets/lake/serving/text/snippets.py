@@ -1,7 +1,7 @@
-"""The stretch of a text that an answer shows, and where in it the words of the question stand.
+"""Snippets: the part of a text that a result shows, and the positions of the query's words in it.
 
-Texts come from outside and may be long or made to be slow: every step takes time in proportion to the text, and a text
-is searched in its first `SEARCHED_CHARS` only.
+Texts come from outside and may be long or crafted to be slow: every step takes linear time, and only the first
+`SEARCHED_CHARS` of a text are searched.
 """
 
 import re
@@ -14,14 +14,14 @@ from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, spans, ste
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 SNIPPET_CHARS = 240
-# How far before its first mark a snippet begins, and how far to the next blank it may move.
+# Characters of context before the first mark, and how far the start may move to the next space.
 CONTEXT_CHARS, BLANK_CHARS = 40, 30
 SEARCHED_CHARS = 1 << 20
-# More marks than a snippet can show are sought, to choose among places; not all of a text of one word.
+# Marks to find at most: more than a snippet can show, to choose the best part of the text.
 MARKS_MAX = 2_000
-# More stems than this are looked for word by word, not stem by stem.
+# With more stems than this, the text is searched word by word instead of stem by stem.
 STEMS_FEW = 24
-# Steps between two looks at the clock.
+# Steps between two checks of the time limit.
 CHECKED_STEPS = 4096
 WORD = re.compile(r"[^\W_]+")
 INNER_WORD = re.compile(INNER)
@@ -29,9 +29,9 @@ Span = tuple[int, int]
 
 
 def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
-    """The stretch of `text` with the most words of the given stems, and where in it they stand.
+    """The part of `text` with the most words of the given stems, and their positions in it.
 
-    `highlights` are pairs of positions in the stretch, ascending and disjoint.
+    `highlights` are pairs of start and end in the part, ascending and disjoint.
     """
     marks = _merged(_marks(text[:SEARCHED_CHARS], stems)) if stems else []
     start = _start(text, marks)
@@ -41,19 +41,19 @@ def snippet(text: str, stems: frozenset[str]) -> dict[str, Any]:
 
 
 def plain_snippet(text: str) -> dict[str, Any]:
-    """The beginning of `text`, without marks."""
+    """The beginning of `text`, without highlights."""
     return {"text": text[:SNIPPET_CHARS], "highlights": []}
 
 
 def _start(text: str, marks: list[Span]) -> int:
-    """Where the stretch with the most marks begins; the earliest of equals."""
+    """The start of the part with the most marks; the earliest of equals."""
     if not marks or len(text) <= SNIPPET_CHARS:
         return 0
     lasts = [last for _, last in marks]
     best = start = 0
     for place, (first, _) in enumerate(marks):
         at = max(0, first - CONTEXT_CHARS)
-        # Marks from this one on that end inside; those in the context before it are few and count for no more.
+        # The marks from this one on that end inside; marks in the context before it are not counted.
         count = bisect_right(lasts, at + SNIPPET_CHARS) - place
         if count > best:
             best, start = count, at
@@ -63,7 +63,7 @@ def _start(text: str, marks: list[Span]) -> int:
 
 
 def _merged(marks: Iterable[Span]) -> list[Span]:
-    """The marks in order, overlapping ones as one: a mark within a mark must not show its letters twice."""
+    """The marks in order, overlapping ones merged: a mark within a mark must not show its letters twice."""
     merged: list[Span] = []
     for first, last in sorted(islice(marks, MARKS_MAX)):
         if merged and first < merged[-1][1]:
@@ -74,7 +74,7 @@ def _merged(marks: Iterable[Span]) -> list[Span]:
 
 
 def _marks(text: str, stems: frozenset[str]) -> Iterator[Span]:
-    """Where in `text` the words of the given stems, or that begin with a prefix among them, stand."""
+    """The positions in `text` of words with one of the stems, or with a prefix (a stem that ends in a star)."""
     if text.isascii() and len(stems) <= STEMS_FEW:
         lowered = text.lower()
         for each in stems:
@@ -89,10 +89,10 @@ def _marks(text: str, stems: frozenset[str]) -> Iterator[Span]:
 
 
 def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iterator[Span]:
-    """Where between `start` and `stop` words, or words inside names, stand that are meant."""
+    """The positions between `start` and `stop` of matching words and of matching words inside names."""
     prefixes = tuple(each[:-1] for each in stems if each.endswith("*"))
 
-    def is_meant(first: int, last: int) -> bool:
+    def is_match(first: int, last: int) -> bool:
         return any(
             stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in tokenize(text[first:last])
         )
@@ -100,38 +100,36 @@ def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iter
     for step, (first, last) in enumerate(spans(text, start, stop)):
         if step % CHECKED_STEPS == 0:
             check_time_limit()
-        if is_meant(first, last):
+        if is_match(first, last):
             yield first, last
         elif text[first:last].isascii() and not text[first + 1 : last].islower():
-            yield from (inner.span() for inner in INNER_WORD.finditer(text, first, last) if is_meant(*inner.span()))
+            yield from (inner.span() for inner in INNER_WORD.finditer(text, first, last) if is_match(*inner.span()))
 
 
 def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> Iterator[Span]:
-    """Where in a run without blanks pairs of letters stand that are meant. Pairs overlap."""
+    """The positions of matching bigrams in a run of an unspaced script. They overlap."""
     for start in range(run.start(), run.end()):
         if start % CHECKED_STEPS == 0:
             check_time_limit()
         pair = text[start : min(start + 2, run.end())]
-        # Letters of some scripts, as of Thai, are signs in between, at which words of the index end.
-        if pair in stems or (not pair.isalpha() and (said := tokenize(pair)) and stems.issuperset(said)):
+        # Some characters of scripts such as Thai are marks, at which a token of the index ends.
+        if pair in stems or (not pair.isalpha() and (tokens := tokenize(pair)) and stems.issuperset(tokens)):
             yield start, start + len(pair)
 
 
 def _stem_marks(text: str, lowered: str, common: str) -> Iterator[Span]:
-    """Where in an ASCII `text` words, or words inside names, with the stem `common` stand, or with that prefix where it
-    ends in a star.
-    """
+    """The positions in an ASCII `text` of words, also inside names, with one stem or prefix (ends in a star)."""
     is_prefix = common.endswith("*")
-    begin = common[:-1] if is_prefix else stem_prefix(common)
-    start, step = lowered.find(begin), 0
+    prefix = common[:-1] if is_prefix else stem_prefix(common)
+    start, step = lowered.find(prefix), 0
     while start >= 0:
         step += 1
         if step % CHECKED_STEPS == 0:
             check_time_limit()
-        is_begun = not text[max(0, start - 1) : start].isalnum()
-        for pattern in (WORD, INNER_WORD) if is_begun else (INNER_WORD,) if text[start].isupper() else ():
+        is_word_start = not text[max(0, start - 1) : start].isalnum()
+        for pattern in (WORD, INNER_WORD) if is_word_start else (INNER_WORD,) if text[start].isupper() else ():
             word = pattern.match(text, start)
             if word is not None and (is_prefix or stem(word[0].lower()) == common):
                 yield word.span()
                 break
-        start = lowered.find(begin, start + len(begin))
+        start = lowered.find(prefix, start + len(prefix))

@@ -1,4 +1,4 @@
-"""What text falls into costs time in proportion to its length, whatever it repeats."""
+"""Splitting text into words takes time linear in its length, whatever it repeats."""
 
 import re
 import sys
@@ -59,7 +59,7 @@ def test_long_names_take_few_array_operations(piece: str) -> None:
     assert lines(lambda: identifier_parts(pa.array([text]))) <= short + 2 * 6 * (len(text) // analysis.STEP_WORK + 1)
 
 
-def test_a_word_too_long_for_a_token_is_its_own_stem_and_is_not_cached() -> None:
+def test_the_stem_of_an_overlong_word_is_the_word_and_is_not_cached() -> None:
     held = analysis._stem.cache_info().currsize
     assert stem("failing" * 100_000) == "failing" * 100_000
     assert (analysis._stem.cache_info().currsize, stem("failing")) in ((held, "fail"), (held + 1, "fail"))
