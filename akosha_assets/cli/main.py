@@ -15,7 +15,7 @@ from akosha_assets.cli.explain import explain
 from akosha_assets.cli.ingest import ingest
 from akosha_assets.cli.metrics import metrics
 from akosha_assets.cli.output import Exit, error_console, escape_markup
-from akosha_assets.cli.repair import repair
+from akosha_assets.cli.repair import repair, verify
 from akosha_assets.cli.search import search
 from akosha_assets.cli.status import status, uploads
 from akosha_assets.cli.up import up
@@ -49,6 +49,7 @@ for command in (
     backup.backup,
     backup.restore,
     repair,
+    verify,
     ledger.redrive,
     search,
     status,

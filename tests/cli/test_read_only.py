@@ -26,10 +26,12 @@ READ_ONLY = {
     ("retention", "holds"): 0,
     ("tiers", "simulate"): 0,
     ("restore", "--list"): 2,
+    ("verify",): 0,
     # These write, but not where there is nothing to work on.
     ("ingest", "--once"): 3,
     ("backup",): 2,
     ("restore",): 2,
+    ("repair", "lifecycle/hot"): 1,
 }
 WRITES = {
     *(
@@ -38,7 +40,6 @@ WRITES = {
         "fleet upload",
         "model fetch",
         "ledger rebuild",
-        "repair",
         "tiers renew",
         "retention hold",
         "retention release",

@@ -72,6 +72,8 @@ class Instance:
                 self.home / "inbox",
                 f"laptop-{number}",
                 conversations=["Postgres deadlock on orders", "Redis evicts early"],
+                reflections=["Take locks in one order"],
+                others={"kg_entities": [{"id": "orders", "name": "orders", "entity_type": "table"}]},
             )
         ledger = Ledger.open(self.settings)
         sweep(self.settings, ledger, now=NOW - ago, whole=True)
@@ -340,6 +342,18 @@ def test_every_command_of_a_runbook_works_where_it_is_needed(book: Path, instanc
             for command in commands(text[name]):
                 done = instance.run(command)
                 assert done.returncode == 0, f"{name}: {command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_a_table_without_its_log_is_repaired_as_the_runbook_says(instance: Instance) -> None:
+    text = sections(ROOT / "docs" / "runbooks" / "hot-tier-loss.md")
+    (command,) = re.findall(r"`(akosha repair [a-z/]+)`", text["Act"])
+    instance.upload(2)
+    instance.take_in()
+    shutil.rmtree(instance.home / "lake" / "lifecycle" / "hot" / "_delta_log")
+    instance.start(path="/health")
+    done = instance.run(command)
+    assert done.returncode == 0, done.stderr
+    until(lambda: all(instance.run(one).returncode == 0 for one in commands(text[OVER])), 60)
 
 
 def test_every_alert_leads_to_a_runbook_that_exists() -> None:

@@ -5,7 +5,9 @@ What becomes of the files is in `repair.py`.
 
 import json
 import re
+import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -16,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from akosha_assets.lake.objects import Object
+from akosha_assets.lake.objects import Object, ObjectStore
 from akosha_assets.lake.table_spec import TableSpec, bare
 from akosha_assets.lake.tables import FileEntry
 
 BATCH_ROWS = 16_384
+FILE_MAX_BYTES = 16 * 1024**3
 DAY = "event_day"
 # Longer texts get no statistics: they would make the log large.
 STATISTIC_MAX_CHARS = 256
@@ -29,6 +32,45 @@ _DAY_FOLDER = re.compile(r"(?:^|/)event_day=(\d{4}-\d{2}-\d{2})/")
 
 class UnreadableFile(Exception):
     """A data file is damaged or does not have the columns of its table; the message says which."""
+
+
+def local_copy(store: ObjectStore, key: str, folder: Path, stack: ExitStack) -> Path:
+    """The file at `key` on this machine; a copy of a remote one lies in `folder` as long as `stack` is open.
+
+    Raises:
+        UploadRejected: it is not there, or not a regular file.
+        StoreUnavailable: the store did not answer.
+    """
+    if store.folder is not None:
+        return store.folder / key
+    path = folder / f"{uuid.uuid4().hex}.parquet"
+    stack.callback(path.unlink, missing_ok=True)
+    store.fetch(key, path, max_bytes=FILE_MAX_BYTES)
+    return path
+
+
+def day_of_path(key: str) -> date | None:
+    """The event day that the folders of a data file name."""
+    folder = _DAY_FOLDER.search(key)
+    return date.fromisoformat(folder[1]) if folder else None
+
+
+def read_columns(path: Path, key: str, spec: TableSpec, columns: list[str]) -> Iterator[pa.Table]:
+    """`columns` of a data file that a log names; those that the table is partitioned by come from the path.
+
+    Raises:
+        UnreadableFile: it is no Parquet file of the table.
+    """
+    stored = [name for name in columns if name not in spec.partition_by]
+    try:
+        with pq.ParquetFile(path) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=stored):
+                rows = pa.table(batch).select(stored)
+                for name in spec.partition_by:
+                    rows = rows.append_column(name, pa.repeat(pa.scalar(day_of_path(key), pa.date32()), len(rows)))
+                yield rows
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UnreadableFile(str(error).splitlines()[0]) from error
 
 
 @dataclass
@@ -53,7 +95,7 @@ class TableFile:
         self.rows, self._ranges, self._nulls = 0, {}, {}
         try:
             with pq.ParquetFile(self.path) as parquet:
-                self.day = self._day_of_path()
+                self.day = day_of_path(self.entry.key) if self.spec.partition_by else None
                 for batch in parquet.iter_batches(BATCH_ROWS):
                     yield self._take(batch)
         except (OSError, pa.ArrowException, ValueError) as error:
@@ -76,10 +118,6 @@ class TableFile:
             partition=partition,
             statistics=json.dumps(statistics, ensure_ascii=False),
         )
-
-    def _day_of_path(self) -> date | None:
-        folder = _DAY_FOLDER.search(self.entry.key)
-        return date.fromisoformat(folder[1]) if folder and self.spec.partition_by else None
 
     def _take(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         schema = bare(self.spec.schema)

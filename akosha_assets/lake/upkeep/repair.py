@@ -32,13 +32,12 @@ from akosha_assets.lake.ingestion.ledger.schema import batches
 from akosha_assets.lake.objects import Object, ObjectStore
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.table_spec import bare
-from akosha_assets.lake.upkeep.data_files import TableFile, UnreadableFile
+from akosha_assets.lake.upkeep.data_files import FILE_MAX_BYTES, TableFile, UnreadableFile, local_copy
 from akosha_assets.lake.upkeep.row_index import RowIndex
 
 logger = logging.getLogger(__name__)
 
 LOG = "_delta_log"
-FILE_MAX_BYTES = 16 * 1024**3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,7 @@ def _read(lake: Lake, store: ObjectStore, address: str, scratch: Path, now: date
         for number, entry in enumerate(_data_entries(store)):
             with ExitStack() as stack:
                 try:
-                    file = TableFile(entry, _local(store, entry, scratch, stack), spec)
+                    file = TableFile(entry, local_copy(store, entry.key, scratch, stack), spec)
                     for batch in file.read():
                         index.add(number, entry.modified_at, file.rows - batch.num_rows, batch)
                 except (UnreadableFile, UploadRejected) as error:
@@ -155,16 +154,6 @@ def _data_entries(store: ObjectStore) -> Iterator[Object]:
     for entry in store.list():
         if entry.key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in entry.key.split("/")):
             yield entry
-
-
-def _local(store: ObjectStore, entry: Object, scratch: Path, stack: ExitStack) -> Path:
-    """The file on this machine; a copy of a remote one lasts as long as `stack`."""
-    if store.folder is not None:
-        return store.folder / entry.key
-    path = scratch / f"{uuid.uuid4().hex}.parquet"
-    stack.callback(path.unlink, missing_ok=True)
-    store.fetch(entry.key, path, max_bytes=FILE_MAX_BYTES)
-    return path
 
 
 def _is_whole(lake: Lake, address: str, contents: _Contents) -> bool:
@@ -185,7 +174,7 @@ def _rewrite(
         schema = schema.remove(schema.get_field_index(name))
     path = scratch / "rewritten.parquet"
     with ExitStack() as stack:
-        source = TableFile(file.entry, _local(store, file.entry, scratch, stack), file.spec)
+        source = TableFile(file.entry, local_copy(store, file.entry.key, scratch, stack), file.spec)
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for batch in source.read():
                 places = np.arange(source.rows - batch.num_rows, source.rows)
