@@ -20,8 +20,7 @@ from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
-from akosha_assets.lake.serving.time_travel.snapshots import TIERS as PAST
-from akosha_assets.lake.serving.time_travel.snapshots import TimeTravel
+from akosha_assets.lake.serving.time_travel.snapshots import VERSIONED_TIERS, TimeTravel
 
 T = TypeVar("T")
 
@@ -109,7 +108,9 @@ class AppState:
         if as_of is None:
             return present
         if missing := {
-            name: tier.doubt or "" for name, tier in present.tiers.items() if name in PAST and not tier.is_loaded
+            name: tier.doubt or ""
+            for name, tier in present.tiers.items()
+            if name in VERSIONED_TIERS and not tier.is_loaded
         }:
             raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
         # Files that left may have to be loaded, which must not take the threads of other searches.

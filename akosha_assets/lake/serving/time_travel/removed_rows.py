@@ -1,7 +1,6 @@
-"""Rows that left the hot and warm tables, for questions about earlier versions: loaded when first asked for, on disk,
-and forgotten when others need the room.
+"""An LRU cache of rows that were removed from the hot and warm tables, for questions about earlier versions.
 
-Which rows an earlier version had is `snapshots.py`'s to say.
+Rows are loaded when a question first needs them and kept on disk. `snapshots.py` decides which rows a version had.
 """
 
 import shutil
@@ -21,10 +20,9 @@ from akosha_assets.lake.serving.table_log.files import DataFile, LocalFiles
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
 
-# Row numbers begin here, far above those that the replica gives.
-FIRST_NUMBER = 1 << 60
-# Rows are a dozen open files and mappings for each file that they were in; a table that changes every second leaves
-# thousands.
+# Row ids begin here, far above those of the replica.
+FIRST_ROW_ID = 1 << 60
+# Each cached file takes a dozen open files and mappings, and a table that changes every second removes thousands.
 MAX_FILES = 64
 
 # Tier and path of a data file.
@@ -33,26 +31,26 @@ Key = tuple[str, str]
 
 @dataclass
 class _RemovedFile:
-    """A file that left its table: what says of each of its rows how it was written, and those rows, under their own
-    numbers, that the table did not have any more when they were asked for.
-    """
+    """A data file that was removed from its table, and those of its rows that are cached."""
 
-    load: RowRange
-    written: np.ndarray
-    held: np.ndarray
+    # The row ids of all its rows.
+    row_range: RowRange
+    # The hash of each row as in `Part.written`.
+    written: np.ndarray  # (rows,) uint64
+    # The rows that `part` has.
+    is_cached: np.ndarray  # (rows,) bool
     part: Part | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory and on disk."""
-        return self.written.nbytes + self.held.nbytes + (0 if self.part is None else self.part.nbytes)
+        return self.written.nbytes + self.is_cached.nbytes + (0 if self.part is None else self.part.nbytes)
 
 
 class RemovedRows:
-    """Rows of files that left. They may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many
-    as `wanted` are.
+    """Rows of removed files: at most `max_bytes`, most of them on disk, from at most `max_files` or all `pinned` files.
 
-    Not for use from two threads; what it returns may be used from any.
+    Only one thread at a time may use it; any thread may use what it returns.
     """
 
     def __init__(
@@ -66,103 +64,102 @@ class RemovedRows:
         max_files: int,
     ):
         self.max_bytes, self.max_files = max_bytes, max_files
-        # What the question under way is about: never forgotten meanwhile.
-        self.wanted: Collection[Key] = ()
+        # The files of the question under way, which are not evicted.
+        self.pinned: Collection[Key] = ()
         files = {
             tier: LocalFiles(lake, f"lifecycle/{tier}", lake.settings.home / "cache" / "files") for tier in quantizers
         }
         self._loaders = {tier: Loader(tier, files[tier], terms) for tier in quantizers}
         self._folder, self._terms, self._quantizers = folder, terms, quantizers
         shutil.rmtree(folder, ignore_errors=True)
-        self._left: OrderedDict[Key, _RemovedFile] = OrderedDict()
-        self._words: KeywordIndex | None = None
-        self._words_changed = False
-        self._next_number = FIRST_NUMBER
+        self._files: OrderedDict[Key, _RemovedFile] = OrderedDict()
+        self._keywords: KeywordIndex | None = None
+        self._is_uncommitted = False
+        self._next_row_id = FIRST_ROW_ID
 
     def written(self, tier: str, file: DataFile) -> np.ndarray:
-        """How the rows of a file were written, as in `Part.written`. Raises as `Loader.written`."""
-        return self._met(tier, file).written
+        """(rows,) uint64: the hash of each row of a file, as in `Part.written`. Raises as `Loader.written`."""
+        return self._file(tier, file).written
 
-    def gone(self, tier: str, file: DataFile, today: np.ndarray) -> Part | None:
-        """The rows of a file that the table, whose rows were written as `today` says, has no more; None where it has
-        all.
+    def removed(self, tier: str, file: DataFile, present: np.ndarray) -> Part | None:
+        """The rows of a file whose hash is not in `present`, (n,) uint64, the hashes of the table today; None if all
+        are.
 
         Raises:
-            InvalidRequest: what is wanted takes more than it may.
+            InvalidRequest: the rows of this question exceed `max_bytes`.
             StoreUnavailable: the file could not be read.
         """
-        left = self._met(tier, file)
-        gone = ~np.isin(left.written, today)
+        cached = self._file(tier, file)
+        is_removed = ~np.isin(cached.written, present)
         loader = self._loaders[tier]
-        if (gone & ~left.held).any():
-            whole = loader.load(file.day, [file], [left.load.start])
-            assert whole is not None
-            held = gone | left.held
-            part = disk_cache.write_part(whole.filter(held), self._folder / "parts" / tier, self._quantizers[tier])
-            if left.part is not None:
-                self._forget(left.load, left.part)
-            left.part, left.held = part, held
-            self._index().add(part, left.load.start, left.load.stop)
+        if (is_removed & ~cached.is_cached).any():
+            loaded = loader.load(file.day, [file], [cached.row_range.start])
+            assert loaded is not None
+            keep = is_removed | cached.is_cached
+            part = disk_cache.write_part(loaded.filter(keep), self._folder / "parts" / tier, self._quantizers[tier])
+            if cached.part is not None:
+                self._discard(cached.row_range, cached.part)
+            cached.part, cached.is_cached = part, keep
+            self._open_index().add(part, cached.row_range.start, cached.row_range.stop)
         loader.files.discard(file.path)
-        self._make_room()
-        if left.part is None or not gone.any():
+        self._evict()
+        if cached.part is None or not is_removed.any():
             return None
-        return left.part.with_hidden(~gone[left.held])
+        return cached.part.with_hidden(~is_removed[cached.is_cached])
 
     @property
-    def words(self) -> KeywordSearcher | None:
-        """The words of the rows of the wanted files; None where there never were any."""
-        if self._words is None:
+    def keywords(self) -> KeywordSearcher | None:
+        """A searcher over the cached rows of the pinned files; None if no row was ever cached."""
+        if self._keywords is None:
             return None
-        if self._words_changed:
-            self._words.commit()
-            self._words_changed = False
-        others = tuple(left.load.start for key, left in self._left.items() if key not in self.wanted)
-        return replace(self._words.searcher, without=others)
+        if self._is_uncommitted:
+            self._keywords.commit()
+            self._is_uncommitted = False
+        others = tuple(file.row_range.start for key, file in self._files.items() if key not in self.pinned)
+        return replace(self._keywords.searcher, without=others)
 
     def close(self) -> None:
-        """Nothing of this is open any more."""
-        if self._words is not None:
-            self._words.close()
+        """Closes the keyword index."""
+        if self._keywords is not None:
+            self._keywords.close()
 
-    def _met(self, tier: str, file: DataFile) -> _RemovedFile:
-        """What is known of a file that left, at least how its rows were written."""
+    def _file(self, tier: str, file: DataFile) -> _RemovedFile:
+        """The entry of a file, which has at least the hashes of its rows, as the most recently used one."""
         key = tier, file.path
-        if key not in self._left:
+        if key not in self._files:
             written = self._loaders[tier].written(file)
-            load = RowRange(self._next_number, self._next_number + file.rows, file.day)
-            self._next_number = load.stop
-            self._left[key] = _RemovedFile(load, written, np.zeros(file.rows, bool))
-        self._left.move_to_end(key)
-        return self._left[key]
+            row_range = RowRange(self._next_row_id, self._next_row_id + file.rows, file.day)
+            self._next_row_id = row_range.stop
+            self._files[key] = _RemovedFile(row_range, written, np.zeros(file.rows, bool))
+        self._files.move_to_end(key)
+        return self._files[key]
 
-    def _index(self) -> KeywordIndex:
-        """The words of files that left, about to be changed."""
-        self._words_changed = True
-        if self._words is None:
-            self._words = KeywordIndex(self._folder / "keywords", self._terms)
-        return self._words
+    def _open_index(self) -> KeywordIndex:
+        """The keyword index, which is about to change."""
+        self._is_uncommitted = True
+        if self._keywords is None:
+            self._keywords = KeywordIndex(self._folder / "keywords", self._terms)
+        return self._keywords
 
-    def _make_room(self) -> None:
-        """What is held of files that left fits the room that it may have."""
-        others = [key for key in self._left if key not in self.wanted]
-        held = sum(left.nbytes for left in self._left.values())
-        for key in others:
-            if held <= self.max_bytes and len(self._left) <= self.max_files:
+    def _evict(self) -> None:
+        """Evicts the least recently used files that are not pinned until the cache fits its limits."""
+        nbytes = sum(file.nbytes for file in self._files.values())
+        for key in [key for key in self._files if key not in self.pinned]:
+            if nbytes <= self.max_bytes and len(self._files) <= self.max_files:
                 return
-            left = self._left.pop(key)
-            held -= left.nbytes
-            if left.part is not None:
-                self._forget(left.load, left.part)
-        if held > self.max_bytes:
+            file = self._files.pop(key)
+            nbytes -= file.nbytes
+            if file.part is not None:
+                self._discard(file.row_range, file.part)
+        if nbytes > self.max_bytes:
             raise InvalidRequest(
                 "as_of",
-                f"the rows that left the tables since then have {held} bytes or more; "
+                f"the rows that were removed from the tables since then have {nbytes} bytes or more; "
                 f"expected at most {self.max_bytes} (AKOSHA_API_AS_OF_BYTES): ask for a later time",
             )
 
-    def _forget(self, load: RowRange, part: Part) -> None:
-        """The rows are in no index and no file any more. Searches that hold the part go on with the mapped bytes."""
-        self._index().remove(load.start)
+    def _discard(self, row_range: RowRange, part: Part) -> None:
+        """Removes the rows from the index and the disk. Searches that use the part keep its mapped bytes."""
+        self._open_index().remove(row_range.start)
         if part.folder is not None:
             shutil.rmtree(part.folder, ignore_errors=True)

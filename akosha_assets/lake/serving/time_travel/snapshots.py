@@ -1,9 +1,7 @@
-"""Snapshots of earlier versions of the hot and warm tables: today's parts without what came since, and the rows that
-left.
+"""Snapshots of earlier versions of the hot and warm tables.
 
-Rows that both versions hold are shared with the replica, also those of a file that was written again around them; those
-that left are `removed_rows.py`'s. Cold keeps no earlier versions worth asking, so it is left out and the answer says
-so.
+Rows that both versions have are shared with the replica, also those of files that were rewritten since; rows that were
+removed since come from `removed_rows.py`. Cold keeps no earlier versions, so it is skipped and the answer says so.
 """
 
 from collections import defaultdict
@@ -24,102 +22,111 @@ from akosha_assets.lake.serving.table_log.versions import Versions
 from akosha_assets.lake.serving.text.keyword_index import KeywordSearcher
 from akosha_assets.lake.serving.time_travel.removed_rows import MAX_FILES, RemovedRows
 
-TIERS = ("hot", "warm")
-COLD = "as_of reaches back in hot and warm; cold is not asked as of a past time"
+# The tiers whose tables keep earlier versions.
+VERSIONED_TIERS = ("hot", "warm")
+COLD_SKIPPED = "as_of applies to hot and warm; cold is not searched as of an earlier time"
 
 
 @dataclass(frozen=True)
-class _BothWords:
-    """The words of rows that are still there and of rows that left, each kind weighed by its own index."""
+class _MergedKeywords:
+    """Keyword search over present and removed rows, each ranked by the statistics of its own index."""
 
     searchers: tuple[KeywordSearcher, ...]
 
     def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and BM25 scores of the best `k`, best first."""
-        found = [searcher.search(question, filters, k) for searcher in self.searchers]
-        numbers, scores = (np.concatenate(columns) for columns in zip(*found, strict=True))
+        """(n,) int64 row ids and (n,) float32 BM25 scores of the best `k` rows, best first."""
+        results = [searcher.search(question, filters, k) for searcher in self.searchers]
+        row_ids, scores = (np.concatenate(columns) for columns in zip(*results, strict=True))
         best = np.argsort(-scores, kind="stable")[:k]
-        return numbers[best], scores[best]
+        return row_ids[best], scores[best]
 
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
-        """Stems of the words of a question that are looked for."""
+        """Stems of the words of a question that are searched for."""
         return self.searchers[0].highlights(question)
 
 
 class TimeTravel:
-    """Makes snapshots of earlier versions for `replica`.
+    """Makes snapshots of earlier versions of the tables of `replica`, in any thread, one at a time.
 
-    Rows that left may have `max_bytes`, most of them on disk, and come of `max_files`, or of as many as one snapshot
+    Removed rows may take `max_bytes`, most of them on disk, and come from `max_files`, or as many as one snapshot
     needs.
     """
 
     def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
         self.replica = replica
-        lake = replica.lake
-        self._versions = {tier: Versions(lake, f"lifecycle/{tier}") for tier in TIERS}
-        quantizers = {tier: replica.quantizers[tier] for tier in TIERS}
-        self._departed = RemovedRows(
-            lake, replica.folder / "past", replica.terms, quantizers, max_bytes=max_bytes, max_files=max_files
+        self._versions = {tier: Versions(replica.lake, f"lifecycle/{tier}") for tier in VERSIONED_TIERS}
+        self._removed = RemovedRows(
+            replica.lake,
+            replica.folder / "past",
+            replica.terms,
+            {tier: replica.quantizers[tier] for tier in VERSIONED_TIERS},
+            max_bytes=max_bytes,
+            max_files=max_files,
         )
-        self._one_at_a_time = Lock()
+        self._lock = Lock()
 
     def snapshot(self, as_of: int | datetime) -> Snapshot:
-        """The tables as they stood: at a time, or when the hot table got the version `as_of`.
+        """The tables as of a time, or as of the commit of version `as_of` of the hot table.
 
         Raises:
-            InvalidRequest: that is ahead, or further back than files and log are kept; the message says how far back
-                one may ask.
+            InvalidRequest: it is in the future, or before the oldest version that can be read, which the message
+                names.
             StoreUnavailable: a table could not be read, or is still being loaded.
         """
-        with self._one_at_a_time:
-            base = self.replica.snapshot
-            for tier in TIERS:
-                if base.tiers[tier].state == "loading":
+        with self._lock:
+            present = self.replica.snapshot
+            for tier in VERSIONED_TIERS:
+                if present.tiers[tier].state == "loading":
                     raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
-            at = self._time(as_of, base)
-            listings = {tier: self._listing(tier, at, as_of, base.tiers[tier]) for tier in TIERS}
-            self._departed.wanted = {
+            at = self._time(as_of, present)
+            listings = {tier: self._listing(tier, at, as_of, present.tiers[tier]) for tier in VERSIONED_TIERS}
+            self._removed.pinned = {
                 (tier, file.path)
                 for tier, listing in listings.items()
                 if listing is not None
-                for files in listing.beside(base.tiers[tier].loads).values()
+                for files in listing.beside(present.tiers[tier].loads).values()
                 for file in files
             }
-            hot = self._view(base.tiers["hot"], listings["hot"], at, {})
-            above: dict[date, list[np.ndarray]] = defaultdict(list)
+            hot = self._view(present.tiers["hot"], listings["hot"], at, {})
+            # Identities of the visible hot rows by day: their older forms in warm are hidden.
+            hot_identities: dict[date, list[np.ndarray]] = defaultdict(list)
             for part in hot.parts:
-                above[part.day].append(part.identity if part.hidden is None else part.identity[~part.hidden])
-            warm = self._view(base.tiers["warm"], listings["warm"], at, above)
-            cold = TierView("cold", "skipped", COLD) if base.tiers["cold"].state != "empty" else base.tiers["cold"]
+                visible = part.identity if part.hidden is None else part.identity[~part.hidden]
+                hot_identities[part.day].append(visible)
+            warm = self._view(present.tiers["warm"], listings["warm"], at, hot_identities)
+            cold = present.tiers["cold"]
+            if cold.state != "empty":
+                cold = TierView("cold", "skipped", COLD_SKIPPED)
             tiers = {"hot": hot, "warm": warm, "cold": cold}
             rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
-            missing = max(0, base.rows - base.keyword_rows)
-            return Snapshot(tiers, self._keywords(base, tiers), rows - missing, base.terms, base.hashed)
+            unindexed = max(0, present.rows - present.keyword_rows)
+            keywords = self._keywords(present, tiers)
+            return Snapshot(tiers, keywords, rows - unindexed, present.terms, present.hashed)
 
     def close(self) -> None:
-        """Nothing of this is open any more."""
-        with self._one_at_a_time:
-            self._departed.close()
+        """Closes the index of removed rows."""
+        with self._lock:
+            self._removed.close()
 
-    def _time(self, as_of: int | datetime, base: Snapshot) -> datetime:
-        newest = base.tiers["hot"].version
+    def _time(self, as_of: int | datetime, present: Snapshot) -> datetime:
+        newest = present.tiers["hot"].version
         if isinstance(as_of, datetime):
-            # A watermark that was shown may be asked for, though the writer's clock is ahead of this one.
-            shown = [view.watermark for view in base.tiers.values() if view.watermark is not None]
-            if as_of > max([datetime.now(UTC), *shown]):
-                raise InvalidRequest("as_of", f"{as_of.isoformat()} lies ahead; expected a time that has passed")
+            # Watermarks are valid times even if the writer's clock is ahead of this one.
+            watermarks = [view.watermark for view in present.tiers.values() if view.watermark is not None]
+            if as_of > max([datetime.now(UTC), *watermarks]):
+                raise InvalidRequest("as_of", f"{as_of.isoformat()} is in the future; expected a time that has passed")
             return as_of
         if newest is None or not 0 <= as_of <= newest:
             raise InvalidRequest("as_of", f"the hot table has no version {as_of}; expected one up to {newest or 0}")
         at = self._versions["hot"].committed_at(as_of)
         if at is None:
             raise self._versions["hot"].too_old(
-                f"the log of lifecycle/hot tells no more when version {as_of} was committed", newest
+                f"the log of lifecycle/hot no longer has the commit time of version {as_of}", newest
             )
         return at
 
     def _listing(self, tier: str, at: datetime, as_of: int | datetime, view: TierView) -> Listing | None:
-        """The files that the tier's table had; None where there was no table yet."""
+        """The files that the tier's table had; None where it did not exist yet."""
         if view.version is None:
             return None
         versions = self._versions[tier]
@@ -131,74 +138,79 @@ class TimeTravel:
         return versions.listing(version)
 
     def _view(
-        self, view: TierView, listing: Listing | None, at: datetime, above: Mapping[date, list[np.ndarray]]
+        self, view: TierView, listing: Listing | None, at: datetime, hotter: Mapping[date, list[np.ndarray]]
     ) -> TierView:
+        """The tier with the rows of `listing`, without memories whose identities are in `hotter`, by day."""
         if view.version is None and view.state == "unavailable":
             return view
         if listing is None:
             return TierView(view.name, "empty", f"the {view.name} table did not exist then")
-        kept: dict[date, list[RowRange]] = defaultdict(list)
-        for path, load in view.loads.items():
+        unchanged: dict[date, list[RowRange]] = defaultdict(list)
+        for path, row_range in view.loads.items():
             if path in listing.files:
-                kept[load.day].append(load)
-        left = listing.beside(view.loads)
+                unchanged[row_range.day].append(row_range)
+        removed_files = listing.beside(view.loads)
         written = {
-            day: np.concatenate([self._departed.written(view.name, file) for file in files])
-            for day, files in left.items()
+            day: np.concatenate([self._removed.written(view.name, file) for file in files])
+            for day, files in removed_files.items()
         }
-        parts = [_only(part, kept[part.day], written.get(part.day)) for part in view.parts]
-        for day, files in left.items():
-            today = np.concatenate([np.empty(0, np.uint64), *(part.written for part in view.parts if part.day == day)])
-            parts += [self._departed.gone(view.name, file, today) for file in files]
-        shown = [_below(part, above.get(part.day, [])) for part in parts if part is not None]
-        ordered = tuple(sorted(shown, key=lambda part: part.day, reverse=True))
-        # Of a table that cannot be followed now, nobody knows whether it had changed between its last known commit and
-        # then.
-        may_lack = view.state == "unavailable" and listing.version == view.version and listing.committed_at != at
-        state, reason = (view.state, view.reason) if may_lack else ("ready", None)
+        parts = [_shared_rows(part, unchanged[part.day], written.get(part.day)) for part in view.parts]
+        for day, files in removed_files.items():
+            today = [part.written for part in view.parts if part.day == day]
+            present = np.concatenate([np.empty(0, np.uint64), *today])
+            parts += [self._removed.removed(view.name, file, present) for file in files]
+        visible = [_without(part, hotter.get(part.day, [])) for part in parts if part is not None]
+        ordered = tuple(sorted(visible, key=lambda part: part.day, reverse=True))
+        # A table that cannot be read now may have commits between the last known one and `at`.
+        may_be_stale = view.state == "unavailable" and listing.version == view.version and listing.committed_at != at
+        state, reason = (view.state, view.reason) if may_be_stale else ("ready", None)
         return replace(
             view, state=state, reason=reason, version=listing.version, watermark=listing.committed_at, parts=ordered
         )
 
-    def _keywords(self, base: Snapshot, then: Mapping[str, TierView]) -> _BothWords:
-        """The words of just those files of which rows are shown."""
-        assert isinstance(base.keywords, KeywordSearcher)
-        shown = {name: _shown(view) for name, view in then.items()}
-        since = tuple(
-            load.start for name, view in base.tiers.items() for load in view.loads.values() if not shown[name](load)
+    def _keywords(self, present: Snapshot, tiers: Mapping[str, TierView]) -> _MergedKeywords:
+        """Keyword search over exactly those files that have a visible row in `tiers`."""
+        assert isinstance(present.keywords, KeywordSearcher)
+        is_visible = {name: _visibility(view) for name, view in tiers.items()}
+        invisible = tuple(
+            row_range.start
+            for name, view in present.tiers.items()
+            for row_range in view.loads.values()
+            if not is_visible[name](row_range)
         )
-        departed = self._departed.words
-        return _BothWords((replace(base.keywords, without=since), *([departed] if departed is not None else [])))
+        searchers = [replace(present.keywords, without=invisible)]
+        if (removed := self._removed.keywords) is not None:
+            searchers.append(removed)
+        return _MergedKeywords(tuple(searchers))
 
 
-def _only(part: Part, loads: list[RowRange], written: np.ndarray | None) -> Part | None:
-    """The part with only the rows of `loads` and those that were written as `written` says; None where it has none of
-    them.
-    """
+def _shared_rows(part: Part, unchanged: list[RowRange], written: np.ndarray | None) -> Part | None:
+    """The rows of `part` that are in `unchanged` files, or whose hash is in `written`, (n,) uint64; None without rows."""
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
-    for load in loads:
-        hidden[np.searchsorted(part.row_ids, load.start) : np.searchsorted(part.row_ids, load.stop)] = False
+    for row_range in unchanged:
+        first, stop = np.searchsorted(part.row_ids, [row_range.start, row_range.stop])
+        hidden[first:stop] = False
     return None if hidden.all() else part.with_hidden(hidden)
 
 
-def _shown(view: TierView) -> Callable[[RowRange], bool]:
-    """Whether some row of a load can be found."""
+def _visibility(view: TierView) -> Callable[[RowRange], bool]:
+    """A function that tells whether any row of a file is visible."""
     parts: dict[date, list[Part]] = defaultdict(list)
     for part in view.parts:
         parts[part.day].append(part)
 
-    def is_shown(load: RowRange) -> bool:
-        for part in parts[load.day]:
-            first, last = np.searchsorted(part.row_ids, [load.start, load.stop]).tolist()
-            if first < last and (part.hidden is None or not part.hidden[first:last].all()):
+    def is_visible(row_range: RowRange) -> bool:
+        for part in parts[row_range.day]:
+            first, stop = np.searchsorted(part.row_ids, [row_range.start, row_range.stop]).tolist()
+            if first < stop and (part.hidden is None or not part.hidden[first:stop].all()):
                 return True
         return False
 
-    return is_shown
+    return is_visible
 
 
-def _below(part: Part, hotter: list[np.ndarray]) -> Part:
-    """The part without the memories that are among the identities of `hotter`."""
+def _without(part: Part, hotter: list[np.ndarray]) -> Part:
+    """The part with memories hidden whose identities are in `hotter`, each (n,) uint64."""
     if not hotter:
         return part
     hidden = np.isin(part.identity, np.concatenate(hotter))

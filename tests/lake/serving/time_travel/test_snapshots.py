@@ -114,13 +114,13 @@ def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Time
     assert [id for id, _, _ in found(then, "deadlock")] == ["h"]
     assert (then.tiers["cold"].state, then.tiers["cold"].reason) == (
         "skipped",
-        "as_of reaches back in hot and warm; cold is not asked as of a past time",
+        "as_of applies to hot and warm; cold is not searched as of an earlier time",
     )
     identity = Identity("laptop-ada", "conversation", "c")
     assert read(lake, replica.snapshot, identity)["text"] == "ancient deadlock"
-    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not searched"):
         read(lake, then, identity, is_past=True)
-    with pytest.raises(NotFound, match=r"where was looked: .* cold is not asked"):
+    with pytest.raises(NotFound, match=r"where was looked: .* cold is not searched"):
         Searcher(None).search(then, Question(like=identity))
 
 
@@ -229,7 +229,7 @@ def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica:
     for version in range(4):
         (Path(lake.uri("lifecycle/hot")) / f"_delta_log/{version:020d}.json").unlink()
     replica.refresh()
-    with pytest.raises(InvalidRequest, match="tells no more when version 1 was committed; expected version 4"):
+    with pytest.raises(InvalidRequest, match="no longer has the commit time of version 1; expected version 4"):
         past.snapshot(1)
     with pytest.raises(InvalidRequest, match="expected version 4"):
         past.snapshot(NOW - timedelta(days=1))
@@ -320,7 +320,7 @@ def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: R
     replica.refresh()
     assert replica.snapshot.tiers["hot"].watermark == ahead
     assert past.snapshot(ahead).tiers["hot"].version == version
-    with pytest.raises(InvalidRequest, match="lies ahead"):
+    with pytest.raises(InvalidRequest, match="is in the future"):
         past.snapshot(ahead + timedelta(seconds=1))
 
 
@@ -346,7 +346,7 @@ def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(
         TimeTravel(replica, max_bytes=0).snapshot(datetime.now(UTC))
 
 
-@pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "lies ahead")])
+@pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "is in the future")])
 def test_what_lies_ahead_is_refused(
     lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str
 ) -> None:
