@@ -3,6 +3,8 @@
     LakeError
     ├── TransientError              try again later; nothing about the thing itself is wrong
     │   ├── StoreUnavailable        object store or table did not answer
+    │   │   ├── DataFileUnreadable  one data file of a table is gone or damaged
+    │   │   └── TableUnreadable     a table that was written to has no log now
     │   ├── LedgerUnavailable       the ledger's database did not answer, is locked or full
     │   ├── LocalStorageFailed      this machine's own disk or memory file system failed or is full
     │   ├── TierUnavailable         the answer needs a tier of which rows are missing here
@@ -60,11 +62,30 @@ class StoreUnavailable(TransientError):
 
     def __init__(self, url: str, cause: str):
         self.url = url
-        super().__init__(f"object store {url} did not answer: {clean_cause(cause)}. Nothing is lost; try again.")
+        super().__init__(self.describe(clean_cause(cause)))
+
+    def describe(self, cause: str) -> str:
+        """The message."""
+        return f"object store {self.url} did not answer: {cause}. Nothing is lost; try again."
 
 
 class DataFileUnreadable(StoreUnavailable):
-    """The store answers, and a data file of the table at `where` is gone, damaged or not what the log says."""
+    """The store answers, and a data file of the table at `url` is gone, damaged or not what the log says."""
+
+    def describe(self, cause: str) -> str:
+        """The message."""
+        return (
+            f"a data file of the table {self.url} cannot be read: {cause}. Its rows are left out; put the file back or "
+            "restore a backup: docs/runbooks/restore-from-backup.md has the steps."
+        )
+
+
+class TableUnreadable(StoreUnavailable):
+    """The store answers, and a table that was written to, or the version asked for, has no log."""
+
+    def describe(self, cause: str) -> str:
+        """The message."""
+        return f"the table {self.url} {cause}. If it stays so: docs/runbooks/hot-tier-loss.md has the steps."
 
 
 class LedgerUnavailable(TransientError):

@@ -108,6 +108,6 @@ def test_a_stale_tier_is_exported_as_it_was_and_said(stale: httpx.Client) -> Non
     exported = stale.post("/api/v1/export", json={})
     assert (len(exported.text.splitlines()), exported.headers["X-Akosha-Incomplete"]) == (2, "hot=stale")
     assert_problem(stale.get("/api/v1/memories/laptop-ada/conversation/new"), 503, "hot is stale")
-    assert_problem(stale.get(HOT), 503, "is gone")
-    assert_problem(stale.get(HOT.replace("memories", "explain")), 503, "lifecycle/hot did not answer")
+    assert_problem(stale.get(HOT), 503, "has no log now")
+    assert_problem(stale.get(HOT.replace("memories", "explain")), 503, "does not hold the memory")
     assert_problem(stale.post("/api/v1/sql", json={"query": "SELECT count(*) FROM memories"}), 503, "has no log now")

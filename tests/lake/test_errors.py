@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import StoreUnavailable, TableContended, clean_cause
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, TableContended, TableUnreadable, clean_cause
 from akosha_assets.lake.telemetry import mask_secrets
 from tests.hot_rows import commit, memory
 
@@ -32,3 +32,11 @@ def test_causes_and_log_lines_that_strangers_fill_are_cleaned_in_one_pass() -> N
     assert clean_cause("conflict" + " \n\t" * 100_000 + "\n 0: <unknown>") == "conflict"
     assert mask_secrets("://" + ":" * 300_000) == "://" + ":" * 300_000
     assert mask_secrets("s3://user:pass:word@host") == "s3://***@host"
+
+
+def test_only_a_store_that_may_come_back_promises_that_nothing_is_lost() -> None:
+    assert str(StoreUnavailable("s3://lake/t", "refused")).endswith(
+        "did not answer: refused. Nothing is lost; try again."
+    )
+    for broken in (DataFileUnreadable("s3://lake/t", "bad magic"), TableUnreadable("s3://lake/t", "has no log now")):
+        assert "Nothing is lost" not in str(broken) and "docs/runbooks/" in str(broken)

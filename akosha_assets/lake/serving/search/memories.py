@@ -8,7 +8,7 @@ import numpy as np
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.errors import TableUnreadable
 from akosha_assets.lake.quoting import literal
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.search.results import MemoryFields, render_row, to_datetime
@@ -81,7 +81,7 @@ def _stored_columns(
     schema = lake.spec(address).schema
     table = lake.open(address, snapshot.tiers[tier].version if is_past else None)
     if table is None:
-        raise StoreUnavailable(lake.uri(address), "the log of the table, or of this version, is gone")
+        raise TableUnreadable(lake.uri(address), "has no log now, or none of the version asked for")
     values = {"event_day": day, "system_id": identity.system_id, "kind": identity.kind, "id": identity.id}
     where = " AND ".join(f"{name} = {literal(value)}" for name, value in values.items())
     columns = [name for name in (*PROVENANCE, "attributes") if name in schema.names]

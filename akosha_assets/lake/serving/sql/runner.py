@@ -18,7 +18,7 @@ import pyarrow as pa
 import akosha_assets
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
+from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable, TableUnreadable
 from akosha_assets.lake.ingestion.extraction.sandbox import sandbox_level
 from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, out_of_memory
 from akosha_assets.lake.serving.states import TIERS
@@ -116,7 +116,7 @@ def _list_files(lake: Lake, written: Collection[str]) -> _TierFiles:
             table = lake.open(address)
             if table is None:
                 if tier in written or lake.has_lost_log(address):
-                    raise StoreUnavailable(lake.uri(address), "the table was there before and has no log now")
+                    raise TableUnreadable(lake.uri(address), "was written to and has no log now")
                 continue
             files = tables.data_files(table).select(["path", "size_bytes"]).to_pylist()
             listed.files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in files]

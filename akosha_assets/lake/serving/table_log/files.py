@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, UploadRejected
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, TableUnreadable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
 
@@ -91,7 +91,7 @@ class Follower:
                 if self._was_there is None:
                     self._was_there = self.lake.has_lost_log(self.address) or self._is_expected(self.address)
                 if self._was_there:
-                    raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
+                    raise TableUnreadable(self.lake.uri(self.address), "was written to and has no log now")
                 return None
             self._was_there = True
             self._opened_version = self._table.version()

@@ -121,7 +121,7 @@ def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, 
         "SELECT 1 WHERE EXISTS (FROM hot)",
         "DESCRIBE hot",
     ):
-        with pytest.raises(StoreUnavailable, match="lifecycle/hot did not answer"):
+        with pytest.raises(StoreUnavailable, match=r"lifecycle/hot (did not answer|was written to)"):
             run(made, sql, SqlLimits(seconds=60), written=("hot", "cold"))
     assert run(made, "SELECT id FROM cold", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 1
     assert run(made, "SELECT id FROM warm", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 0
