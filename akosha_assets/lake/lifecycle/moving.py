@@ -22,6 +22,7 @@ from akosha_assets.lake.lifecycle.policy import COLD, WARM
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
+from akosha_assets.lake.row_rules import repair
 
 # A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain
 # little.
@@ -143,7 +144,8 @@ def _formed(
             )
             if kept.num_rows:
                 read.add_keys(kept)
-                yield form(kept)
+                # Repaired before it is counted: the writer would repair it anyway, and it would not read back as sent.
+                yield repair(form(kept))[0]
 
 
 def record(

@@ -4,9 +4,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import write_deltalake
 
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
@@ -16,6 +19,7 @@ from akosha_assets.lake.lifecycle.aging import age, age_day, due
 from akosha_assets.lake.lifecycle.moving import Aged
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 from tests import tiny_model
@@ -127,6 +131,19 @@ def test_an_older_snapshot_does_not_replace_a_newer_one(lake, policy):
     assert "as known" in locate(lake, "system-1", "conversation", "id-000001").row["summary"]
 
 
+def test_rows_that_break_a_rule_of_today_are_repaired_as_they_move(lake, policy):
+    day = days_ago(10)
+    rows = hot_rows(day, 3).to_pylist()
+    rows[0] |= {"tags": ["sql", None], "project": "é" * 2000, "importance": float("nan")}
+    # Past the rules, as an earlier version wrote them.
+    write_deltalake(lake.create("lifecycle/hot"), pa.Table.from_pylist(rows, HOT.schema), mode="append")
+    for today, tier in ((TODAY, "warm"), (TODAY + timedelta(days=100), "cold")):
+        age_day(lake, day, policy=policy, today=today, moved_at=NOW, run="test")
+        assert _counts(lake, [day]) == {tier: 3}
+        row = locate(lake, "system-0", "reflection", "id-000000").row
+        assert (row["tags"], row["project"], row["importance"]) == (["sql"], "é" * 512, None)
+
+
 def test_rows_without_a_vector_move_and_are_counted(lake, policy):
     store(lake, hot_rows(days_ago(9), 20, embedded=False))
     outcome = aged(lake, policy, days_ago(9))
@@ -219,6 +236,7 @@ STEPS = ["gated", "written", "verified", "recorded", "flipped:warm", "flipped:ho
 AGE_AND_DIE = """
 import os, signal, sys
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 from akosha_assets.lake.lifecycle.aging import age_day
