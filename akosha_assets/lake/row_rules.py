@@ -1,11 +1,13 @@
 """What the rows of a table may hold beyond their Arrow types, in one place: extraction applies it, and so does every
 write.
 
-Readers rely on it: list items are not null, labels are short, texts are UTF-8, numbers are finite. What breaks a rule
-is repaired in its own cell and reported by code and row. Columns that may not be null are Delta's own rule.
+Readers rely on it: list items are not null, labels are short, texts are UTF-8, numbers are finite, times lie in the
+years 1 to 9999. What breaks a rule is repaired in its own cell and reported by code and row. Columns that may not be
+null are Delta's own rule.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,9 @@ LABEL_MAX_BYTES = 1024
 LIST_MAX_ITEMS = 1024
 LABELS = frozenset(field.name for field in FACETS if pa.types.is_string(field.type))
 
+# What Python and JSON can express. Arrow's and Delta's times reach 290,000 years further in both directions.
+TIME_MIN, TIME_MAX = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
 # A repaired column and the rows, (rows,) bool, in which it broke a rule; None where it broke none.
 Repair = tuple[pa.Array, np.ndarray] | None
 
@@ -25,7 +30,8 @@ Repair = tuple[pa.Array, np.ndarray] | None
 def repair(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[str, np.ndarray]]:
     """The batch with every rule kept, and by code the rows, (n,) int64 ascending, in which one was broken.
 
-    Codes: `text_not_utf8`, `list_item_null`, `list_too_long`, `label_too_long`, `number_not_finite`.
+    Codes: `text_not_utf8`, `list_item_null`, `list_too_long`, `label_too_long`, `number_not_finite`,
+    `timestamp_out_of_range`.
     """
     broken: dict[str, np.ndarray] = {}
     for place, field in enumerate(batch.schema):
@@ -59,6 +65,8 @@ def _rules(field: pa.Field) -> list[tuple[str, Callable[[pa.Array], Repair]]]:
     if pa.types.is_string(field.type):
         texts: list[tuple[str, Callable[[pa.Array], Repair]]] = [("text_not_utf8", _as_utf8)]
         return [*texts, ("label_too_long", _cut)] if field.name in LABELS else texts
+    if pa.types.is_timestamp(field.type):
+        return [("timestamp_out_of_range", _clamped)]
     return [("number_not_finite", _finite)] if pa.types.is_floating(field.type) else []
 
 
@@ -134,6 +142,24 @@ def _finite(numbers: pa.Array) -> Repair:
         return None
     rows = ~is_sound.to_numpy(zero_copy_only=False)
     return pc.if_else(is_sound, numbers, pa.scalar(None, numbers.type)), rows
+
+
+def clamp_times(rows: pa.Table) -> pa.Table:
+    """The table with every time in the years 1 to 9999, the nearest one where it was not."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type) and (repaired := _clamped(rows.column(place).combine_chunks())):
+            rows = rows.set_column(place, field, repaired[0])
+    return rows
+
+
+def _clamped(times: pa.Array) -> Repair:
+    low, high = pa.scalar(TIME_MIN, times.type), pa.scalar(TIME_MAX, times.type)
+    is_sound = pc.fill_null(pc.and_(pc.greater_equal(times, low), pc.less_equal(times, high)), True)
+    if pc.all(is_sound).as_py() in (True, None):
+        return None
+    rows = ~is_sound.to_numpy(zero_copy_only=False)
+    clamped = pc.if_else(pc.less(times, low), low, times)
+    return pc.if_else(pc.greater(clamped, high), high, clamped), rows
 
 
 def _lengths(lists: pa.Array) -> np.ndarray:

@@ -20,7 +20,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
-from akosha_assets.lake.row_rules import repair_table
+from akosha_assets.lake.row_rules import clamp_times, repair_table
 from akosha_assets.lake.table_spec import TableSpec
 
 logger = logging.getLogger(__name__)
@@ -352,7 +352,8 @@ def update_columns(
 
 
 def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str = "") -> pa.Table:
-    """`columns` of the rows for which `where` (SQL) holds, read with file pruning from any store.
+    """`columns` of the rows for which `where` (SQL) holds, read with file pruning from any store; times as Python has
+    them.
 
     Not `DeltaTable.to_pyarrow_table`: in deltalake 1.6.3 it now and then aborts the process at exit.
 
@@ -367,7 +368,7 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     except (OSError, DeltaError, pa.ArrowInvalid) as error:
         # What fails while rows stream in is told by Arrow, as if the rows were at fault.
         raise StoreUnavailable(table.table_uri, str(error)) from error
-    return found.cast(wanted)
+    return clamp_times(found.cast(wanted))
 
 
 def refresh(table: DeltaTable) -> None:

@@ -10,6 +10,7 @@ from akosha_assets.lake.row_rules import LABEL_MAX_BYTES, LIST_MAX_ITEMS, repair
 SCHEMA = pa.schema(
     [("text", pa.string()), ("project", pa.string()), ("tags", pa.list_(pa.string())), ("importance", pa.float32())]
 )
+MIN_US, MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 LONG = ("é" * LABEL_MAX_BYTES).encode()
 # Stand for what would be long to print: `LONG`, and a list of too many items.
 TEXTS = st.binary(max_size=8) | st.text(max_size=8).map(str.encode) | st.just(b"<long>")
@@ -67,6 +68,16 @@ def test_repaired_rows_keep_every_rule(rows: list[tuple[object, ...]]) -> None:
             # type: ignore[attr-defined]
             assert row["tags"] == (None if tags is None else [tag.decode() for tag in tags])
             assert row["importance"] == importance
+
+
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=8))
+def test_times_are_clamped_to_what_python_can_express(times_us: list[int | None]) -> None:
+    times = pa.array(times_us, pa.int64()).view(pa.timestamp("us", tz="UTC"))
+    repaired, counts = repair_table(pa.table({"at": times}))
+    expected = [None if at is None else min(max(at, MIN_US), MAX_US) for at in times_us]
+    assert repaired["at"].combine_chunks().view(pa.int64()).to_pylist() == expected
+    assert len(repaired["at"].to_pylist()) == len(times_us)
+    assert counts.get("timestamp_out_of_range", 0) == sum(a != b for a, b in zip(times_us, expected, strict=True))
 
 
 def test_a_null_among_tags_costs_the_item_and_is_counted() -> None:

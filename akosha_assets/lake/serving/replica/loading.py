@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable
-from akosha_assets.lake.row_rules import repair
+from akosha_assets.lake.row_rules import TIME_MAX, TIME_MIN, repair
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part, concatenate_parts
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Identity
@@ -48,9 +48,11 @@ TIERS = {
 }
 HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
 READ = "FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)"
+# A table may hold times that no answer can show.
+CLAMPED_US = f"epoch_us(greatest(least({{}}, TIMESTAMPTZ '{TIME_MAX}'), TIMESTAMPTZ '{TIME_MIN}'))"
 QUERY = f"""
-{HOW_WRITTEN}, hash(system_id, kind, id) AS identity, hash({{text}}) AS content, epoch_us(occurred_at) AS occurred_us,
-       epoch_us(arrived_at) AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
+{HOW_WRITTEN}, hash(system_id, kind, id) AS identity, hash({{text}}) AS content,
+       {CLAMPED_US.format("occurred_at")} AS occurred_us, {CLAMPED_US.format("arrived_at")} AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
        {{vector}} AS vector, {{scale}} AS vector_scale, space, {{text}} AS text, {{is_summary}} AS is_summary, {{plain}}
 {READ}
 """
