@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 
 from akosha_api.dependencies import ServingDep
-from akosha_assets.lake.errors import NotFound, StoreUnavailable
+from akosha_api.path_values import MEMORY
+from akosha_assets.lake.errors import NotFound, TableUnreadable
 from akosha_assets.lake.lifecycle.explain import Explanation, explain
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.serving.query import Identity
@@ -13,7 +14,7 @@ from akosha_assets.lake.serving.query import Identity
 router = APIRouter(prefix="/api/v1", tags=["memories"])
 
 
-@router.get("/explain/{system_id}/{kind}/{id:path}")
+@router.get(f"/explain/{MEMORY}")
 async def explain_memory(system_id: str, kind: str, id: str, serving: ServingDep) -> Explanation:
     """Tier and reason, the next move, the policy, the files that hold it, and the upload and runs it came by."""
     policy, today = TierPolicy.of(serving.lake.settings), datetime.now(UTC).date()
@@ -27,8 +28,8 @@ async def explain_memory(system_id: str, kind: str, id: str, serving: ServingDep
             if place is None:
                 raise
             address = f"lifecycle/{place[0]}"
-            raise StoreUnavailable(
-                serving.lake.uri(address), "it is served from the table, which does not hold it now"
+            raise TableUnreadable(
+                serving.lake.uri(address), "does not hold the memory that is served from it"
             ) from error
 
     return await serving.pool.run(explained)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from akosha_api.dependencies import ServingDep
 from akosha_api.models import FullMemory
+from akosha_api.path_values import MEMORY
 from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.search.memories import read_memory as read_from_tables
@@ -18,7 +19,7 @@ AsOf = Annotated[int, Field(ge=0)] | Time | None
 router = APIRouter(prefix="/api/v1", tags=["memories"])
 
 
-@router.get("/memories/{system_id}/{kind}/{id:path}", response_model=FullMemory)
+@router.get(f"/memories/{MEMORY}", response_model=FullMemory)
 async def read_memory(
     system_id: str,
     kind: str,

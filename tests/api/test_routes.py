@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import socket
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pyarrow.parquet as pq
@@ -43,6 +45,15 @@ def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
     started = serve(lake)
     started.headers.update(as_operator(lake.settings.home))
     return started
+
+
+def test_any_id_is_read_by_its_path(tmp_path: Path, serve: Callable[..., httpx.Client]) -> None:
+    made = Lake(LakeSettings(home=tmp_path))
+    ids = ["\n", "a/\nb\n", "a/../b", "?#%", "\0", "\u2028"]
+    commit(made, 1, *(memory(id, "an odd id") for id in ids))
+    asking = serve(made)
+    for route, id in itertools.product(("memories", "explain"), ids):
+        assert asking.get(f"/api/v1/{route}/laptop-ada/conversation/{quote(id, safe='')}").json()["id"] == id
 
 
 def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> None:
