@@ -15,6 +15,7 @@ import dagster as dg
 
 from akosha_assets.defs.metadata import day_key
 from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
+from akosha_assets.defs.schedules import run_under_way
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
 from akosha_assets.lake.lifecycle.reprocessing import ReprocessedDay
@@ -31,13 +32,6 @@ ASK_AGAIN_SECONDS = 3600
 SWEEP_SECONDS = 300
 MAX_GAP_DAYS = 60
 MAX_RANGES = 10
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def recall_check(tier: str) -> dg.AssetCheckSpec:
@@ -183,13 +177,13 @@ def requests(context: dg.SensorEvaluationContext, lake: Lake, job_names: dict[st
     found = due(lake, TierPolicy.of(lake.settings), datetime.now(UTC).date())
     for tier in (COLD, WARM):
         items = [item for item in found if item.tier == tier]
-        if not items or context.instance.get_runs_count(dg.RunsFilter(job_name=job_names[tier], statuses=UNFINISHED)):
+        if not items or run_under_way(context.instance, job_names[tier], now=datetime.now(UTC)) is not None:
             continue
         state = (
             f"{items[0].event_day}..{items[-1].event_day}: {len(items)} days, {sum(item.rows for item in items)} rows"
         )
         before = asked.get(tier, {})
-        if before.get("state") == state and time.time() - before["at"] < ASK_AGAIN_SECONDS:
+        if before.get("state") == state and 0 <= time.time() - before["at"] < ASK_AGAIN_SECONDS:
             continue
         asked[tier] = {"state": state, "at": time.time()}
         for start, end in ranges([item.event_day for item in items]):

@@ -49,8 +49,10 @@ def one_at_a_time(
 
 def run_under_way(instance: dg.DagsterInstance, job_name: str, *, now: datetime) -> str | None:
     """Which run of the job is under way or queued; None where there is none."""
+    from akosha_assets.lake.ingestion.ledger.plausible import is_within
+
     for record in instance.get_run_records(dg.RunsFilter(job_name=job_name, statuses=IN_PROGRESS), limit=10):
         run = record.dagster_run
-        if run.status == dg.DagsterRunStatus.QUEUED or now - record.create_timestamp < LONGEST_RUN:
+        if run.status == dg.DagsterRunStatus.QUEUED or is_within(record.create_timestamp, now, LONGEST_RUN):
             return f"run {run.run_id[:8]} of {job_name} is {run.status.value.lower()}"
     return None

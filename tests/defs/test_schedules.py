@@ -41,6 +41,8 @@ def test_a_run_whose_machine_died_counts_no_longer_than_a_run_may_take() -> None
         now = datetime.now(UTC)
         assert run_under_way(instance, "embed", now=now) is not None
         assert run_under_way(instance, "embed", now=now + LONGEST_RUN + timedelta(minutes=1)) is None
+        # It began while the clock was ahead.
+        assert run_under_way(instance, "embed", now=now - timedelta(days=3650)) is None
 
 
 def test_ingestion_goes_first_and_always_has_a_slot() -> None:

@@ -117,6 +117,30 @@ def test_a_lost_table_stops_ingestion_and_nothing_takes_its_place(filled: Lake, 
 
 
 @pytest.mark.parametrize("lose", LOSSES)
+def test_a_table_that_is_lost_while_a_batch_is_read_costs_its_uploads_nothing(
+    template: Path, tmp_path: Path, lose: Loss
+) -> None:
+    shutil.copytree(template, tmp_path / "akosha")
+    lake = Lake(LakeSettings(home=tmp_path / "akosha", workers=1))
+    make_upload(lake.settings.home / "inbox", "laptop", reflections=["second"], at=AT + timedelta(hours=3))
+    lost: list[str] = []
+
+    def on_step(step: str) -> None:
+        if step == "before_commit":
+            lose(lake, HOT.address)
+            lost.extend(keys(lake, HOT.address))
+
+    with closing(Ledger.open(lake.settings)) as ledger:
+        listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
+        with pytest.raises(TableLost):
+            arrivals.ingest(lake, ledger, run_id="test", on_step=on_step)
+        (waiting,) = ledger.uploads(state="waiting").uploads
+        assert (waiting.attempts, waiting.not_before, waiting.batch_limit) == (0, None, 1_000_000)
+        assert known_tables.lost(ledger) is not None
+    assert keys(lake, HOT.address) == lost
+
+
+@pytest.mark.parametrize("lose", LOSSES)
 def test_a_full_vacuum_removes_nothing_while_a_table_is_lost(filled: Lake, lose: Loss) -> None:
     lose(filled, HOT.address)
     before = {address: keys(filled, address) for address in TABLES}

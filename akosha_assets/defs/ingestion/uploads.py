@@ -99,12 +99,14 @@ def reason_to_wait(
     """
     if not is_due:
         return "nothing can be taken in now"
+    from akosha_assets.lake.ingestion.ledger.plausible import is_within
+
     records = instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=RUNS_LOOKED_AT)
     under_way = [
         f"run {record.dagster_run.run_id[:8]} is {status.value.lower()}"
         for record in records
         if (status := record.dagster_run.status) in IN_PROGRESS
-        and (status == dg.DagsterRunStatus.QUEUED or live_batches or now - record.create_timestamp < patience)
+        and (status == dg.DagsterRunStatus.QUEUED or live_batches or is_within(record.create_timestamp, now, patience))
     ]
     if len(under_way) >= wanted:
         return ", ".join(under_way)
@@ -113,6 +115,6 @@ def reason_to_wait(
         again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(
             FIRST_PAUSE * 2 ** (len(failed) - 1), LONGEST_PAUSE
         )
-        if now < again_at:
+        if now < again_at and is_within(again_at, now, LONGEST_PAUSE):
             return f"the last {len(failed)} ingest runs failed; the next one may start at {again_at:%H:%M:%S} UTC"
     return None

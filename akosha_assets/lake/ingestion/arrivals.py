@@ -23,7 +23,7 @@ from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
 from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.outage_errors import find_outage
+from akosha_assets.lake.ingestion.ledger.outage_errors import find_outage, is_upload_blameless
 
 __all__ = ["BatchResult", "ingest"]
 
@@ -237,8 +237,8 @@ def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Itera
     except LeaseLost:
         logger.warning("batch was taken over by another run")
     except Exception as error:
-        cause, is_outage = f"{type(error).__name__}: {error}", find_outage(error) is not None
-        is_blamed = not is_outage and blame.blames(batch)
+        cause = f"{type(error).__name__}: {error}"
+        is_blamed = not is_upload_blameless(error) and blame.blames(batch)
         _give_back(ledger, batch, error=cause, at_fault=is_blamed, is_paused=is_blamed and not blame.has_stored)
         if not is_blamed:
             raise

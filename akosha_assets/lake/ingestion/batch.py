@@ -221,6 +221,8 @@ class BatchIngest:
     def _commit(self, batch: Batch, number: int, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
         metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
         fence = replace(batch.fence, part=number)
+        # A table that was lost meanwhile would be made anew, empty but for these rows.
+        known_tables.check(self.ledger, self.lake, tables)
         versions: dict[str, int] = {}
         for spec in WRITTEN_BY_INGESTION:
             if spec.address not in tables:

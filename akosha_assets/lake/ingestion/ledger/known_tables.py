@@ -6,7 +6,7 @@ before it is repaired, or an empty table would pass for the old one.
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,18 +56,20 @@ def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
         ledger.update(KEY, merge)
 
 
-def check(ledger: Ledger, lake: Lake) -> None:
-    """Every table that was written to is there, and no older than it was.
+def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) -> None:
+    """Every table that was written to, or each of `addresses` that was, is there and no older than it was.
 
     Raises:
         TableLost: one is not; it is noted in the ledger until a check succeeds.
     """
     for address, known in find_all(ledger).items():
+        if addresses is not None and address not in addresses:
+            continue
         found = _loss(lake, address, known)
         if found is not None:
             ledger.remember(LOST_KEY, json.dumps({"address": address, "found": found}))
             raise TableLost(lake.uri(address), found)
-    if ledger.remembered(LOST_KEY):
+    if addresses is None and ledger.remembered(LOST_KEY):
         ledger.remember(LOST_KEY, "")
 
 

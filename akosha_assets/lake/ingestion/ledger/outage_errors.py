@@ -1,12 +1,19 @@
 """Whose fault an error of ingestion is: an upload's, or that of what surrounds it (stores, ledger, this machine's
 disk).
 
-What surrounds an upload costs it nothing: no attempt is counted, and it is taken in once the cause is gone.
+What surrounds an upload costs it nothing: no attempt is counted, and it is ingested once the cause is gone.
 """
 
 import duckdb
 
-from akosha_assets.lake.errors import LocalStorageFailed, TransientError
+from akosha_assets.lake.errors import LocalStorageFailed, TableLost, TransientError
+
+
+def is_upload_blameless(error: BaseException) -> bool:
+    """Whether neither an upload nor our code can be the cause: a store, the ledger or the disk failed, or a table is
+    lost.
+    """
+    return isinstance(error, TableLost) or find_outage(error) is not None
 
 
 def find_outage(error: BaseException) -> TransientError | None:

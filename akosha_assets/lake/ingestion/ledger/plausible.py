@@ -27,6 +27,11 @@ def is_age_known(now: datetime) -> sa.ColumnElement[bool]:
     return WAITING_SINCE.between(EARLIEST, now + CLOCKS_DIFFER)
 
 
+def is_within(at: datetime, now: datetime, span: timedelta) -> bool:
+    """Whether `at` is less than `span` before `now`. A time further ahead than clocks differ is not: its clock was ahead."""
+    return -CLOCKS_DIFFER < now - at < span
+
+
 def latest_snapshot(now: datetime) -> datetime:
     """No snapshot that is known at `now` was taken after this."""
     return now + CLOCKS_AHEAD
