@@ -1,4 +1,4 @@
-"""A real S3 API server for a test, on loopback, with one bucket."""
+"""An S3 server on loopback with one bucket."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         }
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
-        # Servers of one process share what they hold; an earlier test's bucket is still there.
+        # All servers of a process share their data; the bucket of an earlier test is still there.
         httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
         boto3.client("s3").create_bucket(Bucket=name)
         yield f"s3://{name}"

@@ -1,4 +1,4 @@
-"""Fixtures most tests need: a lake of their own, its settings, and the real uploads where they lie beside the checkout."""
+"""Fixtures of most tests: a lake with its settings, and the real uploads if they are next to the checkout."""
 
 import os
 from collections.abc import Generator
@@ -10,15 +10,13 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
 ROOT = Path(__file__).parents[1]
-# Read before a test removes the settings: what is needed is installed, so a skipped test is a failure.
+# Read before a fixture removes the variables. Everything is installed, so a skipped test is a failure.
 NO_SKIPS = os.environ.get("AKOSHA_TEST_NO_SKIPS") == "1"
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With `AKOSHA_TEST_NO_SKIPS=1` a skip fails, except of tests marked slow and of those that use data beside the
-    checkout.
-    """
+    """Fail skipped tests with `AKOSHA_TEST_NO_SKIPS=1`, except those that are slow or use the real uploads."""
     report = yield
     is_optional = item.get_closest_marker("slow") or "shared" in getattr(item, "fixturenames", ())
     if NO_SKIPS and report.skipped and not is_optional:
@@ -28,7 +26,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def remove_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("AKOSHA_", "AWS_", "DAGSTER_"))]:
         if name != "AKOSHA_SHARED":
             monkeypatch.delenv(name)
@@ -39,13 +37,13 @@ def shared() -> Path:
     """The folder with real uploads and a real model."""
     folder = Path(os.environ.get("AKOSHA_SHARED", ROOT.parent / "shared"))
     if not (folder / "uploads").is_dir():
-        pytest.skip("no real uploads beside the checkout")
+        pytest.skip("no real uploads next to the checkout")
     return folder
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LakeSettings:
-    # One worker process is enough for a few rows, and starts in half the time of two.
+    # One worker process suffices for a few rows, and starts in half the time of two.
     return LakeSettings(home=tmp_path / "akosha", workers=1)
 
 

@@ -1,4 +1,4 @@
-"""Builds real uploads: real DuckDB files and a real manifest, as Session-Buddy writes them, from rows given as dicts."""
+"""Makes uploads from rows given as dicts: DuckDB files and a manifest, as Session-Buddy writes them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -27,36 +27,36 @@ def make_upload(
     project: str = "atlas-api",
     others: Mapping[str, list[Row]] | None = None,
 ) -> UploadedSnapshot:
-    """The inbox holds an upload of `system_id` made at `at`.
+    """Write an upload of `system_id`, made at `at`, to the inbox.
 
-    A conversation or reflection is its text, or a dict whose columns (`content` among them) override the defaults; a
-    row lies one minute before `at` per place from the end. `others` are rows of further tables, `conversations` and
-    `reflections` (the older tables) and `kg_entities` included, given in full. Ids depend on text and time alone.
+    A conversation or reflection is its text, or a dict whose columns (`content` among them) override the defaults. The
+    last row is one minute older than `at`, each earlier one a minute more. `others` are complete rows of other tables,
+    such as the older `conversations` and `reflections`, and `kg_entities`. Ids depend on text and time alone.
     """
     rng = Random(f"{system_id}/{at.isoformat()}")
-    talked, noted = list(conversations), list(reflections)
+    conversation_rows, reflection_rows = list(conversations), list(reflections)
     tables = dict(others or {})
-    if talked:
+    if conversation_rows:
         tables["conversations_v2"] = [
-            _filled(row, rows.conversation(_text(row), at=when, zone=zone, project=project))
-            for row, when in _spread(talked, at)
+            _with_defaults(row, rows.conversation(_text(row), at=when, zone=zone, project=project))
+            for row, when in _spread(conversation_rows, at)
         ]
-    if noted:
+    if reflection_rows:
         tables["reflections_v2"] = [
-            _filled(row, rows.reflection(_text(row), at=when, zone=zone, project=project, rng=rng))
-            for row, when in _spread(noted, at)
+            _with_defaults(row, rows.reflection(_text(row), at=when, zone=zone, project=project, rng=rng))
+            for row, when in _spread(reflection_rows, at)
         ]
     with Renderer() as renderer:
         return write_upload(ObjectStore(inbox.as_uri()), system_id, tables, at=at, renderer=renderer)
 
 
-def _spread(given: list[str | Row], at: datetime) -> list[tuple[str | Row, datetime]]:
-    return [(row, at - timedelta(minutes=len(given) - place)) for place, row in enumerate(given)]
+def _spread(rows: list[str | Row], at: datetime) -> list[tuple[str | Row, datetime]]:
+    return [(row, at - timedelta(minutes=len(rows) - index)) for index, row in enumerate(rows)]
 
 
 def _text(row: str | Row) -> str:
     return row if isinstance(row, str) else row["content"]
 
 
-def _filled(row: str | Row, defaults: Row) -> Row:
+def _with_defaults(row: str | Row, defaults: Row) -> Row:
     return defaults if isinstance(row, str) else defaults | row

@@ -1,6 +1,4 @@
-"""A bucket behind a proxy that refuses requests while a test wants it to, as a store does whose token expired or that
-is down.
-"""
+"""A bucket behind a proxy that refuses requests on demand, as a store that is down or whose token has expired."""
 
 import http.client
 import os
@@ -20,9 +18,7 @@ HOP_HEADERS = ("transfer-encoding", "content-length", "connection", "date", "ser
 
 @dataclass
 class Faults:
-    """Requests of `methods` whose path holds `path` are answered with `status` and the S3 error `code`; nothing is,
-    while `status` is 0.
-    """
+    """Requests of `methods` whose path contains `path` get `status` and the S3 error `code`; 0: none is refused."""
 
     url: str = ""
     status: int = 0
@@ -32,11 +28,11 @@ class Faults:
     refused: list[str] = field(default_factory=list)
 
     def begin(self, status: int, code: str, *, methods: tuple[str, ...], path: str = "") -> None:
-        """From now on such requests are refused."""
+        """Start refusing such requests."""
         self.status, self.code, self.methods, self.path = status, code, methods, path
 
     def end(self) -> None:
-        """Every request is passed on."""
+        """Stop refusing requests."""
         self.status = 0
 
     def refuses(self, method: str, path: str) -> bool:
@@ -68,7 +64,7 @@ def faulty_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
 
             def handle_request(self) -> None:
                 size = int(self.headers.get("content-length") or 0)
-                sent = self.rfile.read(size) if size else None
+                request_body = self.rfile.read(size) if size else None
                 if faults.refuses(self.command, self.path):
                     faults.refused.append(f"{self.command} {self.path}")
                     body = (
@@ -78,17 +74,17 @@ def faulty_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults
                     return
                 connection = http.client.HTTPConnection(target, timeout=60)
                 try:
-                    connection.request(self.command, self.path, sent, dict(self.headers))
-                    got = connection.getresponse()
-                    body = got.read()
+                    connection.request(self.command, self.path, request_body, dict(self.headers))
+                    response = connection.getresponse()
+                    body = response.read()
                 finally:
                     connection.close()
-                headers = [(key, value) for key, value in got.getheaders() if key.lower() not in HOP_HEADERS]
+                headers = [(key, value) for key, value in response.getheaders() if key.lower() not in HOP_HEADERS]
                 self.answer(
-                    got.status,
+                    response.status,
                     headers,
                     body,
-                    (self.command == "HEAD" and got.getheader("Content-Length")) or str(len(body)),
+                    (self.command == "HEAD" and response.getheader("Content-Length")) or str(len(body)),
                 )
 
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_request  # noqa: N815

@@ -1,4 +1,4 @@
-"""A real S3 API server for a test that refuses a share of its requests, as an overloaded or misconfigured store does."""
+"""An S3 server that refuses a share of its requests, as an overloaded or misconfigured store does."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
-# What a store answers when it does not serve a request, and the error code in its body.
+# Status and error code of a refused request.
 REFUSALS = (
     ("503 Slow Down", "SlowDown"),
     ("500 Internal Server Error", "InternalError"),
@@ -24,7 +24,7 @@ REFUSALS = (
 
 @dataclass
 class FlakyStore:
-    """Refuses each request with probability `share`; a response may also be lost after the request was carried out."""
+    """Refuses each request with probability `share`; some of these are carried out, and only the response is lost."""
 
     url: str
     share: float = 0.0
@@ -33,7 +33,7 @@ class FlakyStore:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def refusal(self) -> tuple[str, bytes, bool] | None:
-        """Status, body and whether the request is carried out all the same; None for a request that is served."""
+        """Status, body and whether the request is still carried out; None if it is not refused."""
         with self._lock:
             if self.random.random() >= self.share:
                 return None
@@ -48,17 +48,17 @@ class FlakyStore:
 
 @contextmanager
 def flaky_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyStore]:
-    """An empty bucket; the environment points every S3 client of the process at its server, which refuses nothing yet."""
+    """An empty bucket that refuses nothing yet; the environment points all S3 clients of the process to it."""
     store = FlakyStore(f"s3://{name}")
     moto = DomainDispatcherApplication(create_backend_app)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         refusal = None if environ["PATH_INFO"].startswith("/moto-api") else store.refusal()
         if refusal is None:
-            return moto(environ, start_response)  # type: ignore[no-untyped-call, no-any-return]
+            return moto(environ, start_response)
         status, body, is_carried_out = refusal
         if is_carried_out and status.startswith("5"):
-            for _ in moto(environ, lambda *_: None):  # type: ignore[no-untyped-call]
+            for _ in moto(environ, lambda *_: None):
                 pass
         else:
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -74,7 +74,7 @@ def flaky_bucket(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakySt
         environment = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
         for key, value in (environment | {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}).items():
             monkeypatch.setenv(key, value)
-        # Servers of one process share what they hold; an earlier test's bucket is still there.
+        # All servers of a process share their data; the bucket of an earlier test is still there.
         httpx.post(f"{url}/moto-api/reset").raise_for_status()
         boto3.client("s3").create_bucket(Bucket=name)
         yield store

@@ -1,4 +1,4 @@
-"""A server for a test that accepts every connection and never answers, as a store behind a broken load balancer does."""
+"""A server that accepts every connection and never answers, as a store behind a broken load balancer does."""
 
 import socket
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Uploads that must not get in, or must get in without doing harm: one maker a case, each writes one file.
+"""Hostile and odd database files: `REJECTED` with the expected reason code, `ACCEPTED` with the expected flaws.
 
-`REJECTED` names for each the reason code it ends with, `ACCEPTED` the flaws it is counted with.
+The maker of each case writes one file.
 """
 
 import gzip
@@ -20,7 +20,7 @@ CONVERSATIONS = "CREATE TABLE conversations_v2 (id VARCHAR, content VARCHAR, tim
 
 
 def database(path: Path, *statements: str) -> None:
-    """A DuckDB file made by the statements, all of its rows in the main file."""
+    """Write a DuckDB file with the statements and checkpoint it."""
     with duckdb.connect(path) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -44,7 +44,7 @@ def sound(path: Path) -> None:
 
 
 def with_repaired_checksums(content: bytes) -> bytes:
-    """The bytes of a DuckDB file with the checksum of every block made to fit again: damage that looks whole."""
+    """`content`, a DuckDB file, with the checksum of every block recomputed, so that the damage is not detected."""
     raw = np.frombuffer(content, np.uint8).copy()
     starts = [(start, PAGE_BYTES) for start in range(0, HEADER_BYTES, PAGE_BYTES)]
     starts += [(start, BLOCK_BYTES) for start in range(HEADER_BYTES, len(raw) - BLOCK_BYTES + 1, BLOCK_BYTES)]
@@ -55,7 +55,7 @@ def with_repaired_checksums(content: bytes) -> bytes:
     return raw.tobytes()
 
 
-def _made(*statements: str) -> Maker:
+def _duckdb_of(*statements: str) -> Maker:
     return lambda path: database(path, *statements)
 
 
@@ -74,14 +74,14 @@ def _of_sound(change: Callable[[bytes], bytes]) -> Maker:
     return make
 
 
-def _flipped(content: bytes, places: range) -> bytes:
+def _flipped(content: bytes, positions: range) -> bytes:
     raw = bytearray(content)
-    for place in places:
-        raw[place] ^= 0xFF
+    for position in positions:
+        raw[position] ^= 0xFF
     return bytes(raw)
 
 
-def _lying_trailer() -> bytes:
+def _false_trailer() -> bytes:
     packed = gzip.compress(bytes(8 * 1024**2))
     return packed[:-4] + struct.pack("<I", 1000)
 
@@ -105,11 +105,11 @@ REJECTED: dict[str, tuple[Maker, str]] = {
     "two gzip files in one": (_of_sound(lambda raw: gzip.compress(raw) * 2), "gzip_damaged"),
     "a gzip file of three bytes": (_bytes(lambda: b"\x1f\x8b\x08"), "gzip_damaged"),
     "a gzip bomb": (_bytes(lambda: gzip.compress(bytes(80 * 1024**2))), "file_too_large_raw"),
-    "a gzip bomb whose trailer lies": (_bytes(_lying_trailer), "gzip_damaged"),
+    "a gzip bomb with a false size in its trailer": (_bytes(_false_trailer), "gzip_damaged"),
     "a file that is too large without gzip": (_bytes(lambda: b"DUCK" * (17 * 1024**2)), "file_too_large_raw"),
     "an empty file": (_bytes(lambda: b""), "database_unreadable"),
     "text": (_bytes(lambda: b"This is not a database. " * 100), "database_unreadable"),
-    "the magic of DuckDB and rubbish after it": (
+    "the magic bytes of DuckDB and random bytes": (
         _bytes(lambda: bytes(8) + b"DUCK" + bytes(range(256)) * 100),
         "database_unreadable",
     ),
@@ -120,57 +120,63 @@ REJECTED: dict[str, tuple[Maker, str]] = {
     ),
     "a write-ahead log": (_bytes(lambda: b"\x65\x00\x16" + bytes(500)), "database_unreadable"),
     "a view that reads a local file": (
-        _made("CREATE VIEW conversations_v2 AS SELECT content AS id, content FROM read_text('/etc/passwd')"),
+        _duckdb_of("CREATE VIEW conversations_v2 AS SELECT content AS id, content FROM read_text('/etc/passwd')"),
         "database_hostile",
     ),
     "a view that never ends": (
-        _made(
+        _duckdb_of(
             "CREATE VIEW reflections_v2 AS SELECT a.range::VARCHAR AS id, 'x' AS content FROM range(1000000000) a, "
             "range(1000000000) b"
         ),
         "database_hostile",
     ),
-    "a column that is computed when it is read": (
-        _made(
+    "a generated column": (
+        _duckdb_of(
             "CREATE TABLE conversations_v2 (id VARCHAR, content VARCHAR GENERATED ALWAYS AS (repeat(id, 100000000)))",
             "INSERT INTO conversations_v2 VALUES ('a')",
         ),
         "database_hostile",
     ),
     "a table of two thousand columns": (
-        _made(f"CREATE TABLE wide ({_WIDE})", "INSERT INTO wide (c0) VALUES (1)"),
+        _duckdb_of(f"CREATE TABLE wide ({_WIDE})", "INSERT INTO wide (c0) VALUES (1)"),
         "too_many_columns",
     ),
     "more than a thousand tables": (
-        _made(";".join(f"CREATE TABLE t{number} (a INTEGER)" for number in range(1001))),
+        _duckdb_of(";".join(f"CREATE TABLE t{number} (a INTEGER)" for number in range(1001))),
         "too_many_tables",
     ),
-    "more rows than may be": (_made("CREATE TABLE numbers AS SELECT range AS n FROM range(60000)"), "too_many_rows"),
+    "more rows than the limit": (
+        _duckdb_of("CREATE TABLE numbers AS SELECT range AS n FROM range(60000)"),
+        "too_many_rows",
+    ),
     "a text of 30 MB": (
-        _made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, repeat('x', 30000000) AS content"),
+        _duckdb_of("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, repeat('x', 30000000) AS content"),
         "field_too_large",
     ),
     "an id of two kilobytes": (
-        _made("CREATE TABLE conversations_v2 AS SELECT repeat('x', 2000) AS id, 'a' AS content"),
+        _duckdb_of("CREATE TABLE conversations_v2 AS SELECT repeat('x', 2000) AS id, 'a' AS content"),
         "field_too_large",
     ),
     "a row without id": (
-        _made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES (NULL, 'a', NULL, NULL)"),
+        _duckdb_of(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES (NULL, 'a', NULL, NULL)"),
         "row_without_id",
     ),
     "a row with an empty id": (
-        _made(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES ('', 'a', NULL, NULL)"),
+        _duckdb_of(CONVERSATIONS, "INSERT INTO conversations_v2 VALUES ('', 'a', NULL, NULL)"),
         "row_without_id",
     ),
     "an id that is a structure": (
-        _made("CREATE TABLE conversations_v2 AS SELECT {'a': 1} AS id, 'a' AS content"),
+        _duckdb_of("CREATE TABLE conversations_v2 AS SELECT {'a': 1} AS id, 'a' AS content"),
         "column_type_unexpected",
     ),
     "texts that are bytes": (
-        _made("CREATE TABLE reflections_v2 AS SELECT 'a' AS id, 'a'::BLOB AS content"),
+        _duckdb_of("CREATE TABLE reflections_v2 AS SELECT 'a' AS id, 'a'::BLOB AS content"),
         "column_type_unexpected",
     ),
-    "memories without text": (_made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id"), "column_type_unexpected"),
+    "memories without text": (
+        _duckdb_of("CREATE TABLE conversations_v2 AS SELECT 'a' AS id"),
+        "column_type_unexpected",
+    ),
     "a truncated SQLite database": (
         lambda path: (
             _sqlite_of("CREATE TABLE t (a)", "INSERT INTO t VALUES (hex(randomblob(9000)))")(path),
@@ -186,7 +192,7 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         _sqlite_of("CREATE VIEW reflections AS SELECT load_extension('/tmp/x.so') AS id, 'b' AS content"),
         "database_hostile",
     ),
-    "a SQLite column that is computed when it is read": (
+    "a generated column in SQLite": (
         _sqlite_of(
             "CREATE TABLE conversations_v2 (id TEXT, content TEXT AS (hex(zeroblob(5000))))",
             "INSERT INTO conversations_v2 (id) VALUES (1)",
@@ -201,7 +207,7 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         "database_unreadable",
     ),
     "JSON of another kind": (_bytes(lambda: b'{"conversations": [1, 2]}'), "database_unreadable"),
-    "JSON that is nested without end": (_bytes(lambda: b'{"conversations": ' + b"[" * 100_000), "database_unreadable"),
+    "deeply nested JSON": (_bytes(lambda: b'{"conversations": ' + b"[" * 100_000), "database_unreadable"),
 }
 
 _NAN = "list_transform(range(384), lambda i: 'nan'::FLOAT)::FLOAT[384]"
@@ -221,7 +227,7 @@ def _not_utf8(path: Path) -> None:
 
 ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
     "vectors of NaN, of infinity and of zeros": (
-        _made(
+        _duckdb_of(
             CONVERSATIONS,
             *(
                 f"INSERT INTO conversations_v2 VALUES ('{n}', 'a', '2026-11-01', {v})"
@@ -231,12 +237,12 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         {"vector_not_finite": 2, "vector_zero": 1},
     ),
     "vectors of other sizes": (
-        _made(f"{_SIZES} FROM (VALUES (0), (1), (383), (768)) r(i)"),
+        _duckdb_of(f"{_SIZES} FROM (VALUES (0), (1), (383), (768)) r(i)"),
         {"vector_wrong_size": 4},
     ),
-    "texts that are no UTF-8": (_not_utf8, {"text_not_utf8": 1}),
+    "texts that are not UTF-8": (_not_utf8, {"text_not_utf8": 1}),
     "times in the years 1900 and 9999 and at infinity": (
-        _made(
+        _duckdb_of(
             CONVERSATIONS,
             "INSERT INTO conversations_v2 SELECT 'id-' || row_number() OVER (), 'a', t::TIMESTAMP, NULL FROM "
             "(VALUES ('1900-01-01'), ('9999-12-31 23:59:59'), ('infinity'), ('-infinity'), ('290000-01-01'), "
@@ -244,8 +250,8 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         ),
         {"timestamp_out_of_range": 6},
     ),
-    "macros named like what we call": (
-        _made(
+    "macros named like functions that we call": (
+        _duckdb_of(
             CONVERSATIONS,
             "INSERT INTO conversations_v2 VALUES ('a', 'b', '2026-11-01', NULL)",
             "CREATE MACRO md5(a) AS (SELECT content FROM read_text('/etc/passwd'))",
@@ -255,29 +261,35 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         {},
     ),
     "a view beside the tables": (
-        _made(
+        _duckdb_of(
             CONVERSATIONS,
             "INSERT INTO conversations_v2 VALUES ('a', 'b', NULL, NULL)",
             "CREATE VIEW v AS SELECT * FROM glob('/*')",
         ),
         {"view_ignored": 1},
     ),
-    "names that try to leave their quotes": (
-        _made(
-            """CREATE TABLE "x"" UNION SELECT * FROM read_text('/etc/passwd') --" (id VARCHAR, "a'b""c" VARCHAR, "select" INTEGER)""",
+    "names that try to break out of their quotes": (
+        _duckdb_of(
+            """CREATE TABLE "x"" UNION SELECT * FROM read_text('/etc/passwd') --"
+            (id VARCHAR, "a'b""c" VARCHAR, "select" INTEGER)""",
             """INSERT INTO "x"" UNION SELECT * FROM read_text('/etc/passwd') --" VALUES ('1', 'y', 2)""",
         ),
         {},
     ),
     "one id twice in a table": (
-        _made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'text ' || i AS content FROM range(3) r(i)"),
+        _duckdb_of("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'text ' || i AS content FROM range(3) r(i)"),
         {"id_doubled": 2},
     ),
-    "metadata that is no JSON": (
-        _made("CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'b' AS content, '{\"source_session\": ' AS metadata"),
+    "metadata that is not JSON": (
+        _duckdb_of(
+            "CREATE TABLE conversations_v2 AS SELECT 'a' AS id, 'b' AS content, '{\"source_session\": ' AS metadata"
+        ),
         {},
     ),
-    "text that is null": (_made(CONVERSATIONS, "INSERT INTO conversations_v2 (id) VALUES ('a')"), {"text_missing": 1}),
+    "text that is null": (
+        _duckdb_of(CONVERSATIONS, "INSERT INTO conversations_v2 (id) VALUES ('a')"),
+        {"text_missing": 1},
+    ),
     "a SQLite database": (
         _sqlite_of(
             "CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT)",
@@ -285,12 +297,12 @@ ACCEPTED: dict[str, tuple[Maker, dict[str, int]]] = {
         ),
         {},
     ),
-    "SQLite text that is no UTF-8": (
+    "SQLite text that is not UTF-8": (
         _sqlite_of(
             "CREATE TABLE conversations_v2 (id TEXT, content TEXT)",
             "INSERT INTO conversations_v2 VALUES ('a', CAST(x'61ff62' AS TEXT))",
         ),
         {},
     ),
-    "a database without tables": (_made("SELECT 1"), {}),
+    "a database without tables": (_duckdb_of("SELECT 1"), {}),
 }

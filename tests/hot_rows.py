@@ -1,4 +1,4 @@
-"""Rows of the hot table for tests of serving: made from a few words each, committed to a real Delta table."""
+"""Rows of the hot table for tests of serving, made from a few words each and committed to a real Delta table."""
 
 import hashlib
 import json
@@ -22,10 +22,10 @@ DIMENSIONS = 16
 
 
 def unit(*seed: object) -> np.ndarray:
-    """A unit vector that is the same for the same seed."""
-    seeded = int.from_bytes(hashlib.sha256(repr(seed).encode()).digest()[:8], "little")
-    made = np.random.default_rng(seeded).normal(size=DIMENSIONS).astype(np.float32)
-    return made / np.linalg.norm(made)
+    """(DIMENSIONS,) float32, a unit vector that depends on `seed` alone."""
+    number = int.from_bytes(hashlib.sha256(repr(seed).encode()).digest()[:8], "little")
+    vector = np.random.default_rng(number).normal(size=DIMENSIONS).astype(np.float32)
+    return vector / np.linalg.norm(vector)
 
 
 def memory(
@@ -60,32 +60,30 @@ def memory(
 
 
 def commit(lake: Lake, sequence: int, *rows: dict[str, Any]) -> int:
-    """`rows` are appended in one commit; returns the version."""
+    """Append `rows` in one commit; returns the version."""
     return lake.append("lifecycle/hot", pa.Table.from_pylist(list(rows), HOT.schema), Fence("test", sequence), {})
 
 
 def upsert(lake: Lake, sequence: int, *rows: dict[str, Any]) -> int:
-    """`rows` replace their older forms in one commit; returns the version."""
+    """Replace the older versions of `rows` in one commit; returns the version."""
     table = pa.Table.from_pylist(list(rows), HOT.schema)
     return lake.upsert("lifecycle/hot", table, Fence("test", sequence), {}, only="true")
 
 
-def colder(lake: Lake, sequence: int, tier: str, *rows: dict[str, Any]) -> int:
-    """`rows`, given as of hot, are in the table of `tier` in its form, in one commit."""
+def commit_to_tier(lake: Lake, sequence: int, tier: str, *rows: dict[str, Any]) -> int:
+    """Convert `rows` of hot to the form of `tier` and append them there in one commit; returns the version."""
     batch = pa.Table.from_pylist(list(rows), HOT.schema).combine_chunks().to_batches()[0]
     move = warm.Move(TierPolicy.of(lake.settings), NOW, "test")
-    made = (warm if tier == "warm" else cold).form(batch, move)
-    return lake.append(f"lifecycle/{tier}", pa.Table.from_batches([made]), Fence("test", sequence), {})
+    converted = (warm if tier == "warm" else cold).form(batch, move)
+    return lake.append(f"lifecycle/{tier}", pa.Table.from_batches([converted]), Fence("test", sequence), {})
 
 
-def retimed(lake: Lake, address: str, version: int, at: datetime | None) -> None:
-    """The log tells that `version` was committed `at`, as a writer with such a clock would have it; None: it tells no
-    time.
-    """
+def set_commit_time(lake: Lake, address: str, version: int, at: datetime | None) -> None:
+    """Set the commit time of `version` in the log to `at`, or remove it."""
     entry = Path(lake.uri(address)) / f"_delta_log/{version:020d}.json"
     first, *others = entry.read_text().splitlines()
-    told = json.loads(first)
-    del told["commitInfo"]["timestamp"]
+    actions = json.loads(first)
+    del actions["commitInfo"]["timestamp"]
     if at is not None:
-        told["commitInfo"]["timestamp"] = int(at.timestamp() * 1000)
-    entry.write_text("\n".join([json.dumps(told, separators=(",", ":")), *others]) + "\n")
+        actions["commitInfo"]["timestamp"] = int(at.timestamp() * 1000)
+    entry.write_text("\n".join([json.dumps(actions, separators=(",", ":")), *others]) + "\n")

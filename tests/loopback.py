@@ -1,4 +1,4 @@
-"""An HTTP server on loopback for whoever the product calls: a webhook, an orchestrator, a trace collector."""
+"""An HTTP server on loopback that the product calls: a webhook, an orchestrator, a trace collector."""
 
 import gzip
 import threading
@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
 @contextmanager
-def answering(answer: Callable[[str, bytes], int]) -> Iterator[str]:
-    """The server's address. `answer` gets the method and the unpacked body of each request and gives the status."""
+def http_server(answer: Callable[[str, bytes], int]) -> Iterator[str]:
+    """The URL of a server. `answer` gets the method and the decompressed body of a request, and returns the status."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

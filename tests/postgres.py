@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a test: its own cluster on loopback, stopped and removed afterwards."""
+"""A PostgreSQL cluster on loopback for one test, stopped afterwards."""
 
 import os
 import pwd
@@ -16,37 +16,41 @@ import pytest
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[str]:
-    """A running server; the SQLAlchemy URL of its database. Skips the test where PostgreSQL is not installed."""
+    """The SQLAlchemy URL of a database of a running server. Skips the test if PostgreSQL is not installed."""
     initdb = shutil.which("initdb") or next(
         (str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))), None
     )
     if initdb is None:
         pytest.skip("PostgreSQL is not installed")
     programs = Path(initdb).resolve().parent
-    # The server refuses to run as root; as root it runs as an account that owns nothing.
-    account = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid} if os.geteuid() == 0 else {}
-    if account:
+    # The server refuses to run as root, so it runs as nobody.
+    nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+    if nobody is not None:
         for path in (folder, *folder.parents):
             if path == Path("/tmp"):
                 break
             path.chmod(path.stat().st_mode | 0o055)
-        os.chown(folder, pwd.getpwnam("nobody").pw_uid, account["group"])
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
     data = folder / "data"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    run = {"cwd": folder, **account}
+    user, group = (nobody.pw_uid, nobody.pw_gid) if nobody is not None else (None, None)
     subprocess.run(
         [programs / "initdb", "-D", data, "-A", "trust", "-U", "akosha", "--no-sync", "--locale=C.UTF-8"],
         check=True,
         capture_output=True,
-        **run,
+        cwd=folder,
+        user=user,
+        group=group,
     )
     server = subprocess.Popen(
         [programs / "postgres", "-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        **run,
+        cwd=folder,
+        user=user,
+        group=group,
     )
     try:
         for _ in range(100):

@@ -155,6 +155,7 @@ def test_a_page_of_the_ui_itself_may_change_things(session: httpx.Client, instan
 def test_a_web_socket_needs_the_token_and_the_same_origin(url: str, session: httpx.Client) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
+    from websockets.typing import Subprotocol
 
     cookie = "; ".join(f"{name}={value}" for name, value in session.cookies.items())
 
@@ -162,8 +163,8 @@ def test_a_web_socket_needs_the_token_and_the_same_origin(url: str, session: htt
         try:
             async with connect(
                 f"{url.replace('http', 'ws')}/graphql",
-                subprotocols=["graphql-ws"],
-                additional_headers=headers,  # type: ignore[list-item]
+                subprotocols=[Subprotocol("graphql-ws")],
+                additional_headers=headers,
             ) as socket:
                 await socket.send('{"type": "connection_init"}')
                 return "connection_ack" in str(await socket.recv())
@@ -250,7 +251,12 @@ def test_the_ui_works_in_a_browser_after_the_printed_address_was_opened(url: str
         page.goto(f"{url}/asset-groups?token={TOKEN}")
         page.wait_for_selector("text=Deployment", timeout=60_000)
         assert "token" not in page.url
-        until(lambda: page.wait_for_timeout(20) or any("connection_ack" in frame for frame in acknowledged))
+
+        def is_acknowledged() -> bool:
+            page.wait_for_timeout(20)
+            return any("connection_ack" in frame for frame in acknowledged)
+
+        until(is_acknowledged)
         assert wrong == []
         # A page elsewhere cannot frame it, though the browser holds the cookie.
         other = context.new_page()

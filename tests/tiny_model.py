@@ -1,4 +1,4 @@
-"""A real ONNX embedding model small enough for a test to make: each token has a fixed random vector, texts their mean."""
+"""A tiny ONNX embedding model: each token has a fixed random vector, and a text the mean of its tokens."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ WORDS = (
 
 
 def make(folder: Path) -> Path:
-    """`folder` holds a model with 384 numbers that `fastembed` loads: texts that share words are near each other."""
+    """Write a model of 384 dimensions that `fastembed` loads to `folder`: texts that share words are similar."""
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
@@ -33,7 +33,7 @@ def make(folder: Path) -> Path:
         json.dumps({"hidden_size": DIMENSIONS, "pad_token_id": 0, "max_position_embeddings": 256})
     )
     table = np.random.default_rng(7).normal(size=(len(vocabulary), DIMENSIONS)).astype(np.float32)
-    # Tokens that carry no meaning weigh little, so that shared words decide.
+    # Special tokens and unknown words get little weight, so that shared words decide.
     table[:4] *= 0.05
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"])

@@ -13,7 +13,7 @@ from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
 from tests.api.test_mcp import answered, refused
 from tests.api.test_routes import assert_problem
-from tests.hot_rows import colder, commit, memory
+from tests.hot_rows import commit, commit_to_tier, memory
 
 HOT = "/api/v1/memories/laptop-ada/conversation/h"
 COLD = "/api/v1/memories/laptop-bob/conversation/c"
@@ -22,7 +22,7 @@ COLD = "/api/v1/memories/laptop-bob/conversation/c"
 def made(home: Path) -> Lake:
     lake = Lake(LakeSettings(home=home))
     commit(lake, 1, memory("h", "hot words"))
-    colder(lake, 1, "cold", memory("c", "cold words", system="laptop-bob", age=timedelta(days=200)))
+    commit_to_tier(lake, 1, "cold", memory("c", "cold words", system="laptop-bob", age=timedelta(days=200)))
     return lake
 
 

@@ -21,7 +21,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import serve as serve
 from tests.api.conftest import until
-from tests.hot_rows import NOW, colder, commit, memory
+from tests.hot_rows import NOW, commit, commit_to_tier, memory
 
 LOREM = "lorem ipsum dolor sit amet " * 40
 HOSTILE = "[bold]zebra\x1b[31m \n\n  $(touch gone)"
@@ -41,7 +41,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         memory("old", "postgres deadlock", age=timedelta(days=3), project="orders"),
         memory("$(touch gone)", HOSTILE, system="\x1b]0;x\x07", project="[red]\nid fake"),
     )
-    colder(made, 1, "warm", memory("aged", "ancient certificate", age=timedelta(days=30)))
+    commit_to_tier(made, 1, "warm", memory("aged", "ancient certificate", age=timedelta(days=30)))
     return made
 
 

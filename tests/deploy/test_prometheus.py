@@ -28,7 +28,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve
 from tests.hot_rows import commit, memory
-from tests.loopback import answering
+from tests.loopback import http_server
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "akosha.rules.yml"
@@ -101,7 +101,7 @@ def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
         told.append(json.loads(body))
         return 200
 
-    with answering(tell) as url:
+    with http_server(tell) as url:
         yield url, told
 
 

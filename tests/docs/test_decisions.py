@@ -1,4 +1,4 @@
-"""Decisions have one form, and their index names every one."""
+"""Decisions have one form, and the index lists all of them."""
 
 import re
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""docs/extraction.md against the code it speaks of."""
+"""docs/extraction.md documents every flaw and every source of a time."""
 
 import re
 from pathlib import Path
 
 from akosha_assets.lake.ingestion.source.event_times import OCCURRED_FROM
 
-# How the code counts an oddity: by a call with its places or uploads, by key, or as a rule of rows.
+# The ways in which the code counts a flaw: by a call, by key, or as a rule of rows.
 COUNTED = (r'flaw\(\s*"(\w+)"', r'\.count\("(\w+)", [a-z]', r'flaws\["(\w+)"\]', r'\("(\w+)", _[a-z_0-9]+\)')
 ROOT = Path(__file__).parents[2]
 

@@ -1,7 +1,7 @@
-"""Every command of every runbook, in order, against a running instance that has the trouble the runbook is about.
+"""Every command of every runbook runs, in order, against an instance with the failure that the runbook is about.
 
-A ```console block holds commands after `$ `; they run with `API` and the settings of the instance in their environment.
-The commands under "It is over when" are repeated until all succeed.
+A ```console block has commands after `$ `; `API` and the settings of the instance are in their environment. The
+commands under "It is over when" are repeated until all succeed.
 """
 
 import gzip
@@ -36,7 +36,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup
-from akosha_assets.lake.watch import conditions
+from akosha_assets.lake.watch import orchestration
 from akosha_assets.lake.watch.orchestration import Orchestration
 from tests.factories import make_upload
 
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @dataclass
 class Instance:
-    """A home with a fleet's uploads, and the API over it."""
+    """A home with uploads, and the API that serves it."""
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Instance:
         return LakeSettings(home=self.home)
 
     def upload(self, count: int, *, ago: timedelta = timedelta()) -> None:
-        """Systems upload; discovery saw it `ago`."""
+        """Write an upload of each of `count` systems, which discovery found `ago`."""
         for number in range(count):
             make_upload(
                 self.home / "inbox",
@@ -79,15 +79,13 @@ class Instance:
         sweep(self.settings, ledger, now=NOW - ago, whole=True)
         ledger.close()
 
-    def take_in(self) -> None:
+    def ingest(self) -> None:
         ledger = Ledger.open(self.settings)
         ingest(Lake(self.settings), ledger, run_id="r")
         ledger.close()
 
-    def start(self, *, path: str = "/ready", **settings: object) -> None:
-        """The API serves the home, in this process: it is what the commands talk to, not what they start. It answers
-        `path` with 200.
-        """
+    def start(self, *, path: str = "/ready", **settings: Any) -> None:
+        """Serve the home in this process, and wait until `path` is answered with 200."""
         lake_settings = self.settings.model_copy(
             update={
                 name: settings.pop(name)
@@ -95,22 +93,22 @@ class Instance:
                 if name in settings
             }
         )
-        given = {"poll_seconds": 0.2, "alert_seconds": 0.5} | settings
+        api_settings = ApiSettings(**({"poll_seconds": 0.2, "alert_seconds": 0.5} | settings))
         self.server = uvicorn.Server(
-            uvicorn.Config(create_app(lake_settings, ApiSettings(**given)), port=0, log_level="warning")
-        )  # type: ignore[arg-type]
+            uvicorn.Config(create_app(lake_settings, api_settings), port=0, log_level="warning")
+        )
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         until(lambda: self.server.started, 60)
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        given_outside = {
+        variables = {
             "AKOSHA_HOME": str(self.home),
             "AKOSHA_EMBEDDING_SECONDS": "0",
             "API": self.url,
             "PATH": programs,
         }
-        self.environment = dict(os.environ) | given_outside | self.environment
+        self.environment = dict(os.environ) | variables | self.environment
         until(lambda: httpx.get(f"{self.url}{path}").status_code == 200, 60)
 
     def stop(self) -> None:
@@ -139,34 +137,34 @@ def until(condition: Callable[[], object], seconds: float) -> None:
                 return
         except httpx.TransportError:
             pass  # not up yet
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.2)
 
 
-def behind(one: Instance) -> None:
-    one.upload(3, ago=timedelta(hours=1))
-    one.start()
-    firing = f"{one.url}/api/v1/alerts?state=firing"
+def late_backlog(instance: Instance) -> None:
+    instance.upload(3, ago=timedelta(hours=1))
+    instance.start()
+    firing = f"{instance.url}/api/v1/alerts?state=firing"
     until(lambda: "backlog/age" in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
 
 
-def table_gone(one: Instance) -> None:
-    one.upload(2)
-    one.take_in()
-    shutil.rmtree(one.home / "lake" / "lifecycle" / "hot")
-    # A table that is known and gone is no empty one: the service answers and is not ready.
-    one.start(path="/health")
+def lost_table(instance: Instance) -> None:
+    instance.upload(2)
+    instance.ingest()
+    shutil.rmtree(instance.home / "lake" / "lifecycle" / "hot")
+    # The service answers and is not ready, because a table of the ledger is missing.
+    instance.start(path="/health")
 
 
-def no_dagster(one: Instance) -> None:
-    one.upload(1)
-    (one.home / "logs").mkdir()
-    (one.home / "logs" / "daemon.log").write_text("killed\n")
-    one.start(dagster_url="http://127.0.0.1:9", dagster_silent_seconds=0)
-    until(lambda: httpx.get(f"{one.url}/api/v1/alerts?state=firing").json()["alerts"], 20)
+def dagster_down(instance: Instance) -> None:
+    instance.upload(1)
+    (instance.home / "logs").mkdir()
+    (instance.home / "logs" / "daemon.log").write_text("killed\n")
+    instance.start(dagster_url="http://127.0.0.1:9", dagster_silent_seconds=0)
+    until(lambda: httpx.get(f"{instance.url}/api/v1/alerts?state=firing").json()["alerts"], 20)
 
 
-def store_away(one: Instance) -> None:
+def store_down(instance: Instance) -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -177,128 +175,126 @@ def store_away(one: Instance) -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     for name, value in (keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
-        one.patch.setenv(name, value)
-    # How long a client is patient decides only how long this test takes.
-    one.patch.setattr(
+        instance.patch.setenv(name, value)
+    # Short timeouts, so that the test is short.
+    instance.patch.setattr(
         catalog, "CLIENT", {"timeout": "5s", "connect_timeout": "1s", "max_retries": "1", "retry_timeout": "2s"}
     )
-    one.patch.setattr("akosha_assets.lake.watch.metrics.TABLES_SECONDS", 1.0)
+    instance.patch.setattr("akosha_assets.lake.watch.metrics.TABLES_SECONDS", 1.0)
     client = boto3.client("s3")
     client.create_bucket(Bucket="lake")
-    one.start(lake_url="s3://lake")
+    instance.start(lake_url="s3://lake")
     server.stop()
-    until(lambda: "akosha_store_up 0" in httpx.get(f"{one.url}/metrics", timeout=100).text, 100)
+    until(lambda: "akosha_store_up 0" in httpx.get(f"{instance.url}/metrics", timeout=100).text, 100)
 
     def repair() -> None:
-        back = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-        back.start()
+        restarted = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+        restarted.start()
         client.create_bucket(Bucket="lake")
-        one.closing = back.stop
+        instance.closing = restarted.stop
 
-    one.repair = repair
-
-
-def searched(one: Instance) -> None:
-    one.upload(1)
-    one.take_in()
-    one.start()
-    httpx.post(f"{one.url}/api/v1/search", json={"query": "deadlock"})
+    instance.repair = repair
 
 
-def put_off(one: Instance) -> None:
-    one.upload(2)
-    ledger = Ledger.open(one.settings)
+def searchable(instance: Instance) -> None:
+    instance.upload(1)
+    instance.ingest()
+    instance.start()
+    httpx.post(f"{instance.url}/api/v1/search", json={"query": "deadlock"})
+
+
+def delayed_uploads(instance: Instance) -> None:
+    instance.upload(2)
+    ledger = Ledger.open(instance.settings)
     with ledger.write() as connection:
         later = {"attempts": 2, "not_before": NOW + timedelta(hours=1), "message": "object store did not answer"}
         connection.execute(sa.update(uploads).values(**later))
     ledger.close()
-    one.start()
+    instance.start()
 
 
-def ledger_gone(one: Instance) -> None:
-    one.upload(2)
-    one.take_in()
-    for path in one.home.glob("ledger.sqlite*"):
+def lost_ledger(instance: Instance) -> None:
+    instance.upload(2)
+    instance.ingest()
+    for path in instance.home.glob("ledger.sqlite*"):
         path.unlink()
-    one.start(alert_seconds=0)
+    instance.start(alert_seconds=0)
 
 
-def filled(one: Instance) -> None:
-    one.upload(1)
-    one.take_in()
-    (one.home / "logs").mkdir()
-    (one.home / "logs" / "api.log.1").write_bytes(bytes(1_000_000))
-    (one.home / "dagster").mkdir()
-    one.start()
+def full_disk(instance: Instance) -> None:
+    instance.upload(1)
+    instance.ingest()
+    (instance.home / "logs").mkdir()
+    (instance.home / "logs" / "api.log.1").write_bytes(bytes(1_000_000))
+    (instance.home / "dagster").mkdir()
+    instance.start()
 
 
-def poisoned(one: Instance) -> None:
-    one.upload(3)
-    for path in sorted((one.home / "inbox").rglob("reflection.duckdb*"))[:2]:
+def poisoned_uploads(instance: Instance) -> None:
+    instance.upload(3)
+    for path in sorted((instance.home / "inbox").rglob("reflection.duckdb*"))[:2]:
         path.write_bytes(gzip.compress(b"not a database") if path.suffix == ".gz" else b"not a database")
-    one.take_in()
-    one.start()
+    instance.ingest()
+    instance.start()
 
 
-def backed_up(one: Instance) -> None:
-    one.upload(2)
-    one.take_in()
-    one.environment["AKOSHA_BACKUP_URL"] = str(one.home / "elsewhere")
-    settings = LakeSettings(home=one.home, backup_url=str(one.home / "elsewhere"))
+def lost_with_backup(instance: Instance) -> None:
+    instance.upload(2)
+    instance.ingest()
+    instance.environment["AKOSHA_BACKUP_URL"] = str(instance.home / "elsewhere")
+    settings = LakeSettings(home=instance.home, backup_url=str(instance.home / "elsewhere"))
     ledger = Ledger.open(settings)
     backup.backup(Lake(settings), ledger, now=NOW)
     ledger.close()
-    shutil.rmtree(one.home / "lake" / "lifecycle" / "hot")
-    # A table that is known and gone is no empty one: the service answers and is not ready.
-    one.start(path="/health")
-    one.stop()
+    shutil.rmtree(instance.home / "lake" / "lifecycle" / "hot")
+    # The service answers and is not ready, because a table of the ledger is missing.
+    instance.start(path="/health")
+    instance.stop()
 
 
-def unswept(one: Instance) -> None:
-    """Dagster answers, and nobody lists the inbox."""
-    one.upload(1)
-    # How long trouble must be gone decides only how long this test takes.
-    one.patch.setattr("akosha_assets.lake.watch.alerts.SETTLED", timedelta(seconds=1))
-    one.patch.setattr(
-        conditions.orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"})
-    )
-    ledger = Ledger.open(one.settings)
+def unlisted_inbox(instance: Instance) -> None:
+    """Dagster answers, and the inbox is not listed."""
+    instance.upload(1)
+    # Resolve alerts after a second, so that the test is short.
+    instance.patch.setattr("akosha_assets.lake.watch.alerts.SETTLED", timedelta(seconds=1))
+    instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"}))
+    ledger = Ledger.open(instance.settings)
     ledger.remember(SWEEP_ENDED, (NOW - timedelta(hours=1)).isoformat())
     ledger.close()
-    one.start(dagster_url="http://127.0.0.1:9", backlog_age_seconds=30)
-    firing = f"{one.url}/api/v1/alerts?state=firing"
+    instance.start(dagster_url="http://127.0.0.1:9", backlog_age_seconds=30)
+    firing = f"{instance.url}/api/v1/alerts?state=firing"
     until(lambda: "sweep/late" in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
 
 
-def switched_off(one: Instance) -> None:
-    unswept(one)
-    one.repair = lambda: one.patch.setattr(conditions.orchestration, "read", lambda *_, **__: Orchestration())
+def sensor_stopped(instance: Instance) -> None:
+    unlisted_inbox(instance)
+    instance.repair = lambda: instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration())
 
 
 STATES: dict[str, Callable[[Instance], None]] = {
-    "ingestion-backlog": behind,
-    "hot-tier-loss": table_gone,
-    "orchestrator-unreachable": no_dagster,
-    "object-storage-down": store_away,
-    "slow-queries": searched,
-    "circuit-breaker-open": put_off,
-    "ledger-loss": ledger_gone,
-    "disk-full": filled,
-    "poisoned-uploads": poisoned,
-    "restore-from-backup": backed_up,
-    "failed-run": searched,
-    "inbox-not-listed": unswept,
-    "sensor-or-schedule-stopped": switched_off,
+    "ingestion-backlog": late_backlog,
+    "hot-tier-loss": lost_table,
+    "orchestrator-unreachable": dagster_down,
+    "object-storage-down": store_down,
+    "slow-queries": searchable,
+    "circuit-breaker-open": delayed_uploads,
+    "ledger-loss": lost_ledger,
+    "disk-full": full_disk,
+    "poisoned-uploads": poisoned_uploads,
+    "restore-from-backup": lost_with_backup,
+    "failed-run": searchable,
+    "inbox-not-listed": unlisted_inbox,
+    "sensor-or-schedule-stopped": sensor_stopped,
 }
 
 
 @pytest.fixture
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
-    one = Instance(tmp_path / "akosha", patch=monkeypatch)
-    one.home.mkdir()
-    yield one
-    one.stop()
-    one.closing()
+    started = Instance(tmp_path / "akosha", patch=monkeypatch)
+    started.home.mkdir()
+    yield started
+    started.stop()
+    started.closing()
 
 
 def sections(book: Path) -> dict[str, str]:
@@ -307,17 +303,17 @@ def sections(book: Path) -> dict[str, str]:
 
 
 def commands(text: str) -> list[str]:
-    """Commands of a section; those that set a variable are joined with what follows in their block."""
-    found = []
+    """The commands of a section; a block that sets a variable is one command."""
+    found: list[str] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         lines = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
-        assert len(lines) == len(block.splitlines()), f"a line of a console block is no command: {block}"
+        assert len(lines) == len(block.splitlines()), f"a line of a console block is not a command: {block}"
         found += ["\n".join(["set -e", *lines])] if any(re.match(r"[A-Z]+=", line) for line in lines) else lines
     return found
 
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda path: path.stem)
-def test_every_command_of_a_runbook_works_where_it_is_needed(book: Path, instance: Instance) -> None:
+def test_every_command_of_a_runbook_succeeds(book: Path, instance: Instance) -> None:
     text = sections(book)
     assert list(text) == SECTIONS
     assert "| Severity | Expected time to recover |" in book.read_text()
@@ -328,7 +324,7 @@ def test_every_command_of_a_runbook_works_where_it_is_needed(book: Path, instanc
             last: list[subprocess.CompletedProcess[str]] = []
 
             over = commands(text[OVER])
-            assert over, "there is no way to know that it is over"
+            assert over, "no command tells whether it is over"
 
             def is_over(last: list[subprocess.CompletedProcess[str]] = last, over: list[str] = over) -> bool:
                 last[:] = [instance.run(command) for command in over]
@@ -348,7 +344,7 @@ def test_a_table_without_its_log_is_repaired_as_the_runbook_says(instance: Insta
     text = sections(ROOT / "docs" / "runbooks" / "hot-tier-loss.md")
     (command,) = re.findall(r"`(akosha repair [a-z/]+)`", text["Act"])
     instance.upload(2)
-    instance.take_in()
+    instance.ingest()
     shutil.rmtree(instance.home / "lake" / "lifecycle" / "hot" / "_delta_log")
     instance.start(path="/health")
     done = instance.run(command)
@@ -356,10 +352,12 @@ def test_a_table_without_its_log_is_repaired_as_the_runbook_says(instance: Insta
     until(lambda: all(instance.run(one).returncode == 0 for one in commands(text[OVER])), 60)
 
 
-def test_every_alert_leads_to_a_runbook_that_exists() -> None:
+def test_every_alert_links_to_an_existing_runbook() -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "akosha.rules.yml").read_text())
-    led = {rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
-    assert [path for path in led if not (ROOT / path).is_file()] == []
+    linked_by_rules = {
+        rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule
+    }
+    assert [path for path in linked_by_rules if not (ROOT / path).is_file()] == []
     source = (ROOT / "akosha_assets" / "lake" / "watch" / "conditions.py").read_text()
     named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', source))
     assert named <= {book.stem for book in BOOKS}

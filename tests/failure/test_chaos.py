@@ -52,7 +52,7 @@ SLOW = {
     "a text of 30 MB",
     "a SQLite value of 30 MB",
     "a gzip bomb",
-    "a gzip bomb whose trailer lies",
+    "a gzip bomb with a false size in its trailer",
 }
 
 

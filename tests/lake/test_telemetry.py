@@ -17,7 +17,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from tests.api.conftest import serve as serve
 from tests.api.conftest import until
 from tests.factories import make_upload
-from tests.loopback import answering
+from tests.loopback import http_server
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[tuple[
                     )
         return 200
 
-    with answering(collect) as url:
+    with http_server(collect) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         telemetry._provider.cache_clear()
         yield traces

@@ -16,7 +16,7 @@ from akosha_assets.lake.watch import alerts, conditions
 from akosha_assets.lake.watch.alerts import CRITICAL, WARNING, Condition
 from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
 from akosha_assets.lake.watch.outage import down_for
-from tests.loopback import answering
+from tests.loopback import http_server
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -41,7 +41,7 @@ class Webhook:
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
     made = Webhook()
-    with answering(made.answer) as url:
+    with http_server(made.answer) as url:
         made.url = url.replace("http", "json", 1)
         yield made
 

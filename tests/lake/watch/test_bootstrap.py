@@ -12,7 +12,7 @@ import pytest
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, bootstrap, conditions
-from tests.loopback import answering
+from tests.loopback import http_server
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -36,7 +36,7 @@ class Orchestrator:
 @pytest.fixture
 def orchestrator() -> Iterator[Orchestrator]:
     made = Orchestrator()
-    with answering(made.answer) as made.url:
+    with http_server(made.answer) as made.url:
         yield made
 
 

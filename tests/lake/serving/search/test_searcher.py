@@ -20,7 +20,7 @@ from akosha_assets.lake.serving.text.snippets import snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
-from tests.hot_rows import NOW, SPACE, colder, commit, memory, unit, upsert
+from tests.hot_rows import NOW, SPACE, commit, commit_to_tier, memory, unit, upsert
 
 ROWS = [
     memory(
@@ -272,7 +272,7 @@ def test_a_memory_that_changes_or_moves_between_two_pages_is_not_shown_again(
     first = ask(replica, limit=2, mode=mode, collapse=collapse, **asked)
     changed, moved = (next(row for row in rows if row["id"] == id) for id in ids(first))
     upsert(lake, 3, changed | {"text": "deadlock that was solved at last", "snapshot_at": NOW + timedelta(hours=1)})
-    colder(lake, 1, "warm", moved | {"text": "deadlock in a summary of its own"})
+    commit_to_tier(lake, 1, "warm", moved | {"text": "deadlock in a summary of its own"})
     DeltaTable(lake.uri("lifecycle/hot")).delete(f"id = '{moved['id']}'")
     replica.refresh()
     rest = ask(replica, limit=10, mode=mode, collapse=collapse, cursor=first.cursor, **asked)
@@ -426,7 +426,7 @@ def test_only_the_direction_of_a_vector_counts(replica: Replica, length: float) 
 def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> None:
     near = unit("gateway") + unit("noise") * 0.1
     rows = [memory("old", "gateway refused"), memory("far", "redis")]
-    colder(lake, 1, "cold", *rows)
+    commit_to_tier(lake, 1, "cold", *rows)
     commit(
         lake,
         1,

@@ -11,7 +11,7 @@ from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
-from tests.hot_rows import DIMENSIONS, NOW, colder, commit, memory, unit
+from tests.hot_rows import DIMENSIONS, NOW, commit, commit_to_tier, memory, unit
 
 WEEKS, YEAR = timedelta(days=30), timedelta(days=300)
 
@@ -23,8 +23,10 @@ def ask(replica: Replica, **question: object) -> Answer:
 @pytest.fixture
 def filled(lake: Lake) -> Lake:
     commit(lake, 1, memory("h", "fresh deadlock in postgres"))
-    colder(lake, 1, "warm", memory("w", "older deadlock in redis", age=WEEKS), memory("x", "certificate", age=WEEKS))
-    colder(lake, 1, "cold", memory("c", "ancient deadlock in oracle", age=YEAR))
+    commit_to_tier(
+        lake, 1, "warm", memory("w", "older deadlock in redis", age=WEEKS), memory("x", "certificate", age=WEEKS)
+    )
+    commit_to_tier(lake, 1, "cold", memory("c", "ancient deadlock in oracle", age=YEAR))
     return lake
 
 

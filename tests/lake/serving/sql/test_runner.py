@@ -12,7 +12,7 @@ from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable
 from akosha_assets.lake.serving.sql import runner as sql_module
 from akosha_assets.lake.serving.sql.runner import SqlLimits, run
 from akosha_assets.lake.settings import LakeSettings
-from tests.hot_rows import colder, commit, memory
+from tests.hot_rows import commit, commit_to_tier, memory
 
 LIMITS = SqlLimits(seconds=5, max_rows=3)
 
@@ -27,7 +27,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         memory("2", "two", system="laptop-bob"),
         memory("w", "newer", age=timedelta(days=20)),
     )
-    colder(made, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20)))
+    commit_to_tier(
+        made, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20))
+    )
     return made
 
 
@@ -88,7 +90,7 @@ def written(home: Path) -> Lake:
     """A lake with a row in hot and one in cold."""
     made = Lake(LakeSettings(home=home))
     commit(made, 1, memory("1", "one"))
-    colder(made, 1, "cold", memory("c", "cold", age=timedelta(days=200)))
+    commit_to_tier(made, 1, "cold", memory("c", "cold", age=timedelta(days=200)))
     return made
 
 

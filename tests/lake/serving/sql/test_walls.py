@@ -14,13 +14,13 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.extraction.sandbox import landlock_version
 from akosha_assets.lake.ingestion.extraction.system_calls import has_filter
 from akosha_assets.lake.settings import LakeSettings
-from tests.hot_rows import colder, commit, memory
+from tests.hot_rows import commit, commit_to_tier, memory
 
 
 def made_lake(home: Path) -> Lake:
     lake = Lake(LakeSettings(home=home))
     commit(lake, 1, memory("1", "one"), memory("2", "two", age=timedelta(days=2)))
-    colder(lake, 1, "warm", memory("w", "warm", age=timedelta(days=20)))
+    commit_to_tier(lake, 1, "warm", memory("w", "warm", age=timedelta(days=20)))
     return lake
 
 

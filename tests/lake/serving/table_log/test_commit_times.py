@@ -11,7 +11,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.table_log import commit_times
 from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
-from tests.hot_rows import NOW, commit, memory, retimed
+from tests.hot_rows import NOW, commit, memory, set_commit_time
 
 HOT = "lifecycle/hot"
 BEGUN = NOW - timedelta(days=2)
@@ -22,7 +22,7 @@ def logged(lake: Lake, *seconds: float | None) -> CommitTimes:
     for number in range(1, len(seconds)):
         commit(lake, number, memory(str(number), "text"))
     for version, second in enumerate(seconds):
-        retimed(lake, HOT, version, None if second is None else BEGUN + timedelta(seconds=second))
+        set_commit_time(lake, HOT, version, None if second is None else BEGUN + timedelta(seconds=second))
     return CommitTimes(ObjectStore(f"{lake.settings.lake()}/{HOT}"))
 
 

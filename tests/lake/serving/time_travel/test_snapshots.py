@@ -28,7 +28,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.backup import backup
 from akosha_assets.lake.upkeep.restore import restore
 from tests.bucket import bucket
-from tests.hot_rows import NOW, colder, commit, memory, retimed, unit, upsert
+from tests.hot_rows import NOW, commit, commit_to_tier, memory, set_commit_time, unit, upsert
 
 AGED = timedelta(days=30)
 LATER = NOW + timedelta(hours=1)
@@ -55,7 +55,7 @@ def found(snapshot: Snapshot, words: str, **question: object) -> list[tuple[str,
 
 
 def moved_to_warm(lake: Lake, row: dict[str, object]) -> None:
-    colder(lake, 1, "warm", row)
+    commit_to_tier(lake, 1, "warm", row)
     hot = lake.open("lifecycle/hot")
     assert hot is not None
     days.remove(hot, days.predicate((NOW - AGED).date()), writer="test/aging", metadata={})
@@ -85,7 +85,7 @@ def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Repl
     for number in range(5):
         commit(lake, number + 1, memory(str(number), f"memory {number}"))
     for version in range(6):
-        retimed(lake, "lifecycle/hot", version, NOW - timedelta(seconds=600 - version * 60))
+        set_commit_time(lake, "lifecycle/hot", version, NOW - timedelta(seconds=600 - version * 60))
     replica.refresh()
     then = past.snapshot(NOW - timedelta(seconds=600 - 3 * 60 - 30))
     assert (then.tiers["hot"].version, then.tiers["hot"].rows) == (3, 3)
@@ -107,7 +107,7 @@ def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica
 
 
 def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: TimeTravel) -> None:
-    colder(lake, 1, "cold", memory("c", "ancient deadlock", age=timedelta(days=300)))
+    commit_to_tier(lake, 1, "cold", memory("c", "ancient deadlock", age=timedelta(days=300)))
     version = commit(lake, 1, memory("h", "deadlock"))
     replica.refresh()
     then = past.snapshot(version)
@@ -316,7 +316,7 @@ def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(
 def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     version = commit(lake, 1, memory("a", "text"))
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
-    retimed(lake, "lifecycle/hot", version, ahead)
+    set_commit_time(lake, "lifecycle/hot", version, ahead)
     replica.refresh()
     assert replica.snapshot.tiers["hot"].watermark == ahead
     assert past.snapshot(ahead).tiers["hot"].version == version
