@@ -58,6 +58,10 @@ METRICS = {
         Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),
         Declared("akosha_replica_lag_seconds", "Seconds since the tables were last looked at with success."),
         Declared("akosha_replica_ready", "1 while a tier is served as its table is, by tier.", ("tier",)),
+        Declared(
+            "akosha_replica_cache_writable",
+            "1 while the serving cache can be written; 0 while everything is served from memory.",
+        ),
         Declared("akosha_embedder_up", "1 while words can be turned into vectors here."),
     )
 }
@@ -165,6 +169,7 @@ class _ReplicaCollector(Collector):
             ):
                 families[f"akosha_replica_{metric}"].add_metric([name], float(value))
         families["akosha_replica_lag_seconds"].add_metric([], replica.silent_seconds())
+        families["akosha_replica_cache_writable"].add_metric([], float(replica.cache_reason is None))
         yield from families.values()
         failures = METRICS["akosha_search_snippet_failures_total"]
         yield CounterMetricFamily(failures.name, failures.says, value=self.serving.searcher.snippet_failures)

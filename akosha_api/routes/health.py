@@ -28,6 +28,8 @@ async def health(serving: ServingDep) -> dict[str, Any]:
             f"semantic search by words: none of {snapshot.visible_rows} memories has a vector of the space "
             f"{model.space!r}"
         )
+    if (cache := serving.replica.cache_reason) is not None:
+        reasons.append(f"replica: {cache}; what fits is served from memory")
     silent = serving.replica.silent_seconds()
     if silent > serving.settings.stale_seconds:
         reasons.append(

@@ -5,26 +5,49 @@ How parts and the state lie on disk is in `disk_cache.py`.
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from akosha_assets.lake.serving.parts.part import Categories, RowRange
 from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
-from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
+from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordIndexUnavailable
 
 
 class Checkpoint:
-    """Writes and reopens the state in `folder`. Checksums of files that do not change are computed once."""
+    """Writes and reopens the state in the folder of `cache`. Checksums of files that do not change are computed once."""
 
-    def __init__(self, folder: Path, terms: dict[str, Categories], tiers: Mapping[str, TierReplica]):
-        self.folder, self.terms, self.tiers = folder, terms, tiers
+    def __init__(self, cache: CacheFolder, terms: dict[str, Categories], tiers: Mapping[str, TierReplica]):
+        self.cache, self.terms, self.tiers = cache, terms, tiers
         self._keyword_sums: dict[str, int] = {}
         self._part_sums: dict[str, dict[str, int]] = {}
 
+    @property
+    def folder(self) -> Path:
+        """Where the state lies."""
+        return self.cache.path
+
+    @property
+    def keywords_folder(self) -> Path:
+        """Where the keyword index lies while the disk can be used."""
+        return self.folder / "keywords"
+
+    def forget(self) -> None:
+        """No file is known any more: the folder, or the keyword index in it, is another one."""
+        self._keyword_sums, self._part_sums = {}, {}
+
     def write(self, next_number: int) -> None:
-        """The state on disk describes what is served, and nothing else lies in the folder."""
+        """The state on disk describes what is served, and nothing else lies in the folder.
+
+        Raises: CacheUnavailable.
+        """
+        with self.cache.writing():
+            self._write(next_number)
+
+    def _write(self, next_number: int) -> None:
         parts = {name: self._parts(tier) for name, tier in self.tiers.items()}
         self._part_sums = {
             str(self.tiers[name].folder / part): one["files"]
@@ -32,7 +55,7 @@ class Checkpoint:
             for part, one in held.items()
         }
         unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
-        sums = disk_cache.checksums(self.folder / "keywords", unchanging)
+        sums = disk_cache.checksums(self.keywords_folder, unchanging)
         self._keyword_sums = {name: value for name, value in sums.items() if not name.endswith(".lock")}
         numbered = {
             name: {path: (load.start, load.stop, load.day.isoformat()) for path, load in tier.numbered.items()}
@@ -59,17 +82,16 @@ class Checkpoint:
     def reopen(self) -> tuple[KeywordIndex, int]:
         """The keyword index that an earlier process left, and the next free number; its sound parts are served.
 
-        Where the state or the index is damaged, both start empty.
+        Where the state or the index is damaged, both start empty. The index is in memory where the folder cannot be
+        written.
         """
-        state, folder = disk_cache.read_state(self.folder), self.folder / "keywords"
-        if state is None or not disk_cache.is_sound(folder, state.keywords) or not state.keywords:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            return KeywordIndex(folder, self.terms), 1
+        state = disk_cache.read_state(self.folder)
+        if state is None or not state.keywords or not disk_cache.is_sound(self.keywords_folder, state.keywords):
+            return self.start_empty(), 1
         self._keyword_sums = state.keywords
         for name, names in state.terms.items():
             self.terms[name].restore(names)
-        keywords = KeywordIndex(folder, self.terms)
+        keywords = self._open_keywords()
         for name, tier in self.tiers.items():
             numbered = state.numbered[name].items()
             tier.numbered = {
@@ -77,7 +99,33 @@ class Checkpoint:
             }
             for part_name, held in state.parts[name].items():
                 self._reopen_part(tier, tier.folder / part_name, held, keywords)
+            if keywords.folder is None:
+                tier.forget_words()
         return keywords, state.next_number
+
+    def start_empty(self) -> KeywordIndex:
+        """Nothing lies in the folder but an empty keyword index, which is in memory where the folder cannot be written."""
+        self.forget()
+        with suppress(CacheUnavailable), self.cache.writing():
+            for path in self.folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return self._open_keywords()
+
+    def replace_keywords(self) -> KeywordIndex:
+        """An empty keyword index instead of the one in the folder; in memory where the folder cannot be written."""
+        self._keyword_sums = {}
+        with suppress(CacheUnavailable), self.cache.writing():
+            if self.keywords_folder.exists():
+                shutil.rmtree(self.keywords_folder)
+        return self._open_keywords()
+
+    def _open_keywords(self) -> KeywordIndex:
+        if self.cache.reason is None:
+            try:
+                return KeywordIndex(self.keywords_folder, self.terms)
+            except KeywordIndexUnavailable as error:
+                self.cache.diagnose(error)
+        return KeywordIndex(None, self.terms)
 
     def _reopen_part(self, tier: TierReplica, folder: Path, held: dict[str, Any], keywords: KeywordIndex) -> None:
         if disk_cache.is_sound(folder, held["files"]):

@@ -4,11 +4,9 @@ Everything here is a cache of the tables. Each file has its CRC-32 in the state;
 and what it held is read from the tables again.
 """
 
-import fcntl
 import json
 import logging
 import math
-import os
 import shutil
 import zlib
 from dataclasses import asdict, dataclass, field, replace
@@ -71,6 +69,9 @@ def read_state(folder: Path) -> CacheState | None:
         checksum, _, text = (folder / "state.json").read_text(errors="replace").partition("\n")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        logger.warning("the state of the serving cache cannot be read; it is built again", extra={"cause": str(error)})
+        return None
     if checksum != str(zlib.crc32(text.encode())):
         logger.warning("the state of the serving cache is damaged; it is built again", extra={"folder": str(folder)})
         return None
@@ -96,22 +97,37 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
     """Every expected file lies in `folder` with the bytes it was written with."""
     for name, value in expected.items():
         path = folder / name
-        if not path.is_file() or checksum(path) != value:
-            logger.warning(
-                "a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)}
-            )
-            return False
+        try:
+            if path.is_file() and checksum(path) == value:
+                continue
+        except OSError as error:
+            logger.warning("a file of the serving cache cannot be read", extra={"cause": str(error)})
+        logger.warning("a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)})
+        return False
     return True
 
 
 def write_part(part: Part, parent: Path, quantizers: CoarseQuantizers) -> Part:
-    """The same part with its bytes in files of a folder under `parent`, mapped when touched."""
+    """The same part with its bytes in files of a folder under `parent`, mapped when touched.
+
+    Raises: OSError or RuntimeError where it cannot be written; nothing of it is left then.
+    """
     folder = parent / f"{part.day}-{part.row_ids[0]}-{len(part)}"
     work = parent / f".{folder.name}.part"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    try:
+        _write_files(part, work, quantizers)
+        shutil.rmtree(folder, ignore_errors=True)
+        work.replace(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return map_part(folder, part.day)
+
+
+def _write_files(part: Part, folder: Path, quantizers: CoarseQuantizers) -> None:
     payload = part.payload.whole()
-    with pa.OSFile(str(work / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, payload.schema) as writer:
+    with pa.OSFile(str(folder / "payload.arrow"), "wb") as sink, pa.ipc.new_file(sink, payload.schema) as writer:
         writer.write_table(payload, max_chunksize=BATCH_ROWS)
     arrays = {name: getattr(part, name) for name in ARRAYS} | {f"code-{name}": part.codes[name] for name in CODED}
     spaces = []
@@ -121,13 +137,10 @@ def write_part(part: Part, parent: Path, quantizers: CoarseQuantizers) -> Part:
         if held.scale is not None:
             arrays[f"scale-{number}"] = held.scale
         if held.index is not None:
-            held.index.own_file().write(work / f"index-{number}.faiss")
+            held.index.own_file().write(folder / f"index-{number}.faiss")
         spaces.append([space, held.form])
-    _write_arrays(work / ARRAYS_FILE, arrays)
-    (work / "spaces.json").write_text(json.dumps(spaces))
-    shutil.rmtree(folder, ignore_errors=True)
-    work.replace(folder)
-    return map_part(folder, part.day)
+    _write_arrays(folder / ARRAYS_FILE, arrays)
+    (folder / "spaces.json").write_text(json.dumps(spaces))
 
 
 def move_payload_to_file(part: Part, parent: Path) -> Part:
@@ -192,19 +205,3 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         name: np.frombuffer(held, dtype, count=math.prod(shape), offset=len(header) + offset).reshape(shape)
         for name, (dtype, shape, offset) in places.items()
     }
-
-
-def acquire_folder(root: Path) -> tuple[Path, int]:
-    """A folder that no other live process uses, and the lock that keeps it ours."""
-    root.mkdir(parents=True, exist_ok=True)
-    for number in range(1000):
-        lock = os.open(root / f"{number}.lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        folder = root / str(number)
-        folder.mkdir(exist_ok=True)
-        return folder, lock
-    raise RuntimeError(f"a thousand processes use {root}; expected fewer, or another AKOSHA_HOME")

@@ -8,12 +8,14 @@ is never taken. What is indexed, and how, is `vector_set.py`'s to say.
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 from akosha_assets.lake.serving.parts.part import Part
 from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile
 from akosha_assets.lake.serving.vectors.merging import Segment, merge, merge_groups
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
@@ -26,11 +28,16 @@ KEPT_ROWS = 20_000
 
 
 class IndexCache:
-    """The indexes of one tier's parts, in `folder`."""
+    """The indexes of one tier's parts, in a folder of `cache`; in memory alone while that cannot be written."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, cache: CacheFolder, tier: str):
+        self.cache, self.tier = cache, tier
         self.quantizers = CoarseQuantizers()
+
+    @property
+    def folder(self) -> Path:
+        """Where the indexes lie."""
+        return self.cache.path / "indexes" / self.tier
 
     def indexed(self, part: Part) -> Part:
         """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left
@@ -67,9 +74,10 @@ class IndexCache:
     def tidy(self, parts: Iterable[Part]) -> None:
         """No other index lies in the folder than those of `parts`."""
         wanted = {held.index.name for part in parts for held in part.vectors.values() if held.index is not None}
-        for path in self.folder.glob("*"):
-            if path.name not in wanted:
-                path.unlink(missing_ok=True)
+        with suppress(CacheUnavailable), self.cache.writing():
+            for path in self.folder.glob("*"):
+                if path.name not in wanted:
+                    path.unlink(missing_ok=True)
 
     def _indexed(self, space: str, held: VectorSet) -> VectorSet:
         if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
@@ -78,18 +86,33 @@ class IndexCache:
         digest.update(held.matrix.data)
         name = digest.hexdigest()
         for path in self.folder.glob(f"{name}-*"):
-            if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
-                index = Segment(InvertedFile.read(path, is_mapped=False), name=path.name)
-                self.quantizers.register(space, index.file.quantizer)
-                return replace(held, index=index)
-            logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
-            path.unlink()
+            if (index := self._read(path)) is not None:
+                self.quantizers.register(space, index.quantizer)
+                return replace(held, index=Segment(index, name=path.name))
         made = held.with_index(space, self.quantizers)
         if made.index is None:
             return made
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{uuid4().hex}.part"
-        made.index.file.write(part)
-        kept = self.folder / f"{name}-{disk_cache.checksum(part):08x}"
-        part.replace(kept)
-        return replace(made, index=replace(made.index, name=kept.name))
+        with suppress(CacheUnavailable), self.cache.writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = self.folder / f".{uuid4().hex}.part"
+            try:
+                made.index.file.write(part)
+                kept = self.folder / f"{name}-{disk_cache.checksum(part):08x}"
+                part.replace(kept)
+            finally:
+                part.unlink(missing_ok=True)
+            return replace(made, index=replace(made.index, name=kept.name))
+        return made
+
+    def _read(self, path: Path) -> InvertedFile | None:
+        """The index in a file; None where it is damaged or was removed meanwhile."""
+        try:
+            if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
+                return InvertedFile.read(path, is_mapped=False)
+        except (OSError, RuntimeError) as error:
+            logger.warning("an index of the serving cache cannot be read", extra={"cause": str(error)})
+            return None
+        logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
+        with suppress(CacheUnavailable), self.cache.writing():
+            path.unlink(missing_ok=True)
+        return None

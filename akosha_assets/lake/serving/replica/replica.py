@@ -5,18 +5,20 @@ process goes on with. How one table is held is in `tier_replica.py`, how a quest
 """
 
 import logging
-import os
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, StoreUnavailable
 from akosha_assets.lake.serving.parts.part import CODED, Categories, hide_shadowed
-from akosha_assets.lake.serving.replica import allocator, disk_cache
+from akosha_assets.lake.serving.replica import allocator
+from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.checkpoint import Checkpoint
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.keyword_update import KeywordUpdate
@@ -24,7 +26,7 @@ from akosha_assets.lake.serving.replica.loading import Hasher, Loader
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
-from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
+from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndexUnavailable
 from akosha_assets.lake.telemetry import RateLimitedWarning
 
 logger = logging.getLogger(__name__)
@@ -56,28 +58,30 @@ class Replica:
         """
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
-        self.folder, self._lock = disk_cache.acquire_folder(cache / "serving")
+        self._cache = CacheFolder(cache / "serving")
         self.terms = {name: Categories() for name in CODED}
         self._tails = {
             tier: TierReplica(
                 tier,
                 Follower(lake, f"lifecycle/{tier}", is_expected),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
-                self.folder / "parts" / tier,
-                IndexCache(self.folder / "indexes" / tier),
+                self._cache,
+                IndexCache(self._cache, tier),
                 self._first_hot_day if tier == "hot" else lambda: date.max,
                 memory_bytes,
             )
             for tier in TIERS
         }
         self.quantizers = {tier: tail.indexes.quantizers for tier, tail in self._tails.items()}
-        self._checkpoint = Checkpoint(self.folder, self.terms, self._tails)
+        self._checkpoint = Checkpoint(self._cache, self.terms, self._tails)
         self._keywords, self._next_number = self._checkpoint.reopen()
         self._hash = Hasher()
         self._reached: list[tuple[int, datetime]] = []
         self._looked_at = time.monotonic()
         self._unfollowed = RateLimitedWarning(logger, "the replica could not follow the tables")
         self._is_filling = True
+        # Whether the checkpoint describes what is served.
+        self._is_saved = False
         # Whether all rows that are served have their indexes and words.
         self.is_settled = False
         self._stopping = threading.Event()
@@ -85,6 +89,16 @@ class Replica:
         self.snapshot = Snapshot(
             {tier: TierView(tier) for tier in TIERS}, self._keywords.searcher, 0, self.terms, self._hash
         )
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its cache; it does not exist while none could be created."""
+        return self._cache.path
+
+    @property
+    def cache_reason(self) -> str | None:
+        """Why nothing can be written to the cache, so that all is served from memory; None while it can."""
+        return self._cache.reason
 
     def start(self) -> None:
         """The thread that follows the tables runs, which it may do already."""
@@ -101,7 +115,7 @@ class Replica:
         if self._thread is not None:
             self._thread.join()
         self._keywords.close()
-        os.close(self._lock)
+        self._cache.release()
 
     def reached_at(self, version: int) -> datetime | None:
         """When this process first served `version` of the hot table or a later one; None while it does not."""
@@ -126,6 +140,7 @@ class Replica:
         # Where nothing is served yet, what there is answers at once. Later, rows that were written anew must not be
         # without words.
         self._is_filling = before == 0
+        self._renew_cache()
         for tier, tail in self._tails.items():
             try:
                 listing = tail.poll()
@@ -161,21 +176,65 @@ class Replica:
             # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found
             # before that.
             self._publish(views)
-        update = KeywordUpdate(self._keywords, self._tails.values(), self._go_on)
-        update.run(lambda: self._publish(views) if self._is_filling else None)
+        self._update_words(views)
         if rows - before > LARGE_LOAD_ROWS:
             allocator.trim_heap()
         self._publish(views)
         if changed and views["hot"].version is not None:
             self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
         if self._settle(views) or changed:
+            self._is_saved = False
             if rows - before > LARGE_LOAD_ROWS:
                 allocator.trim_heap()
-            self._checkpoint.write(self._next_number)
+        self._save()
         if failed is not None:
             raise failed
         self.is_settled = True
         self._looked_at = time.monotonic()
+
+    def _renew_cache(self) -> None:
+        """Follows what became of the cache folder: removed, or writable again after a failure."""
+        was_writable = self._cache.reason is None
+        is_new = self._cache.renew()
+        if self._cache.reason is None and not was_writable:
+            for tail in self._tails.values():
+                tail.retry_set_aside()
+        is_back = self._keywords.folder is None and self._cache.reason is None
+        if not is_new and not is_back:
+            return
+        for tail in self._tails.values():
+            if is_new:
+                tail.detach()
+            tail.forget_words()
+        self._keywords.close()
+        # What was published goes on with the old index until all words are in the new one.
+        self._keywords = self._checkpoint.start_empty() if is_new else self._checkpoint.replace_keywords()
+        self._is_saved = self.is_settled = False
+
+    def _update_words(self, views: dict[str, TierView]) -> None:
+        def publish() -> None:
+            if self._is_filling:
+                self._publish(views)
+
+        try:
+            KeywordUpdate(self._keywords, self._tails.values(), self._go_on).run(publish)
+        except KeywordIndexUnavailable as error:
+            if self._keywords.folder is None:
+                raise
+            self._cache.diagnose(error)
+            self._keywords.close()
+            for tail in self._tails.values():
+                tail.forget_words()
+            self._keywords = self._checkpoint.replace_keywords()
+            KeywordUpdate(self._keywords, self._tails.values(), self._go_on).run(publish)
+
+    def _save(self) -> None:
+        """Writes the checkpoint where it is due. One without a keyword index on disk would be of no use."""
+        if self._is_saved or self._keywords.folder is None:
+            return
+        with suppress(CacheUnavailable):
+            self._checkpoint.write(self._next_number)
+            self._is_saved = True
 
     def _settle(self, views: dict[str, TierView]) -> bool:
         if settled := True in [tail.settle(self._go_on) for tail in self._tails.values()]:

@@ -8,7 +8,8 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from akosha_assets.lake.errors import DataFileUnreadable
 from akosha_assets.lake.serving.parts.part import Part, RowRange, compact_parts, concatenate_parts
 from akosha_assets.lake.serving.replica import disk_cache
+from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.loading import Loader
 from akosha_assets.lake.serving.table_log.files import DataFile, Follower, Listing
@@ -52,7 +54,7 @@ class TierReplica:
     tier: str
     follower: Follower
     loader: Loader
-    folder: Path
+    cache: CacheFolder
     indexes: IndexCache
     first_in_memory: Callable[[], date]
     memory_bytes: int
@@ -62,6 +64,12 @@ class TierReplica:
     listing: Listing | None = None
     set_aside: dict[str, SetAside] = field(default_factory=dict)
     without_words: set[str] = field(default_factory=set)
+    _unwritten_bytes: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where its parts on disk lie."""
+        return self.cache.path / "parts" / self.tier
 
     @property
     def rows_with_words(self) -> int:
@@ -111,6 +119,23 @@ class TierReplica:
         self.loads |= {path: self.numbered[path] for path in paths}
         self.indexes.meet(part)
 
+    def forget_words(self) -> None:
+        """The keyword index holds no row of this tier."""
+        self.numbered, self.without_words = {}, set()
+
+    def retry_set_aside(self) -> None:
+        """Files that were set aside are tried again with the next poll."""
+        self.set_aside = {path: replace(one, retry_at=0.0) for path, one in self.set_aside.items()}
+
+    def detach(self) -> None:
+        """The folder of the cache is gone: parts are served from the bytes that they mapped, and written again when
+        `settle` can.
+        """
+        self.parts = {
+            day: tuple(part if part.folder is None else replace(part, folder=None) for part in parts)
+            for day, parts in self.parts.items()
+        }
+
     def without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
         """The parts when the rows of `paths` are gone."""
         parts = dict(self.parts)
@@ -127,7 +152,7 @@ class TierReplica:
                     left.append(part)
                 elif keep.any():
                     smaller = part.filter(keep)
-                    left.append(smaller if part.folder is None else self._laid_down(smaller))
+                    left.append(smaller if part.folder is None else self._write(smaller))
             parts[day] = tuple(left)
         return {day: held for day, held in parts.items() if held}
 
@@ -141,6 +166,7 @@ class TierReplica:
         """
         expected = sum(file.rows for files in added.values() for file in files)
         self.indexes.quantizers.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
+        self._unwritten_bytes = 0
         under_way: deque[tuple[date, dict[str, RowRange], int, Future[Part | None]]] = deque()
         # Threads of its own: those that scan are for questions.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
@@ -162,8 +188,22 @@ class TierReplica:
         part = loading.result()
         loads = {path: load for path, load in loads.items() if path not in self.set_aside}
         if part is not None and not self._fits(day, part):
-            part = self._laid_down(part)
+            part = self._write(part)
+            if part.folder is None and not self._has_memory(part):
+                # Neither disk nor memory has room: the files of this day wait, and the tier says why.
+                for path, load in loads.items():
+                    self._set_aside(path, load.stop - load.start, self.cache.reason or "no memory is left")
+                return day, None, {}, next_number
         return day, part, loads, next_number
+
+    def _has_memory(self, part: Part) -> bool:
+        """Whether a part that could not be written may lie in memory beside the others."""
+        in_memory = sum(each.nbytes for parts in self.parts.values() for each in parts if each.folder is None)
+        self._unwritten_bytes += part.nbytes
+        if in_memory + self._unwritten_bytes <= self.memory_bytes:
+            return True
+        self._unwritten_bytes -= part.nbytes
+        return False
 
     def _read(self, day: date, files: list[DataFile], loads: dict[str, RowRange]) -> Part | None:
         """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are
@@ -176,15 +216,17 @@ class TierReplica:
                 parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
                 return concatenate_parts(parts) if parts else None
             (file,) = files
-            if file.path not in self.set_aside:
-                logger.warning(
-                    "a data file is set aside", extra={"path": file.path, "rows": file.rows, "cause": str(error)}
-                )
-            self.set_aside[file.path] = SetAside(file.rows, str(error), time.monotonic() + SET_ASIDE_SECONDS)
+            self._set_aside(file.path, file.rows, str(error))
             return None
         for file in files:
             self.set_aside.pop(file.path, None)
         return part
+
+    def _set_aside(self, path: str, rows: int, reason: str) -> None:
+        """The file is left out and tried again later."""
+        if path not in self.set_aside:
+            logger.warning("a data file is set aside", extra={"path": path, "rows": rows, "cause": reason})
+        self.set_aside[path] = SetAside(rows, reason, time.monotonic() + SET_ASIDE_SECONDS)
 
     def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, RowRange], int]:
         """The numbers of each file, those that it had before where it was known, and the next free number."""
@@ -212,13 +254,19 @@ class TierReplica:
                 continue
             fresh = [part for part in held if part.folder is None]
             on_disk = [part for part in held if part.folder is not None]
+            if self.cache.reason is not None:
+                self.parts[day] = (*on_disk, *compact_parts(tuple(fresh)))
+                continue
             if len(held) > DISK_PARTS:
                 fresh, on_disk = list(held), []
-            self.parts[day] = (*on_disk, *([self._laid_down(concatenate_parts(fresh))] if fresh else []))
+            self.parts[day] = (*on_disk, *([self._write(concatenate_parts(fresh))] if fresh else []))
 
         def build(part: Part) -> Part:
             go_on()
-            return disk_cache.move_payload_to_file(self.indexes.indexed(part), self.folder)
+            indexed = self.indexes.indexed(part)
+            with suppress(CacheUnavailable), self.cache.writing():
+                return disk_cache.move_payload_to_file(indexed, self.folder)
+            return indexed
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
         built = self.indexes.together(list(threads().map(build, [part for _, part in memory])))
@@ -229,8 +277,11 @@ class TierReplica:
             self.indexes.tidy(part for held in self.parts.values() for part in held)
         return changed
 
-    def _laid_down(self, part: Part) -> Part:
-        return disk_cache.write_part(part, self.folder, self.indexes.quantizers)
+    def _write(self, part: Part) -> Part:
+        """The part with its bytes on disk, or as it is while the cache cannot be written."""
+        with suppress(CacheUnavailable), self.cache.writing():
+            return disk_cache.write_part(part, self.folder, self.indexes.quantizers)
+        return part
 
     def _fits(self, day: date, *parts: Part) -> bool:
         """Whether the parts of `day` may lie in memory beside the newer days that do."""

@@ -4,6 +4,8 @@ It returns row ids and scores; the rows are in parts. The index is a cache: it i
 when no process uses it.
 """
 
+import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,10 @@ HEAP_BYTES, THREADS = 64_000_000, 1
 LARGE_LOAD_ROWS = 50_000
 LARGE_HEAP_BYTES, LARGE_THREADS = 400_000_000, 2
 BATCH_ROWS = 10_000
+# What a value of a row may cause where rules of its table were broken.
+ROW_ERRORS = (TypeError, ValueError, OverflowError, pa.ArrowException)
+
+logger = logging.getLogger(__name__)
 
 
 def _schema() -> tantivy.Schema:
@@ -87,76 +93,141 @@ class KeywordSearcher:
         return self.parser.highlights(question)
 
 
-class KeywordIndex:
-    """Takes rows in and out; one thread at a time. Readers use `searcher`, which each `commit` renews."""
+class KeywordIndexUnavailable(Exception):
+    """The index takes no more rows, since its folder or its disk failed. Searchers that it made before still work."""
 
-    def __init__(self, folder: Path, terms: dict[str, Categories]):
-        folder.mkdir(parents=True, exist_ok=True)
+
+class KeywordIndex:
+    """Adds and removes rows; for one thread at a time. Readers use `searcher`, which each `commit` replaces.
+
+    Lies in `folder`, or in memory where there is none. Every method that writes, and the constructor, may raise
+    KeywordIndexUnavailable; after that only `close` may be called.
+    """
+
+    def __init__(self, folder: Path | None, terms: dict[str, Categories]):
         self.schema = _schema()
         self.terms = terms
-        self.index = tantivy.Index(self.schema, path=str(folder), reuse=True)
-        for name, analyzer in ANALYZERS.items():
-            self.index.register_tokenizer(name, analyzer)
+        self.folder = folder
         self._is_large = False
-        self._writer = self.index.writer(HEAP_BYTES, THREADS)
-        self.searcher = self._renewed()
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+            self.index = tantivy.Index(self.schema, path=None if folder is None else str(folder), reuse=True)
+            for name, analyzer in ANALYZERS.items():
+                self.index.register_tokenizer(name, analyzer)
+            self._writer = self.index.writer(HEAP_BYTES, THREADS)
+            self.searcher = self._open_searcher()
+        # tantivy reports everything as ValueError.
+        except (OSError, ValueError) as error:
+            raise KeywordIndexUnavailable(str(error)) from error
 
     def expect(self, rows: int) -> None:
-        """The writer is one for so many rows at once. What was added or removed before is committed where that means
-        another.
-        """
+        """The writer is sized for a load of `rows`. Commits first where the size changes."""
         if self._is_large == (rows > LARGE_LOAD_ROWS):
             return
         self.commit()
-        self._writer.wait_merging_threads()
-        self._is_large = not self._is_large
-        self._writer = self.index.writer(
-            *((LARGE_HEAP_BYTES, LARGE_THREADS) if self._is_large else (HEAP_BYTES, THREADS))
-        )
+        try:
+            self._writer.wait_merging_threads()
+            self._is_large = not self._is_large
+            size = (LARGE_HEAP_BYTES, LARGE_THREADS) if self._is_large else (HEAP_BYTES, THREADS)
+            self._writer = self.index.writer(*size)
+        except ValueError as error:
+            raise KeywordIndexUnavailable(str(error)) from error
 
-    def add(self, part: Part, load: int, stop: int) -> None:
-        """The rows of `part` with numbers from `load`, the name of their load, up to `stop` are in the index after the
-        next commit.
+    def add(self, part: Part, load: int, stop: int) -> int:
+        """The rows of `part` with numbers from `load` up to `stop` are in the index after the next commit, except those
+        that cannot be indexed; returns how many these are.
         """
         first, last = np.searchsorted(part.row_ids, [load, stop]).tolist()
-        for batch in (
-            part.payload.select(["text", "tags"]).slice(first, last - first).to_batches(max_chunksize=BATCH_ROWS)
-        ):
-            of_batch = slice(first, first + len(batch))
-            columns = [array[of_batch].tolist() for array in (part.row_ids, part.occurred_us, part.importance)]
+        skipped = 0
+        columns = part.payload.select(["text", "tags"]).slice(first, last - first)
+        for batch in columns.to_batches(max_chunksize=BATCH_ROWS):
+            skipped += self._add_batch(part, load, batch, first)
+            first += len(batch)
+        return skipped
+
+    def _add_batch(self, part: Part, load: int, batch: pa.RecordBatch, first: int) -> int:
+        """Adds the rows of `batch`, which begin at row `first` of the part; returns how many cannot be indexed.
+
+        A batch that cannot be analyzed is divided until the rows at fault stand alone.
+        """
+        of_batch = slice(first, first + len(batch))
+        try:
             texts, tags = fold_and_bigram_texts(batch.column("text")), batch.column("tags").to_pylist()
             inside = identifier_parts(batch.column("text"))
-            rows = zip(texts, inside, _marks(part, load, of_batch), tags, *columns, strict=True)
-            for text, several, marks, row_tags, number, occurred_us, importance in rows:
-                document = tantivy.Document()
-                document.add_unsigned("number", number)
-                document.add_text("text", text)
-                if several:
-                    document.add_text("text", several)
-                document.add_text("marks", marks)
-                document.add_integer("occurred_us", occurred_us)
-                # One that is not a number is in no range.
-                if importance == importance:
-                    document.add_float("importance", importance)
-                for tag in row_tags or ():
-                    document.add_text("tags", tag)
+            marks = _marks(part, load, of_batch)
+        except ROW_ERRORS as error:
+            if len(batch) == 1:
+                self._log_skipped(part, first, error)
+                return 1
+            half = len(batch) // 2
+            left, right = batch.slice(0, half), batch.slice(half)
+            return self._add_batch(part, load, left, first) + self._add_batch(part, load, right, first + half)
+        skipped = 0
+        columns = [array[of_batch].tolist() for array in (part.row_ids, part.occurred_us, part.importance)]
+        for row, values in enumerate(zip(texts, inside, marks, tags, *columns, strict=True), first):
+            try:
+                document = _document(*values)
+            except ROW_ERRORS as error:
+                self._log_skipped(part, row, error)
+                skipped += 1
+                continue
+            try:
                 self._writer.add_document(document)
-            first += len(batch)
+            except ValueError as error:
+                raise KeywordIndexUnavailable(str(error)) from error
+        return skipped
+
+    def _log_skipped(self, part: Part, row: int, error: Exception) -> None:
+        identity = part.payload.value("id", row)
+        logger.warning("the words of a row are left out", extra={"memory": identity, "cause": str(error)})
 
     def remove(self, load: int) -> None:
         """The rows of the load that began with number `load` are gone after the next commit."""
-        self._writer.delete_documents_by_query(Query.term_query(self.schema, "marks", mark("load", load)))
+        try:
+            self._writer.delete_documents_by_query(Query.term_query(self.schema, "marks", mark("load", load)))
+        except ValueError as error:
+            raise KeywordIndexUnavailable(str(error)) from error
 
     def commit(self) -> None:
         """What was added and removed is in the next `searcher`."""
-        self._writer.commit()
-        self.index.reload()
-        self.searcher = self._renewed()
+        try:
+            self._writer.commit()
+            self.index.reload()
+            self.searcher = self._open_searcher()
+        except ValueError as error:
+            raise KeywordIndexUnavailable(str(error)) from error
 
-    def _renewed(self) -> KeywordSearcher:
+    def _open_searcher(self) -> KeywordSearcher:
         searcher = self.index.searcher()
         return KeywordSearcher(self.index, searcher, QueryParser(self.schema, Vocabulary(searcher, "text"), self.terms))
 
     def close(self) -> None:
-        """The writer's threads have ended."""
-        self._writer.wait_merging_threads()
+        """The threads of the writer have ended."""
+        # They may have ended with an error before.
+        with suppress(ValueError):
+            self._writer.wait_merging_threads()
+
+
+def _document(
+    text: str,
+    inside: str | None,
+    marks: str,
+    tags: list[str] | None,
+    number: int,
+    occurred_us: int,
+    importance: float,
+) -> tantivy.Document:
+    document = tantivy.Document()
+    document.add_unsigned("number", number)
+    document.add_text("text", text)
+    if inside:
+        document.add_text("text", inside)
+    document.add_text("marks", marks)
+    document.add_integer("occurred_us", occurred_us)
+    # NaN, for none, is in no range.
+    if importance == importance:
+        document.add_float("importance", importance)
+    for tag in tags or ():
+        document.add_text("tags", tag)
+    return document

@@ -19,7 +19,7 @@ from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Listing
 from akosha_assets.lake.serving.table_log.versions import Versions
-from akosha_assets.lake.serving.text.keyword_index import KeywordSearcher
+from akosha_assets.lake.serving.text.keyword_index import KeywordIndexUnavailable, KeywordSearcher
 from akosha_assets.lake.serving.time_travel.removed_rows import MAX_FILES, RemovedRows
 
 # The tiers whose tables keep earlier versions.
@@ -55,14 +55,8 @@ class TimeTravel:
     def __init__(self, replica: Replica, *, max_bytes: int, max_files: int = MAX_FILES):
         self.replica = replica
         self._versions = {tier: Versions(replica.lake, f"lifecycle/{tier}") for tier in VERSIONED_TIERS}
-        self._removed = RemovedRows(
-            replica.lake,
-            replica.folder / "past",
-            replica.terms,
-            {tier: replica.quantizers[tier] for tier in VERSIONED_TIERS},
-            max_bytes=max_bytes,
-            max_files=max_files,
-        )
+        self._max_bytes, self._max_files = max_bytes, max_files
+        self._removed = self._no_removed_rows()
         self._lock = Lock()
 
     def snapshot(self, as_of: int | datetime) -> Snapshot:
@@ -71,37 +65,57 @@ class TimeTravel:
         Raises:
             InvalidRequest: it is in the future, or before the oldest version that can be read, which the message
                 names.
-            StoreUnavailable: a table could not be read, or is still being loaded.
+            StoreUnavailable: a table could not be read or is still being loaded, or the serving cache cannot be
+                written.
         """
         with self._lock:
-            present = self.replica.snapshot
-            for tier in VERSIONED_TIERS:
-                if present.tiers[tier].state == "loading":
-                    raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
-            at = self._time(as_of, present)
-            listings = {tier: self._listing(tier, at, as_of, present.tiers[tier]) for tier in VERSIONED_TIERS}
-            self._removed.pinned = {
-                (tier, file.path)
-                for tier, listing in listings.items()
-                if listing is not None
-                for files in listing.beside(present.tiers[tier].loads).values()
-                for file in files
-            }
-            hot = self._view(present.tiers["hot"], listings["hot"], at, {})
-            # Identities of the visible hot rows by day: their older forms in warm are hidden.
-            hot_identities: dict[date, list[np.ndarray]] = defaultdict(list)
-            for part in hot.parts:
-                visible = part.identity if part.hidden is None else part.identity[~part.hidden]
-                hot_identities[part.day].append(visible)
-            warm = self._view(present.tiers["warm"], listings["warm"], at, hot_identities)
-            cold = present.tiers["cold"]
-            if cold.state != "empty":
-                cold = TierView("cold", "skipped", COLD_SKIPPED)
-            tiers = {"hot": hot, "warm": warm, "cold": cold}
-            rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
-            unindexed = max(0, present.rows - present.keyword_rows)
-            keywords = self._keywords(present, tiers)
-            return Snapshot(tiers, keywords, rows - unindexed, present.terms, present.hashed)
+            try:
+                return self._snapshot(as_of)
+            except (KeywordIndexUnavailable, OSError) as error:
+                # The disk is full, or somebody removed the folder: the next call starts with an empty one.
+                self._removed.close()
+                self._removed = self._no_removed_rows()
+                raise StoreUnavailable(str(self.replica.folder), f"the serving cache failed: {error}") from error
+
+    def _no_removed_rows(self) -> RemovedRows:
+        return RemovedRows(
+            self.replica.lake,
+            self.replica.folder / "past",
+            self.replica.terms,
+            {tier: self.replica.quantizers[tier] for tier in VERSIONED_TIERS},
+            max_bytes=self._max_bytes,
+            max_files=self._max_files,
+        )
+
+    def _snapshot(self, as_of: int | datetime) -> Snapshot:
+        present = self.replica.snapshot
+        for tier in VERSIONED_TIERS:
+            if present.tiers[tier].state == "loading":
+                raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
+        at = self._time(as_of, present)
+        listings = {tier: self._listing(tier, at, as_of, present.tiers[tier]) for tier in VERSIONED_TIERS}
+        self._removed.pinned = {
+            (tier, file.path)
+            for tier, listing in listings.items()
+            if listing is not None
+            for files in listing.beside(present.tiers[tier].loads).values()
+            for file in files
+        }
+        hot = self._view(present.tiers["hot"], listings["hot"], at, {})
+        # Identities of the visible hot rows by day: their older forms in warm are hidden.
+        hot_identities: dict[date, list[np.ndarray]] = defaultdict(list)
+        for part in hot.parts:
+            visible = part.identity if part.hidden is None else part.identity[~part.hidden]
+            hot_identities[part.day].append(visible)
+        warm = self._view(present.tiers["warm"], listings["warm"], at, hot_identities)
+        cold = present.tiers["cold"]
+        if cold.state != "empty":
+            cold = TierView("cold", "skipped", COLD_SKIPPED)
+        tiers = {"hot": hot, "warm": warm, "cold": cold}
+        rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
+        unindexed = max(0, present.rows - present.keyword_rows)
+        keywords = self._keywords(present, tiers)
+        return Snapshot(tiers, keywords, rows - unindexed, present.terms, present.hashed)
 
     def close(self) -> None:
         """Closes the index of removed rows."""

@@ -1,5 +1,6 @@
 """Indexes of parts in memory outlive the process, as long as they are of the very vectors and undamaged."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from akosha_assets.lake.serving.parts.part import CODED, Part
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.replica import index_cache
+from akosha_assets.lake.serving.replica.cache_folder import CacheFolder
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.vectors.nearest import nearest
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet
@@ -20,6 +22,17 @@ ROWS = 3000
 @pytest.fixture(autouse=True)
 def few_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_cache, "KEPT_ROWS", ROWS)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[CacheFolder]:
+    folder = CacheFolder(tmp_path)
+    yield folder
+    folder.release()
+
+
+def folder_of(cache: CacheFolder) -> Path:
+    return cache.path / "indexes" / "hot"
 
 
 def part(seed: int = 0) -> Part:
@@ -44,48 +57,48 @@ def part(seed: int = 0) -> Part:
     )
 
 
-def test_an_index_is_read_where_one_of_the_same_vectors_lies(tmp_path: Path) -> None:
-    first = IndexCache(tmp_path).indexed(part())
-    (kept,) = tmp_path.iterdir()
+def test_an_index_is_read_where_one_of_the_same_vectors_lies(cache: CacheFolder) -> None:
+    first = IndexCache(cache, "hot").indexed(part())
+    (kept,) = folder_of(cache).iterdir()
     written_at = kept.stat().st_mtime_ns
-    second = IndexCache(tmp_path).indexed(part())
+    second = IndexCache(cache, "hot").indexed(part())
     question = second.vectors["space"].floats(slice(5, 6))[0]
     found = [nearest([(made.vectors["space"], None)], question, 20)[1].tolist() for made in (first, second)]
     assert found[0] == found[1]
     assert 5 in found[0]
-    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [written_at]
+    assert [path.stat().st_mtime_ns for path in folder_of(cache).iterdir()] == [written_at]
 
 
-def test_an_index_of_other_vectors_is_not_taken(tmp_path: Path) -> None:
-    kept = IndexCache(tmp_path)
+def test_an_index_of_other_vectors_is_not_taken(cache: CacheFolder) -> None:
+    kept = IndexCache(cache, "hot")
     kept.indexed(part(0))
     other = kept.indexed(part(1))
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(folder_of(cache).iterdir())) == 2
     kept.tidy([other])
-    assert len(list(tmp_path.iterdir())) == 1
-    taken = list(tmp_path.iterdir())
+    assert len(list(folder_of(cache).iterdir())) == 1
+    taken = list(folder_of(cache).iterdir())
     assert kept.indexed(part(1)).vectors.keys() == other.vectors.keys()
-    assert list(tmp_path.iterdir()) == taken
+    assert list(folder_of(cache).iterdir()) == taken
 
 
-def test_a_damaged_index_is_built_again(tmp_path: Path) -> None:
-    IndexCache(tmp_path).indexed(part())
-    (kept,) = tmp_path.iterdir()
+def test_a_damaged_index_is_built_again(cache: CacheFolder) -> None:
+    IndexCache(cache, "hot").indexed(part())
+    (kept,) = folder_of(cache).iterdir()
     sound = kept.read_bytes()
     kept.write_bytes(sound[:-100] + bytes(100))
-    again = IndexCache(tmp_path).indexed(part())
+    again = IndexCache(cache, "hot").indexed(part())
     assert again.vectors["space"].index is not None
-    (kept,) = tmp_path.iterdir()
+    (kept,) = folder_of(cache).iterdir()
     assert len(kept.read_bytes()) == len(sound)
 
 
-def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(tmp_path: Path) -> None:
-    kept = IndexCache(tmp_path)
+def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(cache: CacheFolder) -> None:
+    kept = IndexCache(cache, "hot")
     together = kept.together([kept.indexed(part(seed)) for seed in (0, 1)])
     segments = [made.vectors["space"].index for made in together]
     assert {segment.set_id for segment in segments if segment is not None} == {0, 1}
     assert len({segment and segment.file for segment in segments}) == 1
     kept.tidy(together)
     names = {segment.name for segment in segments if segment is not None}
-    assert {path.name for path in tmp_path.iterdir()} == names and len(names) == 2
+    assert {path.name for path in folder_of(cache).iterdir()} == names and len(names) == 2
     assert kept.together(together) == together

@@ -376,3 +376,16 @@ def test_files_that_left_are_forgotten_when_others_need_the_room(
     past.close()
     with pytest.raises(InvalidRequest, match="AKOSHA_API_AS_OF_BYTES"):
         TimeTravel(replica, max_bytes=1000).snapshot(versions[0])
+
+
+def test_a_removed_cache_folder_costs_one_answer(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+    first = commit(lake, 1, memory("a", "deadlock one"), memory("b", "deadlock two"))
+    second = upsert(lake, 2, memory("a", "solved", snapshot_at=LATER))
+    upsert(lake, 3, memory("b", "solved", snapshot_at=LATER))
+    replica.refresh()
+    assert len(found(past.snapshot(second), "deadlock")) == 1
+    shutil.rmtree(lake.settings.home / "cache")
+    replica.refresh()
+    with pytest.raises(StoreUnavailable, match="the serving cache failed"):
+        past.snapshot(first)
+    assert len(found(past.snapshot(first), "deadlock")) == 2
