@@ -198,6 +198,7 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 
 def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
     """`rows` are added, by one commit. Raises as `replace`."""
+    rows = tables.checked(table.table_uri, rows)
     try:
         write_deltalake(
             table, rows.cast(bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata)

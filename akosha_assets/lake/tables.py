@@ -334,6 +334,7 @@ def update_columns(
 
     `rows` hold the identity, `content_hash` and `columns`; `only` bounds what is read, as in `upsert`.
     """
+    rows = checked(uri, rows)
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         table.merge(

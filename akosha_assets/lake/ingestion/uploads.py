@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.storable_text import escape_unstorable
 
 ROOT = "systems"
@@ -138,7 +139,7 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
         names.append(name)
     if manifest.get("system_id", part.system_id) != part.system_id:
         # Copied between systems: the key decides, since it is what the bucket's policy can protect.
-        flaws["manifest_names_other_system"] = 1
+        flaws[Flaw.MANIFEST_NAMES_OTHER_SYSTEM] = 1
     return Manifest(tuple(dict.fromkeys(names)), flaws)
 
 

@@ -46,7 +46,10 @@ class UploadSettings(CheckedSettings):
             ),
         ),
     ] = 730
-    upload_max_field_bytes: Annotated[int, Field(ge=1024, description="Maximum bytes of one text field.")] = 8 * MIB
+    # At most `row_rules.TEXT_MAX_BYTES`, which bounds every text of a table.
+    upload_max_field_bytes: Annotated[
+        int, Field(ge=1024, le=64 * MIB, description="Maximum bytes of one text field.")
+    ] = 8 * MIB
     upload_max_columns: Annotated[int, Field(ge=64, description="Maximum columns of one uploaded table.")] = 512
     upload_seconds: Annotated[
         int, Field(ge=1, description="Maximum seconds that one upload takes in its extraction worker.")

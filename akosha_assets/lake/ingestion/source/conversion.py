@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.ingestion.source.fingerprints import HASHES, Fingerprints
 from akosha_assets.lake.ingestion.source.json_columns import objects
 from akosha_assets.lake.ingestion.source.queries import Field, Role
@@ -27,8 +28,8 @@ ENCODED_TEXT = "__SB64__"
 TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
 
 
-# Called with the code of a flaw and the positions of the rows that have it: (flawed rows,) int64.
-Flaw = Callable[[str, np.ndarray], None]
+# Called with a flaw and the positions of the rows that have it: (flawed rows,) int64.
+OnFlaw = Callable[[Flaw, np.ndarray], None]
 
 # Without the comments of the columns, which would be sent with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
@@ -116,7 +117,7 @@ def to_rows(
     derived: dict[str, pa.Array],
     *,
     fingerprints: Fingerprints,
-    flaw: Flaw,
+    flaw: OnFlaw,
 ) -> pa.RecordBatch:
     """The rows of the batch in the schema of their kind's table, repaired where a cell breaks a rule.
 
@@ -142,7 +143,7 @@ def to_rows(
     return repaired
 
 
-def _selected_columns(batch: pa.RecordBatch, fields: tuple[Field, ...], flaw: Flaw) -> dict[str, pa.Array]:
+def _selected_columns(batch: pa.RecordBatch, fields: tuple[Field, ...], flaw: OnFlaw) -> dict[str, pa.Array]:
     """The columns of the table that `fields` fill, by name; `attributes` and `_rescued` as JSON objects."""
     columns: dict[str, pa.Array] = {}
     members: dict[Role, list[tuple[Field, pa.Array]]] = {Role.ATTRIBUTE: [], Role.UNKNOWN: []}
@@ -155,7 +156,7 @@ def _selected_columns(batch: pa.RecordBatch, fields: tuple[Field, ...], flaw: Fl
         elif field.role is Role.VECTOR:
             columns["vector"] = _vectors(values, flaw)
         elif field.role is Role.HAS_VECTOR:
-            flaw("vector_left_out", _positions(values))
+            flaw(Flaw.VECTOR_LEFT_OUT, _positions(values))
     for role, name in ((Role.ATTRIBUTE, "attributes"), (Role.UNKNOWN, "_rescued")):
         if members[role]:
             columns[name] = objects(members[role], batch.num_rows)
@@ -178,19 +179,19 @@ def _positions(mask: pa.Array) -> np.ndarray:
     return np.flatnonzero((mask.fill_null(False) if mask.null_count else mask).to_numpy(zero_copy_only=False))
 
 
-def _texts(texts: pa.Array, flaw: Flaw) -> pa.Array:
+def _texts(texts: pa.Array, flaw: OnFlaw) -> pa.Array:
     if texts.null_count:
-        flaw("text_missing", _positions(texts.is_null()))
+        flaw(Flaw.TEXT_MISSING, _positions(texts.is_null()))
         texts = texts.fill_null("")
     if texts.nbytes > TRUNCATED_CHARACTERS:
         truncated = pc.and_(
             pc.ends_with(texts, TRUNCATED), pc.greater_equal(pc.utf8_length(texts), TRUNCATED_CHARACTERS)
         )
-        flaw("text_truncated", _positions(truncated))
+        flaw(Flaw.TEXT_TRUNCATED, _positions(truncated))
     return texts
 
 
-def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: Flaw) -> pa.Array:
+def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: OnFlaw) -> pa.Array:
     """The uploaded fingerprints, and computed ones where one is missing or has the wrong size: (rows,) binary."""
     if uploaded is None:
         return pa.array([fingerprints.of(text) for text in texts.to_pylist()], pa.binary())
@@ -199,16 +200,16 @@ def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fing
     if not len(missing):
         return uploaded
     if len(missing) > uploaded.null_count:
-        flaw("fingerprint_wrong_size", _positions(pc.and_(pc.invert(is_valid), uploaded.is_valid())))
+        flaw(Flaw.FINGERPRINT_WRONG_SIZE, _positions(pc.and_(pc.invert(is_valid), uploaded.is_valid())))
     computed = pa.array([fingerprints.of(text) for text in texts.take(pa.array(missing)).to_pylist()], pa.binary())
     return pc.replace_with_mask(uploaded, pc.invert(is_valid), computed)
 
 
-def _vectors(uploaded: pa.Array, flaw: Flaw) -> pa.Array:
+def _vectors(uploaded: pa.Array, flaw: OnFlaw) -> pa.Array:
     """Unit vectors as little-endian float16, (rows,) binary; null where an uploaded vector cannot be used."""
     lengths = pc.list_value_length(uploaded)
     has_right_size = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
-    flaw("vector_wrong_size", _positions(pc.not_equal(lengths, VECTOR_NUMBERS)))
+    flaw(Flaw.VECTOR_WRONG_SIZE, _positions(pc.not_equal(lengths, VECTOR_NUMBERS)))
     places = _positions(has_right_size)
     numbers = uploaded.filter(has_right_size).flatten()
     values = (
@@ -222,8 +223,8 @@ def _vectors(uploaded: pa.Array, flaw: Flaw) -> pa.Array:
     # Divided by the largest number first: the squares of the largest floats are infinite.
     scaled = values[usable] / largest[usable, None]
     units = scaled / np.sqrt(np.einsum("ij,ij->i", scaled, scaled))[:, None]
-    flaw("vector_not_finite", places[~finite])
-    flaw("vector_zero", places[finite & ~usable])
+    flaw(Flaw.VECTOR_NOT_FINITE, places[~finite])
+    flaw(Flaw.VECTOR_ZERO, places[finite & ~usable])
     halves = units.astype("<f2")
     packed = pa.Array.from_buffers(
         pa.binary(2 * VECTOR_NUMBERS), len(halves), [None, pa.py_buffer(halves.tobytes())]

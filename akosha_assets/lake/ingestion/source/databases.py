@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.ingestion.source.change_detection import Hashed
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import (
@@ -166,11 +167,11 @@ class Databases:
             file = int(database.removeprefix("uploaded_"))
             if schema is None:
                 refuse_view(name)
-                opened.flaws[file]["view_ignored"] += 1
+                opened.flaws[file][Flaw.VIEW_IGNORED] += 1
             elif schema != "main":
-                opened.flaws[file]["table_outside_main"] += 1
+                opened.flaws[file][Flaw.TABLE_OUTSIDE_MAIN] += 1
             elif rows and name.lower() in BOOKKEEPING:
-                opened.flaws[file]["bookkeeping_left_out"] += rows
+                opened.flaws[file][Flaw.BOOKKEEPING_LEFT_OUT] += rows
             elif rows:
                 check_width(name, columns, self._limits)
                 filled.append(((database, name, sql), rows, file))
@@ -215,7 +216,7 @@ class Databases:
             if not table.num_rows:
                 continue
             if name.lower() in BOOKKEEPING:
-                opened.flaws[file]["bookkeeping_left_out"] += table.num_rows
+                opened.flaws[file][Flaw.BOOKKEEPING_LEFT_OUT] += table.num_rows
                 continue
             relation = f"registered_{file}_{number}"
             self._connection.register(relation, table)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.ingestion.source.batches import batches, streamed
 from akosha_assets.lake.ingestion.source.change_detection import (
     MISSING_DAY,
@@ -172,7 +173,7 @@ class _BatchReader:
         keep = ~doubled.to_numpy(zero_copy_only=False)
         if keep.all():
             return part
-        self.result.count("id_doubled", self._uploads_of([part])[~keep])
+        self.result.count(Flaw.ID_DOUBLED, self._uploads_of([part])[~keep])
         return part.filtered(keep)
 
     def _uploads_of(self, parts: list[SourceRows]) -> np.ndarray:
@@ -186,7 +187,7 @@ class _BatchReader:
         doubled = self._connection.execute(
             f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"
         ).fetchall()[0][0]
-        self.result.flaws[self._upload_of_file[table.file]]["id_doubled"] += doubled
+        self.result.flaws[self._upload_of_file[table.file]][Flaw.ID_DOUBLED] += doubled
         return bool(doubled)
 
     def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[SourceRows]:
@@ -247,7 +248,7 @@ class _BatchReader:
                 changed = comparison.changed[start:stop]
                 place = np.flatnonzero(changed) + start
                 if len(place):
-                    self.result.count("timestamp_out_of_range", rows.uploads[place[times.out_of_range[place]]])
+                    self.result.count(Flaw.TIMESTAMP_OUT_OF_RANGE, rows.uploads[place[times.out_of_range[place]]])
                     derived = {
                         "content_hash": pa.array(hashes[place]),
                         "occurred_at": pa.array(times.occurred_us[place]).view(UTC),
@@ -286,7 +287,7 @@ class _BatchReader:
                 return _KeyedRows(parts=parts, ids=ids, kinds=kinds, uploads=uploads, keys=keys, texts=texts)
             if not self._alone:
                 raise RetryIndividually("text that is not UTF-8")
-            self.result.flaws[0]["text_not_utf8"] += 1
+            self.result.flaws[0][Flaw.TEXT_NOT_UTF8] += 1
             # Ids may become equal by this, so the keys are made again.
             parts = [SourceRows.of(part.reading, replace_invalid_utf8(part.batch), part.file) for part in parts]
         return None
@@ -296,7 +297,7 @@ class _BatchReader:
         first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
         keep = np.zeros(len(keys), bool)
         keep[first] = True
-        self.result.count("id_doubled", uploads[~keep])
+        self.result.count(Flaw.ID_DOUBLED, uploads[~keep])
         masks = np.split(keep, np.cumsum([len(part.ids) for part in parts])[:-1])
         filtered = [part.filtered(mask) for part, mask in zip(parts, masks, strict=True)]
         return [part for part in filtered if part.batch.num_rows]
