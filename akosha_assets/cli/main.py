@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model
+from akosha_assets.cli import backup, bench, fleet, ledger, lifecycle, model, retention
 from akosha_assets.cli.alerts import alerts
 from akosha_assets.cli.demo import demo
 from akosha_assets.cli.explain import explain
@@ -64,7 +64,7 @@ app.add_typer(ledger.ledger_app, name="ledger")
 app.add_typer(ledger.inbox_app, name="inbox")
 app.add_typer(model.app, name="model")
 app.add_typer(lifecycle.tiers, name="tiers")
-app.add_typer(lifecycle.retention, name="retention")
+app.add_typer(retention.app, name="retention")
 
 
 @app.callback()
