@@ -57,11 +57,11 @@ class AgedLake:
         if self.tier == "cold":
             sketches, scale = quantization.to_sketch(vectors)
             return {
-                "sketch": quantization.scattered(len(vectors), [(every, sketches)]),
+                "sketch": quantization.scatter(len(vectors), [(every, sketches)]),
                 "sketch_scale": pa.array(scale),
             }, vectors
         numbers, scale = quantization.to_int8(vectors)
-        columns = {"vector": quantization.scattered(len(vectors), [(every, numbers)]), "vector_scale": pa.array(scale)}
+        columns = {"vector": quantization.scatter(len(vectors), [(every, numbers)]), "vector_scale": pa.array(scale)}
         return columns, quantization.from_int8(numbers, scale)
 
     def _columns(self, numbers: np.ndarray, occurred: datetime) -> dict[str, pa.Array]:

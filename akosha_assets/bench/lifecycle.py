@@ -172,10 +172,10 @@ def _store(lake: Lake, day: date, vectors: np.ndarray, paragraphs: list[str], sp
             "session_id": pa.array([f"sess-{n:08x}" for n in range(500)]).take(pa.array(rng.integers(0, 500, count))),
             "importance": pa.array(rng.integers(0, 100, count) / 100, pa.float32()),
             "attributes": pa.repeat('{"model": "claude-sonnet", "tool_names": ["Bash", "Edit"]}', count),
-            "fingerprint": quantization.scattered(
+            "fingerprint": quantization.scatter(
                 count, [(np.arange(count), np.frombuffer(rng.bytes(1024 * count), "u1").reshape(count, -1))]
             ),
-            "vector": quantization.scattered(count, [(np.arange(count), part.astype("<f2"))]),
+            "vector": quantization.scatter(count, [(np.arange(count), part.astype("<f2"))]),
             "space": pa.repeat(space, count),
             "content_hash": pa.array(rng.integers(-(2**62), 2**62, count)),
             "source_table": pa.repeat("conversations_v2", count),
@@ -223,7 +223,7 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) ->
             scores: np.ndarray = questions @ quantization.from_int8(quantization.matrix(part, "i1"), steps).T
             return scores
 
-        nearest.ask(exact[start : start + CHUNK_ROWS].astype(np.float32), keys, stored)
+        nearest.add(exact[start : start + CHUNK_ROWS].astype(np.float32), keys, stored)
     return round(nearest.recall(), 4)
 
 

@@ -8,6 +8,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.backup import backup
 from akosha_assets.lake.upkeep.restore_drill import drill
@@ -38,10 +39,8 @@ def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(
             age_day(
                 lake,
                 day,
-                policy=policy,
+                move=Move(policy, NOW, "run"),
                 today=today,
-                moved_at=NOW,
-                run="run",
                 checkpoint=lambda step: wait_for_a_look(seen),
             )
     finally:
@@ -66,10 +65,7 @@ def test_days_age_and_are_backed_up_in_a_bucket(tmp_path, monkeypatch):
         settings = LakeSettings(home=tmp_path, lake_url=f"{url}/lake", backup_url=f"{url}/backup")
         lake = Lake(settings)
         store(lake, hot_rows(days_ago(100), 30))
-        assert (
-            age_day(lake, days_ago(100), policy=TierPolicy.of(settings), today=TODAY, moved_at=NOW, run="run").rows
-            == 30
-        )
+        assert age_day(lake, days_ago(100), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY).rows == 30
         ledger = Ledger.open(settings)
         made = backup(lake, ledger, now=NOW)
         ledger.close()

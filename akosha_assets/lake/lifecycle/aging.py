@@ -1,7 +1,6 @@
-"""Age event days: which are due, and all of them moved; safe to stop anywhere, and to run again.
+"""Ages event days: finds the days that are due and moves them. Safe to stop anywhere and to run again.
 
-How one day moves is in `moving.py`; the steps and what each leaves behind are told in docs/lifecycle.md. Deleting what
-has left cold is in `retention.py`.
+`moving.py` moves one day; docs/lifecycle.md describes the steps. `retention.py` deletes rows that are past cold.
 """
 
 import logging
@@ -20,7 +19,7 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import warm
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
-from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, unwatched
+from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, no_checkpoint
 from akosha_assets.lake.lifecycle.placement import TIERS, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
@@ -33,7 +32,7 @@ Outcome = Aged | RecallBelowPolicy | TableContended
 
 @dataclass(frozen=True)
 class Due:
-    """An event day that lies in a hotter tier than its age asks for."""
+    """An event day with rows in a hotter tier than its age asks for. `tier`: where it belongs."""
 
     event_day: date
     tier: str
@@ -42,22 +41,22 @@ class Due:
 
 
 def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
-    """The days to age on `today`, oldest first, from the table logs alone."""
-    found: dict[date, Due] = {}
-    lying = days_in(lake)
+    """The days to age on `today`, oldest first. Reads the table logs only."""
+    by_day: dict[date, Due] = {}
+    stored_days = days_in(lake)
     for tier in (HOT, WARM):
-        for event_day, stored in lying[tier].items():
+        for event_day, stored in stored_days[tier].items():
             target = target_of(policy, event_day, today)
             if stored.rows and TIERS.index(target) > TIERS.index(tier):
-                before = found.get(event_day, Due(event_day, target, 0, 0))
-                found[event_day] = Due(
-                    event_day, target, before.rows + stored.rows, before.stored_bytes + stored.stored_bytes
+                hotter = by_day.get(event_day, Due(event_day, target, 0, 0))
+                by_day[event_day] = Due(
+                    event_day, target, hotter.rows + stored.rows, hotter.stored_bytes + stored.stored_bytes
                 )
-    return [found[event_day] for event_day in sorted(found)]
+    return [by_day[event_day] for event_day in sorted(by_day)]
 
 
 def target_of(policy: TierPolicy, event_day: date, today: date) -> str:
-    """The tier that aging brings `event_day` to; what is past the cold window is for retention to judge, in cold."""
+    """The tier that aging moves `event_day` to: cold for expired days, which only retention deletes."""
     tier = policy.tier_of(event_day, today)
     return COLD if tier == EXPIRED else tier
 
@@ -66,34 +65,30 @@ def age_day(
     lake: Lake,
     event_day: date,
     *,
-    policy: TierPolicy,
+    move: warm.Move,
     today: date,
-    moved_at: datetime,
-    run: str,
     embedder: Embedder | None = None,
-    checkpoint: Checkpoint = unwatched,
+    checkpoint: Checkpoint = no_checkpoint,
     handles: TableCache | None = None,
 ) -> Aged:
-    """The rows of `event_day` lie in the tier that its age asks for, and in no hotter one. Nothing to move: nothing is
-    done.
+    """Moves the rows of `event_day` to the tier of its age; does nothing if no hotter tier has any.
 
-    Rows that were never embedded get their vector from `embedder` first: once their text is a sentence it is too late.
+    Rows without a vector get one from `embedder` first, because the next form no longer has their whole text.
 
-    `checkpoint` is told the name of each step that has become durable: gated, written, verified, recorded, and
-    flipped:TIER for each tier that was left. `handles` are those of the calling thread, where it has some.
+    `checkpoint` is called with the name of each step once it is durable: gated, written, verified, recorded, and
+    flipped:TIER for each tier that the rows left. `handles`: those of the calling thread, if it has any.
 
     Raises:
         InvalidRequest: the day belongs in hot.
-        RecallBelowPolicy: the new form answers too badly; the day stays.
-        MoveUnverified: what was written is not what was read; the day stays.
-        TableContended: other writers kept touching the day.
+        RecallBelowPolicy: the recall of the new form is below the policy; the day stays.
+        MoveUnverified: the rows written differ from the rows read; the day stays.
+        TableContended: other writers changed the day at every attempt.
     """
-    target = target_of(policy, event_day, today)
+    target = target_of(move.policy, event_day, today)
     if target == HOT:
-        raise InvalidRequest("event_day", f"{event_day} belongs in hot until {policy.moves_on(event_day, HOT)}")
+        raise InvalidRequest("event_day", f"{event_day} belongs in hot until {move.policy.moves_on(event_day, HOT)}")
     if embedder is not None:
-        embed_day(lake, event_day, embedder, run_id=run)
-    move = warm.Move(policy, moved_at, run)
+        embed_day(lake, event_day, embedder, run_id=move.aged_by)
     with ExitStack() as own:
         handles = handles or own.enter_context(TableCache(lake))
         for attempt in range(ATTEMPTS):
@@ -101,7 +96,7 @@ def age_day(
                 return move_day(handles, event_day, target, move, checkpoint)
             except TableContended as error:
                 logger.info(
-                    "day was touched while it moved",
+                    "another writer changed a day while it moved",
                     extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)},
                 )
                 last = error
@@ -111,49 +106,42 @@ def age_day(
 def age(
     lake: Lake, items: list[Due], *, policy: TierPolicy, today: date, moved_at: datetime, run: str
 ) -> Iterator[Aged | RecallBelowPolicy]:
-    """Each of `items` is aged, several at once; what came of each is yielded in their order.
+    """Ages `items`, several at a time, and yields the result of each in their order.
 
     A day that the recall gate stops is yielded as its error.
 
     Raises:
-        TableContended: other writers kept touching a day; raised when the others were aged.
+        TableContended: other writers changed a day at every attempt; raised after the other days were aged.
     """
     embedder = embedder_for(lake, items)
+    move = warm.Move(policy, moved_at, run)
 
-    def aged(item: Due) -> Outcome:
+    def age_item(item: Due) -> Outcome:
         handles = free.get()
         try:
-            return age_day(
-                lake,
-                item.event_day,
-                policy=policy,
-                today=today,
-                moved_at=moved_at,
-                run=run,
-                embedder=embedder,
-                handles=handles,
-            )
+            return age_day(lake, item.event_day, move=move, today=today, embedder=embedder, handles=handles)
         except (RecallBelowPolicy, TableContended) as error:
             logger.warning(
-                "a day stays for now", extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)}
+                "a day stays in its tier for now",
+                extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)},
             )
             return error
         finally:
             free.put(handles)
 
     contended: TableContended | None = None
-    lying = days_in(lake)
+    stored_days = days_in(lake)
     rows_of = {
-        item.event_day: sum(found[item.event_day].rows for found in lying.values() if item.event_day in found)
+        item.event_day: sum(tier[item.event_day].rows for tier in stored_days.values() if item.event_day in tier)
         for item in items
     }
     at_once = lake.settings.aging_days_at_once
-    # Each day is a thread's work; threads of a BLAS below them would only wait for each other.
-    with ExitStack() as held, threadpool_limits(1, "blas"):
+    # Days run in parallel; BLAS threads below them would only wait for each other.
+    with ExitStack() as stack, threadpool_limits(1, "blas"):
         free: queue.SimpleQueue[TableCache] = queue.SimpleQueue()
         for _ in range(at_once):
-            free.put(held.enter_context(TableCache(lake)))
-        for outcome in _in_order([(item, rows_of[item.event_day]) for item in items], aged, at_once):
+            free.put(stack.enter_context(TableCache(lake)))
+        for outcome in _in_order([(item, rows_of[item.event_day]) for item in items], age_item, at_once):
             if isinstance(outcome, TableContended):
                 contended = outcome
             else:
@@ -163,8 +151,9 @@ def age(
 
 
 def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_once: int) -> Iterator[Outcome]:
-    """What `work` returns for each of `items`, `at_once` of them under way; days of many rows alone, in the calling
-    thread.
+    """Yields the result of `work` for each of `items`, which come with their rows.
+
+    `at_once` days run in parallel; a large day runs alone, in the calling thread.
     """
     pending: deque[Future[Outcome]] = deque()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="age")
@@ -180,16 +169,14 @@ def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_o
         while pending:
             yield pending.popleft().result()
     finally:
-        # Days under way come to their end; the next run takes up the others.
+        # Running days finish; the next run ages the others.
         pool.shutdown(cancel_futures=True)
 
 
 def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
-    """The model, loaded only where some of `items` have rows without a vector; None where it cannot be: they move
-    without one.
-    """
-    bare = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
-    rows = sum(bare.get(item.event_day, 0) for item in items)
+    """The model if some of `items` have rows without a vector; None if none have, or if the model cannot be loaded."""
+    missing = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
+    rows = sum(missing.get(item.event_day, 0) for item in items)
     if not rows:
         return None
     try:

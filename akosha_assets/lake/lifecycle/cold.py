@@ -1,6 +1,6 @@
-"""The cold form of hot or warm rows: one sentence, a compact fingerprint, a sketch of the vector; and a day's metrics.
+"""Converts hot or warm rows to their cold form: one sentence, a compact fingerprint, a sketch of the vector.
 
-Rows in, rows out; how a day gets here is in `aging.py`.
+Also computes the daily metrics of the cold rows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,23 +17,23 @@ from akosha_assets.lake.schemas import HOT
 
 FINGERPRINT_BITS = 4
 SKETCH_COLUMNS = ("sketch", "sketch_scale")
-_LEFT_BEHIND = ("text", "attributes", "_rescued", "vector", "vector_scale")
+_DROPPED = ("text", "attributes", "_rescued", "vector", "vector_scale")
 _METRICS_BY = ["event_day", "system_id", "kind", "project", "category"]
 
 
 def columns_read(*, of_warm: bool) -> list[str]:
-    """The columns of hot or warm that the cold form is made from."""
+    """The columns of hot or warm that the conversion reads."""
     if of_warm:
         return [name for name in WARM.schema.names if name not in ("attributes", "_rescued")]
     return [name for name in HOT.schema.names if name not in ("attributes", "_rescued")]
 
 
 def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
-    """The cold form of `rows`, which are hot or warm."""
+    """The cold form of hot or warm `rows`."""
     of_warm = "summary" in rows.schema.names
     texts = pc.coalesce(rows["text"], rows["summary"]) if of_warm else rows["text"]
-    sketches, scale = _sketched(rows)
-    made = {
+    sketches, scale = _sketches(rows)
+    computed = {
         "summary": summarise(texts, move.policy.cold_sentences),
         "fingerprint": quantization.compact_fingerprint(rows["fingerprint"], FINGERPRINT_BITS),
         "sketch": sketches,
@@ -41,29 +41,29 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
         "text_bytes": rows["text_bytes"] if of_warm else pc.cast(pc.binary_length(rows["text"]), pa.int32()),
         **constants(move, rows.num_rows),
     }
-    columns = {name: rows[name] for name in rows.schema.names if name not in _LEFT_BEHIND} | made
+    columns = {name: rows[name] for name in rows.schema.names if name not in _DROPPED} | computed
     return pa.RecordBatch.from_arrays(
         [columns[name].cast(COLD.schema.field(name).type) for name in COLD.schema.names], schema=COLD.schema
     )
 
 
 def floats(rows: pa.RecordBatch, numbers: np.ndarray) -> np.ndarray:
-    """The vectors at the row `numbers` of hot or warm rows, all of one length, as float32."""
-    chosen = pa.array(numbers)
+    """The vectors of hot or warm rows at the positions `numbers`, all of one length: (numbers, dimensions) float32."""
+    positions = pa.array(numbers)
     if "vector_scale" in rows.schema.names:
-        scale = rows["vector_scale"].take(chosen).to_numpy(zero_copy_only=False)
-        return quantization.from_int8(quantization.matrix(rows["vector"].take(chosen), "i1"), scale)
-    return quantization.matrix(rows["vector"].take(chosen), "<f2").astype(np.float32)
+        scale = rows["vector_scale"].take(positions).to_numpy(zero_copy_only=False)
+        return quantization.from_int8(quantization.matrix(rows["vector"].take(positions), "i1"), scale)
+    return quantization.matrix(rows["vector"].take(positions), "<f2").astype(np.float32)
 
 
 class DailyMetrics:
-    """Counts of the rows that pass through `counted`, by system, kind, project and category."""
+    """Counts of the rows that pass through `tee`, by system, kind, project and category."""
 
     def __init__(self) -> None:
         self._parts: list[pa.Table] = []
 
-    def counted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same cold batches, counted on their way."""
+    def tee(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yields the cold batches unchanged and counts their rows."""
         for batch in batches:
             facts = {name: batch[name] for name in (*_METRICS_BY, "text_bytes", "importance", "sketch")}
             grouped = pa.table(facts).group_by(_METRICS_BY)
@@ -86,10 +86,9 @@ class DailyMetrics:
             return DAILY_METRICS.schema.empty_table()
         sums = ["count_all", "sketch_count", "text_bytes_sum", "importance_sum", "importance_count"]
         total = pa.concat_tables(self._parts).group_by(_METRICS_BY).aggregate([(name, "sum") for name in sums])
-        judged = pc.cast(total["importance_count_sum"], pa.float64())
-        mean = pc.divide(
-            total["importance_sum_sum"], pc.if_else(pc.equal(judged, 0), pa.scalar(None, pa.float64()), judged)
-        )
+        count = pc.cast(total["importance_count_sum"], pa.float64())
+        divisor = pc.if_else(pc.equal(count, 0), pa.scalar(None, pa.float64()), count)
+        mean = pc.divide(total["importance_sum_sum"], divisor)
         columns = [total[name] for name in _METRICS_BY]
         columns += [total["count_all_sum"], total["sketch_count_sum"], total["text_bytes_sum_sum"], mean]
         return pa.table(
@@ -98,11 +97,12 @@ class DailyMetrics:
         )
 
 
-def _sketched(rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+def _sketches(rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+    """Sketches, (rows,) binary, and their scales, (rows,) float32; null where a row has no vector."""
     groups = []
     scales = np.zeros(rows.num_rows, np.float32)
     for numbers in quantization.by_length(rows["vector"]):
         sketches, scales[numbers] = quantization.to_sketch(floats(rows, numbers))
         groups.append((numbers, sketches))
     absent = pc.is_null(rows["vector"]).to_numpy(zero_copy_only=False)
-    return quantization.scattered(rows.num_rows, groups), pa.array(scales, mask=absent)
+    return quantization.scatter(rows.num_rows, groups), pa.array(scales, mask=absent)

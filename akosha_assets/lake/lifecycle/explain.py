@@ -1,7 +1,8 @@
-"""Why a memory is where it is: its tier, its policy, its bytes, and the upload and runs it came by."""
+"""Explains where a memory is stored and why: its tier, policy, files, upload and runs."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -15,11 +16,9 @@ from akosha_assets.lake.lifecycle.placement import TIERS, address, locate
 from akosha_assets.lake.lifecycle.policy import HOT, TierPolicy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Everything the lake knows of one memory's place. `moves_on` is the day it leaves its tier, or may be deleted from
-    cold.
-    """
+    """Where one memory is stored, and why. `moves_on`: the day on which it leaves its tier, or may be deleted."""
 
     system_id: str
     kind: str
@@ -55,47 +54,46 @@ class Explanation:
 def explain(
     lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date
 ) -> Explanation:
-    """The place of the memory (`system_id`, `kind`, `id`). `ingest_run` is None where the ledger no longer knows the
-    upload.
+    """Explains the memory (`system_id`, `kind`, `id`). `ingest_run` is None if the ledger no longer has the upload.
 
     Raises:
-        NotFound: no tier holds it.
+        NotFound: no tier has the memory.
     """
-    found = locate(lake, system_id, kind, id)
-    if found is None:
+    located = locate(lake, system_id, kind, id)
+    if located is None:
         raise NotFound("memory", f"{system_id}/{kind}/{id}")
-    row, day = found.row, found.row["event_day"]
-    wanted = policy.tier_of(day, today)
+    row, day = located.row, located.row["event_day"]
+    target = policy.tier_of(day, today)
     age_days = (today - day).days
-    reason = f"its event day is {age_days} days old, and {found.tier} holds {_window(policy, found.tier)}"
-    if wanted != found.tier:
+    reason = f"its event day is {age_days} days old, and {located.tier} holds {_window(policy, located.tier)}"
+    if target != located.tier:
         reason = (
-            f"its event day is {age_days} days old and belongs in {wanted}; it arrived or changed there since, "
-            "and the next aging run moves it"
+            f"its event day is {age_days} days old and belongs in {target}; it arrived or changed after the last "
+            "aging run, and the next one moves it"
         )
-    move = _move(lake, day, found.tier)
+    move = _move(lake, day, located.tier)
     return Explanation(
         system_id=system_id,
         kind=kind,
         id=id,
-        tier=found.tier,
+        tier=located.tier,
         reason=reason,
         event_day=day,
         occurred_at=row["occurred_at"],
         occurred_from=row["occurred_from"],
-        moves_on=policy.moves_on(day, found.tier),
-        next_tier=wanted if wanted != found.tier else {"hot": "warm", "warm": "cold"}.get(found.tier, "none"),
+        moves_on=policy.moves_on(day, located.tier),
+        next_tier=target if target != located.tier else {"hot": "warm", "warm": "cold"}.get(located.tier, "none"),
         policy_version=row.get("policy_version") or policy.version,
-        policy=move["policy"] if move else (policy.json if found.tier == HOT else None),
+        policy=move["policy"] if move else (policy.json if located.tier == HOT else None),
         moved_at=row.get("moved_at"),
         aged_by=row.get("aged_by"),
         summary_method=row.get("summary_method"),
         recall_at_10=move["recall_at_10"] if move else None,
         has_vector=row["space"] is not None,
         space=row["space"],
-        table=address(found.tier),
-        table_version=found.version,
-        files=_files(lake, found.tier, day, row["system_id"]),
+        table=address(located.tier),
+        table_version=located.version,
+        files=_files(lake, located.tier, day, row["system_id"]),
         upload_id=row["upload_id"],
         object_key=row["object_key"],
         source_table=row["source_table"],
@@ -103,7 +101,7 @@ def explain(
         arrived_at=row["arrived_at"],
         batch_id=row["batch_id"],
         ingest_run=_ingest_run(ledger, system_id, row["upload_id"]),
-        also_in=_hidden_forms(lake, found.tier, day, system_id, kind, id),
+        also_in=_hidden_forms(lake, located.tier, day, system_id, kind, id),
     )
 
 
@@ -116,15 +114,18 @@ def _window(policy: TierPolicy, tier: str) -> str:
     return windows[tier]
 
 
-def _move(lake: Lake, day: date, tier: str) -> dict | None:
+def _move(lake: Lake, day: date, tier: str) -> dict[str, Any] | None:
+    """The newest row about the day's moves to `tier`, with the recall of the newest one that was measured."""
     columns = ["policy", "policy_version", "recall_at_10", "moved_at"]
-    moves = lake.select(address("moves"), columns, days.predicate(day, f"tier = '{tier}'")).to_pylist()
+    moves: list[dict[str, Any]] = lake.select(
+        address("moves"), columns, days.predicate(day, f"tier = '{tier}'")
+    ).to_pylist()
     if not moves:
         return None
     moves.sort(key=lambda move: move["moved_at"])
-    # What was made anew later was not asked again.
-    asked = [move["recall_at_10"] for move in moves if move["recall_at_10"] is not None]
-    return moves[-1] | {"recall_at_10": asked[-1] if asked else None}
+    # Reprocessing adds moves without measuring recall.
+    measured = [move["recall_at_10"] for move in moves if move["recall_at_10"] is not None]
+    return moves[-1] | {"recall_at_10": measured[-1] if measured else None}
 
 
 def _ingest_run(ledger: Ledger, system_id: str, upload_id: str) -> str | None:
@@ -149,7 +150,7 @@ def _files(lake: Lake, tier: str, day: date, system_id: str) -> list[str]:
 
 
 def _hidden_forms(lake: Lake, tier: str, day: date, system_id: str, kind: str, id: str) -> list[str]:
-    """Colder tiers that still hold a form of the memory, which this one hides until the day is aged again."""
+    """Colder tiers with an older form of the memory, which `tier` hides until the day is aged again."""
     where = days.predicate(
         day,
         " AND ".join(

@@ -1,6 +1,6 @@
-"""The hot tier: whole text and float16 vectors by event day. Vectors for rows that came without, and days laid anew.
+"""The hot tier: embeds rows without a vector, and rewrites event days into few files.
 
-Rows enter through `ingestion/arrivals`; they leave through the aging that warm and cold share.
+Rows enter through `ingestion/arrivals` and leave through `aging.py`.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
 
-# Rows embedded per commit: about half a minute of work on two cores, which is what a kill can cost.
+# Rows embedded per commit: about half a minute of work on two cores, the most that a kill can cost.
 COMMIT_ROWS = 8192
-# Rows between two questions whether to stop: seconds of work, however long their texts are.
+# Rows between two checks of `stop`: seconds of work, however long their texts are.
 PIECE_ROWS = 128
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """What embedding a day did. `version` is the table's afterwards; None when no row needed a vector."""
+    """The rows that were embedded, and the version of the table afterwards; None if no row needed a vector."""
 
     rows: int
     version: int | None
@@ -40,15 +40,16 @@ def days_without_vectors(lake: Lake, space: str) -> dict[date, int]:
 def embed_day(
     lake: Lake, day: date, embedder: Embedder, *, run_id: str, stop: Callable[[], bool] = lambda: False
 ) -> Embedded:
-    """Every row of `day` has a vector of the embedder's space, or `stop()` was true. Rows changed meanwhile keep what
-    they have.
+    """Embeds the rows of `day` that have no vector of the embedder's space, until `stop()` is true.
+
+    Rows that change meanwhile are left as they are.
     """
     done, version = 0, None
     where = days.predicate(day, f"space IS NULL OR space <> {tables.quoted([embedder.space])}")
-    bare = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
-    for start in range(0, bare.num_rows, COMMIT_ROWS):
-        part = bare.slice(start, COMMIT_ROWS)
-        # The model is quickest on texts of one length.
+    missing = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
+    for start in range(0, missing.num_rows, COMMIT_ROWS):
+        part = missing.slice(start, COMMIT_ROWS)
+        # The model is fastest on texts of similar length.
         part = part.take(pc.sort_indices(pc.binary_length(part["text"])))
         vectors: list[bytes] = []
         while len(vectors) < part.num_rows and not stop():
@@ -72,10 +73,10 @@ def embed_day(
 def rebuild_day(
     lake: Lake, day: date, *, run_id: str, connection: duckdb.DuckDBPyConnection | None = None
 ) -> days.Stored:
-    """`day` lies in as few files as it needs, each memory once in its newest form; returns what is stored of it.
+    """Rewrites `day` into as few files as possible, each memory once in its newest form; returns its size.
 
     Raises:
-        TableContended: rows of the day arrived while it was laid anew; nothing was changed.
+        TableContended: rows of the day arrived meanwhile; nothing was changed.
     """
     table = lake.create(HOT.address)
     where = days.predicate(day)
@@ -87,7 +88,8 @@ def rebuild_day(
             own.register("day_rows", rows)
             newest = own.sql(
                 """SELECT * FROM day_rows
-                QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, batch_id DESC) = 1
+                QUALIFY 1 = row_number() OVER (
+                    PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, batch_id DESC)
                 ORDER BY system_id, occurred_at"""
             ).to_arrow_table()
             own.unregister("day_rows")

@@ -1,7 +1,7 @@
-"""One event day moves to the tier its age asks for: gate, write, verify, flip; each step durable before the next.
+"""Moves one event day to the tier of its age: gate, write, verify, flip. Each step is durable before the next.
 
-Which days move, and how many at once, is in `aging.py`; what a row becomes is in `warm.py` and `cold.py`, where a
-reader finds it meanwhile in `placement.py`.
+`aging.py` decides which days move, and how many at a time; `warm.py` and `cold.py` convert the rows; `placement.py`
+says where a reader finds a row meanwhile.
 """
 
 import time
@@ -24,55 +24,56 @@ from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
 from akosha_assets.lake.row_rules import repair
 
-# A day of more rows is written while it is read, and moves alone: two of them would hold twice the memory and gain
-# little.
+# A larger day is written while it is read, and moves alone: two at a time would take twice the memory and gain little.
 LARGE_DAY_ROWS = 100_000
 
 Checkpoint = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Aged:
-    """What moving one day did. `rows` counts all rows that the day now has in `tier`."""
+    """The result of moving one day. `rows`: all rows of the day in `tier` now."""
 
     event_day: date
     tier: str
-    rows: int
-    rows_moved: int
-    rows_without_vector: int
-    recall_at_10: float | None
-    probes: int
-    seconds: float
-    table_version: int | None
+    rows: int = 0
+    rows_moved: int = 0
+    rows_without_vector: int = 0
+    recall_at_10: float | None = None
+    probes: int = 0
+    seconds: float = 0.0
+    table_version: int | None = None
 
 
-def unwatched(step: str) -> None:
-    """The checkpoint of a caller who does not follow the steps."""
+def no_checkpoint(step: str) -> None:
+    """Ignores the steps."""
 
 
-def move_day(handles: TableCache, day: date, target: str, move: warm.Move, checkpoint: Checkpoint = unwatched) -> Aged:
-    """The rows of `day` lie in `target` and in no hotter tier.
+def move_day(
+    handles: TableCache, day: date, target: str, move: warm.Move, checkpoint: Checkpoint = no_checkpoint
+) -> Aged:
+    """Moves the rows of `day` from all hotter tiers to `target`.
 
     Raises:
-        RecallBelowPolicy: the new form answers too badly; the day stays.
-        MoveUnverified: what was written is not what was read; the day stays.
-        TableContended: another writer touched the day; what was written is hidden by what stays, or whole.
+        RecallBelowPolicy: the recall of the new form is below the policy; the day stays.
+        MoveUnverified: the rows written differ from the rows read; the day stays.
+        TableContended: another writer changed the day; rows that were written are complete or hidden by hotter ones.
     """
     started = time.monotonic()
     sources = [
         source
         for tier in TIERS[: TIERS.index(target)]
-        if (source := day_rows.opened(handles, tier, day)) and source.rows
+        if (source := day_rows.open_source(handles, tier, day)) and source.rows
     ]
-    moved = sum(source.rows for source in sources)
-    if not moved:
-        return Aged(day, target, 0, 0, 0, None, 0, 0.0, None)
-    found = recall.gate(handles, day, target, [(source.table, source.spec) for source in sources], move.policy)
+    rows_moved = sum(source.rows for source in sources)
+    if not rows_moved:
+        return Aged(event_day=day, tier=target)
+    measured = recall.gate(handles, day, target, sources, move.policy)
     checkpoint("gated")
 
     table = handles.create(address(target))
     into = day_rows.Source(target, table, handles.lake.spec(address(target)), day_rows.rows_of(table, day))
-    lying = [*sources, *([into] if into.rows else [])]
+    merged = [*sources, *([into] if into.rows else [])]
     metadata = {
         "akosha_op": "age",
         "event_day": day.isoformat(),
@@ -80,19 +81,19 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
         "aged_by": move.aged_by,
     }
     metrics = cold.DailyMetrics()
-    read, sent, found_back = (Digest(handles.connection) for _ in range(3))
-    batches: Iterable[pa.RecordBatch] = sent.of(day_rows.in_order(_formed(lying, day, target, move, read)))
-    batches = metrics.counted(batches) if target == COLD else batches
-    # A day of ordinary size is made whole and then written, so that other days can be written meanwhile.
-    batches = batches if sum(source.rows for source in lying) > LARGE_DAY_ROWS else list(batches)
+    read, written, read_back = (Digest(handles.connection) for _ in range(3))
+    batches: Iterable[pa.RecordBatch] = written.tee(day_rows.in_order(_convert(merged, day, target, move, read)))
+    batches = metrics.tee(batches) if target == COLD else batches
+    # The rows of an ordinary day are all converted before they are written, so other days can be written meanwhile.
+    batches = batches if sum(source.rows for source in merged) > LARGE_DAY_ROWS else list(batches)
     version = days.replace(into.table, into.spec, batches, days.predicate(day), writer=f"age/{day}", metadata=metadata)
     checkpoint("written")
 
     for batch in day_rows.rebatched(days.stream(into.table, into.spec, into.spec.schema.names, days.predicate(day))):
-        found_back.add_keys(batch)
-        found_back.add_content(batch)
-    if found_back != sent or read.keys != sent.keys:
-        raise MoveUnverified(day, target, sent, found_back)
+        read_back.add_keys(batch)
+        read_back.add_content(batch)
+    if read_back != written or read.keys != written.keys:
+        raise MoveUnverified(day, target, written, read_back)
     checkpoint("verified")
 
     if target == COLD:
@@ -104,34 +105,44 @@ def move_day(handles: TableCache, day: date, target: str, move: warm.Move, check
             writer=f"age/{day}",
             metadata=metadata,
         )
-    bare = sent.rows_without_vector
     record(
         handles.create(address("moves")),
         day,
         target,
-        rows=sent.rows,
-        rows_without_vector=bare,
-        recall_at_10=found.at_10,
+        rows=written.rows,
+        rows_without_vector=written.rows_without_vector,
+        recall_at_10=measured.at_10,
         move=move,
     )
     checkpoint("recorded")
 
-    # The colder source first: its rows may be older forms of what the hotter one still holds.
+    # The colder source first: its rows may be older forms of rows in the hotter one.
     for source in reversed(sources):
         days.remove(source.table, days.predicate(day), writer=f"age/{day}", metadata=metadata)
         checkpoint(f"flipped:{source.tier}")
-    return Aged(day, target, sent.rows, moved, bare, found.at_10, found.probes, time.monotonic() - started, version)
+    return Aged(
+        event_day=day,
+        tier=target,
+        rows=written.rows,
+        rows_moved=rows_moved,
+        rows_without_vector=written.rows_without_vector,
+        recall_at_10=measured.at_10,
+        probes=measured.probes,
+        seconds=time.monotonic() - started,
+        table_version=version,
+    )
 
 
-def _formed(
-    lying: list[day_rows.Source], day: date, target: str, move: warm.Move, read: Digest
+def _convert(
+    sources: list[day_rows.Source], day: date, target: str, move: warm.Move, read: Digest
 ) -> Iterator[pa.RecordBatch]:
-    """Every memory of the sources once, in the form of `target`."""
-    superseded = day_rows.superseded(lying, day)
-    for source in lying:
-        losers = superseded.get(source.tier)
-        if losers is not None and len(losers) == source.rows:
+    """Every memory of the sources once, in the form of `target`; `read` digests the keys of the rows read."""
+    superseded = day_rows.superseded(sources, day)
+    for source in sources:
+        old_keys = superseded.get(source.tier)
+        if old_keys is not None and len(old_keys) == source.rows:
             continue
+        form: Callable[[pa.RecordBatch], pa.RecordBatch]
         if source.tier == target:
             columns, form = source.spec.schema.names, lambda rows: rows
         elif target == WARM:
@@ -139,13 +150,13 @@ def _formed(
         else:
             columns, form = cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
         for batch in day_rows.rebatched(days.stream(source.table, source.spec, columns, days.predicate(day))):
-            kept = (
-                batch if losers is None else batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=losers)))
-            )
-            if kept.num_rows:
-                read.add_keys(kept)
-                # Repaired before it is counted: the writer would repair it anyway, and it would not read back as sent.
-                yield repair(form(kept))[0]
+            newest = batch
+            if old_keys is not None:
+                newest = batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=old_keys)))
+            if newest.num_rows:
+                read.add_keys(newest)
+                # Repaired before it is digested: the writer would repair it too, and it would not read back equal.
+                yield repair(form(newest))[0]
 
 
 def record(
@@ -158,7 +169,7 @@ def record(
     recall_at_10: float | None,
     move: warm.Move,
 ) -> None:
-    """`moves` tells of the move, with the policy it was made under."""
+    """Appends a row about the move and its policy to the table `moves`."""
     row = {
         "event_day": day,
         "tier": tier,

@@ -1,8 +1,8 @@
-"""In which tier a reader finds a row: each memory once, in the hottest form that is stored.
+"""Where a reader finds a memory: once, in the hottest tier that has it.
 
-The rule has two halves. Tiers are opened in the order of `TIERS`, hot first: a move writes the colder form before it
-removes the hotter one, so a row that has left hot is already in warm when warm is opened. And a row shadows the forms
-of the same memory in colder tiers, within its event day. Nothing else is needed: no flag, no second source of truth.
+Two rules are enough, without a flag or a second source of truth. Tiers are opened in the order of `TIERS`, hot first: a
+move writes the colder form before it removes the hotter one, so a row that has left hot is in warm when warm is opened.
+And a row shadows the forms of the same memory in colder tiers, within its event day.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ TIERS = (HOT, WARM, COLD)
 
 @dataclass(frozen=True)
 class Located:
-    """A memory where a reader finds it. `version` is the table version that was asked."""
+    """A memory in its hottest form. `version`: the table version that was read."""
 
     tier: str
     version: int
@@ -35,7 +35,7 @@ def address(tier: str) -> str:
 
 
 def unshadowed(rows: pa.Table, hotter: pa.Table) -> pa.Table:
-    """Those of `rows` whose memory is not among `hotter`; both hold the identity columns."""
+    """The rows whose memory is not in `hotter`; both tables have the identity columns."""
     if not rows.num_rows or not hotter.num_rows:
         return rows
     with duckdb.connect() as connection:
@@ -49,7 +49,7 @@ def unshadowed(rows: pa.Table, hotter: pa.Table) -> pa.Table:
 
 
 def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
-    """`columns`, which every tier has, and `tier`, of each memory of `event_days` once, in its hottest form."""
+    """Each memory of `event_days` once, in its hottest form: `columns`, which every tier must have, and `tier`."""
     needed = [*IDENTITY, *[name for name in columns if name not in IDENTITY]]
     where = f"event_day IN ({tables.quoted([day.isoformat() for day in event_days])})"
     seen: pa.Table | None = None
@@ -59,13 +59,13 @@ def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
         visible = rows if seen is None else unshadowed(rows, seen)
         identities = rows.select(list(IDENTITY))
         seen = identities if seen is None else pa.concat_tables([seen, identities])
-        # A colder tier may promise that a column is never null where a hotter one does not.
+        # A column may be nullable in one tier and not in another.
         parts.append(visible.append_column("tier", pa.array([tier] * visible.num_rows, pa.string())))
     return pa.concat_tables([part.cast(_loose(part.schema)) for part in parts]).select([*columns, "tier"])
 
 
 def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
-    """The memory in its hottest form with all its columns, or None where no tier holds it."""
+    """The memory in its hottest form with all columns; None if no tier has it."""
     where = " AND ".join(
         f"{name} IN ({tables.quoted([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True)
     )
@@ -76,18 +76,18 @@ def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
         schema = lake.spec(address(tier)).schema
         rows = tables.select(table, schema.names, schema, where).to_pylist()
         if rows:
-            # One memory can lie under two event days only while its source moved it; the newer snapshot counts.
+            # A memory has two event days only while its source moves it; the newer snapshot counts.
             return Located(tier, table.version(), max(rows, key=lambda row: row["snapshot_at"]))
     return None
 
 
 def days_in(lake: Lake) -> dict[str, dict[date, days.Stored]]:
     """What each tier stores by event day; a day that is moving counts in both tiers."""
-    found = {}
+    by_tier = {}
     for tier in TIERS:
         table = lake.open(address(tier))
-        found[tier] = {} if table is None else days.stored(table)
-    return found
+        by_tier[tier] = {} if table is None else days.stored(table)
+    return by_tier
 
 
 def _loose(schema: pa.Schema) -> pa.Schema:

@@ -1,6 +1,6 @@
-"""The tier policy: dates in, tier out. No I/O and no clock; `today` is always handed in.
+"""The tier policy: dates in, tier out. No I/O and no clock; `today` is a parameter.
 
-The numbers are settings; their version is a hash of them, so that no change of policy can keep an old version's name.
+The numbers are settings. The version of a policy is a hash of them, so a changed policy always has a new version.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ HOT, WARM, COLD, EXPIRED = "hot", "warm", "cold", "expired"
 
 @dataclass(frozen=True)
 class TierPolicy:
-    """Windows in days of event age, what each tier keeps, and how well it must still answer."""
+    """Windows in days of event age, the columns that warm keeps, and the recall that each tier must reach."""
 
     hot_days: int
     warm_days: int
@@ -35,7 +35,7 @@ class TierPolicy:
 
     @classmethod
     def of(cls, settings: LakeSettings) -> "TierPolicy":
-        """The policy the settings ask for."""
+        """The policy of the settings."""
         return cls(
             hot_days=settings.hot_days,
             warm_days=settings.warm_days,
@@ -53,7 +53,7 @@ class TierPolicy:
 
     @cached_property
     def version(self) -> str:
-        """Eight hex digits that change whenever the policy does."""
+        """Eight hex digits that identify the policy."""
         return hashlib.sha256(self.json.encode()).hexdigest()[:8]
 
     def tier_of(self, event_day: date, today: date) -> str:
@@ -63,7 +63,7 @@ class TierPolicy:
         return COLD if event_day >= self.first_kept_day(today) else EXPIRED
 
     def last_day_of(self, tier: str, today: date) -> date:
-        """The newest event day that has left `tier`, which is hot or warm."""
+        """The newest event day that no longer belongs in `tier`, which is hot or warm."""
         return today - timedelta(days=self.hot_days if tier == HOT else self.warm_days)
 
     def first_kept_day(self, today: date) -> date:
@@ -71,7 +71,7 @@ class TierPolicy:
         return years_before(today, self.cold_years)
 
     def moves_on(self, event_day: date, tier: str) -> date | None:
-        """The day on which rows of `event_day` leave `tier`; for cold, the day after which retention may delete them."""
+        """The day on which rows of `event_day` leave `tier`; for cold, the last day on which retention keeps them."""
         if tier == HOT:
             return event_day + timedelta(days=self.hot_days)
         if tier == WARM:
@@ -79,7 +79,7 @@ class TierPolicy:
         return years_before(event_day, -self.cold_years)
 
     def required_recall(self, tier: str) -> float:
-        """recall@10 that a day must reach in `tier`, which is warm or cold."""
+        """The recall@10 that a day must reach in `tier`, which is warm or cold."""
         return self.warm_recall if tier == WARM else self.cold_recall
 
 

@@ -1,8 +1,8 @@
-"""Vectors in fewer bytes: float16 to int8 with a scale per vector, and to one bit a number.
+"""Quantizes vectors: float16 to int8 with a scale per vector, and to sketches of one bit a number.
 
-The sketch is the sign of each number after a fixed random rotation, as in RaBitQ (Gao & Long, SIGMOD 2024): the
-rotation spreads what a vector knows evenly over its bits, and `sketch_scale`, the inner product of the vector with
-its sketch's direction, makes the score of a float question an unbiased estimate of the cosine.
+A sketch has the signs of the numbers after a fixed random rotation, as in RaBitQ (Gao & Long, SIGMOD 2024). The
+rotation spreads the information of a vector evenly over its bits. `sketch_scale`, the inner product of the vector with
+its sketch's direction, makes the score of a float query an unbiased estimate of the cosine.
 """
 
 from functools import lru_cache
@@ -17,16 +17,16 @@ _SEED = 7_402_391
 
 
 def matrix(vectors: pa.Array, dtype: str) -> np.ndarray:
-    """`vectors` (binary, none null, all of one length) as a matrix of `dtype`, one row each."""
+    """`vectors`, (rows,) binary without nulls and of one length, as a matrix of `dtype`, one row each."""
     _, offsets, data = vectors.buffers()
     first, last = np.frombuffer(offsets, np.int32)[[vectors.offset, vectors.offset + len(vectors)]]
     return np.frombuffer(data, np.uint8)[first:last].view(dtype).reshape(len(vectors), -1)
 
 
-def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
-    """A binary column of `count` values: at the row numbers of each group the bytes of its matrix's rows, else null.
+def scatter(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
+    """A binary column of `count` values from groups of positions, sorted, and matrices with a row for each position.
 
-    The row numbers of a group rise. The column may share memory with a matrix that is handed over.
+    Other positions are null. The column may share memory with a matrix.
     """
     lengths = np.zeros(count, np.int32)
     present = np.zeros(count, bool)
@@ -35,7 +35,7 @@ def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Arr
         present[numbers] = True
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     if len(groups) == 1 and len(groups[0][0]) == count:
-        # All of one length and none absent: the rows are the column.
+        # All positions in one group: the matrix is the column.
         data = np.ascontiguousarray(groups[0][1])
         return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
     data = np.empty(offsets[-1], np.uint8)
@@ -49,37 +49,40 @@ def scattered(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Arr
 
 
 def to_int8(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int8 numbers and one scale per vector; their product is the vector to within half a step."""
+    """int8 numbers, (rows, dimensions), and a scale per vector, (rows,) float32; the error is at most half a step."""
     scale = np.abs(vectors).max(axis=1) / np.float32(127)
     step = np.where(scale > 0, scale, np.float32(1))
     return np.rint(vectors / step[:, None]).astype(np.int8), scale.astype(np.float32)
 
 
 def from_int8(numbers: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The vectors that `to_int8` was given, as nearly as they are kept."""
+    """The vectors of `to_int8`: (rows, dimensions) float32."""
     return numbers.astype(np.float32) * scale[:, None].astype(np.float32)
 
 
 def to_sketch(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bits (8 numbers a byte) and scale of each unit vector."""
+    """Bits, (rows, dimensions / 8) uint8, and scale, (rows,) float32, of each unit vector."""
     rotated = vectors @ rotation(vectors.shape[1]).T
     scale = np.abs(rotated).sum(axis=1) / np.sqrt(np.float32(vectors.shape[1]))
     return np.packbits(rotated > 0, axis=1), scale.astype(np.float16).astype(np.float32)
 
 
 def from_sketch(sketches: np.ndarray) -> np.ndarray:
-    """Unit vectors whose sketches these are: the directions that `sketch_scores` takes them for."""
+    """The direction of each sketch as a unit vector: (rows, dimensions) float32."""
     dimension = sketches.shape[1] * 8
     signs = np.unpackbits(sketches, axis=1).astype(np.float32) * 2 - 1
-    turned: np.ndarray = signs @ rotation(dimension) / np.sqrt(np.float32(dimension))
-    return turned
+    directions: np.ndarray = signs @ rotation(dimension) / np.sqrt(np.float32(dimension))
+    return directions
 
 
-def sketch_scores(questions: np.ndarray, sketches: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Estimated cosine of each question (unit vectors, rows) with each sketched vector (columns)."""
-    dimension = questions.shape[1]
+def sketch_scores(queries: np.ndarray, sketches: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Estimated cosine of each query with each sketched vector: (queries, rows) float32.
+
+    `queries`: (queries, dimensions) unit vectors; `sketches`: (rows, dimensions / 8) uint8; `scale`: (rows,).
+    """
+    dimension = queries.shape[1]
     signs = np.unpackbits(sketches, axis=1, count=dimension).astype(np.float32) * 2 - 1
-    rotated = (questions @ rotation(dimension).T).astype(np.float32)
+    rotated = (queries @ rotation(dimension).T).astype(np.float32)
     safe = np.where(scale > 0, scale, np.float32(1))
     estimate: np.ndarray = (rotated @ signs.T) / (np.sqrt(np.float32(dimension)) * safe[None, :])
     return estimate
@@ -87,8 +90,8 @@ def sketch_scores(questions: np.ndarray, sketches: np.ndarray, scale: np.ndarray
 
 @lru_cache(maxsize=4)
 def rotation(dimension: int) -> np.ndarray:
-    """The fixed rotation of `dimension` numbers; the same on every machine."""
-    # RandomState, whose stream numpy promises never to change; the signs make the decomposition unique.
+    """The fixed rotation, (dimension, dimension) float32, the same on every machine."""
+    # numpy promises never to change the stream of RandomState; the signs make the decomposition unique.
     gaussian = np.random.RandomState(_SEED).standard_normal((dimension, dimension))
     orthogonal, upper = np.linalg.qr(gaussian)
     fixed: np.ndarray = (orthogonal * np.sign(np.diag(upper))).astype(np.float32)
@@ -96,29 +99,29 @@ def rotation(dimension: int) -> np.ndarray:
 
 
 def compact_fingerprint(fingerprints: pa.Array, bits: int) -> pa.Array:
-    """MinHash values cut to their lowest `bits` (4 or 8), packed; a fingerprint of another form becomes null.
+    """The lowest `bits` (4 or 8) of each MinHash value, packed: (rows,) binary; null for fingerprints of other sizes.
 
-    b-bit minwise hashing (Li & König, WWW 2010): two of them agree in a share m of their values, and
-    (m - 2^-bits) / (1 - 2^-bits) estimates the resemblance. Takes 1,024 bytes (uint64) or 128 bytes (8 bits each).
+    b-bit minwise hashing (Li & König, WWW 2010): if a share m of the values of two fingerprints are equal,
+    (m - 2^-bits) / (1 - 2^-bits) estimates the resemblance. Accepts 1,024 bytes (uint64) or 128 bytes (8 bits each).
     """
     groups = []
     for numbers in by_length(fingerprints):
-        chosen = fingerprints.take(pa.array(numbers))
-        dtype = {1024: "<u8", 128: "u1"}.get(len(chosen[0].as_py()))
+        of_length = fingerprints.take(pa.array(numbers))
+        dtype = {1024: "<u8", 128: "u1"}.get(len(of_length[0].as_py()))
         if dtype is not None:
-            low = (matrix(chosen, dtype) & np.array((1 << bits) - 1, dtype=dtype)).astype(np.uint8)
+            low = (matrix(of_length, dtype) & np.array((1 << bits) - 1, dtype=dtype)).astype(np.uint8)
             groups.append((numbers, (low[:, 0::2] << 4) | low[:, 1::2] if bits == 4 else low))
-    return scattered(len(fingerprints), groups)
+    return scatter(len(fingerprints), groups)
 
 
 def by_length(vectors: pa.Array) -> list[np.ndarray]:
-    """Row numbers of the vectors that are there, in groups of one length."""
+    """Positions of the vectors that are not null or empty, grouped by length; each group (vectors,) int64, sorted."""
     lengths = pc.fill_null(pc.binary_length(vectors), 0).to_numpy(zero_copy_only=False)
     return [np.flatnonzero(lengths == length) for length in np.unique(lengths) if length]
 
 
 def resemblance(one: bytes, other: bytes) -> float:
-    """Estimated share of common 3-grams of two texts, from fingerprints cut to the same number of bits."""
+    """The estimated share of common 3-grams of two texts, from compact fingerprints of the same number of bits."""
     bits = {128: 8, 64: 4}[len(one)]
     numbers = [np.frombuffer(each, np.uint8) for each in (one, other)]
     if bits == 4:

@@ -1,9 +1,8 @@
-"""Rows that have moved, made anew where what is left of them allows it: summaries, missing vectors, int8 vectors in
-another form.
+"""Reprocesses rows of warm and cold with the current methods: summaries, missing vectors, int8 vectors of an old form.
 
-A summary is made again from the whole text, so only where warm keeps it. A vector is made from the whole text where it
-is kept, else, where there is none at all, from the summary. An int8 vector is brought into the present form from its
-own numbers. A sketch cannot be: its numbers are gone. What is gone is not guessed, but counted in `left`.
+A summary needs the whole text, so it is made only where warm keeps it. A missing vector is made from the whole text, or
+from the summary where there is no text. An int8 vector is converted from its own numbers. A sketch cannot be converted.
+Rows that cannot be reprocessed are counted in `left`.
 """
 
 import json
@@ -23,15 +22,13 @@ from akosha_assets.lake.lifecycle.moving import record
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 
-# What policies that do not name their method of a vector used.
+# The methods of policies that were stored before policies named them.
 _BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": quantization.SKETCH_METHOD}
 
 
 @dataclass(frozen=True)
 class ReprocessableDay:
-    """Rows of a day that can be made again, by what; and rows of another method or model that cannot, for what they
-    were made of is gone.
-    """
+    """The rows of a day that can be reprocessed, by step; `left`: rows of an old method or model that cannot."""
 
     resummarised: int = 0
     embedded: int = 0
@@ -40,13 +37,13 @@ class ReprocessableDay:
 
     @property
     def is_work(self) -> bool:
-        """Whether anything can be done."""
+        """Whether any row can be reprocessed."""
         return bool(self.resummarised or self.embedded or self.requantised)
 
 
 @dataclass(frozen=True)
 class ReprocessedDay:
-    """What renewing a day did."""
+    """The rows of a day that were reprocessed, by step."""
 
     event_day: date
     tier: str
@@ -59,30 +56,30 @@ class ReprocessedDay:
 def reprocessable_days(
     lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, space: str | None
 ) -> dict[date, ReprocessableDay]:
-    """What can be made again of each day from `first` to `last`. `space`: the model that is at hand, if one is."""
+    """The rows that can be reprocessed, by day from `first` to `last`. `space`: that of the available model, if any."""
     former = tables.quoted(_former_policies(lake, tier, policy))
     other_method = f"summary_method <> {tables.quoted([policy.summary_method])}"
     other_form = f"policy_version IN ({former})" if former else "false"
     other_space = f"space <> {tables.quoted([space])}" if space else "false"
     if tier == WARM:
-        wanted = {
+        conditions = {
             "resummarised": f"text IS NOT NULL AND {other_method}",
             "embedded": f"space IS NULL OR (text IS NOT NULL AND {other_space})" if space else "",
             "requantised": f"vector IS NOT NULL AND {other_form}" if former else "",
             "left": f"text IS NULL AND ({other_method} OR {other_space})",
         }
     else:
-        wanted = {
+        conditions = {
             "embedded": "space IS NULL" if space else "",
             "left": f"{other_method} OR {other_space} OR (sketch IS NOT NULL AND {other_form})",
         }
     between = f"event_day >= '{first}' AND event_day <= '{last}'"
-    found: dict[date, dict[str, int]] = {}
-    for name, where in wanted.items():
+    counts: dict[date, dict[str, int]] = {}
+    for name, where in conditions.items():
         rows = lake.select(address(tier), ["event_day"], f"{between} AND ({where})") if where else None
         for entry in rows["event_day"].value_counts().to_pylist() if rows is not None else ():
-            found.setdefault(entry["values"], {})[name] = entry["counts"]
-    return {day: ReprocessableDay(**found[day]) for day in sorted(found)}
+            counts.setdefault(entry["values"], {})[name] = entry["counts"]
+    return {day: ReprocessableDay(**counts[day]) for day in sorted(counts)}
 
 
 def reprocess_day(
@@ -95,12 +92,12 @@ def reprocess_day(
     run: str,
     embedder: Embedder | None,
 ) -> ReprocessedDay:
-    """Rows of `event_day` in `tier`, which is warm or cold, are of the present methods as far as what was kept allows.
+    """Reprocesses the rows of `event_day` in `tier`, which is warm or cold, as far as possible.
 
-    Without an embedder no vector is made; rows that want one are among those left.
+    Without an embedder no vectors are made; rows that need one are counted as left.
 
     Raises:
-        TableContended: the day was touched meanwhile; nothing was changed.
+        TableContended: another writer changed the day meanwhile; nothing was changed.
     """
     table, spec = lake.create(address(tier)), lake.spec(address(tier))
     space = embedder.space if embedder else lake.settings.embedding_model
@@ -117,7 +114,7 @@ def reprocess_day(
         def renewed() -> Iterator[pa.RecordBatch]:
             for batch in day_rows.rebatched(days.stream(table, spec, spec.schema.names, days.predicate(event_day))):
                 rows = _requantised(batch, former, move) if todo.requantised else batch
-                rows = warm.resummarised(rows, move) if todo.resummarised else rows
+                rows = warm.summarise_again(rows, move) if todo.resummarised else rows
                 rows = _embedded(rows, tier, embedder) if embedder is not None else rows
                 bare.append(rows["space"].null_count)
                 yield rows
@@ -152,9 +149,7 @@ def _former_policies(lake: Lake, tier: str, policy: TierPolicy) -> list[str]:
 
 
 def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.RecordBatch:
-    """Warm `rows` with the vectors that came under `former` policies in the present form; made from the int8 numbers
-    themselves.
-    """
+    """Warm `rows` with the vectors of `former` policies converted to the current form, from their int8 numbers."""
     chosen = pc.and_(pc.is_in(rows["policy_version"], value_set=former), pc.is_valid(rows["vector"]))
     vectors, scale = warm.int8_form(rows["vector"], lambda numbers: cold.floats(rows, numbers))
     made = {
@@ -170,7 +165,7 @@ def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.
 
 
 def _embedded(rows: pa.RecordBatch, tier: str, embedder: Embedder) -> pa.RecordBatch:
-    """The rows with a vector of the embedder's space where they had none, or the whole text of one from another space."""
+    """The rows with new vectors where they had none, or where their whole text has a vector of another space."""
     wanted = pc.is_null(rows["space"])
     if tier == WARM:
         other = pc.fill_null(pc.not_equal(rows["space"], embedder.space), False)
@@ -185,7 +180,7 @@ def _embedded(rows: pa.RecordBatch, tier: str, embedder: Embedder) -> pa.RecordB
     scales = np.zeros(rows.num_rows, np.float32)
     scales[numbers] = scale
     columns = {
-        form: pc.if_else(wanted, quantization.scattered(rows.num_rows, [(numbers, made)]), rows[form]),
+        form: pc.if_else(wanted, quantization.scatter(rows.num_rows, [(numbers, made)]), rows[form]),
         measure: pc.if_else(wanted, pa.array(scales), rows[measure]),
         "space": pc.if_else(wanted, embedder.space, rows["space"]),
     }

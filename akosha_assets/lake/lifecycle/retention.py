@@ -1,11 +1,11 @@
-"""What has outlived the cold window: marking is a look, deleting is a separate act with a dry run, and holds exclude
-rows.
+"""Retention: counts or deletes rows that are past the cold window, except rows under a hold.
 
-Deleting rows of a living system on request (erasure) is not retention.
+Deleting rows of a system on request (erasure) is not retention.
 """
 
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ WRITER = "retention/holds"
 
 @dataclass(frozen=True)
 class Hold:
-    """Rows that must not be deleted: of one system or of all (None), from and until event days, both included."""
+    """Rows that must not be deleted: of one system or of all (None), between two event days, both included."""
 
     hold_id: str
     system_id: str | None
@@ -31,7 +31,7 @@ class Hold:
     reason: str
 
     def predicate(self) -> str:
-        """SQL that names the rows that are held."""
+        """SQL that is true for the rows under the hold."""
         terms = []
         if self.system_id is not None:
             terms.append(f"system_id IN ({tables.quoted([self.system_id])})")
@@ -44,7 +44,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Deletion:
-    """What retention deleted, or would: rows by tier past `before_day`, and how many a hold keeps."""
+    """The rows that retention deleted or would delete, by tier: those before `before_day`. `rows_held` are kept."""
 
     before_day: date
     rows: dict[str, int]
@@ -54,8 +54,8 @@ class Deletion:
 
 
 def holds(lake: Lake) -> list[Hold]:
-    """The holds in force, by name."""
-    latest: dict[str, dict] = {}
+    """The active holds, by name."""
+    latest: dict[str, dict[str, Any]] = {}
     for row in sorted(lake.select(address("holds"), HOLDS.schema.names).to_pylist(), key=lambda row: row["changed_at"]):
         latest[row["hold_id"]] = row
     return [
@@ -66,35 +66,35 @@ def holds(lake: Lake) -> list[Hold]:
 
 
 def place(lake: Lake, hold: Hold, *, changed_at: datetime) -> None:
-    """`hold` is in force; one of the same name is replaced."""
+    """Activates `hold`; it replaces one of the same name."""
     if hold.from_day and hold.until_day and hold.from_day > hold.until_day:
         raise InvalidRequest("until_day", f"{hold.until_day} is before {hold.from_day}, so nothing would be held")
     _write(lake, hold, is_active=True, changed_at=changed_at)
 
 
 def release(lake: Lake, hold_id: str, *, changed_at: datetime) -> None:
-    """The hold is no longer in force.
+    """Deactivates the hold.
 
     Raises:
-        NotFound: there is none of that name.
+        NotFound: there is no active hold of that name.
     """
-    found = {hold.hold_id: hold for hold in holds(lake)}.get(hold_id)
-    if found is None:
+    hold = {hold.hold_id: hold for hold in holds(lake)}.get(hold_id)
+    if hold is None:
         raise NotFound("hold", hold_id)
-    _write(lake, found, is_active=False, changed_at=changed_at)
+    _write(lake, hold, is_active=False, changed_at=changed_at)
 
 
 def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bool = True) -> Deletion:
-    """Rows older than the cold window are gone from every tier, except those a hold names. Dry run: they are only
-    counted.
+    """Deletes rows that are past the cold window from every tier, except those under a hold. A dry run only counts.
 
     Raises:
-        TableContended: other writers touched the same days; nothing of that tier was deleted.
+        TableContended: other writers changed the same days; nothing of that tier was deleted.
     """
     first_kept = policy.first_kept_day(today)
-    in_force = holds(lake)
+    active = holds(lake)
     past = f"event_day < '{first_kept}'"
-    free = past + "".join(f" AND NOT coalesce(({hold.predicate()}), false)" for hold in in_force)
+    deletable = past + "".join(f" AND NOT coalesce(({hold.predicate()}), false)" for hold in active)
+    metadata = {"akosha_op": "retention", "akosha_run": run}
     rows: dict[str, int] = {}
     held = 0
     for tier in TIERS:
@@ -102,31 +102,25 @@ def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bo
         if table is None:
             continue
         spec = lake.spec(address(tier))
-        every = sum(batch.num_rows for batch in days.stream(table, spec, ["event_day"], past))
-        rows[tier] = sum(batch.num_rows for batch in days.stream(table, spec, ["event_day"], free))
-        held += every - rows[tier]
+        past_rows = sum(batch.num_rows for batch in days.stream(table, spec, ["event_day"], past))
+        rows[tier] = sum(batch.num_rows for batch in days.stream(table, spec, ["event_day"], deletable))
+        held += past_rows - rows[tier]
         if rows[tier] and not dry_run:
-            rows[tier] = days.remove(
-                table, free, writer=f"retention/{tier}", metadata={"akosha_op": "retention", "akosha_run": run}
-            )
-    # Probes are vectors of rows: they go with them, and stay with those that are held.
+            rows[tier] = days.remove(table, deletable, writer=f"retention/{tier}", metadata=metadata)
+    # Probes are vectors of rows, so the same rule applies to them.
     probes = lake.open(address("probes"))
     if probes is not None and any(rows.values()) and not dry_run:
-        days.remove(probes, free, writer="retention/probes", metadata={"akosha_op": "retention", "akosha_run": run})
-    return Deletion(first_kept, rows, held, in_force, dry_run)
+        days.remove(probes, deletable, writer="retention/probes", metadata=metadata)
+    return Deletion(first_kept, rows, held, active, dry_run)
 
 
 def _write(lake: Lake, hold: Hold, *, is_active: bool, changed_at: datetime) -> None:
     row = {**hold.__dict__, "is_active": is_active, "changed_at": changed_at}
-    known = lake.create(address("holds")).transaction_version(WRITER)
-    lake.append(
-        address("holds"),
-        pa.Table.from_pylist([row], HOLDS.schema),
-        Fence(WRITER, (known or 0) + 1),
-        {"akosha_op": "hold"},
-    )
-    # Two people may place holds in the same second; neither may be told of a hold that is not there.
+    version = lake.create(address("holds")).transaction_version(WRITER) or 0
+    new = pa.Table.from_pylist([row], HOLDS.schema)
+    lake.append(address("holds"), new, Fence(WRITER, version + 1), {"akosha_op": "hold"})
+    # Two people may place holds at the same time; a hold that was not stored must be an error.
     if row not in lake.select(address("holds"), HOLDS.schema.names).to_pylist():
         raise TableContended(
-            address("holds"), 1, f"another hold was written at the same time as {hold.hold_id!r}; say it again"
+            address("holds"), 1, f"another hold was written at the same time as {hold.hold_id!r}; try again"
         )

@@ -1,4 +1,4 @@
-"""What another tier policy would cost: rows, bytes, memory and money per tier, from the real tables' statistics."""
+"""Simulates another tier policy: rows, bytes, memory and cost per tier, from the statistics of the real tables."""
 
 import io
 from dataclasses import dataclass
@@ -16,24 +16,22 @@ from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPo
 
 GIB = 1024**3
 SAMPLE_ROWS = 2_000
-# What serving keeps in memory for a memory of each tier, beside its text: one and a half times the float16 vector in
-# hot, the index entry in warm, mapped, nothing in cold.
+# Memory of the service for one row of each tier, without its text: one and a half times the float16 vector in hot, the
+# mapped index entry in warm, nothing in cold.
 VECTOR_MEMORY_BYTES = {HOT: 1.5 * 768, WARM: 104, COLD: 0}
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Per GiB and month, in whatever currency they are given in."""
+    """Prices per GiB and month, in any currency."""
 
     storage: float
     memory: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TierCost:
-    """What one tier holds and costs a month. `bytes_per_row_from`: the table itself, or a sample put into the tier's
-    form.
-    """
+    """The size and monthly cost of one tier. `bytes_per_row_from`: the table, or a sample in the tier's form."""
 
     tier: str
     days: int
@@ -47,7 +45,7 @@ class TierCost:
 
 @dataclass(frozen=True)
 class Simulation:
-    """The tiers as they are, and as they would be when every day had been aged under another policy."""
+    """The tiers now, and the tiers after every day was aged under another policy."""
 
     now: list[TierCost]
     then: list[TierCost]
@@ -57,80 +55,79 @@ class Simulation:
 
 
 def simulate(lake: Lake, policy: TierPolicy, *, today: date, moved_at: datetime, prices: Prices) -> Simulation:
-    """What `policy` would make of the rows that are stored now. A day that lies in two tiers counts in both until it is
-    aged.
-    """
-    lying = days_in(lake)
-    measured, source, text = _bytes_per_row(lake, lying, policy, moved_at)
-    now_days = {tier: {day: stored.rows for day, stored in found.items()} for tier, found in lying.items()}
+    """Applies `policy` to the rows that are stored now. A day in two tiers counts in both until it is aged."""
+    stored_days = days_in(lake)
+    measured, source, text = _bytes_per_row(lake, stored_days, policy, moved_at)
+    now_days = {tier: {day: stored.rows for day, stored in by_day.items()} for tier, by_day in stored_days.items()}
     then_days: dict[str, dict[date, int]] = {tier: {} for tier in TIERS}
     moving = expired = 0
-    for tier, found in lying.items():
-        for day, stored in found.items():
+    for tier, by_day in stored_days.items():
+        for day, stored in by_day.items():
             target = policy.tier_of(day, today)
             expired += stored.rows if target == EXPIRED else 0
-            # Nothing moves back: what cold has forgotten cannot be made warm.
+            # Rows never move back: a colder form does not have the data of a hotter one.
             target = TIERS[max(TIERS.index(COLD if target == EXPIRED else target), TIERS.index(tier))]
             moving += stored.rows if target != tier else 0
             then_days[target][day] = then_days[target].get(day, 0) + stored.rows
 
     def costs(rows_by_day: dict[str, dict[date, int]], stored: dict[str, int] | None) -> list[TierCost]:
-        found = []
+        by_tier = []
         for tier in TIERS:
             rows = sum(rows_by_day[tier].values())
             size = stored[tier] if stored else round(rows * measured[tier])
             memory = round(rows * (VECTOR_MEMORY_BYTES[tier] + (text if tier == HOT else 0)))
-            money = size / GIB * prices.storage + memory / GIB * prices.memory
-            found.append(
+            cost = size / GIB * prices.storage + memory / GIB * prices.memory
+            by_tier.append(
                 TierCost(
-                    tier,
-                    len(rows_by_day[tier]),
-                    rows,
-                    size,
-                    memory,
-                    round(money, 4),
-                    round(measured[tier], 1),
-                    source[tier],
+                    tier=tier,
+                    days=len(rows_by_day[tier]),
+                    rows=rows,
+                    stored_bytes=size,
+                    memory_bytes=memory,
+                    cost_per_month=round(cost, 4),
+                    bytes_per_row=round(measured[tier], 1),
+                    bytes_per_row_from=source[tier],
                 )
             )
-        return found
+        return by_tier
 
-    stored_now = {tier: sum(each.stored_bytes for each in found.values()) for tier, found in lying.items()}
+    stored_now = {tier: sum(each.stored_bytes for each in by_day.values()) for tier, by_day in stored_days.items()}
     return Simulation(costs(now_days, stored_now), costs(then_days, None), policy.version, moving, expired)
 
 
 def _bytes_per_row(
-    lake: Lake, lying: dict[str, dict[date, days.Stored]], policy: TierPolicy, moved_at: datetime
+    lake: Lake, stored_days: dict[str, dict[date, days.Stored]], policy: TierPolicy, moved_at: datetime
 ) -> tuple[dict[str, float], dict[str, str], float]:
-    """Stored bytes of a row by tier, where each figure comes from, and the mean bytes of a whole text."""
-    sample = _sample(lake, lying)
-    formed: dict[str, pa.Table] = {}
+    """Stored bytes of a row by tier, the source of each figure, and the mean bytes of a whole text."""
+    sample = _sample(lake, stored_days)
+    converted: dict[str, pa.Table] = {}
     text = 0.0
     if sample is not None:
         move = warm.Move(policy, moved_at, "simulation")
         text = float(pc.mean(pc.binary_length(sample["text"])).as_py() or 0)
-        formed = {
+        converted = {
             HOT: pa.table(sample),
             WARM: pa.table(warm.form(sample, move)),
             COLD: pa.table(cold.form(sample, move)),
         }
     sizes, sources = {}, {}
     for tier in TIERS:
-        rows = sum(each.rows for each in lying[tier].values())
+        rows = sum(each.rows for each in stored_days[tier].values())
         if rows:
-            sizes[tier], sources[tier] = sum(each.stored_bytes for each in lying[tier].values()) / rows, "table"
-        elif tier in formed:
-            sizes[tier], sources[tier] = _parquet_bytes(formed[tier]) / len(formed[tier]), "sample of hot rows"
+            sizes[tier], sources[tier] = sum(each.stored_bytes for each in stored_days[tier].values()) / rows, "table"
+        elif tier in converted:
+            sizes[tier], sources[tier] = _parquet_bytes(converted[tier]) / len(converted[tier]), "sample of hot rows"
         else:
             sizes[tier], sources[tier] = 0.0, "nothing to measure"
     return sizes, sources, text
 
 
-def _sample(lake: Lake, lying: dict[str, dict[date, days.Stored]]) -> pa.RecordBatch | None:
+def _sample(lake: Lake, stored_days: dict[str, dict[date, days.Stored]]) -> pa.RecordBatch | None:
+    """Rows of the largest hot day; None if hot is empty."""
     table = lake.open(address(HOT))
-    if table is None or not lying[HOT]:
+    if table is None or not stored_days[HOT]:
         return None
-    fullest = max(lying[HOT], key=lambda day: lying[HOT][day].rows)
+    fullest = max(stored_days[HOT], key=lambda day: stored_days[HOT][day].rows)
     spec = lake.spec(address(HOT))
     parts, rows = [], 0
     for batch in days.stream(table, spec, spec.schema.names, days.predicate(fullest)):
@@ -142,6 +139,6 @@ def _sample(lake: Lake, lying: dict[str, dict[date, days.Stored]]) -> pa.RecordB
 
 
 def _parquet_bytes(rows: pa.Table) -> int:
-    held = io.BytesIO()
-    pq.write_table(rows, held, compression="zstd", compression_level=6)
-    return held.tell()
+    buffer = io.BytesIO()
+    pq.write_table(rows, buffer, compression="zstd", compression_level=6)
+    return buffer.tell()

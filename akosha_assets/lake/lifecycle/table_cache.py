@@ -1,8 +1,7 @@
-"""What a thread that ages days keeps from one to the next: table handles, which are refreshed instead of opened, and
-DuckDB.
+"""Table handles and a DuckDB connection that a thread keeps between the days it ages.
 
-Opening reads the log from its last checkpoint, refreshing only what is new in it; for a small day that decides the
-time.
+Opening a table reads its log from the last checkpoint; refreshing a handle reads only what is new. For a small day this
+is most of the time.
 """
 
 from types import TracebackType
@@ -15,12 +14,12 @@ from akosha_assets.lake.catalog import Lake
 
 
 class TableCache:
-    """The tables of `lake` by address, each at the newest version whenever it is asked for. For one thread at a time."""
+    """The tables of `lake` by address, each at its newest version. For one thread at a time."""
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.connection = duckdb.connect()
-        self._held: dict[str, DeltaTable] = {}
+        self._handles: dict[str, DeltaTable] = {}
 
     def __enter__(self) -> "TableCache":
         return self
@@ -31,19 +30,19 @@ class TableCache:
         self.connection.close()
 
     def open(self, address: str) -> DeltaTable | None:
-        """The table, or None while nothing was written to it."""
-        held = self._held.get(address)
-        if held is None:
-            held = self.lake.open(address)
-            if held is not None:
-                self._held[address] = held
+        """The table; None while nothing was written to it."""
+        handle = self._handles.get(address)
+        if handle is None:
+            handle = self.lake.open(address)
+            if handle is not None:
+                self._handles[address] = handle
         else:
-            tables.refresh(held)
-        return held
+            tables.refresh(handle)
+        return handle
 
     def create(self, address: str) -> DeltaTable:
-        """The table exists; returns its handle."""
-        held = self.open(address)
-        if held is None:
-            held = self._held[address] = self.lake.create(address)
-        return held
+        """The table, created if it does not exist."""
+        handle = self.open(address)
+        if handle is None:
+            handle = self._handles[address] = self.lake.create(address)
+        return handle

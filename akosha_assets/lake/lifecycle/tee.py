@@ -1,4 +1,4 @@
-"""What is checked before a row is removed: count, keys and checksum of rows, whatever their order and batches."""
+"""Digests of rows: count, keys and checksum in any order and batches. Compared before rows are removed."""
 
 from collections.abc import Iterable, Iterator
 
@@ -7,10 +7,9 @@ import pyarrow as pa
 
 
 class Digest:
-    """Sums of 64-bit hashes over the rows of a tier table; equal for the same rows in any order. `connection` does the
-    hashing.
+    """Sums of 64-bit hashes over rows of a tier table, equal for the same rows in any order.
 
-    `keys` is what a row keeps in every form, `content` is the whole row in one form.
+    `keys` covers the columns that a row has in every form, `content` all columns of one form. `connection` hashes.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -20,22 +19,22 @@ class Digest:
         self.keys = 0
         self.content = 0
 
-    def of(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same batches, counted on their way."""
+    def tee(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yields the batches unchanged and adds them to the digest."""
         for batch in batches:
             self.add_keys(batch)
             self.add_content(batch)
             yield batch
 
     def add_keys(self, batch: pa.RecordBatch) -> None:
-        """Take the keys of `batch` into account, and not its form."""
+        """Adds the count and the keys of the rows."""
         names = ["system_id", "kind", "id", "event_day", "content_hash", "snapshot_at"]
         self.rows += batch.num_rows
         self._connection.register("keyed", pa.table({name: batch[name] for name in names}))
         self.keys += _one(self._connection, f"SELECT sum(hash({', '.join(names)})::HUGEINT) FROM keyed")
 
     def add_content(self, batch: pa.RecordBatch) -> None:
-        """Take the form of `batch` into account; its rows are counted with their keys."""
+        """Adds the checksum of the rows; `add_keys` counts them."""
         self.rows_without_vector += batch["space"].null_count
         self._connection.register("batch", pa.table(batch))
         self.content += _one(self._connection, "SELECT sum(hash(batch)::HUGEINT) FROM batch")

@@ -1,7 +1,4 @@
-"""The warm form of hot rows: three sentences instead of the text, int8 vectors, every column that is filtered on.
-
-Rows in, rows out; how a day gets here is in `aging.py`.
-"""
+"""Converts hot rows to their warm form: three sentences instead of the text, int8 vectors, all filtered columns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ FINGERPRINT_BITS = 8
 
 @dataclass(frozen=True)
 class Move:
-    """What every row of one move says of it."""
+    """Values that every row of one move shares."""
 
     policy: TierPolicy
     moved_at: datetime
@@ -32,7 +29,7 @@ class Move:
 
 
 def columns_read(policy: TierPolicy) -> list[str]:
-    """The columns of hot that the warm form is made from."""
+    """The columns of hot that the conversion reads."""
     return [
         name for name in HOT.schema.names if name not in WARM_MAY_KEEP or name in policy.warm_keeps or name == "text"
     ]
@@ -42,7 +39,7 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
     """The warm form of hot `rows`."""
     texts = rows["text"]
     vectors, scale = int8_form(rows["vector"], partial(_halves, rows["vector"]))
-    made = {
+    computed = {
         "summary": summarise(texts, move.policy.warm_sentences),
         "fingerprint": quantization.compact_fingerprint(rows["fingerprint"], FINGERPRINT_BITS),
         "vector": vectors,
@@ -50,18 +47,18 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
         "text_bytes": pc.cast(pc.binary_length(texts), pa.int32()),
         **constants(move, rows.num_rows),
     }
-    kept = {name: rows[name] for name in WARM.schema.names if name in rows.schema.names and name not in made}
+    kept = {name: rows[name] for name in WARM.schema.names if name in rows.schema.names and name not in computed}
     dropped = {
         name: pa.nulls(rows.num_rows, pa.string()) for name in WARM_MAY_KEEP if name not in move.policy.warm_keeps
     }
-    columns = kept | made | dropped
+    columns = kept | computed | dropped
     return pa.RecordBatch.from_arrays(
         [columns[name].cast(WARM.schema.field(name).type) for name in WARM.schema.names], schema=WARM.schema
     )
 
 
 def constants(move: Move, count: int) -> dict[str, pa.Array]:
-    """The columns that are the same in every row of one move."""
+    """The columns that have one value for all rows of a move, each (count,)."""
     return {
         "summary_method": pa.repeat(move.policy.summary_method, count),
         "policy_version": pa.repeat(move.policy.version, count),
@@ -70,27 +67,27 @@ def constants(move: Move, count: int) -> dict[str, pa.Array]:
     }
 
 
-def resummarised(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
-    """Warm `rows` with their summaries made anew where the whole text was kept; the others as they are."""
+def summarise_again(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
+    """Warm `rows` with new summaries where the whole text was kept."""
     has_text = pc.is_valid(rows["text"])
     texts = pc.coalesce(rows["text"], rows["summary"])
-    made = {"summary": summarise(texts, move.policy.warm_sentences), **constants(move, rows.num_rows)}
-    columns = [
-        pc.if_else(has_text, made[name], rows[name]) if name in made else rows[name] for name in WARM.schema.names
-    ]
+    new = {"summary": summarise(texts, move.policy.warm_sentences), **constants(move, rows.num_rows)}
+    columns = [pc.if_else(has_text, new[name], rows[name]) if name in new else rows[name] for name in WARM.schema.names]
     return pa.RecordBatch.from_arrays(columns, schema=WARM.schema)
 
 
 def int8_form(vectors: pa.Array, floats: Callable[[np.ndarray], np.ndarray]) -> tuple[pa.Array, pa.Array]:
-    """int8 and scale of every one of `vectors` that is there; `floats` gives the float32 numbers at row numbers of it."""
+    """int8 vectors, (rows,) binary, and their scales, (rows,) float32; null where `vectors` is null.
+
+    `floats` returns the vectors at given rows, all of one length, as float32.
+    """
     groups = []
     scales = np.zeros(len(vectors), np.float32)
     for numbers in quantization.by_length(vectors):
         int8, scales[numbers] = quantization.to_int8(floats(numbers))
         groups.append((numbers, int8))
-    return quantization.scattered(len(vectors), groups), pa.array(
-        scales, mask=pc.is_null(vectors).to_numpy(zero_copy_only=False)
-    )
+    is_absent = pc.is_null(vectors).to_numpy(zero_copy_only=False)
+    return quantization.scatter(len(vectors), groups), pa.array(scales, mask=is_absent)
 
 
 def _halves(vectors: pa.Array, numbers: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import days_in
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import hot_rows, store
 
@@ -110,7 +111,7 @@ def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_pre
     older = replace(TierPolicy.of(lake.settings), vector_method="int8-scale/0", sketch_method="rotated-sign/0")
     for batch, age in enumerate((8, 30, 100), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
-        age_day(lake, days_ago(age), policy=older, today=TODAY, moved_at=NOW, run="long ago")
+        age_day(lake, days_ago(age), move=Move(older, NOW, "long ago"), today=TODAY)
     assert run(warm, lake, days_ago(60), days_ago(0), instance).success
     for age in (8, 30):
         [event] = instance.fetch_materializations(

@@ -19,6 +19,7 @@ from akosha_assets.lake.lifecycle.aging import age, age_day, due
 from akosha_assets.lake.lifecycle.moving import Aged
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -32,7 +33,7 @@ def policy(lake):
 
 
 def aged(lake, policy, day, **more):
-    return age_day(lake, day, policy=policy, today=TODAY, moved_at=NOW, run="test", **more)
+    return age_day(lake, day, move=Move(policy, NOW, "test"), today=TODAY, **more)
 
 
 def _counts(lake, event_days):
@@ -74,7 +75,7 @@ def test_warm_days_go_on_to_cold_when_their_time_comes(lake, policy):
     aged(lake, policy, days_ago(8))
     later = TODAY.replace(year=2027)
     assert [(item.event_day, item.tier) for item in due(lake, policy, later)] == [(days_ago(8), "cold")]
-    age_day(lake, days_ago(8), policy=policy, today=later, moved_at=NOW, run="later")
+    age_day(lake, days_ago(8), move=Move(policy, NOW, "later"), today=later)
     assert _counts(lake, [days_ago(8)]) == {"cold": 150}
     assert days_in(lake)["warm"] == {}
 
@@ -138,7 +139,7 @@ def test_rows_that_break_a_rule_of_today_are_repaired_as_they_move(lake, policy)
     # Past the rules, as an earlier version wrote them.
     write_deltalake(lake.create("lifecycle/hot"), pa.Table.from_pylist(rows, HOT.schema), mode="append")
     for today, tier in ((TODAY, "warm"), (TODAY + timedelta(days=100), "cold")):
-        age_day(lake, day, policy=policy, today=today, moved_at=NOW, run="test")
+        age_day(lake, day, move=Move(policy, NOW, "test"), today=today)
         assert _counts(lake, [day]) == {tier: 3}
         row = locate(lake, "system-0", "reflection", "id-000000").row
         assert (row["tags"], row["project"], row["importance"]) == (["sql"], "é" * 512, None)
@@ -241,11 +242,12 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago
 lake = Lake(LakeSettings(home=sys.argv[1]))
 die = lambda step: os.kill(os.getpid(), signal.SIGKILL) if step == sys.argv[2] else None
-age_day(lake, days_ago(100), policy=TierPolicy.of(lake.settings), today=TODAY, moved_at=NOW, run="killed", checkpoint=die)
+age_day(lake, days_ago(100), move=Move(TierPolicy.of(lake.settings), NOW, "killed"), today=TODAY, checkpoint=die)
 """
 
 
@@ -254,7 +256,7 @@ def test_a_run_killed_after_any_step_leaves_each_row_once_and_the_next_run_ends_
     day = days_ago(100)
     # Rows in hot and warm: part of the day was moved while it was younger.
     store(lake, hot_rows(day, 60))
-    age_day(lake, day, policy=replace(policy, warm_days=200), today=TODAY, moved_at=NOW, run="first")
+    age_day(lake, day, move=Move(replace(policy, warm_days=200), NOW, "first"), today=TODAY)
     store(lake, hot_rows(day, 60, first=40, batch=2, words="and wrong", snapshot=5), batch=2)
 
     died = subprocess.run(

@@ -9,6 +9,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.explain import explain
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 WHO = ("system-1", "conversation", "id-000001")
@@ -27,7 +28,7 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
     store(lake, hot_rows(days_ago(20), 120))
     before = told(lake)
     assert before.tier == "hot" and "belongs in warm" in before.reason and before.moved_at is None
-    age_day(lake, days_ago(20), policy=policy, today=TODAY, moved_at=NOW, run="run-7")
+    age_day(lake, days_ago(20), move=Move(policy, NOW, "run-7"), today=TODAY)
     after = told(lake)
     assert (after.tier, after.next_tier, after.moves_on) == ("warm", "cold", days_ago(20 - policy.warm_days))
     assert (after.policy_version, after.aged_by, after.upload_id, after.batch_id) == (
@@ -43,7 +44,7 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
 
 def test_a_changed_memory_tells_that_it_hides_an_older_form(lake):
     store(lake, hot_rows(days_ago(20), 10))
-    age_day(lake, days_ago(20), policy=TierPolicy.of(lake.settings), today=TODAY, moved_at=NOW, run="run-7")
+    age_day(lake, days_ago(20), move=Move(TierPolicy.of(lake.settings), NOW, "run-7"), today=TODAY)
     store(lake, hot_rows(days_ago(20), 10, batch=2, words="again", snapshot=3), batch=2)
     assert (told(lake).tier, told(lake).also_in) == ("hot", ["warm"])
 

@@ -38,7 +38,7 @@ def test_columns_of_mixed_lengths_and_nulls_come_apart_and_together():
         for numbers in quantization.by_length(column)
     ]
     assert [numbers.tolist() for numbers, _ in groups] == [[0, 3], [2]]
-    assert quantization.scattered(4, groups).equals(column)
+    assert quantization.scatter(4, groups).equals(column)
 
 
 def test_fingerprints_keep_their_lowest_bits_and_estimate_resemblance():

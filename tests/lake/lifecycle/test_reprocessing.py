@@ -13,6 +13,7 @@ from akosha_assets.lake.lifecycle.reprocessing import (
     reprocess_day,
     reprocessable_days,
 )
+from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows, store
@@ -24,7 +25,7 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
     lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text", embedding_model=SPACE))
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(9), 30))
-    age_day(lake, days_ago(9), policy=policy, today=TODAY, moved_at=NOW, run="first")
+    age_day(lake, days_ago(9), move=Move(policy, NOW, "first"), today=TODAY)
     row = locate(lake, *WHO).row
     assert row["text"].startswith("Build 1 failed.") and row["attributes"] is None
     later = replace(policy, summary_method="another/2", warm_sentences=1)
@@ -45,7 +46,7 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
     for age, tier in ((9, WARM), (100, COLD)):
         store(lake, hot_rows(days_ago(age), 20, embedded=False), batch=age)
         store(lake, hot_rows(days_ago(age), 20, first=20, batch=age), batch=age + 1)
-        age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="first")
+        age_day(lake, days_ago(age), move=Move(policy, NOW, "first"), today=TODAY)
         found = reprocessable_days(lake, tier, policy, first=days_ago(age), last=days_ago(age), space="akosha/tiny")
         assert found == {days_ago(age): ReprocessableDay(embedded=20, left=20)}
         before = {row["id"]: row for row in rows(lake, tier)}
@@ -68,7 +69,7 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     policy = TierPolicy.of(lake.settings)
     for age in (9, 100):
         store(lake, hot_rows(days_ago(age), 30, batch=age), batch=age)
-        age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="first")
+        age_day(lake, days_ago(age), move=Move(policy, NOW, "first"), today=TODAY)
     before = rows(lake, WARM)
     later = replace(policy, vector_method="int8-scale/2", sketch_method="rotated-sign/2")
     renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
@@ -98,7 +99,7 @@ def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_ke
         )
         policy = TierPolicy.of(lake.settings)
         store(lake, hot_rows(days_ago(9), 20))
-        age_day(lake, days_ago(9), policy=policy, today=TODAY, moved_at=NOW, run="first")
+        age_day(lake, days_ago(9), move=Move(policy, NOW, "first"), today=TODAY)
         embedder = Embedder.load(lake.settings)
         renewed = reprocess_day(lake, WARM, days_ago(9), policy=policy, renewed_at=NOW, run="again", embedder=embedder)
         assert (renewed.rows_embedded, renewed.rows_left) == expected

@@ -6,6 +6,7 @@ from akosha_assets.lake.errors import InvalidRequest, NotFound
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.retention import Hold, expire, holds, place, release
+from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
@@ -14,7 +15,7 @@ def aged(lake):
     policy = TierPolicy.of(lake.settings)
     for batch, age in enumerate((2000, 3000), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
-        age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="run")
+        age_day(lake, days_ago(age), move=Move(policy, NOW, "run"), today=TODAY)
     return lake
 
 
@@ -46,7 +47,7 @@ def test_probes_go_with_the_rows_they_were_taken_from(lake):
     policy = TierPolicy.of(lake.settings)
     for batch, age in enumerate((2000, 3000), start=1):
         store(lake, hot_rows(days_ago(age), 120, first=batch * 1000, batch=batch), batch=batch)
-        age_day(lake, days_ago(age), policy=policy, today=TODAY, moved_at=NOW, run="run")
+        age_day(lake, days_ago(age), move=Move(policy, NOW, "run"), today=TODAY)
     expired(lake)
     assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [
         days_ago(3000),

@@ -7,6 +7,7 @@ import pytest
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.simulation import Prices, simulate
+from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
@@ -14,7 +15,7 @@ def test_rows_bytes_memory_and_cost_follow_the_policy(lake):
     for batch, age in enumerate((1, 5, 40, 80), start=1):
         store(lake, hot_rows(days_ago(age), 200, first=batch * 1000, batch=batch), batch=batch)
     policy = TierPolicy.of(lake.settings)
-    age_day(lake, days_ago(40), policy=policy, today=TODAY, moved_at=NOW, run="run")
+    age_day(lake, days_ago(40), move=Move(policy, NOW, "run"), today=TODAY)
     found = simulate(
         lake,
         replace(policy, hot_days=3, warm_days=60),

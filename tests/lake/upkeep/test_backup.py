@@ -11,6 +11,7 @@ from akosha_assets.lake.errors import BackupDamaged, InvalidRequest, NotFound, T
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup as backups
 from akosha_assets.lake.upkeep.backup import backup, prune, store_of
@@ -51,7 +52,7 @@ def elsewhere(settings, name="other"):
 def test_an_empty_lake_becomes_the_one_that_was_backed_up(lake, ledger, settings):
     store(lake, hot_rows(days_ago(1), 50))
     store(lake, hot_rows(days_ago(10), 50, first=100, batch=2), batch=2)
-    age_day(lake, days_ago(10), policy=TierPolicy.of(settings), today=TODAY, moved_at=NOW, run="run")
+    age_day(lake, days_ago(10), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY)
     made = backup(lake, ledger, now=AT)
     other = elsewhere(settings)
     assert restore(other).rows == made.rows
@@ -126,7 +127,7 @@ def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(lake,
 def test_old_backups_go_with_the_files_that_only_they_named(lake, ledger, settings):
     store(lake, hot_rows(days_ago(10), 50))
     backup(lake, ledger, now=AT)
-    age_day(lake, days_ago(10), policy=TierPolicy.of(settings), today=TODAY, moved_at=NOW, run="run")
+    age_day(lake, days_ago(10), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY)
     backup(lake, ledger, now=AT + timedelta(days=1))
     place = store_of(settings)
     later = datetime.now(UTC) + timedelta(days=60)
