@@ -96,7 +96,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         )
         app.state.trigger = Trigger(lake_settings)
         loops = (
-            AlertLoop(app.state.serving.ledger, settings),
+            AlertLoop(app.state.serving.ledger, served, settings),
             RecallMonitor(served, app.state.watched, settings),
             SearchableLoop(app.state.serving),
             inbox,

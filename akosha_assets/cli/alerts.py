@@ -27,37 +27,48 @@ def alerts(
     Exit status 0: listed; 1: a test message was not accepted; 2: there is no such state; 3: the ledger did not answer.
     """
     from akosha_assets.lake.settings import LakeSettings
-    from akosha_assets.lake.watch import alerts as kept
     from akosha_assets.lake.watch import conditions
+    from akosha_assets.lake.watch.alert_kinds import AlertState
+    from akosha_assets.lake.watch.alerts import list_alerts
 
-    if state not in ("", "firing", "resolved"):
-        raise fail(f"{state!r} is not a state of an alert; expected firing or resolved", Exit.USAGE)
+    if state and state not in list(AlertState):
+        raise fail(f"{state!r} is not a state of an alert; expected {' or '.join(AlertState)}", Exit.USAGE)
     with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         failed = _test(ledger) if test else 0
         if look:
             conditions.evaluate_and_notify(ledger)
-        rows = kept.listed(ledger, state=state or None)
+        listed = list_alerts(ledger, state=AlertState(state) if state else None)
     if as_json:
-        emit({"alerts": [{name: value for name, value in row._mapping.items() if name != "delivered"} for row in rows]})
+        emit(
+            {
+                "alerts": [
+                    {name: value for name, value in vars(one).items() if name != "delivered"}
+                    | {"is_notified": one.is_notified}
+                    for one in listed
+                ]
+            }
+        )
     else:
-        columns = ("alert", "severity", "state", "since", "resolved", "delivered", "detail")
+        columns = ("alert", "severity", "state", "since", "resolved", "notified", "detail")
         lines = (
-            (row.key, row.severity, row.state, row.fired_at, row.resolved_at, not row.pending, row.error or row.detail)
-            for row in rows
+            (one.key, one.severity, one.state, one.fired_at, one.resolved_at, one.is_notified, one.error or one.detail)
+            for one in listed
         )
-        console.print(
-            grid("Alerts (times in UTC)", columns, lines) if rows else "No alert is firing, and none ever was."
-        )
+        console.print(grid("Alerts (times in UTC)", columns, lines) if listed else "No alert is firing, and none ever was.")
     if failed:
         raise fail("a channel did not accept the test message; see `akosha alerts`", Exit.FAILED)
 
 
 def _test(ledger: "Ledger") -> int:
-    from akosha_assets.lake.watch import alerts as kept
+    """A test alert fired and resolved; returns how many of its two messages a channel did not accept."""
+    from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
+    from akosha_assets.lake.watch.alerts import SETTLED, Condition, observe
+    from akosha_assets.lake.watch.delivery import deliver
 
-    trouble = kept.Condition("test/notify", kept.WARNING, "A test", "somebody ran `akosha alerts --test`", "failed-run")
+    detail = "somebody ran `akosha alerts --test`"
+    condition = Condition(f"{Scope.TEST}/notify", Severity.WARNING, "A test", detail, Runbook.FAILED_RUN)
     failed = 0
-    for found, at in (([trouble], datetime.now(UTC)), ([], datetime.now(UTC) + kept.SETTLED)):
-        kept.observe(ledger, found, scopes=["test"], now=at)
-        failed += kept.deliver(ledger, now=at).failed
+    for found, at in (([condition], datetime.now(UTC)), ([], datetime.now(UTC) + SETTLED)):
+        observe(ledger, found, scopes=[Scope.TEST], now=at)
+        failed += deliver(ledger, now=at).failed
     return failed

@@ -129,8 +129,8 @@ def code_socket(home: Path) -> Path:
     return folder / "code"
 
 
-def api(home: Path, ports: Ports, token: str) -> Service:
-    """The HTTP service; it depends on none of the others."""
+def api(home: Path, ports: Ports, token: str, *, dagster: bool) -> Service:
+    """The HTTP service; it depends on none of the others. Without `dagster` it expects no Dagster."""
     return Service(
         name="api",
         command=[sys.executable, "-m", "akosha_api"],
@@ -144,7 +144,7 @@ def api(home: Path, ports: Ports, token: str) -> Service:
             "AKOSHA_API_PORT": str(ports.api),
             "AKOSHA_API_SUPERVISOR": str(os.getpid()),
         }
-        | dagster_environment(ports, token),
+        | (dagster_environment(ports, token) if dagster else {}),
     )
 
 

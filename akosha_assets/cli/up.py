@@ -96,7 +96,7 @@ def start_services(
         ServiceFailed: a service ended, or was not ready in time.
     """
     token, home = services.dagster_token(settings), settings.home
-    api = services.api(home, ports, token)
+    api = services.api(home, ports, token, dagster=dagster)
     if not dagster:
         require_free(api)
         supervisor.start(api)

@@ -18,6 +18,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.inventory import table_size
 from akosha_assets.lake.watch import alerts
+from akosha_assets.lake.watch.alert_kinds import AlertState
 
 if TYPE_CHECKING:
     from akosha_assets.lake.ingestion.backlog import Backlog, BacklogPoint
@@ -46,7 +47,7 @@ def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) ->
     now = datetime.now(UTC)
     measured = backlog.measure(ledger, now=now)
     moments = backlog.history(ledger, now=now, span=timedelta(minutes=60), step=timedelta(minutes=1))
-    firing = alerts.listed(ledger, state="firing")
+    firing = alerts.list_alerts(ledger, state=AlertState.FIRING)
     verdicts = [backlog.judge_size(ledger, measured), backlog.judge_age(ledger.settings, measured)]
     worst = max((verdict.level for verdict in verdicts), key=list(LEVELS).index)
     layout = Layout()

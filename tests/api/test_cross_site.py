@@ -174,7 +174,7 @@ def test_an_unexpected_error_is_answered_as_every_other(
     def broken(*_: Any) -> None:
         raise RuntimeError("<script>")
 
-    monkeypatch.setattr("akosha_api.routes.alerts.alerts.listed", broken)
+    monkeypatch.setattr("akosha_api.routes.alerts.alerts.list_alerts", broken)
     answer = client.get("/api/v1/alerts", headers={"X-Request-Id": "mine"})
     assert refused(answer, 500) and answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
     assert (answer.headers["x-content-type-options"], "script" in answer.text) == ("nosniff", False)

@@ -27,7 +27,7 @@ from akosha_assets.lake.settings import LakeSettings
 )
 def test_the_api_listens_on_the_configured_host_and_is_reached_there(tmp_path: Path, host: str, url: str) -> None:
     ports = Ports(api=1, dagster=2, code=3, api_host=host)
-    service = services.api(tmp_path, ports, "t")
+    service = services.api(tmp_path, ports, "t", dagster=True)
     assert (service.environment["AKOSHA_API_HOST"], service.host, services.api_url(ports)) == (host, host, url)
 
 
@@ -47,7 +47,7 @@ def test_our_dagster_requires_the_operator_token_of_the_home(settings: LakeSetti
     assert token == operator_token.read(settings.home)
     assert services.dagster_address(ports, settings) == f"http://127.0.0.1:2/asset-groups?token={token}"
     for service in (
-        services.api(tmp_path, ports, token),
+        services.api(tmp_path, ports, token, dagster=True),
         services.code_server(tmp_path, ports, token, drain_seconds=1),
     ):
         assert service.environment["AKOSHA_DAGSTER_TOKEN"] == token
@@ -56,13 +56,22 @@ def test_our_dagster_requires_the_operator_token_of_the_home(settings: LakeSetti
 
 def test_another_dagster_does_not_get_our_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AKOSHA_DAGSTER_URL", "https://dagster.example")
-    assert "AKOSHA_DAGSTER_TOKEN" not in services.api(tmp_path, Ports(api=1, dagster=2, code=3), "ours").environment
+    ours = services.api(tmp_path, Ports(api=1, dagster=2, code=3), "ours", dagster=True)
+    assert "AKOSHA_DAGSTER_TOKEN" not in ours.environment
     assert (
         services.webserver(tmp_path, Ports(api=1, dagster=2, code=3), tmp_path, "ours").environment[
             "AKOSHA_DAGSTER_TOKEN"
         ]
         == "ours"
     )
+
+
+def test_an_api_without_dagster_expects_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AKOSHA_DAGSTER_URL", raising=False)
+    ports = Ports(api=1, dagster=2, code=3)
+    alone, beside = (services.api(tmp_path, ports, "t", dagster=dagster) for dagster in (False, True))
+    assert "AKOSHA_DAGSTER_URL" not in alone.environment
+    assert beside.environment["AKOSHA_DAGSTER_URL"] == "http://127.0.0.1:2"
 
 
 @pytest.mark.parametrize("folder", ["home", "h" * 200])

@@ -10,6 +10,7 @@ from akosha_assets.cli.watching import screen, sparkline
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.watch import alerts
+from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
 from tests.hot_rows import commit, memory
 
 
@@ -20,8 +21,8 @@ def test_the_screen_shows_backlog_tiers_uploads_and_alerts(lake: Lake) -> None:
     ledger.add([FoundUpload("s", "[red]odd[/]", "session-buddy", "p", "1", 2048, now)], found_by="listing", now=now)
     alerts.observe(
         ledger,
-        [alerts.Condition("run/x", alerts.WARNING, "Job x fails", "it broke", "failed-run")],
-        scopes=["run"],
+        [alerts.Condition("run/x", Severity.WARNING, "Job x fails", "it broke", Runbook.FAILED_RUN)],
+        scopes=[Scope.RUN],
         now=now,
     )
     console = Console(file=io.StringIO(), width=140, height=30, record=True)

@@ -36,8 +36,9 @@ from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup
-from akosha_assets.lake.watch import orchestration
-from akosha_assets.lake.watch.orchestration import Orchestration
+from akosha_assets.lake.watch import conditions, orchestration
+from akosha_assets.lake.watch.alert_kinds import Runbook
+from akosha_assets.lake.watch.orchestration import FailedCheck, Orchestration
 from tests.factories import make_upload
 
 ROOT = Path(__file__).parents[2]
@@ -257,18 +258,73 @@ def unlisted_inbox(instance: Instance) -> None:
     instance.upload(1)
     # Resolve alerts after a second, so that the test is short.
     instance.patch.setattr("akosha_assets.lake.watch.alerts.SETTLED", timedelta(seconds=1))
+    instance.patch.setattr(conditions, "SWEEP_GRACE", timedelta())
     instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration(stopped={"upload_sensor": "sensor"}))
     ledger = Ledger.open(instance.settings)
     ledger.remember(SWEEP_ENDED, (NOW - timedelta(hours=1)).isoformat())
     ledger.close()
     instance.start(dagster_url="http://127.0.0.1:9", backlog_age_seconds=30)
+    until_firing(instance, "sweep/late")
+
+
+def until_firing(instance: Instance, key: str) -> None:
     firing = f"{instance.url}/api/v1/alerts?state=firing"
-    until(lambda: "sweep/late" in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
+    until(lambda: key in {alert["key"] for alert in httpx.get(firing).json()["alerts"]}, 20)
 
 
 def sensor_stopped(instance: Instance) -> None:
     unlisted_inbox(instance)
     instance.repair = lambda: instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration())
+
+
+def with_dagster(key: str, **state: Any) -> Callable[[Instance], None]:
+    """Dagster answers with `state` until the repair; the alert `key` fires."""
+
+    def prepare(instance: Instance) -> None:
+        instance.upload(1)
+        instance.patch.setattr("akosha_assets.lake.watch.alerts.SETTLED", timedelta(seconds=1))
+        instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration(**state))
+        instance.repair = lambda: instance.patch.setattr(orchestration, "read", lambda *_, **__: Orchestration())
+        instance.start(dagster_url="http://127.0.0.1:9", dagster_silent_seconds=3600)
+        until_firing(instance, key)
+
+    return prepare
+
+
+def without_ledger(instance: Instance) -> None:
+    """The ledger's file is no database until the repair."""
+    instance.upload(1)
+    instance.ingest()
+    instance.patch.setattr("akosha_assets.lake.watch.metrics.READING_SECONDS", 0.5)
+    instance.start()
+    path, aside = instance.home / "ledger.sqlite", instance.home / "ledger.aside"
+    path.rename(aside)
+    path.mkdir()
+    until(lambda: "akosha_ledger_up 0" in httpx.get(f"{instance.url}/metrics", timeout=20).text, 20)
+
+    def repair() -> None:
+        path.rmdir()
+        aside.rename(path)
+
+    instance.repair = repair
+
+
+def damaged_log(instance: Instance) -> None:
+    """A commit of the warm table cannot be parsed until the repair."""
+    instance.upload(1)
+    instance.ingest()
+    instance.patch.setattr("akosha_assets.lake.watch.metrics.TABLES_SECONDS", 0.5)
+    instance.patch.setattr("akosha_assets.lake.watch.tiers.READ_EVERY_SECONDS", 0.5)
+    log = instance.home / "lake" / "lifecycle" / "hot" / "_delta_log" / "00000000000000000000.json"
+    sound = log.read_bytes()
+    log.write_bytes(b"not a commit")
+    instance.start(path="/health")
+    until_firing(instance, "tier/unreadable")
+
+    def repair() -> None:
+        log.write_bytes(sound)
+
+    instance.repair = repair
 
 
 STATES: dict[str, Callable[[Instance], None]] = {
@@ -285,6 +341,16 @@ STATES: dict[str, Callable[[Instance], None]] = {
     "failed-run": searchable,
     "inbox-not-listed": unlisted_inbox,
     "sensor-or-schedule-stopped": sensor_stopped,
+    "failing-ticks": with_dagster("tick/upload_sensor", failing={"upload_sensor": "sensor"}),
+    "missing-ticks": with_dagster("schedule/embed_schedule", missed_ticks={"embed_schedule": 1.0}),
+    "aging-late": with_dagster("freshness/lifecycle/aging", freshness={"lifecycle/aging": "warning"}),
+    "embeddings-late": with_dagster("freshness/lifecycle/embeddings", freshness={"lifecycle/embeddings": "warning"}),
+    "recall-check-failed": with_dagster(
+        "check/lifecycle/warm/recall_at_10",
+        failed_checks=[FailedCheck("lifecycle/warm", "recall_at_10", "ERROR", "0.5 is too low")],
+    ),
+    "ledger-unreachable": without_ledger,
+    "tier-unreadable": damaged_log,
 }
 
 
@@ -358,8 +424,6 @@ def test_every_alert_links_to_an_existing_runbook() -> None:
         rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule
     }
     assert [path for path in linked_by_rules if not (ROOT / path).is_file()] == []
-    source = (ROOT / "akosha_assets" / "lake" / "watch" / "conditions.py").read_text()
-    named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', source))
-    assert named <= {book.stem for book in BOOKS}
+    assert {str(runbook) for runbook in Runbook} <= {book.stem for book in BOOKS}
     linked = {target for book in BOOKS for target in re.findall(r"\]\(([a-z-]+\.md)\)", book.read_text())}
     assert linked <= {book.name for book in BOOKS}

@@ -43,8 +43,8 @@ age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=
 )
 def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.RunRequest]:
     """Event days that lie in a hotter tier than their age asks for, by the clock or because rows came late, are aged."""
-    from akosha_assets.lake.watch.bootstrap import orchestrated
+    from akosha_assets.lake.watch.bootstrap import is_orchestrated
 
-    if orchestrated(lake.settings):
+    if is_orchestrated(lake.settings):
         return
     yield from requests(context, lake, {WARM: age_to_warm.name, COLD: age_to_cold.name})

@@ -1,14 +1,12 @@
 """Bootstrap mode: what Akosha does while its orchestrator (Mahavishnu) is configured and does not answer.
 
-Its own schedules run, samples of its metrics are kept on disk (bounded), one alert goes out. Once the orchestrator
-answers again the samples are sent after it and the schedules step back. The state is in the ledger, so every process
-agrees.
+Akosha's own schedules run, samples of its metrics are buffered on disk, and one alert fires. Once the orchestrator
+answers, the samples are sent and the schedules step back. The mode is in the ledger, so every process agrees on it.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,58 +16,67 @@ import httpx
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
-from akosha_assets.lake.watch.alerts import WARNING, Condition
+from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
+from akosha_assets.lake.watch.alerts import Condition
 from akosha_assets.lake.watch.outage import down_for
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = timedelta(seconds=10)
+BEGINS_AFTER = timedelta(seconds=10)
 PROBE_SECONDS = 2.0
-SAMPLE_EVERY = timedelta(seconds=10)
-SENT_AT_ONCE = 500
+SAMPLE_INTERVAL = timedelta(seconds=10)
+SAMPLES_PER_REQUEST = 500
 MODE_KEY, SAMPLED_KEY = "bootstrap_since", "bootstrap_sampled_at"
 
 
-def look(ledger: Ledger, *, now: datetime) -> list[Condition]:
-    """The mode fits what the orchestrator's health says now; the trouble it makes, if any."""
+def evaluate(ledger: Ledger, *, now: datetime) -> list[Condition]:
+    """Bootstrap mode is on exactly while the orchestrator has not answered for `BEGINS_AFTER`; its condition, if on."""
     url = ledger.settings.mahavishnu_url
     if not url:
         return []
-    answers = _answers(url)
-    silent = down_for(ledger, "orchestrator", answers=answers, now=now)
-    if answers:
-        if ledger.remembered(MODE_KEY):
-            ledger.remember(MODE_KEY, "")
-            logger.info("the orchestrator answers again; bootstrap mode ends", extra={"orchestrator": url})
-        replay(ledger.settings)
+    is_up = _is_healthy(url)
+    down = down_for(ledger, "orchestrator", is_up=is_up, now=now)
+    if is_up:
+        if since(ledger) is not None:
+            ledger.update(MODE_KEY, lambda _: None)
+            logger.info("bootstrap mode ends: the orchestrator answers again", extra={"orchestrator": url})
+        send_samples(ledger.settings)
         return []
-    if silent < PATIENCE and since(ledger) is None:
-        return []
-    if not ledger.remembered(MODE_KEY):
-        ledger.remember(MODE_KEY, now.isoformat())
+    if since(ledger) is None:
+        if down < BEGINS_AFTER:
+            return []
+        ledger.update(MODE_KEY, lambda begun: begun or now.isoformat())
         logger.warning("bootstrap mode begins: the orchestrator does not answer", extra={"orchestrator": url})
-    _sample(ledger, now)
+    _buffer_sample(ledger, now)
     detail = (
-        f"{url} has not answered since {now - silent:%H:%M:%S} UTC; Akosha's own schedules run, its metrics are "
-        "kept until it is back"
+        f"{url} has not answered since {now - down:%H:%M:%S} UTC; Akosha's own schedules run, and its metrics are "
+        "buffered until it answers"
     )
-    return [Condition("orchestrator/mahavishnu", WARNING, "Bootstrap mode", detail, "orchestrator-unreachable")]
+    return [
+        Condition(
+            key=f"{Scope.ORCHESTRATOR}/mahavishnu",
+            severity=Severity.WARNING,
+            title="Bootstrap mode",
+            detail=detail,
+            runbook=Runbook.ORCHESTRATOR_UNREACHABLE,
+        )
+    ]
 
 
 def since(ledger: Ledger) -> datetime | None:
-    """When bootstrap mode began, or None while it is off."""
-    said = ledger.remembered(MODE_KEY)
-    return datetime.fromisoformat(said) if said else None
+    """When bootstrap mode began; None while it is off."""
+    text = ledger.remembered(MODE_KEY)
+    return datetime.fromisoformat(text) if text else None
 
 
 def steps_back(ledger: Ledger) -> bool:
-    """Whether Akosha's own schedules leave the work to an orchestrator that is there to ask for it."""
+    """Whether Akosha's own sensors and schedules start no runs because an orchestrator that answers does."""
     settings = ledger.settings
     return bool(settings.mahavishnu_url) and settings.mahavishnu_schedules and since(ledger) is None
 
 
-def orchestrated(settings: LakeSettings) -> bool:
-    """`steps_back`, where no ledger is open."""
+def is_orchestrated(settings: LakeSettings) -> bool:
+    """`steps_back` for callers without an open ledger."""
     if not (settings.mahavishnu_url and settings.mahavishnu_schedules):
         return False
     ledger = Ledger.open(settings)
@@ -79,65 +86,79 @@ def orchestrated(settings: LakeSettings) -> bool:
         ledger.close()
 
 
-def buffer(settings: LakeSettings) -> Path:
-    """Where samples wait, one JSON object a line."""
+def buffer_path(settings: LakeSettings) -> Path:
+    """The file of buffered samples, one JSON object per line, oldest first."""
     return settings.home / "bootstrap" / "metrics.jsonl"
 
 
-def replay(settings: LakeSettings) -> int:
-    """Samples that wait were sent to the orchestrator, oldest first; returns how many. What it refuses waits on."""
-    path = buffer(settings)
+def send_samples(settings: LakeSettings) -> int:
+    """Buffered samples were sent to the orchestrator, oldest first; returns how many. Refused ones stay buffered."""
+    path = buffer_path(settings)
     claimed = path.with_name(f"replay-{os.getpid()}.jsonl")
     try:
-        # Whoever renames it sends it.
+        # Of several processes, the one that renames the file sends it.
         path.rename(claimed)
     except FileNotFoundError:
         return 0
     sent = 0
     lines = claimed.read_text().splitlines()
-    for start in range(0, len(lines), SENT_AT_ONCE):
-        part = [json.loads(line) for line in lines[start : start + SENT_AT_ONCE]]
+    for start in range(0, len(lines), SAMPLES_PER_REQUEST):
+        samples = [json.loads(line) for line in lines[start : start + SAMPLES_PER_REQUEST]]
         try:
-            httpx.post(settings.mahavishnu_metrics_url, json={"samples": part}, timeout=10).raise_for_status()
+            httpx.post(settings.mahavishnu_metrics_url, json={"samples": samples}, timeout=10).raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            logger.warning("buffered metrics were not taken", extra={"cause": str(error), "left": len(lines) - sent})
-            with path.open("a") as left:
-                left.writelines(f"{line}\n" for line in lines[start:])
+            remaining = len(lines) - sent
+            logger.warning("buffered metrics were refused", extra={"cause": str(error), "remaining": remaining})
+            with path.open("a") as file:
+                file.writelines(f"{line}\n" for line in lines[start:])
             break
-        sent += len(part)
+        sent += len(samples)
     claimed.unlink()
     return sent
 
 
-def _sample(ledger: Ledger, now: datetime) -> None:
-    """One sample of the backlog is kept, at most every few seconds; beyond the bound the older half is given up."""
+def _buffer_sample(ledger: Ledger, now: datetime) -> None:
+    """One sample of the backlog is buffered if `SAMPLE_INTERVAL` has passed. A full buffer loses its older half."""
     settings = ledger.settings
-    last = ledger.remembered(SAMPLED_KEY)
-    if not settings.mahavishnu_metrics_url or (last and now - datetime.fromisoformat(last) < SAMPLE_EVERY):
+    if not settings.mahavishnu_metrics_url or not _claim_sample(ledger, now):
         return
-    ledger.remember(SAMPLED_KEY, now.isoformat())
-    path = buffer(settings)
+    path = buffer_path(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"at": now.isoformat(), **asdict(backlog.measure(ledger, now=now))}, default=str)
-    with path.open("a") as out:
-        out.write(f"{line}\n")
+    with path.open("a") as file:
+        file.write(f"{line}\n")
     if path.stat().st_size > settings.mahavishnu_buffer_bytes:
-        kept = list(_newest(path, settings.mahavishnu_buffer_bytes // 2))
+        newest = _newest_lines(path, settings.mahavishnu_buffer_bytes // 2)
         shorter = path.with_suffix(".tmp")
-        shorter.write_text("".join(f"{one}\n" for one in kept))
+        shorter.write_text("".join(f"{one}\n" for one in newest))
         shorter.replace(path)
 
 
-def _newest(path: Path, most_bytes: int) -> Iterator[str]:
+def _claim_sample(ledger: Ledger, now: datetime) -> bool:
+    """Whether this process takes the sample that is due now; of several processes, one does."""
+    is_claimed = False
+
+    def claim(text: str | None) -> str | None:
+        nonlocal is_claimed
+        last = datetime.fromisoformat(text) if text else None
+        # A time in the future was written by a clock that was ahead.
+        is_claimed = last is None or not now - SAMPLE_INTERVAL < last <= now
+        return now.isoformat() if is_claimed else text
+
+    ledger.update(SAMPLED_KEY, claim)
+    return is_claimed
+
+
+def _newest_lines(path: Path, max_bytes: int) -> list[str]:
     lines = path.read_text().splitlines()
     total, first = 0, len(lines)
-    while first and total + len(lines[first - 1]) < most_bytes:
+    while first and total + len(lines[first - 1]) < max_bytes:
         first -= 1
         total += len(lines[first]) + 1
-    return iter(lines[first:])
+    return lines[first:]
 
 
-def _answers(url: str) -> bool:
+def _is_healthy(url: str) -> bool:
     try:
         return httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS).is_success
     except (httpx.HTTPError, httpx.InvalidURL):

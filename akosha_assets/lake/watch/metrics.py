@@ -144,7 +144,7 @@ class IngestionCollector(Collector):
             measured = backlog.measure(ledger, now=datetime.now(UTC))
             counts = ledger.counts()
             interrupted = {outage.step: outage for outage in outages.find_all(ledger)}
-            firing, undelivered = alerts.counts(ledger)
+            firing, undelivered = alerts.count_alerts(ledger)
             bootstrapped = bootstrap.since(ledger) is not None
         except (LedgerUnavailable, LedgerDamaged):
             yield "akosha_ledger_up", (), 0

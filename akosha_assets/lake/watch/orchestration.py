@@ -1,6 +1,6 @@
-"""Dagster as seen over its GraphQL interface: its queue, daemons, sensors and runs; and asking it to start a run.
+"""Dagster over GraphQL: reads its queue, runs, daemons, sensors, schedules, checks and freshness, and launches runs.
 
-Needs nothing of Dagster but the address of its webserver, so the service can ask while it knows nothing of assets.
+It needs only the address of Dagster's webserver, so the API can use it without importing Dagster.
 """
 
 from dataclasses import dataclass, field
@@ -14,9 +14,11 @@ from akosha_assets.lake.errors import OrchestratorUnavailable
 LOCATION, REPOSITORY = "akosha", "__repository__"
 TIMEOUT_SECONDS = 5.0
 FAILURES_WITHIN = timedelta(days=1)
+# A schedule's tick may come this much later than its cron line says.
+TICK_GRACE = timedelta(minutes=5)
 
 STATE = """
-query State($failedAfter: Float!) {
+query State($failedAfter: Float!, $ticksBefore: Float!) {
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
   queued: runsOrError(filter: {statuses: [QUEUED]}, limit: 500) { ... on Runs { results { runId creationTime } } }
   active: runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}, limit: 500) { ... on Runs { results { runId jobName } } }
@@ -27,7 +29,13 @@ query State($failedAfter: Float!) {
     ... on Sensors { results { name minIntervalSeconds sensorState { status ticks(limit: 1) { timestamp status } } } }
   }
   schedulesOrError(repositorySelector: {repositoryLocationName: "akosha", repositoryName: "__repository__"}) {
-    ... on Schedules { results { name scheduleState { status ticks(limit: 1) { timestamp status } } } }
+    ... on Schedules { results {
+      name
+      potentialTickTimestamps(startTimestamp: $ticksBefore, upperLimit: 1, lowerLimit: 1)
+      scheduleState {
+        status ticks(limit: 1) { timestamp status } typeSpecificData { ... on ScheduleData { startTimestamp } }
+      }
+    } }
   }
   assetNodes {
     assetKey { path }
@@ -54,7 +62,7 @@ mutation Launch($params: ExecutionParams!) {
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """An asset check whose newest evaluation failed."""
+    """An asset check whose newest evaluation failed. `severity` is WARN or ERROR."""
 
     asset: str
     name: str
@@ -64,30 +72,42 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Orchestration:
-    """Dagster at one instant. Ages are in seconds; freshness is healthy, warning, degraded or unknown by asset."""
+    """The state of Dagster at one instant. Ages are in seconds."""
 
     queued: int = 0
     oldest_queued_seconds: float = 0.0
+    # Runs that start or run: runId and jobName of each.
     active: list[dict[str, str]] = field(default_factory=list)
+    # Failed runs of the last day, by job.
     failed_by_job: dict[str, int] = field(default_factory=dict)
-    # Jobs whose newest ended run failed, with its id.
+    # Id of the newest ended run of each job where that run failed.
     failed_last: dict[str, str] = field(default_factory=dict)
     failed_checks: list[FailedCheck] = field(default_factory=list)
+    # Seconds since each required daemon's last heartbeat.
     heartbeat_seconds: dict[str, float] = field(default_factory=dict)
+    # Seconds by which the next tick of each running sensor is overdue; sensors without any tick are in `never_ticked`.
     sensor_lag_seconds: dict[str, float] = field(default_factory=dict)
-    # Sensors and schedules that are switched off, and those whose newest tick failed, with the kind of each.
+    never_ticked: list[str] = field(default_factory=list)
+    # Running schedules without the tick that their cron line asks for: when it was due, in seconds since the epoch.
+    missed_ticks: dict[str, float] = field(default_factory=dict)
+    # `sensor` or `schedule` by name: those that are stopped, and those whose newest tick failed.
     stopped: dict[str, str] = field(default_factory=dict)
     failing: dict[str, str] = field(default_factory=dict)
+    # healthy, warning, degraded or unknown, by asset with a freshness policy.
     freshness: dict[str, str] = field(default_factory=dict)
 
 
 def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
-    """Dagster's state at `now`; `token` is sent as bearer token, unless it is empty.
+    """The state of Dagster at `now`; `token` is sent as bearer token unless it is empty.
 
     Raises:
-        OrchestratorUnavailable: it does not answer at `url`.
+        OrchestratorUnavailable: Dagster does not answer at `url`.
     """
-    data = _ask(url, token, STATE, {"failedAfter": (now - FAILURES_WITHIN).timestamp()})
+    variables = {
+        "failedAfter": (now - FAILURES_WITHIN).timestamp(),
+        "ticksBefore": (now - TICK_GRACE).timestamp(),
+    }
+    data = _post(url, token, STATE, variables)
     seconds = now.timestamp()
     queued = data["queued"].get("results", [])
     failed: dict[str, int] = {}
@@ -96,10 +116,13 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
         failed[run["jobName"]] = failed.get(run["jobName"], 0) + (run["status"] == "FAILURE")
         newest.setdefault(run["jobName"], run)
     daemons = [one for one in data["instance"]["daemonHealth"]["allDaemonStatuses"] if one["required"]]
-    instigators = [
-        *(("sensor", one["name"], one["sensorState"]) for one in data["sensorsOrError"].get("results", [])),
-        *(("schedule", one["name"], one["scheduleState"]) for one in data["schedulesOrError"].get("results", [])),
+    sensors = data["sensorsOrError"].get("results", [])
+    schedules = data["schedulesOrError"].get("results", [])
+    states = [
+        *(("sensor", one["name"], one["sensorState"]) for one in sensors),
+        *(("schedule", one["name"], one["scheduleState"]) for one in schedules),
     ]
+    running = [one for one in sensors if one["sensorState"]["status"] == "RUNNING"]
     return Orchestration(
         queued=len(queued),
         oldest_queued_seconds=max((seconds - run["creationTime"] for run in queued), default=0.0),
@@ -110,12 +133,14 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
         heartbeat_seconds={
             one["daemonType"].lower(): max(0.0, seconds - (one["lastHeartbeatTime"] or 0)) for one in daemons
         },
-        sensor_lag_seconds=_lags(data["sensorsOrError"].get("results", []), seconds),
-        stopped={name: kind for kind, name, state in instigators if state["status"] == "STOPPED"},
+        sensor_lag_seconds=_lags(running, seconds),
+        never_ticked=[one["name"] for one in running if not one["sensorState"]["ticks"]],
+        missed_ticks=_missed_ticks(schedules, (now - TICK_GRACE).timestamp()),
+        stopped={name: kind for kind, name, state in states if state["status"] == "STOPPED"},
         failing={
             name: kind
-            for kind, name, state in instigators
-            if state["ticks"] and state["ticks"][0]["status"] == "FAILURE"
+            for kind, name, state in states
+            if state["status"] == "RUNNING" and state["ticks"] and state["ticks"][0]["status"] == "FAILURE"
         },
         freshness={
             "/".join(node["assetKey"]["path"]): node["freshnessStatusInfo"]["freshnessStatus"].lower()
@@ -126,7 +151,7 @@ def read(url: str, *, token: str = "", now: datetime) -> Orchestration:
 
 
 def launch(url: str, job: str, *, token: str = "", asked_by: str) -> str:
-    """A run of `job` is queued; returns its id.
+    """A run of `job` is queued; returns its id. `asked_by` becomes its tag `akosha/asked_by`.
 
     Raises:
         OrchestratorUnavailable: Dagster does not answer at `url`, or refused.
@@ -134,7 +159,7 @@ def launch(url: str, job: str, *, token: str = "", asked_by: str) -> str:
     selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
     tags = [{"key": "akosha/asked_by", "value": asked_by}]
     params = {"selector": selector, "runConfigData": {}, "mode": "default", "executionMetadata": {"tags": tags}}
-    answer = _ask(url, token, LAUNCH, {"params": params})["launchRun"]
+    answer = _post(url, token, LAUNCH, {"params": params})["launchRun"]
     if answer["__typename"] != "LaunchRunSuccess":
         raise OrchestratorUnavailable(url, f"{answer['__typename']}: {answer.get('message', '')}")
     return str(answer["run"]["runId"])
@@ -153,25 +178,39 @@ def _failed_checks(nodes: list[dict[str, Any]]) -> list[FailedCheck]:
     return found
 
 
-def _lags(sensors: list[dict[str, Any]], seconds: float) -> dict[str, float]:
-    """How much later than its interval each running sensor last ticked."""
+def _lags(running: list[dict[str, Any]], seconds: float) -> dict[str, float]:
+    """By how many seconds the next tick of each running sensor is overdue."""
     lags = {}
-    for one in sensors:
-        state = one["sensorState"]
-        if state["status"] == "RUNNING" and state["ticks"]:
-            lags[one["name"]] = max(0.0, seconds - state["ticks"][0]["timestamp"] - (one["minIntervalSeconds"] or 30))
+    for one in running:
+        if ticks := one["sensorState"]["ticks"]:
+            lags[one["name"]] = max(0.0, seconds - ticks[0]["timestamp"] - (one["minIntervalSeconds"] or 30))
     return lags
 
 
-def _ask(url: str, token: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _missed_ticks(schedules: list[dict[str, Any]], before: float) -> dict[str, float]:
+    """The last tick before `before` that each running schedule should have had and did not have."""
+    missed = {}
+    for one in schedules:
+        state = one["scheduleState"]
+        due = [at for at in one["potentialTickTimestamps"] if at <= before]
+        started = (state["typeSpecificData"] or {}).get("startTimestamp")
+        if state["status"] != "RUNNING" or not due or started is None:
+            continue
+        newest = state["ticks"][0]["timestamp"] if state["ticks"] else 0.0
+        if max(due) > started and newest < max(due):
+            missed[one["name"]] = max(due)
+    return missed
+
+
+def _post(url: str, token: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    question = {"query": query, "variables": variables}
+    request = {"query": query, "variables": variables}
     try:
-        answer = httpx.post(f"{url.rstrip('/')}/graphql", json=question, headers=headers, timeout=TIMEOUT_SECONDS)
+        answer = httpx.post(f"{url.rstrip('/')}/graphql", json=request, headers=headers, timeout=TIMEOUT_SECONDS)
         answer.raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        body = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise OrchestratorUnavailable(url, f"{type(error).__name__}: {error}") from error
-    body = answer.json()
     if body.get("errors"):
         raise OrchestratorUnavailable(url, str(body["errors"][0]["message"]))
     data: dict[str, Any] = body["data"]

@@ -1,23 +1,34 @@
-"""For how long something has not answered, agreed on by all processes that ask it: kept in the ledger."""
+"""How long something has been down, agreed on by every process that checks it: the start is in the ledger."""
 
 import json
 from datetime import datetime, timedelta
 
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
-# When nobody asked for this long, an earlier silence says nothing of now.
-FORGOTTEN = timedelta(seconds=60)
+# A start that nobody confirmed for this long says nothing about now.
+EXPIRES_AFTER = timedelta(seconds=60)
 
 
-def down_for(ledger: Ledger, name: str, *, answers: bool, now: datetime) -> timedelta:
-    """How long `name` has been silent at `now`, with the answer it gave just now; nothing while it answers."""
+def down_for(ledger: Ledger, name: str, *, is_up: bool, now: datetime) -> timedelta:
+    """How long `name` has been down at `now`, given whether it is up; zero while it is."""
     key = f"silent:{name}"
-    held = json.loads(ledger.remembered(key) or "null")
-    if answers:
-        if held:
-            ledger.remember(key, "null")
+    if is_up and not ledger.remembered(key):
         return timedelta()
-    if not held or now - datetime.fromisoformat(held["asked_at"]) > FORGOTTEN:
-        held = {"since": now.isoformat()}
-    ledger.remember(key, json.dumps({**held, "asked_at": now.isoformat()}))
-    return now - datetime.fromisoformat(held["since"])
+
+    def note(text: str | None) -> str | None:
+        if is_up:
+            return None
+        start = _start(text, now)
+        return json.dumps({"since": (start or now).isoformat(), "asked_at": now.isoformat()})
+
+    text = ledger.update(key, note)
+    return now - datetime.fromisoformat(json.loads(text)["since"]) if text else timedelta()
+
+
+def _start(text: str | None, now: datetime) -> datetime | None:
+    """When it went down; None where nobody checked lately, or where a clock that was ahead wrote the times."""
+    noted = json.loads(text) if text else None
+    if not noted:
+        return None
+    since, checked_at = (datetime.fromisoformat(noted[name]) for name in ("since", "asked_at"))
+    return since if since <= now and abs(now - checked_at) <= EXPIRES_AFTER else None

@@ -65,16 +65,16 @@ def test_ten_silent_seconds_begin_it_and_an_answer_ends_it(ledger: Ledger, orche
     assert not bootstrap.steps_back(ledger)
     for seconds in (22, 32, 33):
         assert conditions.evaluate(ledger, now=NOW + seconds * SECOND) == [], "said once"
-    assert len(bootstrap.buffer(ledger.settings).read_text().splitlines()) == 3
+    assert len(bootstrap.buffer_path(ledger.settings).read_text().splitlines()) == 3
     orchestrator.is_up = True
     conditions.evaluate(ledger, now=NOW + 40 * SECOND)
     assert bootstrap.steps_back(ledger)
     assert [sample["at"] for sample in orchestrator.samples] == [
         (NOW + seconds * SECOND).isoformat() for seconds in (12, 22, 32)
     ]
-    assert not bootstrap.buffer(ledger.settings).exists()
+    assert not bootstrap.buffer_path(ledger.settings).exists()
     assert conditions.evaluate(ledger, now=NOW + 200 * SECOND) == ["orchestrator/mahavishnu"]
-    assert alerts.listed(ledger)[0].state == "resolved"
+    assert alerts.list_alerts(ledger)[0].state == "resolved"
 
 
 def test_samples_that_are_refused_wait_on(ledger: Ledger, orchestrator: Orchestrator) -> None:
@@ -83,7 +83,7 @@ def test_samples_that_are_refused_wait_on(ledger: Ledger, orchestrator: Orchestr
         conditions.evaluate(ledger, now=NOW + seconds * SECOND)
     orchestrator.is_up = True
     conditions.evaluate(ledger, now=NOW + 30 * SECOND)
-    assert len(bootstrap.buffer(ledger.settings).read_text().splitlines()) == 2
+    assert len(bootstrap.buffer_path(ledger.settings).read_text().splitlines()) == 2
     orchestrator.takes_samples = True
     conditions.evaluate(ledger, now=NOW + 40 * SECOND)
     assert len(orchestrator.samples) == 2
@@ -93,7 +93,7 @@ def test_the_buffer_is_bounded_and_keeps_the_newest(ledger: Ledger, orchestrator
     orchestrator.is_up = False
     for number in range(60):
         conditions.evaluate(ledger, now=NOW + number * 11 * SECOND)
-    path = bootstrap.buffer(ledger.settings)
+    path = bootstrap.buffer_path(ledger.settings)
     assert path.stat().st_size <= 8192
     assert json.loads(path.read_text().splitlines()[-1])["at"] == (NOW + 59 * 11 * SECOND).isoformat()
 
