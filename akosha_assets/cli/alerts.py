@@ -54,7 +54,9 @@ def alerts(
             (one.key, one.severity, one.state, one.fired_at, one.resolved_at, one.is_notified, one.error or one.detail)
             for one in listed
         )
-        console.print(grid("Alerts (times in UTC)", columns, lines) if listed else "No alert is firing, and none ever was.")
+        console.print(
+            grid("Alerts (times in UTC)", columns, lines) if listed else "No alert is firing, and none ever was."
+        )
     if failed:
         raise fail("a channel did not accept the test message; see `akosha alerts`", Exit.FAILED)
 

@@ -1,1 +1,1 @@
-"""Dagster over the lake: parameters, policies and metadata. Logic is in `akosha_assets/lake` under the same address."""
+"""Dagster definitions over the lake: partitions, policies and metadata. Logic is in `akosha_assets/lake` under the same address."""

@@ -1,4 +1,4 @@
-"""What the UI shows beside an asset: its columns when it is defined, its size and version when it was written."""
+"""Metadata of assets: columns in the definition; rows, bytes and version in a materialization."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -24,12 +24,12 @@ def column_schema(address: str) -> dg.TableSchema:
 
 
 def table_metadata(address: str) -> dict[str, Any]:
-    """Metadata of an asset that is a table, before anything is written to it."""
+    """Metadata in the definition of an asset that is a table."""
     return {"dagster/column_schema": column_schema(address), "dagster/table_name": address}
 
 
 def written_metadata(lake: Lake, address: str, connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Size, version and columns of the table as it stands now."""
+    """Rows, bytes, files, version and columns of the table now."""
     size = inventory.table_size(lake, address, connection)
     return {
         "dagster/row_count": size.rows,
@@ -42,7 +42,7 @@ def written_metadata(lake: Lake, address: str, connection: duckdb.DuckDBPyConnec
 
 
 def day_metadata(day: Stored | None, table: inventory.TableSize) -> dict[str, Any]:
-    """Size of one partition, and of the table it is part of; a day without rows has a size of nothing."""
+    """Rows, bytes and files of one partition, zero if it has no rows, and the size of its table."""
     return {
         "dagster/partition_row_count": day.rows if day else 0,
         "bytes": day.stored_bytes if day else 0,
@@ -59,7 +59,7 @@ def day_key(day: date) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> dg.MarkdownMetadataValue:
-    """`counts` as a small table."""
+    """`counts` as a Markdown table."""
     lines = "\n".join(f"| {name} | {count:,} |" for name, count in counts.items())
     return dg.MetadataValue.md(f"| | |\n|---|--:|\n{lines}")
 

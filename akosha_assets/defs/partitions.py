@@ -1,4 +1,4 @@
-"""The two ways days are counted: when an upload reached us, and when what it tells of happened. Both in UTC."""
+"""Daily partitions in UTC: by the arrival of an upload, and by the time of the event that a memory is about."""
 
 import dagster as dg
 
@@ -7,5 +7,5 @@ EVENT_DAYS = dg.DailyPartitionsDefinition(start_date="2023-01-01", end_offset=1)
 
 
 def is_event_day(day: str) -> bool:
-    """Whether the UI counts `day`. A row of any day is stored; Dagster passes over keys outside its partitions."""
+    """Whether `day` is a partition. Rows of any day are stored; Dagster ignores keys outside its partitions."""
     return EVENT_DAYS.has_partition_key(day)

@@ -1,5 +1,5 @@
-"""When an asset counts as late. Windows come from the settings, so policies are put on as the definitions are
-assembled.
+"""Freshness policies: when an asset is late. Their windows come from the settings, so they are added while the
+definitions are assembled.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def _late_after(warn_hours: float, fail_hours: float) -> Callable[[LakeSettings]
     )
 
 
-# By asset key. Each of these is materialised only while its duty is done, see the asset.
+# By asset key. Each of these assets is materialized only while nothing is left to do.
 FRESHNESS: dict[tuple[str, ...], Callable[[LakeSettings], dg.FreshnessPolicy]] = {
     ("ingestion", "backlog"): _backlog,
     ("lifecycle", "aging"): _late_after(6, 24),
@@ -33,7 +33,7 @@ FRESHNESS: dict[tuple[str, ...], Callable[[LakeSettings], dg.FreshnessPolicy]] =
 
 
 def with_freshness(definitions: dg.Definitions, settings: LakeSettings) -> dg.Definitions:
-    """The definitions with the policies that the settings ask for."""
+    """`definitions` with the freshness policies of `settings`."""
 
     def late(spec: dg.AssetSpec) -> dg.AssetSpec:
         policy = FRESHNESS.get(tuple(spec.key.path))

@@ -1,4 +1,4 @@
-"""What assets ask for: the lake, and the DuckDB they compute with."""
+"""Resources: the lake, and an in-memory DuckDB."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from akosha_assets.lake.settings import LakeSettings
 
 
 class LakeResource(dg.ConfigurableResource):
-    """The lake that the environment describes (`AKOSHA_…`)."""
+    """The lake of the settings in the environment (`AKOSHA_…`)."""
 
     def create_resource(self, context: dg.InitResourceContext) -> Lake:  # noqa: ARG002
         settings = LakeSettings()
         if settings.log_format == "json":
-            # What the lake logs; Dagster's own lines follow `loggers`.
+            # For log lines of the lake; Dagster's own lines follow `loggers`.
             telemetry.configure_logging(settings.log_format)
         return Lake(settings)
 
 
 def resources() -> dict[str, Any]:
-    """By the name that assets and jobs ask for."""
-    # In memory: no process shares a DuckDB file with another, and what is computed goes to Delta.
+    """Resources by name."""
+    # In memory: processes cannot share a DuckDB file, and results are written to Delta.
     return {"lake": LakeResource(), "duckdb": DuckDBResource(database=":memory:")}
 
 
 def loggers(settings: LakeSettings) -> dict[str, dg.LoggerDefinition]:
-    """What runs print: lines of text, or of JSON where the settings ask for it."""
+    """How runs print log lines: as text, or as JSON if the settings say so."""
     return {"console": dg.json_console_logger} if settings.log_format == "json" else {}

@@ -1,6 +1,6 @@
-"""A run that is asked to end finishes what it has begun: SIGTERM and SIGINT become a question the work asks itself.
+"""A run that is asked to stop finishes its present step: SIGTERM and SIGINT set a flag that the work polls.
 
-Dagster would raise in the middle of a batch instead. `akosha up` sends SIGTERM when it drains; "Terminate" in the UI
+Without this, Dagster raises in the middle of a batch. `akosha up` sends SIGTERM when it drains; "Terminate" in the UI
 arrives as SIGINT.
 """
 
@@ -14,26 +14,30 @@ import dagster as dg
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Within it, signals to end only make the yielded function true. Outside the main thread it stays false."""
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Yields a function that is true once the process was asked to stop. Outside the main thread it is always false."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def remember(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        asked.set()
+    def request_stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        requested.set()
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def end_if_cancelled(instance: dg.DagsterInstance, run_id: str) -> None:
-    """The run goes on, unless someone terminated it: then it is shown as cancelled, with all it did recorded."""
+    """The run goes on, unless someone terminated it: then it ends as cancelled, with all its work recorded.
+
+    Raises:
+        DagsterExecutionInterruptedError: someone terminated the run.
+    """
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status == dg.DagsterRunStatus.CANCELING:
         raise dg.DagsterExecutionInterruptedError

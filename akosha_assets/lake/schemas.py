@@ -12,10 +12,10 @@ from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, HOLDS, MOVE
 from akosha_assets.lake.table_spec import TableSpec, text_field
 
 
-def _graph(address: str, kinds: tuple[str, ...], *columns: pa.Field) -> TableSpec:
+def _graph(address: str, kinds: tuple[str, ...], description: str, *columns: pa.Field) -> TableSpec:
     occurred = [field.with_nullable(True) for field in EVENT[1:]]
     schema = pa.schema([*IDENTITY_FIELDS, *occurred, *columns, *PROVENANCE])
-    return TableSpec(address, schema, kinds, newest_by=("snapshot_at", "batch_id"))
+    return TableSpec(address, schema, kinds, newest_by=("snapshot_at", "batch_id"), description=description)
 
 
 HOT = TableSpec(
@@ -40,6 +40,7 @@ HOT = TableSpec(
 ENTITIES = _graph(
     "graph/entities",
     ("memory_entity", "kg_entity"),
+    "People, technologies, files and concepts that memories mention, one row per entity of a system.",
     text_field("name", "the entity's value or name"),
     text_field("entity_type", "person, technology, file, concept, organization, …"),
     text_field("memory_id", "memory that mentions it, where the source says so"),
@@ -50,6 +51,7 @@ ENTITIES = _graph(
 RELATIONS = _graph(
     "graph/relations",
     ("memory_relationship", "kg_relationship"),
+    "Edges between two entities of one system.",
     text_field("from_id", "id of an entity of the same system"),
     text_field("to_id", "id of an entity of the same system"),
     text_field("relation_type", "name of the relation"),
@@ -59,6 +61,7 @@ RELATIONS = _graph(
 CAUSAL_LINKS = _graph(
     "graph/causal_links",
     ("causal_link",),
+    "Which memory led to which, observed or inferred by the source.",
     text_field("from_id", "id of the cause, a memory"),
     text_field("to_id", "id of the effect, a memory"),
     text_field("link_type", "name of the link"),
@@ -69,6 +72,7 @@ CAUSAL_LINKS = _graph(
 CODE_GRAPHS = _graph(
     "graph/code_graphs",
     ("code_graph",),
+    "Nodes and edges of an indexed commit, one row per repository and commit.",
     text_field("repo_path", "path of the repository on the source"),
     text_field("commit_hash", "commit that was indexed"),
     pa.field("nodes_count", pa.int32(), metadata={"comment": "nodes in the graph"}),
@@ -78,6 +82,7 @@ CODE_GRAPHS = _graph(
 PROVENANCES = _graph(
     "graph/provenance",
     ("provenance",),
+    "Where a memory came from, as its source says.",
     text_field("memory_id", "memory it speaks of"),
     text_field("memory_source_type", "what kind of source the memory came from"),
     text_field("source_ref", "reference into that source"),
@@ -88,6 +93,7 @@ RESCUED = TableSpec(
     pa.schema([*IDENTITY_FIELDS, text_field("row", "JSON of the whole source row"), *PROVENANCE]),
     kinds=("rescued",),
     newest_by=("snapshot_at", "batch_id"),
+    description="Source rows that no other table has columns for, complete, as JSON.",
 )
 ABSENCES = TableSpec(
     "ingestion/absences",
@@ -107,6 +113,7 @@ ABSENCES = TableSpec(
     ),
     row_key=(*IDENTITY, "is_absent", "snapshot_at"),
     newest_by=("batch_id",),
+    description="Rows that are missing from a later snapshot of their system. An absence is recorded; nothing is deleted.",
 )
 
 NEAR_DUPLICATES = TableSpec(

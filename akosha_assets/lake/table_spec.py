@@ -25,6 +25,8 @@ class TableSpec:
     newest_by: tuple[str, ...] = ()
     is_replaced_by_day: bool = False
     run_column: str = ""
+    # What a row is, in a sentence or two; shown for tables that ingestion alone writes.
+    description: str = ""
 
 
 def text_field(name: str, comment: str) -> pa.Field:

@@ -8,6 +8,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from akosha_assets.defs.ingestion.uploads import reason_to_wait, upload_sensor
+from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
@@ -23,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LakeSettings:
 
 
 def tick(instance: dg.DagsterInstance) -> dg.SensorResult:
-    result = upload_sensor(dg.build_sensor_context(instance=instance))
+    result = upload_sensor(dg.build_sensor_context(instance=instance, resources={"lake": Lake(LakeSettings())}))
     assert isinstance(result, dg.SensorResult)
     return result
 

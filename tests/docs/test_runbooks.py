@@ -296,10 +296,10 @@ def without_ledger(instance: Instance) -> None:
     instance.upload(1)
     instance.ingest()
     instance.patch.setattr("akosha_assets.lake.watch.metrics.READING_SECONDS", 0.5)
-    instance.start()
     path, aside = instance.home / "ledger.sqlite", instance.home / "ledger.aside"
     path.rename(aside)
     path.mkdir()
+    instance.start(path="/health")
     until(lambda: "akosha_ledger_up 0" in httpx.get(f"{instance.url}/metrics", timeout=20).text, 20)
 
     def repair() -> None:

@@ -1,7 +1,7 @@
-"""`ingestion/backlog`: materialised only while everything older than a limit has been taken in.
+"""`ingestion/backlog`: materialized only while every upload older than a limit is ingested.
 
-So its freshness reads "how long since we were last caught up". The checks say how much waits and for how long; they
-speak also where nothing was ever taken in. A sensor records all of it without a run; the asset does it by hand.
+Its freshness is therefore the time since ingestion was last caught up. The checks report how many uploads wait and for
+how long, also where nothing was ever ingested. A sensor records all of this without a run.
 """
 
 import json
@@ -19,8 +19,8 @@ from akosha_assets.lake.settings import LakeSettings
 
 KEY = dg.AssetKey(["ingestion", "backlog"])
 SIZE, AGE = "waiting_uploads", "oldest_upload"
-# Every event is a row that Dagster keeps: said again this often while nothing changes.
-SAY_AGAIN_SECONDS = 60
+# Dagster keeps every event, so unchanged states are recorded this often.
+REPEAT_SECONDS = 60
 
 
 @dg.asset(
@@ -31,18 +31,18 @@ SAY_AGAIN_SECONDS = 60
     kinds={"sqlite", "postgres"},
     output_required=False,
 )
-def backlog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.MaterializeResult]:
-    """How many uploads wait, their bytes and the age of the oldest. Recorded only while caught up, so that its age is
-    the alarm.
+def backlog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.MaterializeResult[None]]:
+    """How many uploads wait, their bytes and the age of the oldest. Materialized only while ingestion is caught up, so
+    that its freshness is the alarm.
     """
     from akosha_assets.lake.ingestion.backlog import is_caught_up
 
-    measured, _ = _measured(lake.settings)
+    measured, _ = _measure(lake.settings)
     if is_caught_up(measured, lake.settings):
         yield dg.MaterializeResult(metadata=backlog_metadata(measured))
     else:
         context.log.info(
-            "%d uploads wait, the oldest for %d s; nothing is recorded",
+            "%d uploads wait, the oldest for %d s; ingestion is not caught up, so nothing is materialized",
             measured.waiting,
             measured.oldest_waiting_seconds,
         )
@@ -50,45 +50,46 @@ def backlog(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> 
 
 @dg.asset_check(asset=KEY, name=SIZE)
 def waiting_uploads(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Warns above AKOSHA_BACKLOG_WARN_UPLOADS waiting uploads and fails above AKOSHA_BACKLOG_ERROR_UPLOADS, each after
-    a while.
+    """Warns if more than AKOSHA_BACKLOG_WARN_UPLOADS wait for AKOSHA_BACKLOG_WARN_FOR_SECONDS; fails likewise by
+    AKOSHA_BACKLOG_ERROR_UPLOADS and AKOSHA_BACKLOG_ERROR_FOR_SECONDS.
     """
-    measured, verdicts = _measured(lake.settings)
+    measured, verdicts = _measure(lake.settings)
     return dg.AssetCheckResult(check_name=SIZE, **_result(verdicts[SIZE], measured))
 
 
 @dg.asset_check(asset=KEY, name=AGE)
 def oldest_upload(lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-    """Warns when an upload waits for longer than AKOSHA_BACKLOG_WARN_SECONDS, fails beyond AKOSHA_BACKLOG_FAIL_SECONDS."""
-    measured, verdicts = _measured(lake.settings)
+    """Warns if an upload waits longer than AKOSHA_BACKLOG_WARN_SECONDS, fails beyond AKOSHA_BACKLOG_FAIL_SECONDS."""
+    measured, verdicts = _measure(lake.settings)
     return dg.AssetCheckResult(check_name=AGE, **_result(verdicts[AGE], measured))
 
 
 @dg.sensor(target=[KEY], minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
-def backlog_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Measures the backlog every few seconds; records it while caught up, and what the checks say of it, without a run."""
+def backlog_sensor(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
+    """Measures the backlog every few seconds and records the checks, without a run. Materializes the asset while
+    ingestion is caught up.
+    """
     from akosha_assets.lake.ingestion.backlog import is_caught_up
 
-    settings = LakeSettings()
-    measured, verdicts = _measured(settings)
-    caught_up = is_caught_up(measured, settings)
+    measured, verdicts = _measure(lake.settings)
+    caught_up = is_caught_up(measured, lake.settings)
     state = {"caught_up": caught_up, **{name: verdict.level for name, verdict in verdicts.items()}}
     before: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     now = measured.measured_at.timestamp()
-    waits = f"{measured.waiting} uploads wait, the oldest for {measured.oldest_waiting_seconds:.0f} s"
-    if before.get("state") == state and now - before["at"] < SAY_AGAIN_SECONDS:
-        return dg.SensorResult(skip_reason=waits)
+    summary = f"{measured.waiting} uploads wait, the oldest for {measured.oldest_waiting_seconds:.0f} s"
+    if before.get("state") == state and 0 <= now - before["at"] < REPEAT_SECONDS:
+        return dg.SensorResult(skip_reason=summary)
     events: list[Any] = [
         dg.AssetCheckEvaluation(asset_key=KEY, check_name=name, **_result(verdict, measured))
         for name, verdict in verdicts.items()
     ]
     if caught_up:
         events.append(dg.AssetMaterialization(KEY, metadata=backlog_metadata(measured)))
-    return dg.SensorResult(skip_reason=waits, asset_events=events, cursor=json.dumps({"state": state, "at": now}))
+    return dg.SensorResult(skip_reason=summary, asset_events=events, cursor=json.dumps({"state": state, "at": now}))
 
 
 def backlog_metadata(measured: Backlog) -> dict[str, int | float]:
-    """The backlog in numbers."""
+    """The backlog as metadata; rates are uploads per second."""
     return {
         "waiting": measured.waiting,
         "waiting bytes": measured.waiting_bytes,
@@ -101,7 +102,7 @@ def backlog_metadata(measured: Backlog) -> dict[str, int | float]:
     }
 
 
-def _measured(settings: LakeSettings) -> tuple[Backlog, dict[str, Verdict]]:
+def _measure(settings: LakeSettings) -> tuple[Backlog, dict[str, Verdict]]:
     from akosha_assets.lake.ingestion.backlog import judge_age, judge_size, measure
 
     ledger = Ledger.open(settings)

@@ -1,6 +1,4 @@
-"""`ingestion/ledger`: one row per upload. Materialising it lists the whole inbox; the sensor does the same a stretch at
-a time.
-"""
+"""`ingestion/ledger`: one row per upload. Materializing it lists the whole inbox; the upload sensor lists a part per tick."""
 
 from datetime import UTC, datetime
 
@@ -24,8 +22,8 @@ from akosha_assets.lake.ingestion.ledger import schema
         )
     },
 )
-def ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult:  # noqa: ARG001
-    """One row per upload: state, lease, attempts, counts, error and times. In SQL, beside the tables."""
+def ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> dg.MaterializeResult[None]:  # noqa: ARG001
+    """One row per upload: state, lease, attempts, counts, error and times. A SQL database beside the tables."""
     from akosha_assets.lake.ingestion import backlog
     from akosha_assets.lake.ingestion.inbox import listing
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -42,7 +40,7 @@ def ledger(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> d
 
 
 def ledger_metadata(measured: Backlog) -> dict[str, dg.MetadataValue | int]:
-    """How many uploads are in which state."""
+    """How many uploads are in each state."""
     states = {
         "arriving": measured.arriving,
         "of them incomplete": measured.incomplete,

@@ -1,6 +1,6 @@
-"""What an ingest run did, as asset events: every table it wrote, every event day and arrival day it touched.
+"""What an ingest run did, as asset materializations: every table, event day and arrival day that it changed.
 
-Events cost about ten milliseconds each, so batches are added up and recorded twice a minute and at the end.
+Each event costs about ten milliseconds, so batches are added up and recorded twice a minute and at the end.
 """
 
 import time
@@ -29,7 +29,7 @@ RECORD_SECONDS = 30
 
 
 def arrival_metadata(ledger: Ledger, day: date) -> dict[str, Any]:
-    """What the ledger knows of all uploads of an arrival day."""
+    """Counts of all uploads of an arrival day, from the ledger."""
     totals = day_totals(ledger, day)
     return {
         "dagster/partition_row_count": totals.rows["rows_read"],
@@ -40,23 +40,23 @@ def arrival_metadata(ledger: Ledger, day: date) -> dict[str, Any]:
 
 
 class Record:
-    """Adds up batches and, now and then, says what they changed."""
+    """Adds up batches and records what they changed, with `log_event`. With `arrivals`, arrival days are recorded too."""
 
     def __init__(
         self,
         lake: Lake,
         ledger: Ledger,
         connection: duckdb.DuckDBPyConnection,
-        say: Callable[[dg.AssetMaterialization], None],
+        log_event: Callable[[dg.AssetMaterialization], None],
         *,
         arrivals: bool,
     ):
-        self.lake, self.ledger, self.connection, self.say = lake, ledger, connection, say
+        self.lake, self.ledger, self.connection, self.log_event = lake, ledger, connection, log_event
         self.arrivals = arrivals
         self.total: Counter[str] = Counter()
-        self._clear()
+        self._reset()
 
-    def _clear(self) -> None:
+    def _reset(self) -> None:
         self.rows: Counter[str] = Counter()
         self.event_days: Counter[date] = Counter()
         self.arrival_days: Counter[date] = Counter()
@@ -65,7 +65,7 @@ class Record:
         self.since = time.monotonic()
 
     def add(self, result: BatchResult) -> None:
-        """The batch is counted, and recorded when the last record is old enough."""
+        """The batch is counted; if the last record is more than `RECORD_SECONDS` old, everything counted is recorded."""
         self.rows.update(result.rows)
         self.event_days.update(result.event_days)
         self.arrival_days.update(result.arrival_days)
@@ -75,10 +75,10 @@ class Record:
             self.write()
 
     def write(self) -> None:
-        """Everything counted since the last time stands in Dagster's event log."""
-        # Upstream first, as the UI calls an asset unsynced whose upstream is newer.
+        """Everything counted since the last record is in Dagster's event log."""
+        # Upstream first: the UI shows an asset as unsynced if its upstream is newer.
         measured = measure(self.ledger, now=datetime.now(UTC))
-        self._say("ingestion/ledger", ledger_metadata(measured))
+        self._materialize("ingestion/ledger", ledger_metadata(measured))
         if self.batches:
             self.total.update(
                 {
@@ -91,36 +91,36 @@ class Record:
             for address, rows in self.rows.items():
                 if address != HOT.address:
                     written = written_metadata(self.lake, address, self.connection)
-                    self._say(address, {"rows written": rows, **written})
+                    self._materialize(address, {"rows written": rows, **written})
             self._hot_days()
         if is_caught_up(measured, self.ledger.settings):
-            self._say("ingestion/backlog", backlog_metadata(measured))
-        self._clear()
+            self._materialize("ingestion/backlog", backlog_metadata(measured))
+        self._reset()
 
     def _arrival_days(self) -> None:
         for day, uploads in sorted(self.arrival_days.items()) if self.arrivals else ():
-            taken_in = {"uploads taken in": uploads, "rows written by table": counted(self.rows)}
-            self._say("ingestion/arrivals", {**taken_in, **arrival_metadata(self.ledger, day)}, day)
+            ingested = {"uploads ingested": uploads, "rows written by table": counted(self.rows)}
+            self._materialize("ingestion/arrivals", {**ingested, **arrival_metadata(self.ledger, day)}, day)
 
     def _hot_days(self) -> None:
         if not self.event_days:
             return
         table = inventory.table_size(self.lake, HOT.address, self.connection)
         stored = days.stored(self.lake.create(HOT.address))
-        bare = days_without_vectors(self.lake, self.lake.settings.embedding_model)
+        without_vector = days_without_vectors(self.lake, self.lake.settings.embedding_model)
         for day, rows in sorted(self.event_days.items()):
             if is_event_day(day_key(day)):
-                self._say(
+                self._materialize(
                     HOT.address,
                     {
                         "rows written": rows,
-                        "rows without vector": bare.get(day, 0),
+                        "rows without vector": without_vector.get(day, 0),
                         **day_metadata(stored.get(day), table),
                     },
                     day,
                 )
 
-    def _say(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
-        self.say(
+    def _materialize(self, address: str, metadata: dict[str, Any], day: date | None = None) -> None:
+        self.log_event(
             dg.AssetMaterialization(address.split("/"), metadata=metadata, partition=day_key(day) if day else None)
         )

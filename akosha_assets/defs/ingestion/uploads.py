@@ -1,7 +1,7 @@
-"""`ingestion/uploads`: what lies in the inbox, and the sensor that sees it.
+"""`ingestion/uploads`: the objects of the inbox, and the sensor that discovers them.
 
-Session-Buddy writes the inbox, so Dagster only shows it. The sensor lists a bounded stretch, writes what it finds into
-the ledger and asks for an ingest run; the ledger, not a cursor or a run key, knows what still waits.
+Session-Buddy writes the inbox, so to Dagster it is external. The sensor lists a bounded part of it per tick, records new
+uploads in the ledger and requests an ingest run. The ledger, not a cursor or a run key, knows which uploads wait.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,24 +10,17 @@ from itertools import takewhile
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS, counted
-from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.defs.schedules import IN_PROGRESS
+from akosha_assets.lake.catalog import Lake
 
 INGEST_JOB = "ingest"
-RUNS_LOOKED_AT = 10
+RECENT_RUNS = 10
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(minutes=5)
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-
 uploads = dg.AssetSpec(
     ["ingestion", "uploads"],
     description=(
-        "Snapshots that the fleet's Session-Buddy instances put into the inbox bucket: two databases and, "
-        "last, a manifest."
+        "Snapshots that the fleet's Session-Buddy instances upload to the inbox bucket: two databases and, last, a "
+        "manifest."
     ),
     group_name="ingestion",
     owners=OWNERS,
@@ -36,9 +29,9 @@ uploads = dg.AssetSpec(
 
 
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
-def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Looks for uploads for at most AKOSHA_TICK_SECONDS and asks for an ingest run while more waits than those under
-    way take.
+def upload_sensor(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
+    """Discovers uploads for at most AKOSHA_TICK_SECONDS, and requests an ingest run if more uploads wait than the runs in
+    progress will ingest.
     """
     from akosha_assets.lake.ingestion import backlog
     from akosha_assets.lake.ingestion.inbox import notifications
@@ -46,30 +39,30 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
     from akosha_assets.lake.watch import bootstrap
 
-    settings, now = LakeSettings(), datetime.now(UTC)
+    settings, now = lake.settings, datetime.now(UTC)
     ledger = Ledger.open(settings)
     try:
         swept = notifications.discover(settings, ledger, now=now)
         measured = backlog.measure(ledger, now=datetime.now(UTC))
         is_due = claims.anything_due(ledger, now=datetime.now(UTC))
-        is_asked_for = bootstrap.steps_back(ledger)
+        is_orchestrated = bootstrap.steps_back(ledger)
     finally:
         ledger.close()
-    seen: list[dg.AssetMaterialization] = []
+    events: list[dg.AssetMaterialization] = []
     if swept.added:
         counts = {"found": swept.added, "objects listed": swept.listed, "waiting": measured.waiting}
-        seen.append(
+        events.append(
             dg.AssetMaterialization(
                 ["ingestion", "uploads"], metadata={"found": swept.added, "listing": counted(counts)}
             )
         )
     state = (
-        f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} found, "
+        f"{measured.waiting} uploads wait, {measured.claimed} of them in an ingest run; {swept.added} new, "
         f"{swept.listed} objects listed"
     )
-    if is_asked_for:
-        return dg.SensorResult(skip_reason=f"the orchestrator asks for runs: {state}", asset_events=seen)
-    why_not = reason_to_wait(
+    if is_orchestrated:
+        return dg.SensorResult(skip_reason=f"the orchestrator requests runs: {state}", asset_events=events)
+    reason = reason_to_wait(
         context.instance,
         now=now,
         is_due=is_due,
@@ -77,9 +70,9 @@ def upload_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         patience=timedelta(seconds=2 * settings.lease_seconds),
         wanted=min(settings.ingest_runs, max(1, (measured.waiting - measured.claimed) // settings.batch_uploads)),
     )
-    if why_not:
-        return dg.SensorResult(skip_reason=f"{why_not}: {state}", asset_events=seen)
-    return dg.SensorResult([dg.RunRequest()], asset_events=seen)
+    if reason:
+        return dg.SensorResult(skip_reason=f"{reason}: {state}", asset_events=events)
+    return dg.SensorResult([dg.RunRequest()], asset_events=events)
 
 
 def reason_to_wait(
@@ -91,25 +84,25 @@ def reason_to_wait(
     patience: timedelta,
     wanted: int = 1,
 ) -> str | None:
-    """Why no ingest run is asked for now, or None where one more is needed to have `wanted` of them.
+    """Why no ingest run is requested now; None if one more is needed to have `wanted` of them.
 
-    A run whose process died with its machine stays STARTED for ever. One that has been in progress for longer than
-    `patience` while no batch holds a lease counts as dead; the fence makes it harmless should it wake up. After runs
-    that failed the pause doubles, up to five minutes.
+    A run whose machine died stays STARTED in Dagster. A run in progress for longer than `patience` while no batch holds
+    a lease counts as dead; should it still be alive, the fence keeps it from writing. After failed runs the pause
+    doubles, up to five minutes.
     """
     if not is_due:
-        return "nothing can be taken in now"
+        return "no upload is due"
     from akosha_assets.lake.ingestion.ledger.plausible import is_within
 
-    records = instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=RUNS_LOOKED_AT)
-    under_way = [
+    records = instance.get_run_records(dg.RunsFilter(job_name=INGEST_JOB), limit=RECENT_RUNS)
+    in_progress = [
         f"run {record.dagster_run.run_id[:8]} is {status.value.lower()}"
         for record in records
         if (status := record.dagster_run.status) in IN_PROGRESS
         and (status == dg.DagsterRunStatus.QUEUED or live_batches or is_within(record.create_timestamp, now, patience))
     ]
-    if len(under_way) >= wanted:
-        return ", ".join(under_way)
+    if len(in_progress) >= wanted:
+        return ", ".join(in_progress)
     failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records))
     if failed:
         again_at = datetime.fromtimestamp(failed[0].end_time or 0, UTC) + min(

@@ -1,5 +1,5 @@
-"""`lifecycle/aging` and `lifecycle/embeddings`: duties that are materialised only while they are done, so that their
-age is an alarm.
+"""`lifecycle/aging` and `lifecycle/embeddings`: materialized only while nothing waits, so that their freshness is an
+alarm.
 """
 
 import json
@@ -10,12 +10,11 @@ import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.settings import LakeSettings
 
 AGING = dg.AssetSpec(
     ["lifecycle", "aging"],
     deps=[dg.AssetKey(["lifecycle", tier]) for tier in ("hot", "warm", "cold")],
-    description="No event day lies in a hotter tier than its age asks for. Recorded only while that is so.",
+    description="Materialized only while every event day lies in the tier that its age asks for.",
     group_name="lifecycle",
     owners=OWNERS,
     kinds={"deltalake"},
@@ -23,35 +22,38 @@ AGING = dg.AssetSpec(
 EMBEDDINGS = dg.AssetSpec(
     ["lifecycle", "embeddings"],
     deps=[dg.AssetKey(["lifecycle", "hot"])],
-    description="No hot row waits for its vector. Recorded only while that is so.",
+    description="Materialized only while every hot row has its vector.",
     group_name="lifecycle",
     owners=OWNERS,
     kinds={"deltalake"},
 )
-SAY_AGAIN_SECONDS = 600
+REPEAT_SECONDS = 600
 
 
 @dg.sensor(minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.RUNNING)
-def duties_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Records, without a run, that nothing waits to be aged and nothing waits for a vector, while each is so."""
+def duties_sensor(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
+    """Materializes `lifecycle/aging` while no day waits to be aged and `lifecycle/embeddings` while no row waits for a
+    vector, without a run.
+    """
     from akosha_assets.lake.lifecycle.aging import due
     from akosha_assets.lake.lifecycle.hot import days_without_vectors
     from akosha_assets.lake.lifecycle.policy import TierPolicy
 
-    settings, now = LakeSettings(), datetime.now(UTC)
-    lake = Lake(settings)
+    now = datetime.now(UTC)
     waiting = {
-        AGING.key: len(due(lake, TierPolicy.of(settings), now.date())),
-        EMBEDDINGS.key: sum(days_without_vectors(lake, settings.embedding_model).values()),
+        AGING.key: len(due(lake, TierPolicy.of(lake.settings), now.date())),
+        EMBEDDINGS.key: sum(days_without_vectors(lake, lake.settings.embedding_model).values()),
     }
-    said: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
+    # When each asset was last materialized, in seconds since the epoch.
+    materialized_at: dict[str, Any] = json.loads(context.cursor) if context.cursor else {}
     events = []
     for key, count in waiting.items():
         name = key.to_user_string()
+        age = now.timestamp() - materialized_at.get(name, 0)
         if count:
-            said.pop(name, None)
-        elif now.timestamp() - said.get(name, 0) >= SAY_AGAIN_SECONDS:
+            materialized_at.pop(name, None)
+        elif not 0 <= age < REPEAT_SECONDS:
             events.append(dg.AssetMaterialization(key, metadata={"waiting": 0}))
-            said[name] = now.timestamp()
-    state = f"{waiting[AGING.key]} days wait to be aged, {waiting[EMBEDDINGS.key]} rows for a vector"
-    return dg.SensorResult(skip_reason=state, asset_events=events, cursor=json.dumps(said))
+            materialized_at[name] = now.timestamp()
+    state = f"{waiting[AGING.key]} days wait to be aged, {waiting[EMBEDDINGS.key]} rows wait for a vector"
+    return dg.SensorResult(skip_reason=state, asset_events=events, cursor=json.dumps(materialized_at))

@@ -1,10 +1,10 @@
-"""`lifecycle/cold`: event days past the warm window, and the sensor that has days moved on when they are due."""
+"""`lifecycle/cold`: event days past the warm window, and the sensor that requests runs for days that are due."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from akosha_assets.defs.aging import POOL, SWEEP_SECONDS, aged, recall_check, requests
+from akosha_assets.defs.aging import POOL, SWEEP_SECONDS, age_partitions, recall_check, request_due_days
 from akosha_assets.defs.lifecycle.warm import age_to_warm
 from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
@@ -22,6 +22,7 @@ from akosha_assets.lake.lifecycle.policy import COLD, WARM
     partitions_def=EVENT_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=[recall_check(COLD)],
+    # Only days that moved are materialized.
     output_required=False,
     pool=POOL,
     metadata=table_metadata("lifecycle/cold"),
@@ -30,10 +31,16 @@ def cold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Ite
     """Memories past the warm window: one sentence, a compact fingerprint, a 1-bit sketch of the vector, and daily
     metrics.
     """
-    yield from aged(context, lake, COLD)
+    yield from age_partitions(context, lake, COLD)
 
 
-age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=dg.in_process_executor, tags=BACKGROUND)
+age_to_cold = dg.define_asset_job(
+    "age_to_cold",
+    selection=[cold],
+    description="Moves event days that are due from the hot or warm to the cold tier.",
+    executor_def=dg.in_process_executor,
+    tags=BACKGROUND,
+)
 
 
 @dg.sensor(
@@ -42,9 +49,11 @@ age_to_cold = dg.define_asset_job("age_to_cold", selection=[cold], executor_def=
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.RunRequest]:
-    """Event days that lie in a hotter tier than their age asks for, by the clock or because rows came late, are aged."""
+    """Requests runs for event days that lie in a hotter tier than their age asks for, because time passed or rows came
+    late.
+    """
     from akosha_assets.lake.watch.bootstrap import is_orchestrated
 
     if is_orchestrated(lake.settings):
         return
-    yield from requests(context, lake, {WARM: age_to_warm.name, COLD: age_to_cold.name})
+    yield from request_due_days(context, lake, {WARM: age_to_warm.name, COLD: age_to_cold.name})

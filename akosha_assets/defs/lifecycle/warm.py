@@ -1,10 +1,10 @@
-"""`lifecycle/warm`: event days past the hot window, as summaries and int8 vectors; moved when they are due."""
+"""`lifecycle/warm`: event days past the hot window, as summaries and int8 vectors."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from akosha_assets.defs.aging import POOL, aged, recall_check
+from akosha_assets.defs.aging import POOL, age_partitions, recall_check
 from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
 from akosha_assets.defs.schedules import BACKGROUND
@@ -21,16 +21,22 @@ from akosha_assets.lake.lifecycle.policy import WARM
     partitions_def=EVENT_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
     check_specs=[recall_check(WARM)],
-    # Only days that moved are materialised, which for a range is rarely all of it.
+    # Only days that moved are materialized.
     output_required=False,
     pool=POOL,
     metadata=table_metadata("lifecycle/warm"),
 )
 def warm(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.AssetCheckResult]:
-    """Memories past the hot window: a summary of at most three sentences, int8 vectors, every column that is filtered
-    on.
+    """Memories past the hot window: a summary of at most three sentences, int8 vectors, and every column that search
+    filters on.
     """
-    yield from aged(context, lake, WARM)
+    yield from age_partitions(context, lake, WARM)
 
 
-age_to_warm = dg.define_asset_job("age_to_warm", selection=[warm], executor_def=dg.in_process_executor, tags=BACKGROUND)
+age_to_warm = dg.define_asset_job(
+    "age_to_warm",
+    selection=[warm],
+    description="Moves event days that are due from the hot to the warm tier.",
+    executor_def=dg.in_process_executor,
+    tags=BACKGROUND,
+)

@@ -1,1 +1,1 @@
-"""Upkeep of the tables as scheduled assets."""
+"""Scheduled maintenance of tables, backups and the inbox."""

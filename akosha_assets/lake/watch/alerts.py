@@ -35,7 +35,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Alert:
+class StoredAlert:
     """One row of the ledger's table `alerts`. Times are in UTC.
 
     `delivered` maps the digest of a channel to the last message that it accepted, as `STATE/SEVERITY`. `attempts`
@@ -58,7 +58,7 @@ class Alert:
     error: str | None
 
     @classmethod
-    def of_row(cls, row: sa.Row[Any]) -> "Alert":
+    def of_row(cls, row: sa.Row[Any]) -> "StoredAlert":
         """The alert in `row`, which has every column of the table."""
         values = dict(row._mapping)
         return cls(**values | {"severity": Severity(row.severity), "state": AlertState(row.state)})
@@ -135,13 +135,13 @@ def record_resolved(
         connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_=values))
 
 
-def list_alerts(ledger: Ledger, *, state: AlertState | None = None) -> list[Alert]:
+def list_alerts(ledger: Ledger, *, state: AlertState | None = None) -> list[StoredAlert]:
     """Alerts, the newest change first."""
     query = sa.select(alerts).order_by(sa.func.coalesce(alerts.c.resolved_at, alerts.c.fired_at).desc())
     if state is not None:
         query = query.where(alerts.c.state == state)
     with ledger.read() as connection:
-        return [Alert.of_row(row) for row in connection.execute(query)]
+        return [StoredAlert.of_row(row) for row in connection.execute(query)]
 
 
 def count_alerts(ledger: Ledger) -> tuple[dict[Severity, int], int]:

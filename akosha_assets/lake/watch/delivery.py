@@ -16,7 +16,7 @@ from akosha_assets.lake.ingestion.ledger.plausible import CLOCKS_DIFFER
 from akosha_assets.lake.ingestion.ledger.schema import alerts
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.alert_kinds import AlertState, Severity
-from akosha_assets.lake.watch.alerts import Alert
+from akosha_assets.lake.watch.alerts import StoredAlert
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def channels_by_digest(settings: LakeSettings) -> dict[str, str]:
     return {hashlib.blake2b(url.encode(), digest_size=6).hexdigest(): url for url in urls}
 
 
-def send_to_all(channels: dict[str, str], alert: Alert, runbook_url: str) -> tuple[dict[str, str], str]:
+def send_to_all(channels: dict[str, str], alert: StoredAlert, runbook_url: str) -> tuple[dict[str, str], str]:
     """The message was sent to each of `channels` that had not accepted it; returns the new `delivered` and the last
     error, empty when every channel accepted it.
     """
@@ -86,7 +86,7 @@ def pause_after(attempts: int) -> timedelta:
     return min(FIRST_PAUSE * 2 ** min(attempts, 10), LONGEST_PAUSE)
 
 
-def _claim_next(ledger: Ledger, now: datetime, *, has_channels: bool) -> Alert | None:
+def _claim_next(ledger: Ledger, now: datetime, *, has_channels: bool) -> StoredAlert | None:
     """The next message that is due; no other process claims it while this one sends it."""
     next_attempt = alerts.c.next_attempt_at
     # A time beyond the longest pause was written by a clock that was ahead.
@@ -102,10 +102,10 @@ def _claim_next(ledger: Ledger, now: datetime, *, has_channels: bool) -> Alert |
             return None
         claimed = sa.update(alerts).where(alerts.c.key == row.key).values(next_attempt_at=now + IN_PROGRESS)
         connection.execute(claimed)
-        return Alert.of_row(row)
+        return StoredAlert.of_row(row)
 
 
-def _finish(ledger: Ledger, alert: Alert, delivered: dict[str, str]) -> None:
+def _finish(ledger: Ledger, alert: StoredAlert, delivered: dict[str, str]) -> None:
     with ledger.write() as connection:
         same_message = sa.and_(
             alerts.c.key == alert.key, alerts.c.state == alert.state, alerts.c.severity == alert.severity
@@ -117,7 +117,13 @@ def _finish(ledger: Ledger, alert: Alert, delivered: dict[str, str]) -> None:
 
 
 def _retry_later(
-    ledger: Ledger, alert: Alert, now: datetime, *, attempts: int, error: str, delivered: dict[str, str] | None = None
+    ledger: Ledger,
+    alert: StoredAlert,
+    now: datetime,
+    *,
+    attempts: int,
+    error: str,
+    delivered: dict[str, str] | None = None,
 ) -> None:
     values = {
         "attempts": attempts,
@@ -145,7 +151,7 @@ def _count_within_rate(ledger: Ledger, now: datetime) -> bool:
     return is_allowed
 
 
-def _send(url: str, alert: Alert, runbook_url: str) -> str:
+def _send(url: str, alert: StoredAlert, runbook_url: str) -> str:
     """The error, empty when the channel accepted the message. The URL is a secret and is never part of it."""
     import apprise
 

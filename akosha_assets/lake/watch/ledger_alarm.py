@@ -8,7 +8,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, delivery
 from akosha_assets.lake.watch.alert_kinds import AlertState, Runbook, Scope, Severity
-from akosha_assets.lake.watch.alerts import Alert, Condition
+from akosha_assets.lake.watch.alerts import Condition, StoredAlert
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class LedgerAlarm:
     def __init__(self, settings: LakeSettings):
         self.settings = settings
         self._failing_since: float | None = None
-        self._alert: Alert | None = None
+        self._alert: StoredAlert | None = None
         self._next_attempt = 0.0
 
     def failed(self, error: Exception, *, now: datetime) -> None:
@@ -47,17 +47,17 @@ class LedgerAlarm:
             condition = Condition(alert.key, alert.severity, alert.title, alert.detail, Runbook(alert.runbook))
             alerts.record_resolved(ledger, condition, fired_at=alert.fired_at, now=now, delivered=alert.delivered)
 
-    def _send(self, alert: Alert, seconds: float) -> None:
+    def _send(self, alert: StoredAlert, seconds: float) -> None:
         channels = delivery.channels_by_digest(self.settings)
         delivered, error = delivery.send_to_all(channels, alert, self.settings.runbook_url)
         attempts = alert.attempts + bool(error)
         values = {"delivered": delivered, "pending": bool(error), "attempts": attempts, "error": error or None}
-        self._alert = Alert(**vars(alert) | values)
+        self._alert = StoredAlert(**vars(alert) | values)
         self._next_attempt = seconds + delivery.pause_after(attempts).total_seconds()
 
 
-def _firing(error: str, now: datetime) -> Alert:
-    return Alert(
+def _firing(error: str, now: datetime) -> StoredAlert:
+    return StoredAlert(
         key=KEY,
         severity=Severity.CRITICAL,
         state=AlertState.FIRING,

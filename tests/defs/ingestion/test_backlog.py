@@ -46,7 +46,7 @@ def waits(ledger: Ledger, count: int, *, since: timedelta) -> None:
 
 
 def tick(cursor: str | None = None) -> tuple[dict[str, dg.AssetCheckEvaluation], bool, str | None]:
-    with dg.build_sensor_context(cursor=cursor) as context:
+    with dg.build_sensor_context(cursor=cursor, resources={"lake": Lake(LakeSettings())}) as context:
         result = backlog_sensor(context)
     assert isinstance(result, dg.SensorResult)
     events = result.asset_events

@@ -6,10 +6,12 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster._core.test_utils import create_run_for_test, freeze_time
 
 from akosha_assets.defs.aging import ranges
 from akosha_assets.defs.lifecycle.cold import age_to_cold, cold, days_due
 from akosha_assets.defs.lifecycle.warm import age_to_warm, warm
+from akosha_assets.defs.schedules import MAX_RUNTIME
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import days_in
@@ -95,6 +97,15 @@ def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sense
     store(lake, hot_rows(days_ago(8), 6, first=50, batch=5), batch=5)
     found, _ = sensed(instance, cursor)
     assert age_to_warm.name in [request.job_name for request in found]
+
+
+@pytest.mark.parametrize(("age", "is_requested"), [(timedelta(), False), (MAX_RUNTIME + timedelta(minutes=1), True)])
+def test_a_run_that_never_ended_does_not_block_aging_for_ever(lake, sensed, instance, age, is_requested):
+    store(lake, hot_rows(days_ago(8), 5))
+    with freeze_time(datetime.now(UTC) - age):
+        create_run_for_test(instance, job_name=age_to_warm.name, status=dg.DagsterRunStatus.STARTED)
+    found, _ = sensed(instance)
+    assert bool(found) is is_requested
 
 
 def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(lake, sensed, instance):

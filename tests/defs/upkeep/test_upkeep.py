@@ -1,6 +1,7 @@
 """The upkeep assets run on real tables, and say what they did."""
 
 from datetime import datetime
+from pathlib import Path
 
 import dagster as dg
 
@@ -13,7 +14,7 @@ from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import days_ago, hot_rows, store
 
 
-def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path):
+def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path / "home", backup_url=str(tmp_path / "backup")))
     for batch in range(1, 5):
         store(lake, hot_rows(days_ago(3), 5, first=batch * 10, batch=batch), batch=batch)
@@ -29,12 +30,12 @@ def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path)
     assert drilled.metadata["rows"].value == 20
 
 
-def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(monkeypatch, tmp_path):
-    assert isinstance(request_back_up(dg.build_schedule_context()), dg.SkipReason)
-    monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path))
-    assert isinstance(request_back_up(dg.build_schedule_context()), dg.RunRequest)
+def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(tmp_path: Path) -> None:
+    lake = Lake(LakeSettings(home=tmp_path))
+    assert isinstance(request_back_up(dg.build_schedule_context(), lake), dg.SkipReason)
+    with_backups = Lake(LakeSettings(home=tmp_path, backup_url=str(tmp_path / "backup")))
+    assert isinstance(request_back_up(dg.build_schedule_context(), with_backups), dg.RunRequest)
     for day, is_full in ((22, True), (23, False)):
-        asked = request_vacuum(
-            dg.build_schedule_context(scheduled_execution_time=datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00"))
-        )
-        assert asked.run_config["ops"]["upkeep__vacuum"]["config"]["is_full"] is is_full
+        at = datetime.fromisoformat(f"2026-11-{day}T02:41:00+00:00")
+        request = request_vacuum(dg.build_schedule_context(scheduled_execution_time=at), lake)
+        assert request.run_config["ops"]["upkeep__vacuum"]["config"]["is_full"] is is_full

@@ -1,19 +1,37 @@
-"""A lease on a duty that must not run twice at a time, such as embedding: who holds it, and until when, stands in the
-ledger.
-"""
+"""A lease in the ledger on a duty that one process at a time may do, such as embedding."""
 
 import json
+import logging
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
+from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+
+logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
 # A lease is extended when this much of it has passed.
 EXTEND_AFTER = timedelta(minutes=1)
+
+
+class Duty(StrEnum):
+    """What one process at a time does."""
+
+    EMBED = "embed"
+    AGING = "aging"
+    RETENTION = "retention"
+    COMPACTION = "compaction"
+    VACUUM = "vacuum"
+    # Backups and restore drills: a backup prunes files that a drill may be reading.
+    BACKUP = "backup"
+    NEAR_DUPLICATES = "near_duplicates"
+    INBOX = "inbox"
 
 
 @dataclass
@@ -21,50 +39,74 @@ class DutyLease:
     """The lease that this process holds on `duty`."""
 
     ledger: Ledger
-    duty: str
+    duty: Duty
     owner: str
     extended_at: datetime
 
     def extend(self) -> bool:
-        """The lease runs on, as far as it is still this process's; False where another one took it over."""
+        """The lease lasts for another `LEASE`, unless another process took it over: then False."""
         now = datetime.now(UTC)
         if now - self.extended_at < EXTEND_AFTER:
             return True
         self.extended_at = now
-        return _take(self.ledger, self.duty, self.owner, now)
+        return _acquire(self.ledger, self.duty, self.owner, now)
 
 
 @contextmanager
-def hold(ledger: Ledger, duty: str) -> Iterator[DutyLease | None]:
-    """The lease on `duty`, released at the end; None where another process holds it."""
+def hold(ledger: Ledger, duty: Duty) -> Iterator[DutyLease | None]:
+    """The lease on `duty`, released at the end; None where another process holds it. The caller extends it."""
     lease = DutyLease(ledger, duty, uuid.uuid4().hex, datetime.now(UTC))
-    if not _take(ledger, duty, lease.owner, lease.extended_at):
+    if not _acquire(ledger, duty, lease.owner, lease.extended_at):
         yield None
         return
     try:
         yield lease
     finally:
-        ledger.update(_key(duty), lambda held: "" if held and json.loads(held)["owner"] == lease.owner else held)
+        ledger.update(_key(duty), lambda text: "" if text and json.loads(text)["owner"] == lease.owner else text)
 
 
-def _take(ledger: Ledger, duty: str, owner: str, now: datetime) -> bool:
-    """`owner` holds the lease from now on; False where another one does."""
+@contextmanager
+def hold_extended(ledger: Ledger, duty: Duty) -> Iterator[DutyLease | None]:
+    """As `hold`, for work that cannot extend its lease: a thread extends it until the end."""
+    with hold(ledger, duty) as lease:
+        if lease is None:
+            yield None
+            return
+        ended = threading.Event()
+        thread = threading.Thread(target=_extend_until, args=(lease, ended), name=f"lease-{duty}", daemon=True)
+        thread.start()
+        try:
+            yield lease
+        finally:
+            ended.set()
+            thread.join()
 
-    def taken(held: str | None) -> str | None:
-        if held:
-            other = json.loads(held)
+
+def _extend_until(lease: DutyLease, ended: threading.Event) -> None:
+    while not ended.wait(EXTEND_AFTER.total_seconds()):
+        try:
+            if not lease.extend():
+                # The tables stay correct: every commit is checked against concurrent ones.
+                logger.warning("another process took over a duty that is still being done", extra={"duty": lease.duty})
+                return
+        except LakeError as error:
+            logger.warning("a lease could not be extended", extra={"duty": lease.duty, "cause": str(error)})
+
+
+def _acquire(ledger: Ledger, duty: Duty, owner: str, now: datetime) -> bool:
+    """Whether `owner` holds the lease from now on."""
+
+    def acquire(text: str | None) -> str | None:
+        if text:
+            current = json.loads(text)
+            until = datetime.fromisoformat(current["until"])
             # A lease that ends later than any can was written by a clock that was ahead.
-            ends_at = min(datetime.fromisoformat(other["until"]), now + LEASE)
-            if other["owner"] != owner and ends_at > now and not _is_ahead(other["until"], now):
-                return held
+            if current["owner"] != owner and now < until <= now + 2 * LEASE:
+                return text
         return json.dumps({"owner": owner, "until": (now + LEASE).isoformat()})
 
-    return json.loads(ledger.update(_key(duty), taken) or "{}").get("owner") == owner
+    return json.loads(ledger.update(_key(duty), acquire) or "{}").get("owner") == owner
 
 
-def _is_ahead(until: str, now: datetime) -> bool:
-    return datetime.fromisoformat(until) > now + 2 * LEASE
-
-
-def _key(duty: str) -> str:
+def _key(duty: Duty) -> str:
     return f"lease/{duty}"
