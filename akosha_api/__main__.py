@@ -1,7 +1,6 @@
-"""`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then ends what is under way and exits 0.
+"""`python -m akosha_api`: serves until SIGTERM or Ctrl-C, then finishes requests under way and exits with 0.
 
-Only what reads the tables is imported at first: they are read while the rest is, which takes as long as a third of
-them.
+Only the replica is imported at first. It loads the tables while the rest is imported.
 """
 
 import argparse
@@ -27,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Run the service with the settings of the environment and the options given; wrong ones end it with one line and
-    exit code 2.
+    """Runs the service with the settings of the environment and the options. Invalid settings are one line on stderr
+    and exit code 2.
     """
     try:
         settings, lake_settings = ApiSettings(), LakeSettings()
@@ -38,18 +37,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m akosha_api", description="Serve the lake over HTTP.")
     parser.add_argument("--host", default=settings.host, help="address to listen on (AKOSHA_API_HOST)")
     parser.add_argument("--port", default=settings.port, type=int, help="port to listen on (AKOSHA_API_PORT)")
-    given = parser.parse_args()
+    options = parser.parse_args()
     telemetry.configure_logging(lake_settings.log_format)
     for name, meant in unread_variables((LakeSettings, ApiSettings)).items():
-        logger.warning("nothing reads a variable of the environment", extra={"variable": name, "meant": meant})
-    settings = settings.model_copy(update={"host": given.host, "port": given.port})
-    # A thread that comes back from a scan waits this long for one that runs Python; the default of 5 ms adds up over a
-    # search.
+        logger.warning("nothing reads a variable of the environment", extra={"variable": name, "suggestion": meant})
+    settings = settings.model_copy(update={"host": options.host, "port": options.port})
+    # A thread that returns from a scan waits this long for the interpreter lock; 5 ms, the default, add up in a search.
     sys.setswitchinterval(0.0005)
-    # uvicorn drains on SIGTERM and then raises the signal again for whoever handled it before.
+    # uvicorn drains on SIGTERM and then raises the signal again for the previous handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # Threads of OpenMP that wait for each other sleep, which is asked for before it is loaded: to spin would take the
-    # core from those that index words.
+    # Waiting OpenMP threads must sleep: spinning would take the core from keyword indexing. Read when OpenMP is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from akosha_assets.lake.ingestion.ledger import known_tables
     from akosha_assets.lake.serving.replica.allocator import limit_heap
@@ -79,7 +76,7 @@ def _serve(lake_settings: LakeSettings, settings: ApiSettings, replica: "Replica
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
-        # It could not listen; the log says why.
+        # uvicorn could not listen and has logged why.
         sys.exit(3)
 
 

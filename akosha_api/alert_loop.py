@@ -38,7 +38,7 @@ class AlertLoop(Background):
         self._alarm = LedgerAlarm(replica.lake.settings)
 
     def _run(self) -> None:
-        while self._rested(self.seconds):
+        while self._sleep(self.seconds):
             try:
                 self._round()
             except Exception:  # the edge of the thread: the next round tries again

@@ -1,4 +1,4 @@
-"""Assembles the service: routes, error table, and a lifespan that opens one lake and starts one replica."""
+"""Assembles the service: routes, error handlers, and a lifespan that starts and stops its parts."""
 
 import gc
 import logging
@@ -15,7 +15,7 @@ from akosha_api.app_state import AppState, Pool
 from akosha_api.inbox_check import InboxCheck
 from akosha_api.mcp import route as mcp
 from akosha_api.metrics import RequestMetrics
-from akosha_api.models import Problem
+from akosha_api.problems import MEDIA_TYPE, Problem
 from akosha_api.recall_monitor import RecallMonitor
 from akosha_api.request_middleware import RequestMiddleware
 from akosha_api.routes import (
@@ -50,16 +50,16 @@ from akosha_assets.lake.watch.trigger import Trigger
 logger = logging.getLogger(__name__)
 
 PROBLEMS: dict[int | str, dict[str, object]] = {
-    status: {"model": Problem, "content": {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    status: {"model": Problem, "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
     for status in (403, 404, 405, 408, 409, 411, 413, 415, 421, 422, 500, 503, 504)
 }
 
 
 def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: Replica | None = None) -> FastAPI:
-    """The service over the lake of `lake_settings`. Nothing is opened before it starts.
+    """The service over the lake of `lake_settings`. It opens nothing before it starts.
 
-    `replica`, of the same lake, may have started: it is served and ends with the service, which has one of its own
-    otherwise.
+    `replica`, of the same lake, may have been started already; without it the service creates one. It stops with the
+    service.
     """
 
     @asynccontextmanager
@@ -70,41 +70,39 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             memory_bytes=settings.memory_bytes,
             is_expected=known_tables.expected(lake_settings),
         )
-        pool = Pool(settings.search_threads, settings.search_queue, settings.search_seconds)
-        past_pool = Pool(1, settings.search_queue, settings.search_seconds)
-        sql_pool = Pool(settings.sql_processes, settings.search_queue, settings.sql_seconds + 30)
-        # Loading the tables goes on while the model is loaded.
+        queue, seconds = settings.search_queue, settings.search_seconds
+        # The tables load while the model is loaded.
         served.start()
         past = TimeTravel(served, max_bytes=settings.as_of_bytes)
-        model = searcher(lake_settings)
         inbox = InboxCheck(lake_settings)
-        app.state.serving = AppState(
+        state = AppState(
             lake=served.lake,
             settings=settings,
             replica=served,
             past=past,
-            searcher=model,
-            pool=pool,
-            past_pool=past_pool,
-            sql_pool=sql_pool,
+            searcher=load_searcher(lake_settings),
+            pool=Pool(threads=settings.search_threads, queue=queue, seconds=seconds),
+            past_pool=Pool(threads=1, queue=queue, seconds=seconds),
+            # A process also takes time to start and to read the table logs.
+            sql_pool=Pool(threads=settings.sql_processes, queue=queue, seconds=settings.sql_seconds + 30),
             inbox=inbox,
             started_at=datetime.now(UTC),
         )
-        app.state.watched = RequestMetrics(app.state.serving)
+        app.state.akosha = state
+        app.state.metrics = RequestMetrics(state)
         app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(
             lake_settings.home
         )
         app.state.trigger = Trigger(lake_settings)
         loops = (
-            AlertLoop(app.state.serving.ledger, served, settings),
-            RecallMonitor(served, app.state.watched, settings),
-            SearchableLoop(app.state.serving),
+            AlertLoop(state.ledger, served, settings),
+            RecallMonitor(served, app.state.metrics, settings),
+            SearchableLoop(state),
             inbox,
         )
         for loop in loops:
             loop.start()
-        # What libraries made at import stays; looking through all of it for garbage stops every request for a tenth of
-        # a second.
+        # Objects that libraries created at import stay: collecting them would stop every request for 0.1 s.
         gc.collect()
         gc.freeze()
         try:
@@ -114,7 +112,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             for loop in loops:
                 loop.stop()
             app.state.trigger.close()
-            app.state.serving.close()
+            state.close()
 
     app = FastAPI(
         title="Akosha",
@@ -154,7 +152,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
 
 
 def guard(settings: ApiSettings) -> RequestGuard:
-    """What refuses requests that pages of other sites cause, with the settings' hosts and origins."""
+    """Refuses requests that pages of other sites cause, by the hosts and origins of the settings."""
     return RequestGuard(
         listens_on=settings.host,
         hosts=parse_hosts(settings.allowed_hosts),
@@ -164,10 +162,12 @@ def guard(settings: ApiSettings) -> RequestGuard:
     )
 
 
-def searcher(settings: LakeSettings) -> Searcher:
-    """A searcher with the model of the settings, or one that says why there is none."""
+def load_searcher(settings: LakeSettings) -> Searcher:
+    """A searcher with the embedding model of the settings, or without one and with the reason."""
     try:
         return Searcher(Embedder.load(settings, threads=1), dimensions=settings.embedding_dimensions)
     except EmbeddingUnavailable as error:
-        logger.warning("words cannot be turned into vectors here; keyword search goes on", extra={"cause": str(error)})
+        logger.warning(
+            "no embedding model is loaded; text can only be searched by keywords", extra={"cause": str(error)}
+        )
         return Searcher(None, str(error), dimensions=settings.embedding_dimensions)

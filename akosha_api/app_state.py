@@ -1,4 +1,4 @@
-"""What the routes share: the replica, the searcher, and a bounded pool of threads that searches run in."""
+"""The state that all requests share, and the bounded thread pools that their calls run in."""
 
 import asyncio
 import threading
@@ -26,55 +26,56 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Runs `threads` calls at a time, lets `queue` more wait, and refuses the next."""
+    """A thread pool with a bounded queue: `threads` calls run, `queue` more wait, and the next is refused."""
 
-    def __init__(self, threads: int, queue: int, seconds: float):
+    def __init__(self, *, threads: int, queue: int, seconds: float):
+        """`seconds` is the time limit of a call, waiting included."""
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="search")
-        self._most, self._seconds = threads + queue, seconds
-        self._under_way = 0
+        self._max_calls, self._seconds = threads + queue, seconds
+        self._calls = 0
 
     async def run(self, call: Callable[[], T], *, seconds: float | None = None) -> T:
-        """What `call` returns, within the seconds given, or those that any call may take.
+        """What `call` returns, within `seconds` or the time limit of the pool.
 
         Raises:
-            Overloaded: as many calls wait as may wait, or no thread was free in time: then it is never made.
-            TooSlow: it did not return in time; its thread ends it at its next look at the clock.
+            Overloaded: the queue is full, or no thread was free in time; the call is not made.
+            TooSlow: the call did not return in time; it stops at its next check of the time limit.
         """
-        wait = self._seconds if seconds is None else seconds
-        if self._under_way >= self._most:
-            raise Overloaded(self._under_way)
-        self._under_way += 1
-        submitted = self._executor.submit(_limited, call, wait, time.monotonic())
+        timeout = self._seconds if seconds is None else seconds
+        if self._calls >= self._max_calls:
+            raise Overloaded(self._calls)
+        self._calls += 1
+        submitted = self._executor.submit(_run_limited, call, timeout, time.monotonic())
         future = asyncio.wrap_future(submitted)
-        future.add_done_callback(self._done)
-        # The call goes on when the caller leaves; its thread is taken until then either way.
-        done, _ = await asyncio.wait((future,), timeout=wait)
+        future.add_done_callback(self._finish)
+        # Not cancelled if the caller disconnects: the call keeps its thread anyway.
+        done, _ = await asyncio.wait((future,), timeout=timeout)
         if not done:
-            raise Overloaded(self._under_way) if submitted.cancel() else TooSlow(wait)
+            raise Overloaded(self._calls) if submitted.cancel() else TooSlow(timeout)
         try:
             return future.result()
         except TimeLimitExceeded as error:
             raise TooSlow(error.seconds) from error
 
-    def _done(self, future: "asyncio.Future[T]") -> None:
-        self._under_way -= 1
+    def _finish(self, future: "asyncio.Future[T]") -> None:
+        self._calls -= 1
         if not future.cancelled():
-            # A caller that left does not read the outcome; asking for it here keeps the loop from warning of that.
+            # Otherwise the loop warns of an exception that nobody retrieved, if the caller has disconnected.
             future.exception()
 
     def close(self) -> None:
-        """No call waits any more."""
+        """Cancels the calls that wait."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _limited(call: Callable[[], T], seconds: float, started_at: float) -> T:
+def _run_limited(call: Callable[[], T], seconds: float, started_at: float) -> T:
     with time_limit(seconds, started_at=started_at):
         return call()
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppState:
-    """What every request may use, from the start of the service to its end."""
+    """The parts of the service, from its start to its end."""
 
     lake: Lake
     settings: ApiSettings
@@ -93,31 +94,31 @@ class AppState:
         return Ledger.open(self.lake.settings)
 
     def ledger(self) -> Ledger:
-        """The ledger, opened when first asked for: search does without it."""
+        """The ledger, opened at the first call: search does not need it."""
         with self._opening:
             return self._ledger
 
     async def snapshot(self, as_of: int | datetime | None, *, seconds: float | None = None) -> Snapshot:
-        """What is served now, or the tables as they stood then.
+        """The current snapshot, or that of an earlier version of the tables.
 
         Raises:
-            TierUnavailable: the past is made from what is served now, and a tier is not. Else as `TimeTravel.snapshot`
-                and `Pool.run`.
+            TierUnavailable: a tier is not loaded, which an earlier snapshot is made from.
+            Exception: as `TimeTravel.snapshot` and `Pool.run`.
         """
-        present = self.replica.snapshot
+        current = self.replica.snapshot
         if as_of is None:
-            return present
+            return current
         if missing := {
             name: tier.doubt or ""
-            for name, tier in present.tiers.items()
+            for name, tier in current.tiers.items()
             if name in VERSIONED_TIERS and not tier.is_loaded
         }:
-            raise TierUnavailable("the tables cannot be asked as of a past time now", missing)
-        # Files that left may have to be loaded, which must not take the threads of other searches.
+            raise TierUnavailable("the tables cannot be searched as of an earlier time now", missing)
+        # Removed files may have to be loaded, which must not block the threads of other searches.
         return await self.past_pool.run(partial(self.past.snapshot, as_of), seconds=seconds)
 
     def close(self) -> None:
-        """Nothing of this is open any more."""
+        """Closes the pools, the replica and the ledger."""
         self.pool.close()
         self.past_pool.close()
         self.sql_pool.close()

@@ -1,4 +1,4 @@
-"""A thread beside the requests, from the start of the service until its end. What it does is its subclass's to say."""
+"""The base class of threads that run beside the requests, from the start of the service to its end."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -6,8 +6,9 @@ from typing import ClassVar
 
 
 class Background(ABC):
-    """Works every `seconds` from `start` until `stop`; never where `seconds` is 0."""
+    """A thread from `start` to `stop`. It never runs if `seconds` is 0."""
 
+    # The name of the thread.
     name: ClassVar[str]
 
     def __init__(self, seconds: float):
@@ -16,21 +17,21 @@ class Background(ABC):
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """The thread runs."""
+        """Starts the thread."""
         if self.seconds:
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """The thread has ended."""
+        """Asks the thread to stop and waits until it ends."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
 
-    def _rested(self, seconds: float) -> bool:
-        """After so many seconds, or at once where it is to stop: whether to go on."""
+    def _sleep(self, seconds: float) -> bool:
+        """Sleeps; returns False, at once, if the thread must stop."""
         return not self._stopping.wait(seconds)
 
     @abstractmethod
     def _run(self) -> None:
-        """The work, with pauses of `_rested`."""
+        """The work, with pauses of `_sleep`."""

@@ -1,22 +1,22 @@
-"""Cursors of plain lists: the key of the last item, wrapped so that a caller does not build one."""
+"""Cursors of lists: the key of the last item, encoded so that callers do not build cursors themselves."""
 
 import base64
 
 from akosha_assets.lake.errors import InvalidRequest
 
-MARK = "after:"
+PREFIX = "after:"
 
 
-def encoded(key: str | int | None) -> str | None:
-    """The cursor that stands for `key`; None where there is no further page."""
-    return None if key is None else base64.urlsafe_b64encode(f"{MARK}{key}".encode()).decode("ascii").rstrip("=")
+def encode(key: str | int | None) -> str | None:
+    """The cursor of the page after `key`; None if there is no such page."""
+    return None if key is None else base64.urlsafe_b64encode(f"{PREFIX}{key}".encode()).decode("ascii").rstrip("=")
 
 
-def decoded(cursor: str | None) -> str | None:
-    """The key a cursor stands for.
+def decode(cursor: str | None) -> str | None:
+    """The key in a cursor; None for the first page.
 
     Raises:
-        InvalidRequest: it is none of ours.
+        InvalidRequest: `encode` did not make it.
     """
     if cursor is None:
         return None
@@ -24,6 +24,6 @@ def decoded(cursor: str | None) -> str | None:
         text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
     except ValueError as error:
         raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before") from error
-    if not text.startswith(MARK):
+    if not text.startswith(PREFIX):
         raise InvalidRequest("cursor", "is not a cursor; expected the `cursor` of the page before")
-    return text.removeprefix(MARK)
+    return text.removeprefix(PREFIX)

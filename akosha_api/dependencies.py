@@ -1,6 +1,6 @@
-"""Annotated aliases for what routes ask for, and who may ask.
+"""Dependencies of routes, and the check of the operator token.
 
-They are coroutines because FastAPI hands every other function to a thread, which costs more than the function.
+They are coroutines: FastAPI runs other functions in a thread, which costs more than the functions themselves.
 """
 
 from typing import Annotated
@@ -12,38 +12,42 @@ from akosha_api.app_state import AppState
 from akosha_api.metrics import RequestMetrics
 from akosha_assets.lake import operator_token
 
-# What /docs shows; the token itself is checked below.
+# For /docs only; `_require_operator` checks the token.
 BEARER = HTTPBearer(
     auto_error=False, scheme_name="operator token", description="The content of AKOSHA_HOME/operator-token."
 )
 
 
-async def _serving(request: Request) -> AppState:
-    serving: AppState = request.app.state.serving
-    return serving
+async def _app_state(request: Request) -> AppState:
+    return state_of(request)
 
 
-async def _watched(request: Request) -> RequestMetrics:
-    watched: RequestMetrics = request.app.state.watched
-    return watched
+async def _request_metrics(request: Request) -> RequestMetrics:
+    metrics: RequestMetrics = request.app.state.metrics
+    return metrics
 
 
-async def _operator(request: Request, _shown: Annotated[object, Security(BEARER)]) -> None:
-    """The caller may change things: it holds the operator token.
+async def _require_operator(request: Request, _shown: Annotated[object, Security(BEARER)]) -> None:
+    """Refuses a caller without the operator token.
 
-    Where it calls from proves nothing: a proxy on this machine calls from loopback for the whole network.
+    The address of the caller proves nothing: a proxy on this machine forwards requests of the whole network.
     """
     token: str = request.app.state.operator_token
-    given = operator_token.bearer(request.headers.get("authorization", ""))
-    if not operator_token.matches(given, token):
+    sent = operator_token.bearer(request.headers.get("authorization", ""))
+    if not operator_token.matches(sent, token):
         raise HTTPException(
             status.HTTP_403_FORBIDDEN,
-            f"found {'another token' if given else 'no token'}; expected Authorization: Bearer with the operator "
-            "token, which is "
-            f"AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
+            f"found {'another token' if sent else 'no token'}; expected Authorization: Bearer with the operator token, "
+            f"which is AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
         )
 
 
-ServingDep = Annotated[AppState, Depends(_serving)]
-WatchedDep = Annotated[RequestMetrics, Depends(_watched)]
-OperatorDep = Annotated[None, Depends(_operator)]
+def state_of(request: Request) -> AppState:
+    """The state of the service that answers `request`."""
+    state: AppState = request.app.state.akosha
+    return state
+
+
+StateDep = Annotated[AppState, Depends(_app_state)]
+MetricsDep = Annotated[RequestMetrics, Depends(_request_metrics)]
+OperatorDep = Annotated[None, Depends(_require_operator)]

@@ -1,4 +1,4 @@
-"""Every error a caller can meet, in one shape (RFC 9457 problem details), and the one table from error class to status."""
+"""Maps every error to a status and a problem document."""
 
 import logging
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from akosha_api import validation_errors
+from akosha_api.problems import MEDIA_TYPE, TYPE_PREFIX, ProblemName
 from akosha_assets.lake.errors import (
     AmbiguousUpload,
     EmbeddingUnavailable,
@@ -26,51 +27,62 @@ from akosha_assets.lake.errors import (
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
-
 
 class Overloaded(Exception):
-    """As many searches wait as may wait."""
+    """The queue of searches is full."""
 
     def __init__(self, waiting: int):
-        super().__init__(f"{waiting} searches wait already; ask again in a second")
+        super().__init__(f"{waiting} searches are queued already; try again in a second")
 
 
 class TooSlow(Exception):
-    """The answer took longer than a caller waits."""
+    """The answer took longer than its time limit."""
 
     def __init__(self, seconds: float, advice: str = "narrow the question with filters or a shorter time range"):
         super().__init__(f"no answer within {seconds:g} s; {advice}")
 
 
-# The first class that fits decides, so a subclass stands before its base.
-STATUS: tuple[tuple[type[Exception], int, str], ...] = (
-    (InvalidRequest, 422, "invalid-request"),
-    (RequestValidationError, 422, "invalid-request"),
-    (NotFound, 404, "not-found"),
-    (AmbiguousUpload, 409, "ambiguous-upload"),
-    (EmbeddingUnavailable, 503, "embedding-unavailable"),
-    (StoreUnavailable, 503, "store-unavailable"),
-    (TierUnavailable, 503, "tier-unavailable"),
-    (TransientError, 503, "try-again"),
-    (LedgerMismatch, 503, "ledger-mismatch"),
-    (LedgerDamaged, 503, "ledger-damaged"),
-    (Overloaded, 503, "overloaded"),
-    (TooSlow, 504, "too-slow"),
-    (LakeError, 500, "lake-error"),
+# The first class that matches decides, so a subclass comes before its base class.
+STATUS: tuple[tuple[type[Exception], int, ProblemName], ...] = (
+    (InvalidRequest, 422, ProblemName.INVALID_REQUEST),
+    (RequestValidationError, 422, ProblemName.INVALID_REQUEST),
+    (NotFound, 404, ProblemName.NOT_FOUND),
+    (AmbiguousUpload, 409, ProblemName.AMBIGUOUS_UPLOAD),
+    (EmbeddingUnavailable, 503, ProblemName.EMBEDDING_UNAVAILABLE),
+    (StoreUnavailable, 503, ProblemName.STORE_UNAVAILABLE),
+    (TierUnavailable, 503, ProblemName.TIER_UNAVAILABLE),
+    (TransientError, 503, ProblemName.TRY_AGAIN),
+    (LedgerMismatch, 503, ProblemName.LEDGER_MISMATCH),
+    (LedgerDamaged, 503, ProblemName.LEDGER_DAMAGED),
+    (Overloaded, 503, ProblemName.OVERLOADED),
+    (TooSlow, 504, ProblemName.TOO_SLOW),
+    (LakeError, 500, ProblemName.LAKE_ERROR),
 )
-UNEXPECTED = "internal-error"
-# These have other phrases in later versions of Python.
+# Newer versions of Python have other phrases for these.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
-RETRY_AFTER = {"overloaded": "1", "store-unavailable": "5", "tier-unavailable": "5", "try-again": "5"}
+RETRY_AFTER = {
+    ProblemName.OVERLOADED: "1",
+    ProblemName.STORE_UNAVAILABLE: "5",
+    ProblemName.TIER_UNAVAILABLE: "5",
+    ProblemName.TRY_AGAIN: "5",
+}
+# The names of errors that the framework raises.
+HTTP_NAMES = {
+    403: ProblemName.FORBIDDEN,
+    404: ProblemName.NOT_FOUND,
+    405: ProblemName.METHOD_NOT_ALLOWED,
+    413: ProblemName.BODY_TOO_LARGE,
+    415: ProblemName.UNSUPPORTED_MEDIA_TYPE,
+}
+FIELDS_IN_DETAIL = 5
 
 
 def document(
-    request: Request, status: int, name: str, detail: str, fields: Sequence[dict[str, Any]] = ()
+    request: Request, status: int, name: ProblemName, detail: str, fields: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """A problem document. `fields` names each field at fault: field, message."""
+    """A problem document. `fields` has `field` and `message` of each invalid field."""
     body: dict[str, Any] = {
-        "type": f"urn:akosha:problem:{name}",
+        "type": f"{TYPE_PREFIX}{name}",
         "title": TITLES.get(status, HTTPStatus(status).phrase),
         "status": status,
         "detail": detail,
@@ -82,15 +94,16 @@ def document(
     return body
 
 
-def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
-    """The name and the document of a problem for an error; one that is not in the table is logged with its traceback."""
-    status, name = next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, UNEXPECTED))
+def describe(request: Request, error: Exception) -> tuple[ProblemName, dict[str, Any]]:
+    """The name and the document for an error. An error that `STATUS` does not have is logged with its traceback."""
+    status, name = next(
+        ((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, ProblemName.INTERNAL_ERROR)
+    )
     if isinstance(error, RequestValidationError):
         fields = validation_errors.validation_fields(error.errors())
-        return name, document(
-            request, status, name, "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5]), fields
-        )
-    if name == UNEXPECTED:
+        detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:FIELDS_IN_DETAIL])
+        return name, document(request, status, name, detail, fields)
+    if name is ProblemName.INTERNAL_ERROR:
         logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
         return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
     if status >= 500:
@@ -102,43 +115,42 @@ def of(request: Request, error: Exception) -> tuple[str, dict[str, Any]]:
     return name, body
 
 
-def problem(
-    request: Request,
-    status: int,
-    name: str,
-    detail: str,
-    errors: Sequence[dict[str, Any]] = (),
-    headers: dict[str, str] | None = None,
+def respond(
+    request: Request, status: int, name: ProblemName, detail: str, *, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    """A problem document as a response."""
-    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
-    return JSONResponse(document(request, status, name, detail, errors), status, retry | (headers or {}), MEDIA_TYPE)
+    """The response with a problem document."""
+    return JSONResponse(
+        document(request, status, name, detail), status, _retry_after(name) | (headers or {}), MEDIA_TYPE
+    )
 
 
-def raised(request: Request, error: Exception) -> JSONResponse:
-    """The answer to a request that met `error`."""
-    name, body = of(request, error)
-    retry = {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
-    return JSONResponse(body, body["status"], retry, MEDIA_TYPE)
+def respond_to(request: Request, error: Exception) -> JSONResponse:
+    """The response to a request that raised `error`."""
+    name, body = describe(request, error)
+    return JSONResponse(body, body["status"], _retry_after(name), MEDIA_TYPE)
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
+def _retry_after(name: ProblemName) -> dict[str, str]:
+    return {"Retry-After": RETRY_AFTER[name]} if name in RETRY_AFTER else {}
+
+
+def _respond_to_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status, headers = error.status_code, dict(error.headers or {})
-    name = HTTPStatus(status).phrase.lower().replace(" ", "-")
+    name = HTTP_NAMES.get(status, ProblemName.BAD_REQUEST if status < 500 else ProblemName.INTERNAL_ERROR)
     detail = str(error.detail)
     if detail == HTTPStatus(status).phrase:
-        # The framework's own: it says no more than the title.
+        # The framework's own detail only repeats the title.
         allowed = headers.get("allow", headers.get("Allow"))
         if allowed == "GET":
             allowed = headers["Allow"] = "GET, HEAD"
-        what = f"{request.method} is not answered; expected {allowed}" if allowed else "there is no such route"
+        what = f"{request.method} is not allowed; expected {allowed}" if allowed else "there is no such route"
         detail = f"{what}; /docs shows every route"
-    return problem(request, status, name, detail, headers=headers)
+    return respond(request, status, name, detail, headers=headers)
 
 
 def install(app: FastAPI) -> None:
     """Every error of `app` is answered with a problem document."""
     for kind in (*(kind for kind, _, _ in STATUS), Exception):
-        app.add_exception_handler(kind, raised)
-    app.add_exception_handler(HTTPException, _http)
+        app.add_exception_handler(kind, respond_to)
+    app.add_exception_handler(HTTPException, _respond_to_http)

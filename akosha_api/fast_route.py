@@ -1,8 +1,7 @@
-"""Routes for bodies that come often: the bytes become the body's model in one step, and the endpoint gets that and the
-request.
+"""A route class for frequent requests: it parses the body's bytes directly into the model.
 
-OpenAPI shows them as any other route. FastAPI's own way reads JSON into Python first and looks for dependencies, which
-holds the interpreter lock longer than a search.
+OpenAPI shows such routes as any other. FastAPI's own way parses JSON into Python objects first and resolves
+dependencies, which holds the interpreter lock longer than a search.
 """
 
 from collections.abc import Callable, Coroutine
@@ -17,29 +16,29 @@ from pydantic import BaseModel, ValidationError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def checked(validated: Callable[[], Model]) -> Model:
-    """What `validated` returns.
+def validate(parse: Callable[[], Model]) -> Model:
+    """What `parse` returns.
 
     Raises:
-        RequestValidationError: it does not fit the model.
+        RequestValidationError: `parse` raised ValidationError.
     """
     try:
-        return validated()
+        return parse()
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        raise RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults]) from error
+        details = error.errors(include_url=False)
+        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in details]) from error
 
 
 class FastRoute(APIRoute):
-    """The endpoint takes `body`, a model, and `request`, and returns a response."""
+    """A route whose endpoint takes `body`, a model, and `request`, and returns a response."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What answers a request."""
+        """The coroutine function that answers a request."""
         model: type[BaseModel] = self.endpoint.__annotations__["body"]
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
 
         async def answer(request: Request) -> Response:
             content = await request.body()
-            return await endpoint(body=checked(partial(model.model_validate_json, content)), request=request)
+            return await endpoint(body=validate(partial(model.model_validate_json, content)), request=request)
 
         return answer

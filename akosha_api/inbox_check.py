@@ -32,5 +32,5 @@ class InboxCheck(Background):
 
     def _run(self) -> None:
         self.missing = missing_inbox(self.settings)
-        while self._rested(self.seconds):
+        while self._sleep(self.seconds):
             self.missing = missing_inbox(self.settings)

@@ -1,23 +1,27 @@
-"""Bodies of requests and answers, as OpenAPI shows them."""
+"""Request and response bodies of search, as OpenAPI shows them."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
 from pydantic.config import JsonDict
 
+from akosha_api.problems import Problem
 from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.parts.part import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
+from akosha_assets.lake.serving.search.results import FACETS
+from akosha_assets.lake.serving.states import RankingStatus, SearchMode, TierStatus
 
-# A memory that is in the fleet of `make demo`, so that examples can be tried.
+# A memory of the fleet of `make demo`, so that the examples work there.
 OF_THE_DEMO: JsonDict = {"system_id": "laptop-ada-00000", "kind": "conversation", "id": "cba94d3c5a4d22ea"}
 
+TierName = Literal["hot", "warm", "cold"]
 OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
 class Like(BaseModel):
-    """The memory to find similar ones of."""
+    """The name of a stored memory."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,7 +40,7 @@ class Weights(BaseModel):
 
 
 class FilterFields(BaseModel):
-    """Conditions that all hold for a memory before it is ranked."""
+    """Filters that a memory must all pass before it is ranked."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,34 +50,40 @@ class FilterFields(BaseModel):
     namespace: OneOrMore | None = None
     category: OneOrMore | None = None
     source_type: OneOrMore | None = None
-    tags: Annotated[list[str] | None, Field(max_length=20, description="Every one of these.")] = None
+    tags: Annotated[list[str] | None, Field(max_length=20, description="The memory has every one of these.")] = None
     importance_min: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
-    since: Annotated[Time | None, Field(description="Happened at this time or later.")] = None
-    until: Annotated[Time | None, Field(description="Happened before this time.")] = None
+    since: Annotated[Time | None, Field(description="It happened at this time or later.")] = None
+    until: Annotated[Time | None, Field(description="It happened before this time.")] = None
 
     as_of: Annotated[
         StrictInt | Time | None,
         Field(
             description=(
-                "The tables as they stood: a time, or a version of the hot table. In hot and warm, as far "
-                "back as their files are kept."
+                "An earlier version of the tables: a time, or a version of the hot table. Applies to hot and warm, "
+                "as far back as their files are kept."
             )
         ),
     ] = None
 
     def filters(self) -> Filters:
-        """The conditions in the lake's words."""
-        given = {name: getattr(self, name) for name in CODED}
+        """The filters of the lake."""
+        values = {name: getattr(self, name) for name in CODED}
         equals = {
             name: (value,) if isinstance(value, str) else tuple(value)
-            for name, value in given.items()
+            for name, value in values.items()
             if value is not None
         }
-        return Filters(equals, tuple(self.tags or ()), self.since, self.until, self.importance_min)
+        return Filters(
+            equals=equals,
+            tags=tuple(self.tags or ()),
+            since=self.since,
+            until=self.until,
+            importance_min=self.importance_min,
+        )
 
 
 class SearchRequest(FilterFields):
-    """One question: just one of `query`, `vector` and `like`."""
+    """One question: exactly one of `query`, `vector` and `like`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -87,38 +97,38 @@ class SearchRequest(FilterFields):
     )
 
     query: Annotated[
-        str | None, Field(description='Words. In keyword ranking: "a phrase", prefix*, field:value, +must, -must_not.')
+        str | None, Field(description='Text. Keyword syntax: "a phrase", prefix*, field:value, +required, -excluded.')
     ] = None
     vector: Annotated[
-        list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; any length above 0.")
+        list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; its length must not be 0.")
     ] = None
-    like: Annotated[Like | None, Field(description="A stored memory to find similar ones of.")] = None
-    mode: Annotated[Literal["hybrid", "semantic", "keyword"], Field(description="How to rank.")] = "hybrid"
+    like: Annotated[Like | None, Field(description="Find memories similar to this one.")] = None
+    mode: Annotated[SearchMode, Field(description="How to rank.")] = SearchMode.HYBRID
     space: Annotated[
-        str | None, Field(description="Vector space to ask in; that of the service's own model where not given.")
+        str | None, Field(description="Vector space to search; by default that of the service's embedding model.")
     ] = None
-    limit: Annotated[StrictInt, Field(ge=1, le=100, description="Results of one page.")] = 10
+    limit: Annotated[StrictInt, Field(ge=1, le=100, description="Results per page.")] = 10
     cursor: Annotated[str | None, Field(max_length=20_000, description="`cursor` of the page before.")] = None
     weights: Annotated[
         Weights | None,
         Field(
             description=(
-                "How much each ranking counts in hybrid mode. Not given: words for more where the question "
-                "names a thing."
+                "Weight of each ranking in hybrid mode. By default the keyword ranking weighs more if the question "
+                "names a thing, and less otherwise."
             )
         ),
     ] = None
-    collapse: Annotated[StrictBool, Field(description="Fold near-duplicates into the best of them.")] = True
+    collapse: Annotated[StrictBool, Field(description="Show only the best of near-duplicates.")] = True
     facets: Annotated[
-        list[str],
-        Field(max_length=8, description="Fields to count values of, among all memories that pass the filters."),
+        list[Annotated[str, Field(json_schema_extra={"enum": list(FACETS)})]],
+        Field(max_length=8, description="Fields whose values are counted among all memories that pass the filters."),
     ] = []
     budget_tokens: Annotated[
-        StrictInt | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have together.")
+        StrictInt | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have in total.")
     ] = None
 
     def question(self) -> Question:
-        """The question in the lake's words."""
+        """The question for the searcher."""
         return Question(
             text=self.query,
             vector=None if self.vector is None else tuple(self.vector),
@@ -143,8 +153,8 @@ class Memory(BaseModel):
     kind: str
     id: str
     text: str
-    is_summary: Annotated[bool, Field(description="The text is a summary: warm and cold keep no more.")]
-    tier: Annotated[str, Field(description="hot, warm or cold.")]
+    is_summary: Annotated[bool, Field(description="The text is a summary, which is all that warm and cold keep.")]
+    tier: TierName
     event_day: date
     occurred_at: datetime
     occurred_from: Annotated[str, Field(description="How occurred_at was derived.")]
@@ -159,41 +169,27 @@ class Memory(BaseModel):
     upload_id: str | None
 
 
-class FullMemory(Memory):
-    """One stored memory with all the table holds of it."""
-
-    attributes: Annotated[
-        dict[str, Any] | None,
-        Field(description="Minor columns of the source; `_json` has them as text where they nest too deeply."),
-    ] = None
-    provenance: Annotated[
-        dict[str, Any], Field(description="The upload, object and snapshot that its present form came from.")
-    ]
-    has_vector: bool
-    space: str | None
-
-
 class Duplicates(BaseModel):
-    """Near-duplicates that a result stands for."""
+    """Near-duplicates of a result that were ranked below it."""
 
     count: int
-    systems: Annotated[list[str], Field(description="Systems that hold it or a near-duplicate.")]
+    systems: Annotated[list[str], Field(description="Systems that have it or a near-duplicate.")]
 
 
 class Snippet(BaseModel):
-    """A stretch of a text; `highlights` are start and end of each word of the question in it."""
+    """An excerpt of a text. `highlights` are start and end of each word of the question in it, in code points."""
 
     text: str
     highlights: list[tuple[int, int]]
 
 
 class Result(Memory):
-    """A memory with its rank's score."""
+    """A memory that a search found."""
 
     score: Annotated[float, Field(description="Cosine (semantic), BM25 (keyword) or reciprocal rank sum (hybrid).")]
     scores: Annotated[dict[str, float], Field(description="Score in each ranking that found it.")]
-    duplicates: Annotated[Duplicates, Field(description="Near-duplicates found with it.")]
-    snippet: Annotated[Snippet, Field(description="The stretch of the text with most words of the question.")]
+    duplicates: Annotated[Duplicates, Field(description="Near-duplicates that were ranked below it.")]
+    snippet: Annotated[Snippet, Field(description="The excerpt of the text with most words of the question.")]
     is_truncated: Annotated[bool, Field(description="The text was cut to fit `budget_tokens`.")] = False
 
 
@@ -201,27 +197,29 @@ class TierState(BaseModel):
     """What one tier contributed."""
 
     state: Annotated[
-        str,
+        TierStatus,
         Field(
             description=(
-                "answered, partial (still loading, or without rows that cannot be read), stale, empty, "
-                "unavailable or skipped (not asked)."
+                "partial: still loading, or without rows that cannot be read. stale: the table cannot be read now. "
+                "skipped: not searched."
             )
         ),
     ]
     reason: str | None
-    version: Annotated[int | None, Field(description="Table version the answer shows.")]
-    watermark: Annotated[datetime | None, Field(description="Everything committed up to this time is in the answer.")]
+    version: Annotated[int | None, Field(description="Table version that the answer shows.")]
+    watermark: Annotated[
+        datetime | None, Field(description="Commit time of that version; every earlier commit is included.")
+    ]
     rows: int
     rows_with_vector: int
-    rows_set_aside: Annotated[int, Field(description="Rows of data files that cannot be read and are left out.")]
+    rows_set_aside: Annotated[int, Field(description="Rows of unreadable data files, which are not in the answer.")]
     days_on_disk: int
 
 
 class StageState(BaseModel):
     """What one ranking did."""
 
-    state: Annotated[str, Field(description="answered, skipped (not asked for) or unavailable.")]
+    state: Annotated[RankingStatus, Field(description="skipped: the mode does not use this ranking.")]
     reason: str | None
     space: str | None
     candidates: int
@@ -230,23 +228,21 @@ class StageState(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """One page, and how whole it is."""
+    """One page of results, and how complete it is."""
 
     results: list[Result]
     tiers: dict[str, TierState]
     stages: dict[str, StageState]
-    mode: str
+    mode: SearchMode
     facets: dict[str, dict[str, int]]
     cursor: Annotated[
-        str | None, Field(description="Give it with the same question for the next page; null on the last.")
+        str | None, Field(description="Send it with the same question for the next page; null on the last.")
     ]
     took_ms: float
 
 
 class BatchRequest(BaseModel):
-    """Several questions at once. Each is held against its own model when its turn comes, so that one at fault does not
-    refuse the others.
-    """
+    """Several questions. Each is validated when it is answered, so an invalid one does not refuse the others."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -263,70 +259,4 @@ class BatchRequest(BaseModel):
 class BatchResponse(BaseModel):
     """An answer or a problem for each question, in their order."""
 
-    answers: list["SearchResponse | Problem"]
-
-
-class System(BaseModel):
-    """One Session-Buddy instance with memories in the lake."""
-
-    system_id: str
-    memories: int
-    first_occurred_at: datetime
-    last_occurred_at: datetime
-    last_arrived_at: datetime
-
-
-class SystemList(BaseModel):
-    """Systems in order of their ids, and which tiers they were counted in."""
-
-    systems: list[System]
-    tiers: Annotated[
-        dict[str, TierState], Field(description="Systems and memories of a tier that is not whole may be missing.")
-    ]
-    cursor: str | None
-
-
-class UploadModel(BaseModel):
-    """The receipt of one upload."""
-
-    upload_id: str
-    system_id: str
-    state: Annotated[str, Field(description="arriving, waiting, claimed, ingested or quarantined.")]
-    bytes: int
-    snapshot_at: datetime
-    seen_at: datetime
-    claimed_at: datetime | None
-    ingested_at: datetime | None
-    searchable_at: Annotated[
-        datetime | None, Field(description="When a service first served its memories; null before.")
-    ]
-    attempts: int
-    reason: Annotated[str | None, Field(description="Why it is in quarantine, as a code.")]
-    message: str | None
-    sample: Annotated[str | None, Field(description="What it was refused for begins so; secrets are masked.")]
-    rows_read: int | None
-    new_rows: int | None
-    changed_rows: int | None
-    unchanged_rows: int | None
-    absent_rows: int | None
-    counts: Annotated[dict[str, Any] | None, Field(description="Rows by kind, and what was left out.")]
-    hot_version: int | None
-
-
-class UploadList(BaseModel):
-    """Uploads, newest first."""
-
-    uploads: list[UploadModel]
-    cursor: str | None
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details: every error has this shape."""
-
-    type: Annotated[str, Field(examples=["urn:akosha:problem:invalid-request"])]
-    title: str
-    status: int
-    detail: str
-    instance: str
-    errors: Annotated[list[dict[str, Any]], Field(description="Each field at fault: field, message.")]
-    request_id: str | None = None
+    answers: list[SearchResponse | Problem]

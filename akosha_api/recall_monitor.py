@@ -1,4 +1,4 @@
-"""A thread that measures now and then how many of the true neighbours a search finds, without getting in its way."""
+"""A thread that measures the recall of searches from time to time, without slowing them down."""
 
 import logging
 
@@ -13,38 +13,38 @@ from akosha_assets.lake.serving.search.recall_probe import recall
 logger = logging.getLogger(__name__)
 
 PROBES = 5
-# Of one core, what the scans of a measurement may take: questions that come meanwhile hardly notice.
-SHARE = 0.05
-# Between two looks whether everything is served, before the first measurement.
-LOOK_SECONDS = 5.0
+# The share of one core that a measurement may take, so that searches hardly notice it.
+CPU_SHARE = 0.05
+# Seconds between two checks whether the replica has settled, before the first measurement.
+CHECK_SECONDS = 5.0
 
 
 class RecallMonitor(Background):
-    """Measures once everything is served and then every `recall_seconds`."""
+    """Measures once the replica has settled, and then every `recall_seconds`."""
 
-    name = "prober"
+    name = "recall"
 
-    def __init__(self, replica: Replica, watched: RequestMetrics, settings: ApiSettings):
+    def __init__(self, replica: Replica, metrics: RequestMetrics, settings: ApiSettings):
         super().__init__(settings.recall_seconds)
-        self.replica, self.watched = replica, watched
+        self.replica, self.metrics = replica, metrics
         self._random = np.random.default_rng()
 
     def _run(self) -> None:
-        wait = min(self.seconds, LOOK_SECONDS)
-        while self._rested(wait):
+        wait = min(self.seconds, CHECK_SECONDS)
+        while self._sleep(wait):
             if not self.replica.is_settled:
-                # A probe beside a load would slow it down and find no index to measure.
+                # A scan would slow the load down, and there is no index to measure yet.
                 continue
             try:
-                measured = recall(self.replica.snapshot, probes=PROBES, random=self._random, pause=self._rest)
+                measured = recall(self.replica.snapshot, probes=PROBES, random=self._random, pause=self._pause)
             except Exception:  # the edge of the thread: the next round tries again
-                logger.exception("measuring the recall of what is served failed")
+                logger.exception("measuring the recall failed")
                 wait = self.seconds
                 continue
             if measured is not None:
-                self.watched.recall.set(measured)
+                self.metrics.recall.set(measured)
                 wait = self.seconds
 
-    def _rest(self, worked_seconds: float) -> bool:
-        """After so much work a pause that keeps to the share; whether to go on."""
-        return self._rested(worked_seconds * (1 / SHARE - 1))
+    def _pause(self, worked_seconds: float) -> bool:
+        """Sleeps long enough to keep to `CPU_SHARE`; returns False if the thread must stop."""
+        return self._sleep(worked_seconds * (1 / CPU_SHARE - 1))

@@ -27,7 +27,7 @@ class SearchableLoop(Background):
         self._not_recorded = RateLimitedWarning(logger, "when uploads became searchable could not be recorded")
 
     def _run(self) -> None:
-        while self._rested(self.seconds):
+        while self._sleep(self.seconds):
             self._record()
         self._record()
 

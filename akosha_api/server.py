@@ -1,4 +1,4 @@
-"""How the service is served: address, bounds of connections, drain."""
+"""The configuration of uvicorn: address, limits of connections, drain."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from akosha_assets.bounded_http import bounded
 
 
 def config(app: Callable[..., Any], settings: ApiSettings) -> uvicorn.Config:
-    """How uvicorn serves `app`, bounded by `settings`. Web sockets are not spoken."""
+    """How uvicorn serves `app` within the limits of `settings`, without WebSockets."""
     return uvicorn.Config(
         app,
         host=settings.host,

@@ -1,7 +1,4 @@
-"""What is wrong with a request's fields, in the words that other refusals use: what was expected, what was found.
-
-Turns what pydantic reports into `field` and `message`. Which errors there are and their status is in `errors.py`.
-"""
+"""Converts pydantic's validation errors to `field` and `message`: what was expected and what was found."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -10,7 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 TIME_EXPECTED = "expected a time with its zone, for example 2026-11-01T08:00:00Z"
 FOUND_CHARS = 100
-# What a field may hold, by the name that pydantic has for the error.
+# What a field must be, by pydantic's error type.
 EXPECTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
@@ -30,12 +27,12 @@ EXPECTED = {
     "too_long": "a list of at most {max_length}",
     "too_short": "a list of {min_length} or more",
 }
-# Steps that pydantic adds for the types of which a field may have one; no field is named so.
-TYPES = {"str", "list[str]", "int", "constrained-int", "datetime", "function-before[_written(), datetime]"}
+# Steps in the location of an error that name a member of a union and not a field.
+TYPES = {"str", "list[str]", "int", "constrained-int", "datetime", "function-before[_not_a_number(), datetime]"}
 
 
-def _written(value: Any) -> Any:
-    """Pydantic reads a number as seconds or milliseconds since 1970, by its size; here a number is no time."""
+def _not_a_number(value: Any) -> Any:
+    """Refuses numbers, which pydantic would read as seconds or milliseconds since 1970."""
     if (isinstance(value, str) and "-" not in value[1:]) or isinstance(value, int | float):
         raise ValueError(TIME_EXPECTED)
     return value
@@ -47,25 +44,26 @@ def _without_nul(text: str) -> str:
     return text
 
 
-# What a caller names: PostgreSQL can neither hold nor compare a NUL.
+# A name that the ledger is asked for: PostgreSQL accepts no NUL.
 Name = Annotated[str, AfterValidator(_without_nul)]
-Time = Annotated[AwareDatetime, BeforeValidator(_written, json_schema_input_type=AwareDatetime)]
+Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number, json_schema_input_type=AwareDatetime)]
 
 
 def validation_fields(
     errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows"
 ) -> list[dict[str, str]]:
-    """Each field at fault once: `field`, `message`. `fields` says which there are."""
-    said: dict[str, list[str]] = {}
+    """`field` and `message` of each invalid field, once. `fields` names the valid ones, for unknown fields."""
+    expected: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for error in errors:
-        # The first step says body, query or path; that of broken JSON a position.
+        # The first step is body, query or path; for invalid JSON, a position follows.
         steps = () if error["type"] == "json_invalid" else error["loc"][1:]
         field = ".".join(str(step) for step in steps if step not in TYPES) or "body"
-        said.setdefault(field, []).append(_expected(error, fields))
+        expected.setdefault(field, []).append(_expected(error, fields))
         found.setdefault(field, _found(error))
     return [
-        {"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]} for field, texts in said.items()
+        {"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]}
+        for field, texts in expected.items()
     ]
 
 
@@ -81,7 +79,7 @@ def _expected(error: Mapping[str, Any], fields: str) -> str:
     if kind == "model_attributes_type":
         return "expected a JSON object, sent as Content-Type: application/json"
     if kind == "extra_forbidden":
-        return f"is no field of this request; expected one of {fields}"
+        return f"is not a field of this request; expected one of {fields}"
     if kind == "missing":
         return "is missing"
     if kind.startswith(("datetime_", "timezone_")):
@@ -97,8 +95,7 @@ def _found(error: Mapping[str, Any]) -> str:
         return ""
     if isinstance(value, list | dict):
         return f"; found {f'a list of {len(value)}' if isinstance(value, list) else 'an object'}"
-    # As JSON has it; a string in quotes that need no escape in the JSON of the problem.
-    text = (
-        {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
-    )
+    # As in JSON, but strings in single quotes, which the JSON of the problem need not escape.
+    is_constant = value is None or isinstance(value, bool)
+    text = {None: "null", True: "true", False: "false"}[value] if is_constant else repr(value)
     return f"; found {text if len(text) <= FOUND_CHARS else text[:FOUND_CHARS] + '…'}"

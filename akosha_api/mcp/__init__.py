@@ -1,1 +1,1 @@
-"""The same answers for agents: tools of the Model Context Protocol on `/mcp`."""
+"""The Model Context Protocol on `/mcp`: tools for agents over the same data."""

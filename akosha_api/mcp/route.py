@@ -1,7 +1,6 @@
-"""`POST /mcp`: the server behind it, which is made when the first agent asks.
+"""`POST /mcp`: mounts the MCP server, which is created for the first message.
 
-The SDK takes 0.4 s of processor time and 23 MiB to import. A start does not wait for that, and a service that no agent
-asks never pays it. Which messages there are is in `server.py`.
+Importing the SDK takes 0.4 s and 23 MiB. The start does not wait for it, and a service without agents does not pay it.
 """
 
 import asyncio
@@ -14,35 +13,33 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 PATH = "/mcp"
 
 
-class _Agents:
+class _LazyServer:
     def __init__(self) -> None:
         self._server: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one message."""
+        """Answers one message."""
         if self._server is None:
-            self._server = await asyncio.to_thread(_made)
+            self._server = await asyncio.to_thread(_create)
         await self._server(scope, receive, send)
 
 
 class _McpRoute(Route):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """With and without a slash at the end: a client that is redirected may lose its message on the way."""
-        match, found = super().matches({**scope, "path": scope["path"].removesuffix("/")})
-        # The gate counts by it. Routes of FastAPI say so themselves.
-        return match, found if match is Match.NONE else {**found, "route": self}
+        """Matches with and without a trailing slash: a redirected client may lose its message."""
+        match, child_scope = super().matches({**scope, "path": scope["path"].removesuffix("/")})
+        # The middleware counts requests by route. FastAPI's own routes set it themselves.
+        return match, child_scope if match is Match.NONE else {**child_scope, "route": self}
 
 
 def install(app: FastAPI) -> None:
-    """`app` answers agents. Only POST: nothing is kept between messages, so there is no stream to GET and no session to
-    DELETE.
-    """
-    app.router.routes.append(_McpRoute(PATH, _Agents(), methods=["POST"]))
+    """Adds the route to `app`. Only POST: without sessions there is no stream to GET and none to DELETE."""
+    app.router.routes.append(_McpRoute(PATH, _LazyServer(), methods=["POST"]))
 
 
-def _made() -> ASGIApp:
+def _create() -> ASGIApp:
     from akosha_api.mcp.server import application
 
-    # As at the start of the service: what was imported stays, and need not be looked through for garbage.
+    # As at the start of the service: imported objects stay and need no garbage collection.
     gc.freeze()
     return application()

@@ -1,6 +1,4 @@
-"""`GET /docs`: the routes, in Swagger UI. All of it comes from this service, and the page may load and ask nothing
-else.
-"""
+"""`GET /docs`: every route in Swagger UI. The page loads and requests nothing from other hosts."""
 
 from functools import cache
 from importlib.resources import files
@@ -25,11 +23,10 @@ PAGE = """<!doctype html>
 </html>
 """
 START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});\n'
-# Swagger UI sets styles of elements and has its icons in the address.
+# Swagger UI needs inline styles and icons in data URLs.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src "
-    "'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 CACHED = {"Cache-Control": "private, max-age=3600"}
 
@@ -47,7 +44,7 @@ async def docs_page() -> Response:
 
 @router.get("/start.js")
 async def start_script() -> Response:
-    """What shows the schema on the page."""
+    """The script that shows the schema on the page."""
     return Response(START, media_type="text/javascript", headers=CACHED)
 
 
@@ -59,5 +56,5 @@ async def swagger_script() -> Response:
 
 @router.get("/swagger-ui.css")
 async def swagger_style() -> Response:
-    """Styles of Swagger UI."""
+    """The styles of Swagger UI."""
     return Response(_asset("swagger-ui.css"), media_type="text/css", headers=CACHED)

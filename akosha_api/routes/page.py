@@ -1,4 +1,4 @@
-"""`GET /`: the status page. One file, nothing from elsewhere; it reads the same REST interface as everyone else."""
+"""`GET /`: the status page, one file that uses the same REST interface as every other client."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ router = APIRouter(include_in_schema=False)
 
 @cache
 def _page() -> tuple[str, dict[str, str]]:
-    """The page, and headers that let only its own script run."""
+    """The page, and headers that allow only its own script."""
     text = (files("akosha_api") / "page" / "status.html").read_text("utf-8")
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
     assert script is not None

@@ -10,8 +10,9 @@ from fastapi.exceptions import RequestValidationError
 
 from akosha_api import errors
 from akosha_api.app_state import AppState
+from akosha_api.dependencies import state_of
 from akosha_api.errors import Overloaded, TooSlow
-from akosha_api.fast_route import FastRoute, checked
+from akosha_api.fast_route import FastRoute, validate
 from akosha_api.models import BatchRequest, BatchResponse, SearchRequest, SearchResponse
 from akosha_assets.lake.errors import LakeError
 from akosha_assets.lake.serving.query import Question
@@ -23,55 +24,57 @@ router = APIRouter(prefix="/api/v1", tags=["search"], route_class=FastRoute)
 
 @router.post("/search", response_model=SearchResponse)
 async def search(body: SearchRequest, request: Request) -> Response:
-    """Memories by meaning, by words or by both, with what each tier and each ranking contributed."""
-    serving: AppState = request.app.state.serving
-    snapshot = await serving.snapshot(body.as_of)
-    answer, encoded = await serving.pool.run(partial(_answered, serving, snapshot, body.question()))
-    request.app.state.watched.searched(answer, request)
+    """Memories by vector, by keyword or by both, with what each tier and each ranking contributed."""
+    service = state_of(request)
+    snapshot = await service.snapshot(body.as_of)
+    answer, encoded = await service.pool.run(partial(_search, service, snapshot, body.question()))
+    request.app.state.metrics.count_search(answer, request)
     return Response(encoded, media_type="application/json")
 
 
 @router.post("/search/batch", response_model=BatchResponse)
 async def search_batch(body: BatchRequest, request: Request) -> Response:
-    """Up to 32 questions to the same state of the tables; each has its answer or its problem, in order.
+    """Up to 32 questions to the same version of the tables; an answer or a problem for each, in order.
 
-    All together may take as long as one alone; those that are not answered by then have the problem `too-slow`.
+    All questions together have the time limit of one search; those that exceed it have the problem `too-slow`.
     """
-    serving: AppState = request.app.state.serving
-    present, ends_at = serving.replica.snapshot, time.monotonic() + serving.settings.search_seconds
-    answers = [await _one(serving, request, present, asked, ends_at) for asked in body.searches]
+    service = state_of(request)
+    current, ends_at = service.replica.snapshot, time.monotonic() + service.settings.search_seconds
+    answers = [await _answer_one(service, request, current, question, ends_at) for question in body.searches]
     return Response(b'{"answers":[' + b",".join(answers) + b"]}", media_type="application/json")
 
 
-async def _one(serving: AppState, request: Request, present: Snapshot, asked: Any, ends_at: float) -> bytes:
-    """The answer to one question of a batch, or its problem."""
+async def _answer_one(service: AppState, request: Request, current: Snapshot, question: Any, ends_at: float) -> bytes:
+    """The JSON of the answer to one question of a batch, or of its problem."""
     try:
-        body = checked(partial(SearchRequest.model_validate, asked))
-        snapshot = present if body.as_of is None else await serving.snapshot(body.as_of, seconds=_left(ends_at))
-        answer, encoded = await serving.pool.run(
-            partial(_answered, serving, snapshot, body.question()), seconds=_left(ends_at)
+        body = validate(partial(SearchRequest.model_validate, question))
+        snapshot = current
+        if body.as_of is not None:
+            snapshot = await service.snapshot(body.as_of, seconds=_seconds_until(ends_at))
+        answer, encoded = await service.pool.run(
+            partial(_search, service, snapshot, body.question()), seconds=_seconds_until(ends_at)
         )
     except TooSlow:
-        late = TooSlow(
-            serving.settings.search_seconds, "all questions of a batch share them; ask this one again, among fewer"
-        )
-        return orjson.dumps(errors.of(request, late)[1])
+        limit = service.settings.search_seconds
+        late = TooSlow(limit, "all questions of a batch share them; ask this one again, among fewer")
+        return orjson.dumps(errors.describe(request, late)[1])
     except (LakeError, Overloaded, RequestValidationError) as error:
-        return orjson.dumps(errors.of(request, error)[1])
-    request.app.state.watched.searched(answer, request)
+        return orjson.dumps(errors.describe(request, error)[1])
+    request.app.state.metrics.count_search(answer, request)
     return encoded
 
 
-def _left(ends_at: float) -> float:
-    left = ends_at - time.monotonic()
-    if left <= 0:
+def _seconds_until(ends_at: float) -> float:
+    """Raises TooSlow if there are none."""
+    seconds = ends_at - time.monotonic()
+    if seconds <= 0:
         raise TooSlow(0)
-    return left
+    return seconds
 
 
-def _answered(serving: AppState, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
-    """The answer and its JSON, which has the fields of `SearchResponse` by construction: checking them costs as much as
-    the search.
+def _search(service: AppState, snapshot: Snapshot, question: Question) -> tuple[Answer, bytes]:
+    """The answer and its JSON. `Answer` has the fields of `SearchResponse`; validating them would cost as much as the
+    search.
     """
-    answer = serving.searcher.search(snapshot, question)
+    answer = service.searcher.search(snapshot, question)
     return answer, orjson.dumps(answer, option=orjson.OPT_UTC_Z)

@@ -20,7 +20,7 @@ async def _waited_in_vain() -> None:
     finally:
         release.set()
     assert [type(outcome) for outcome in outcomes] == [TooSlow, Overloaded]
-    while pool._under_way:
+    while pool._calls:
         await asyncio.sleep(0.01)
     assert await pool.run(lambda: "free again") == "free again"
     assert not made

@@ -72,6 +72,7 @@ def test_the_trigger_takes_uploads_in_without_dagster(
 def test_a_dagster_that_does_not_answer_is_named_and_done_without(
     serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
 ) -> None:
+    (lake.settings.home / "inbox").mkdir()
     there = Lake(LakeSettings(home=lake.settings.home, dagster_url="http://127.0.0.1:9"))
     client = serve(there)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()

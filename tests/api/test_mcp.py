@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mcp import Client
 from mcp_types import CallToolResult, ListToolsResult
 
-from akosha_api.mcp.answers import found, whole
+from akosha_api.mcp.answers import memory_answer, search_report
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.searcher import Answer, RankingStage
@@ -209,7 +209,7 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
         (
             "search_all_systems",
             {"query": "a", "sytem_id": "x"},
-            "sytem_id: is no field of this request; expected one of query, limit, mode",
+            "sytem_id: is not a field of this request; expected one of query, limit, mode",
         ),
         ("search_all_systems", {"query": "a", "mode": "semantic"}, 'Until then ask with mode "keyword"'),
         (
@@ -338,13 +338,13 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         "is_summary": False, "occurred_at": NOW, "arrived_at": NOW, "attributes": attributes, "provenance": {"upload_id": "u"},
     }  # fmt: skip
     try:
-        one = whole(shown, budget)
+        one = memory_answer(shown, budget)
         assert len(one.json_bytes()) <= budget * 4
         assert one.text == shown["text"] or "text" in one.shortened
     except InvalidRequest as error:
         # With what it asks for, it answers.
         least = int(str(error).partition("at least ")[2].split(",")[0])
-        assert budget < least and len(whole(shown, least).json_bytes()) <= least * 4
+        assert budget < least and len(memory_answer(shown, least).json_bytes()) <= least * 4
     result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
     reason = stretched(row["reason"])
     tiers = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
@@ -355,9 +355,9 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
             results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID
         )
 
-    report = found(answer_of([result] * 3), budget)
+    report = search_report(answer_of([result] * 3), budget)
     assert len(report.json_bytes()) <= budget * 4
     assert report.results or (report.has_more and len(row["id"]) > 100)
     # A result whose names take all the room hides none that follows.
-    report = found(answer_of([result | {"id": "i" * 20_000}, result | {"id": "r1"}]), budget)
+    report = search_report(answer_of([result | {"id": "i" * 20_000}, result | {"id": "r1"}]), budget)
     assert [each.id for each in report.results] == ["r1"] and report.has_more

@@ -60,7 +60,7 @@ def test_a_memory_that_may_be_in_a_tier_that_was_never_loaded_is_not_told_to_be_
     like = {"like": {"system_id": "laptop-ada", "kind": "conversation", "id": "h"}}
     assert_problem(unloaded.post("/api/v1/search", json=like), 503, "cannot be said now")
     assert unloaded.get(COLD).json()["id"] == "c"
-    assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of a past time")
+    assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of an earlier time")
 
 
 def test_a_service_that_never_loaded_a_table_is_not_ready_and_one_that_did_stays_so(

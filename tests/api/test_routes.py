@@ -127,7 +127,7 @@ def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Cl
         ["body"],
         ["since"],
     ]
-    assert rest[0]["detail"].startswith("limit: expected greater than or equal to 1; found 0; colour: is no field")
+    assert rest[0]["detail"].startswith("limit: expected greater than or equal to 1; found 0; colour: is not a field")
     assert rest[1]["detail"] == "body: expected a JSON object; found 'deadlock'"
     assert all(answer["type"].endswith(":invalid-request") for answer in rest[:3])
     assert [result["id"] for result in rest[3]["results"]] == ["2"]
@@ -372,7 +372,7 @@ def test_a_value_of_another_type_is_refused_and_not_read_as_what_it_might_mean(c
 
 def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
     assert_problem(client.get("/nowhere"), 404, "there is no such route; /docs shows every route")
-    assert_problem(client.get("/api/v1/search"), 405, "GET is not answered; expected POST")
+    assert_problem(client.get("/api/v1/search"), 405, "GET is not allowed; expected POST")
     assert_problem(
         client.get("/api/v1/uploads", params={"limit": 0}), 422, "limit: expected greater than or equal to 1; found '0'"
     )
@@ -414,7 +414,7 @@ def test_head_is_refused_where_get_is(client: httpx.Client) -> None:
     assert (refusal.status_code, refusal.headers["Allow"], refusal.content) == (405, "POST", b"")
     assert client.head("/mcp").status_code == 405
     refusal = client.post("/health")
-    assert_problem(refusal, 405, "POST is not answered; expected GET, HEAD")
+    assert_problem(refusal, 405, "POST is not allowed; expected GET, HEAD")
     assert refusal.headers["Allow"] == "GET, HEAD"
 
 
