@@ -154,9 +154,10 @@ def _convert(
             if old_keys is not None:
                 newest = batch.filter(pc.invert(pc.is_in(day_rows.keys(batch), value_set=old_keys)))
             if newest.num_rows:
-                read.add_keys(newest)
                 # Repaired before it is digested: the writer would repair it too, and it would not read back equal.
-                yield repair(form(newest))[0]
+                sound = repair(newest)[0]
+                read.add_keys(sound)
+                yield repair(form(sound))[0]
 
 
 def record(

@@ -136,8 +136,14 @@ def test_rows_that_break_a_rule_of_today_are_repaired_as_they_move(lake, policy)
     day = days_ago(10)
     rows = hot_rows(day, 3).to_pylist()
     rows[0] |= {"tags": ["sql", None], "project": "é" * 2000, "importance": float("nan")}
+    rows[1]["vector"] = b"\x00\x7e" * 384
+    table = pa.Table.from_pylist(rows, HOT.schema)
+    at = table.schema.get_field_index("snapshot_at")
+    years_later = pa.array([2**62] * 3).view(HOT.schema.field("snapshot_at").type)
     # Past the rules, as an earlier version wrote them.
-    write_deltalake(lake.create("lifecycle/hot"), pa.Table.from_pylist(rows, HOT.schema), mode="append")
+    write_deltalake(
+        lake.create("lifecycle/hot"), table.set_column(at, HOT.schema.field(at), years_later), mode="append"
+    )
     for today, tier in ((TODAY, "warm"), (TODAY + timedelta(days=100), "cold")):
         age_day(lake, day, move=Move(policy, NOW, "test"), today=today)
         assert _counts(lake, [day]) == {tier: 3}
