@@ -1,7 +1,6 @@
 """Clients of AWS services that give up in bounded time. The only importer of `boto3` in the lake.
 
-By default boto3 waits 60 seconds for each byte of an answer and tries five times: a store that hangs would look like a
-slow one for minutes.
+boto3's defaults wait 60 seconds for each read and try five times: a hanging store would look slow for minutes.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ ATTEMPTS = 3
 
 
 def aws_client(service: str) -> Any:
-    """A boto3 client of `service` with bounded timeouts and retries, configured by the usual environment."""
+    """Returns a boto3 client of `service` with bounded timeouts and retries, configured by the environment."""
     import boto3
     from botocore.config import Config
 
@@ -33,7 +32,7 @@ def aws_client(service: str) -> Any:
 
 @contextmanager
 def aws_errors(url: str) -> Iterator[None]:
-    """Errors of boto3 inside are raised as StoreUnavailable of `url`."""
+    """Raises errors of boto3 in its block as StoreUnavailable of `url`."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

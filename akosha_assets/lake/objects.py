@@ -1,9 +1,9 @@
-"""Object-store verbs for the inbox and for backups: list, fetch, put, delete. The only importer of `obstore`.
+"""Access to an object store: list, head, read, put, delete. Used for the inbox and for backups. The only importer of
+`obstore`.
 
-A folder is read with plain file calls instead (`folder_objects.py`): it may hold symbolic links, which must never be
-followed, and a listing that reads directories is several times faster. A bucket of S3 is listed with boto3: obstore
-refuses a whole listing when one key in it has `..` for a folder, and anyone who may upload could put such a key there.
-Delta tables do their own object access, see `tables.py`.
+Folders are read with plain file calls (`folder_objects.py`): symbolic links in them are never followed, and a listing
+is several times faster. S3 buckets are listed with boto3: obstore fails the whole listing if one key has a folder
+`..`, and anyone who may upload can create such a key. Delta tables access their objects themselves, see `tables.py`.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ RETRY = {
 
 
 def log_skipped(key: str, reason: str) -> None:
-    """An entry that cannot be listed is named in the log."""
+    """Logs an entry that cannot be listed."""
     logger.warning("skipped %s: %s", ascii(key[:200]), reason)
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """The objects under one URL; keys are relative to it."""
+    """The objects under one URL. Keys are relative to it."""
 
     url: str
 
@@ -68,10 +68,13 @@ class ObjectStore:
         return from_url(self.url, **kwargs)
 
     def list(self, prefix: str = "", *, after: str = "", on_skipped: OnSkipped = log_skipped) -> Iterator[Object]:
-        """Objects whose key starts with the folder `prefix`, in key order, those after the key `after` only.
+        """Yields the objects under the folder `prefix` in key order, only those after the key `after`.
 
-        In a folder, files that are not regular (symbolic links, pipes) are listed with the etag `not-regular`;
-        `on_skipped` gets the key of each entry that cannot be listed (too deep, too long, unreadable) and why.
+        In a folder, files that are not regular (symbolic links, pipes) are listed with the etag `not-regular`.
+        `on_skipped` gets the key and the reason of each entry that cannot be listed (too deep, too long, unreadable).
+
+        Raises:
+            StoreUnavailable: the store did not answer.
         """
         if self._files is not None:
             yield from self._files.list(prefix.strip("/"), after, on_skipped)
@@ -87,23 +90,23 @@ class ObjectStore:
             raise StoreUnavailable(self.url, str(error)) from error
 
     def _list_s3(self, prefix: str, after: str) -> Iterator[Object]:
-        place = urlsplit(self.url)
-        root = f"{place.path.strip('/')}/" if place.path.strip("/") else ""
-        wanted = {
-            "Bucket": place.netloc,
+        url = urlsplit(self.url)
+        root = f"{url.path.strip('/')}/" if url.path.strip("/") else ""
+        request = {
+            "Bucket": url.netloc,
             "Prefix": root + prefix + "/" * bool(prefix),
             "StartAfter": root + after if after else "",
         }
         with aws_errors(self.url):
-            pages = aws_client("s3").get_paginator("list_objects_v2").paginate(**{k: v for k, v in wanted.items() if v})
-            for page in pages:
+            paginator = aws_client("s3").get_paginator("list_objects_v2")
+            for page in paginator.paginate(**{name: value for name, value in request.items() if value}):
                 for item in page.get("Contents", ()):
                     yield Object(
                         item["Key"].removeprefix(root), item["Size"], item["ETag"].strip('"'), item["LastModified"]
                     )
 
     def head(self, key: str) -> Object | None:
-        """What a listing would show of `key`, or None where it is not."""
+        """Returns what a listing would show of `key`; None if it does not exist."""
         if self._files is not None:
             return self._files.head(key)
         try:
@@ -115,26 +118,26 @@ class ObjectStore:
         return Object(item["path"], item["size"], (item["e_tag"] or "").strip('"'), item["last_modified"])
 
     def check_folder(self, prefix: str) -> None:
-        """The store answers, and a folder has its `prefix`. A bucket without an object under `prefix` is merely empty.
+        """Checks that the store answers and, if it is a folder, that `prefix` exists in it. A bucket may be empty.
 
         Raises:
-            StoreUnavailable: the bucket is gone or does not answer, or nothing is mounted where the folder should be.
+            StoreUnavailable: the bucket does not exist or does not answer, or the folder is missing.
         """
         if self.folder is not None and not (self.folder / prefix).is_dir():
-            raise StoreUnavailable(self.url, f"there is no folder {prefix!r} in it; is its file system mounted?")
+            raise StoreUnavailable(self.url, f"it has no folder {prefix!r}; is its file system mounted?")
         next(self.list(prefix), None)
 
     def read(self, key: str, *, max_bytes: int) -> bytes:
-        """The bytes of `key`.
+        """Returns the bytes of `key`.
 
         Raises:
-            UploadRejected: it is missing, not a regular file, or larger than `max_bytes`.
+            UploadRejected: the object is missing, not a regular file, or larger than `max_bytes`.
             StoreUnavailable: the store did not answer.
         """
         return b"".join(self.stream(key, max_bytes=max_bytes))
 
     def fetch(self, key: str, to: Path, *, max_bytes: int) -> str:
-        """`to` holds the bytes of `key`; returns their SHA-256 in hex. Raises as `read`."""
+        """Writes the bytes of `key` to the file `to`; returns their SHA-256 in hex. Raises as `read`."""
         digest = hashlib.sha256()
         with to.open("wb") as file:
             for chunk in self.stream(key, max_bytes=max_bytes):
@@ -143,7 +146,7 @@ class ObjectStore:
         return digest.hexdigest()
 
     def stream(self, key: str, *, max_bytes: int) -> Iterator[bytes]:
-        """The bytes of `key` in chunks; stops with an error at the first byte beyond `max_bytes`. Raises as `read`."""
+        """Yields the bytes of `key` in chunks; fails at the first byte beyond `max_bytes`. Raises as `read`."""
         total = 0
         for chunk in self._files.stream(key) if self._files is not None else self._remote_chunks(key):
             total += len(chunk)
@@ -155,7 +158,7 @@ class ObjectStore:
             yield chunk
 
     def put(self, key: str, data: bytes) -> None:
-        """`key` holds `data`; a reader sees the whole of it or nothing."""
+        """Writes `data` as `key`. A reader sees all of it or nothing."""
         if self._files is not None:
             self._files.put(key, data)
             return
@@ -165,7 +168,7 @@ class ObjectStore:
             raise StoreUnavailable(self.url, str(error)) from error
 
     def delete(self, key: str) -> None:
-        """`key` is not there."""
+        """Removes `key` if it exists."""
         if self._files is not None:
             self._files.delete(key)
             return
@@ -181,8 +184,8 @@ class ObjectStore:
             for chunk in obstore.get(self._remote, key).stream(min_chunk_size=CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError as error:
-            raise UploadRejected("file_missing", f"{key} does not lie in the inbox") from error
+            raise UploadRejected("file_missing", f"{key} does not exist in the inbox") from error
         except ValueError as error:
-            raise UploadRejected("upload_id_invalid", f"{key!r} is not a key that can be fetched: {error}") from error
+            raise UploadRejected("upload_id_invalid", f"{key!r} cannot be fetched: {error}") from error
         except (BaseError, OSError) as error:
             raise StoreUnavailable(self.url, str(error)) from error

@@ -1,8 +1,8 @@
-"""Text that every database, log and protocol can hold."""
+"""Escapes characters that PostgreSQL, UTF-8 or logs cannot store."""
 
 
 def escape_unstorable(text: str) -> str:
-    """`text` with NUL and halves of UTF-16 pairs as escapes such as `\\x00`; PostgreSQL and UTF-8 have neither."""
+    """Returns `text` with NUL and lone UTF-16 surrogates as escapes such as `\\x00`."""
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

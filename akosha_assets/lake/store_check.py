@@ -1,4 +1,4 @@
-"""Tells a store that fails from rows that cannot be written, after a write failed with an error that stands for both."""
+"""Finds out after a failed write whether the store failed or the rows cannot be written; Delta's error means either."""
 
 import shutil
 import uuid
@@ -11,14 +11,16 @@ from deltalake import DeltaTable
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 
-# A commit writes several files of a few MiB; a disk with less room than this is full.
+# A commit writes several files of a few MiB. A disk with less free space counts as full.
 FREE_BYTES_MIN = 256 * 1024**2
 CHECK_BYTES = b"akosha write check"
 
 
 def find_failure(table: DeltaTable) -> str | None:
-    """What is wrong with the store under `table` or with its files; None where a small object can be written, read and
-    removed beside its log, the disk has room, and every data file of the handle's version is there.
+    """Returns what is wrong with the store of `table` or with its files.
+
+    None if a small object can be written, read and removed beside the table's log, the disk has free space, and every
+    data file of the handle's version exists.
     """
     uri = table.table_uri
     path = _local_path(uri)
@@ -31,7 +33,7 @@ def find_failure(table: DeltaTable) -> str | None:
     except (StoreUnavailable, UploadRejected, OSError) as error:
         return f"a small object cannot be written and read back: {error}"
     if found != CHECK_BYTES:
-        return "a small object reads back as something else than was written"
+        return "a small object reads back with other bytes than were written"
     if path is not None and (free := shutil.disk_usage(path).free) < FREE_BYTES_MIN:
         return f"the disk is full: {free:,} bytes are free, and a commit needs up to {FREE_BYTES_MIN:,}"
     return _find_missing_file(table, store)
@@ -44,7 +46,7 @@ def _find_missing_file(table: DeltaTable, store: ObjectStore) -> str | None:
     except StoreUnavailable as error:
         return f"its files cannot be listed: {error}"
     missing = [path for path in expected if path not in present and unquote(path) not in present]
-    return f"{len(missing)} of {len(expected)} data files are gone, the first is {missing[0]}" if missing else None
+    return f"{len(missing)} of {len(expected)} data files are missing, the first is {missing[0]}" if missing else None
 
 
 def _local_path(uri: str) -> Path | None:

@@ -232,7 +232,7 @@ def test_a_data_file_that_is_gone_is_the_tables_fault(tmp_path: Path) -> None:
     assert store_check.find_failure(table) is None
     file = next((tmp_path / "lake/lifecycle/hot").rglob("*.parquet"))
     file.unlink()
-    assert "data files are gone" in (store_check.find_failure(table) or "")
+    assert "data files are missing" in (store_check.find_failure(table) or "")
     assert not list((tmp_path / "lake").rglob("*write_check*"))
 
 

@@ -75,7 +75,7 @@ def test_what_is_larger_than_allowed_is_not_read_to_its_end(tmp_path: Path) -> N
 
 
 def test_a_missing_object_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UploadRejected, match="does not lie in the inbox"):
+    with pytest.raises(UploadRejected, match="does not exist in the inbox"):
         ObjectStore(tmp_path.as_uri()).read("nothing.json", max_bytes=10)
 
 
