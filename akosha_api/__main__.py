@@ -57,7 +57,7 @@ def main() -> None:
         Lake(lake_settings),
         poll_seconds=settings.poll_seconds,
         memory_bytes=settings.memory_bytes,
-        is_expected=known_tables.expected(lake_settings),
+        known_table=known_tables.reader(lake_settings),
     )
     replica.start()
     try:

@@ -68,7 +68,7 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
             Lake(lake_settings),
             poll_seconds=settings.poll_seconds,
             memory_bytes=settings.memory_bytes,
-            is_expected=known_tables.expected(lake_settings),
+            known_table=known_tables.reader(lake_settings),
         )
         queue, seconds = settings.search_queue, settings.search_seconds
         # The tables load while the model is loaded.

@@ -19,7 +19,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from akosha_assets.lake import store_check
-from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended
+from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended, TableLost
 from akosha_assets.lake.row_rules import clamp_times, repair_table
 from akosha_assets.lake.table_spec import TableSpec
 
@@ -33,6 +33,32 @@ CLOCKS_AHEAD = timedelta(minutes=15)
 # Parts of one sequence at most.
 PARTS_MAX = 1_000_000
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+Table = DeltaTable
+
+
+@dataclass(frozen=True)
+class KnownTable:
+    """Delta's id of a table, and a version that it has reached."""
+
+    id: str
+    version: int
+
+    @classmethod
+    def from_handle(cls, table: DeltaTable) -> "KnownTable":
+        """The table of the handle, at its version."""
+        return cls(str(table.metadata().id), table.version())
+
+    def find_loss(self, found: "KnownTable") -> str | None:
+        """Why `found`, which lies in this table's place, is not this table at this version or a later one; None where
+        it is.
+        """
+        if found.id != self.id:
+            return f"was made anew: its id is {found.id}, expected {self.id}"
+        if found.version < self.version:
+            return f"went back to version {found.version}, expected {self.version} or later"
+        return None
 
 
 @dataclass(frozen=True)
@@ -172,6 +198,14 @@ def _open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
         raise StoreUnavailable(uri, str(error)) from error
 
 
+def _open_expected(uri: str, storage_options: dict[str, str], expected: KnownTable) -> DeltaTable:
+    table = open_table(uri, storage_options)
+    found = "is gone" if table is None else expected.find_loss(KnownTable.from_handle(table))
+    if table is None or found is not None:
+        raise TableLost(uri, found or "is gone")
+    return table
+
+
 def committed_sequence(table: DeltaTable, writer: str) -> int | None:
     """The last sequence that `writer` committed to the version of the handle; None where it never did.
 
@@ -191,12 +225,14 @@ def commit(
     fence: Fence | None,
     write: Callable[[DeltaTable, CommitProperties], Any],
     metadata: dict[str, str],
+    expected: KnownTable | None = None,
 ) -> int:
     """`write` has happened exactly once under `fence`; returns the table version that holds it.
 
     Without a fence it may happen again when a commit's reply is lost: for changes that do no harm twice.
 
     Raises:
+        TableLost: what lies at `uri` is not the `expected` table, or none.
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
         TableContended: every attempt met a conflicting commit.
         StoreUnavailable: the table cannot be read or written now, or has lost data files.
@@ -204,7 +240,10 @@ def commit(
     """
     cause, refused = "", 0
     for attempt in range(COMMIT_ATTEMPTS):
-        table = _open_existing(uri, storage_options)
+        if expected is None:
+            table = _open_existing(uri, storage_options)
+        else:
+            table = _open_expected(uri, storage_options, expected)
         if fence is not None:
             last_part = committed_sequence(table, f"{fence.writer}/part") if fence.part else None
             if fence.is_committed(committed_sequence(table, fence.writer), last_part):
@@ -251,14 +290,22 @@ def checked(uri: str, rows: pa.Table) -> pa.Table:
     return repaired
 
 
-def append(uri: str, rows: pa.Table, fence: Fence, storage_options: dict[str, str], metadata: dict[str, str]) -> int:
+def append(
+    uri: str,
+    rows: pa.Table,
+    fence: Fence,
+    storage_options: dict[str, str],
+    metadata: dict[str, str],
+    *,
+    expected: KnownTable | None = None,
+) -> int:
     """`rows` are in the table once; returns the version that holds them. No rows: only the fence is recorded."""
     rows = checked(uri, rows)
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=WRITER)
 
-    return commit(uri, storage_options, fence, write, metadata)
+    return commit(uri, storage_options, fence, write, metadata, expected)
 
 
 def upsert(
@@ -269,6 +316,7 @@ def upsert(
     metadata: dict[str, str],
     *,
     only: str,
+    expected: KnownTable | None = None,
 ) -> int:
     """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
 
@@ -297,7 +345,7 @@ def upsert(
             updates, predicate=f"t.snapshot_at < s.snapshot_at OR t.snapshot_at > {latest}"
         ).when_not_matched_insert_all().execute()
 
-    return commit(uri, storage_options, fence, write, metadata)
+    return commit(uri, storage_options, fence, write, metadata, expected)
 
 
 def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> int:

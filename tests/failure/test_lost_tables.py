@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,14 +14,16 @@ import pytest
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import TableLost
+from akosha_assets.lake.errors import StoreUnavailable, TableLost
 from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import HOT, TABLES
+from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.upkeep.repair import repair
 from akosha_assets.lake.upkeep.vacuum import vacuum
 from tests.bucket import bucket
 from tests.factories import make_upload
@@ -79,7 +81,7 @@ def remove(lake: Lake, address: str, prefix: str = "") -> None:
     for key in [key for key in keys(lake, address) if key.startswith(prefix)]:
         store.delete(key)
     if store.folder is not None:
-        shutil.rmtree(store.folder / prefix)
+        shutil.rmtree(store.folder / prefix, ignore_errors=True)
 
 
 def remove_log(lake: Lake, address: str) -> None:
@@ -138,6 +140,71 @@ def test_a_table_that_is_lost_while_a_batch_is_read_costs_its_uploads_nothing(
         assert (waiting.attempts, waiting.not_before, waiting.batch_limit) == (0, None, 1_000_000)
         assert known_tables.lost(ledger) is not None
     assert keys(lake, HOT.address) == lost
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_table_that_is_lost_during_a_run_is_not_written_to(filled: Lake, lose: Loss) -> None:
+    make_upload(filled.settings.home / "inbox", "laptop", reflections=["second"], at=AT + timedelta(hours=3))
+    after: dict[str, list[str]] = {}
+
+    def on_step(step: str) -> None:
+        if step == "before_commit":
+            lose(filled, HOT.address)
+            after["keys"] = keys(filled, HOT.address)
+
+    lake = Lake(filled.settings)
+    with closing(Ledger.open(lake.settings)) as ledger:
+        listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
+        with pytest.raises(TableLost):
+            arrivals.ingest(lake, ledger, run_id="test", on_step=on_step)
+    assert keys(filled, HOT.address) == after["keys"]
+    with pytest.raises(TableLost):
+        take_in(Lake(filled.settings))
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_whoever_creates_tables_stops_at_one_that_is_lost_during_the_run(filled: Lake, lose: Loss) -> None:
+    with known_tables.guarded(filled):
+        lose(filled, HOT.address)
+        with pytest.raises(TableLost):
+            filled.create(HOT.address)
+        make_anew(filled, HOT.address)
+        with closing(Ledger.open(filled.settings)) as ledger:
+            known_tables.adopt(ledger, filled, HOT.address)
+        filled.create(HOT.address)
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_the_service_notices_a_lost_table_while_it_runs_and_serves_it_again_once_it_is_repaired(
+    filled: Lake, lose: Loss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("akosha_assets.lake.serving.table_log.files.ENTRY_SECONDS", 0)
+    settings = filled.settings
+    with closing(Ledger.open(settings)) as ledger, closing_replica(filled, known_tables.reader(settings)) as replica:
+        replica.refresh()
+        assert replica.snapshot.tiers["hot"].state == "ready"
+        rows = replica.snapshot.rows
+        lose(filled, HOT.address)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                replica.refresh()
+            assert replica.snapshot.tiers["hot"].state == "unavailable"
+        if lose in (remove_log, go_back):
+            repair(filled, ledger, HOT.address, now=datetime.now(UTC))
+        else:
+            remove(filled, HOT.address)
+            make_anew(filled, HOT.address)
+            known_tables.adopt(ledger, filled, HOT.address)
+            rows = 0
+        replica.refresh()
+        assert (replica.snapshot.tiers["hot"].state, replica.snapshot.rows) == ("ready", rows)
+
+
+@contextmanager
+def closing_replica(lake: Lake, known_table: Callable[[str], tables.KnownTable | None]) -> Iterator[Replica]:
+    replica = Replica(lake, known_table=known_table)
+    yield replica
+    replica.stop()
 
 
 @pytest.mark.parametrize("lose", LOSSES)

@@ -8,28 +8,19 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-
-from deltalake import DeltaTable
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError, TableLost
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import KnownTable, Table
 
 logger = logging.getLogger(__name__)
 
 KEY, LOST_KEY = "tables", "lost_table"
-
-
-@dataclass(frozen=True)
-class KnownTable:
-    """Delta's id of a table, and a version that it has reached."""
-
-    id: str
-    version: int
 
 
 def find_all(ledger: Ledger) -> dict[str, KnownTable]:
@@ -62,7 +53,10 @@ def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) 
     Raises:
         TableLost: one is not; it is noted in the ledger until a check succeeds.
     """
-    for address, known in find_all(ledger).items():
+    tables = find_all(ledger)
+    lake.expected.clear()
+    lake.expected.update(tables)
+    for address, known in tables.items():
         if addresses is not None and address not in addresses:
             continue
         found = _loss(lake, address, known)
@@ -99,8 +93,8 @@ def adopt(ledger: Ledger, lake: Lake, address: str) -> None:
     table = lake.open(address)
     if table is None:
         raise TableLost(lake.uri(address), "is gone")
-    found = asdict(KnownTable(str(table.metadata().id), table.version()))
-    ledger.update(KEY, lambda text: json.dumps(json.loads(text or "{}") | {address: found}))
+    lake.expected[address] = found = KnownTable.from_handle(table)
+    ledger.update(KEY, lambda text: json.dumps(json.loads(text or "{}") | {address: asdict(found)}))
 
 
 def find_loss(ledger: Ledger, lake: Lake, address: str) -> str | None:
@@ -125,31 +119,28 @@ def _loss(lake: Lake, address: str, known: KnownTable) -> str | None:
     table = lake.open(address)
     if table is None:
         return "has data files and no log" if lake.has_lost_log(address) else "is gone"
-    if (found := _id(table)) != known.id:
-        return f"was made anew: its id is {found}, expected {known.id}"
-    if table.version() < known.version:
-        return f"went back to version {table.version()}, expected {known.version} or later"
-    return None
+    return known.find_loss(KnownTable.from_handle(table))
 
 
-def _id(table: DeltaTable | None) -> str | None:
+def _id(table: Table | None) -> str | None:
     return None if table is None else str(table.metadata().id)
 
 
-def expected(settings: LakeSettings) -> Callable[[str], bool]:
-    """Whether the ledger of the settings, where there is one that answers, knows the table of an address."""
+def reader(settings: LakeSettings) -> Callable[[str], KnownTable | None]:
+    """A function that returns the table of an address as the ledger knows it now.
 
-    def is_known(address: str) -> bool:
+    It returns None where the ledger does not know the table, does not exist or does not answer.
+    """
+
+    def read(address: str) -> KnownTable | None:
         url = settings.ledger()
         if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
-            return False
+            return None
         try:
             with closing(Ledger.open(settings)) as ledger:
-                return address in find_all(ledger)
+                return find_all(ledger).get(address)
         except LakeError as error:
-            logger.warning(
-                "the ledger could not be asked for its tables", extra={"table": address, "cause": str(error)}
-            )
-            return False
+            logger.warning("the ledger did not answer", extra={"table": address, "cause": str(error)})
+            return None
 
-    return is_known
+    return read

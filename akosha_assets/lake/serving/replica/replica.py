@@ -27,6 +27,7 @@ from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndexUnavailable
+from akosha_assets.lake.tables import KnownTable
 from akosha_assets.lake.telemetry import RateLimitedWarning
 
 logger = logging.getLogger(__name__)
@@ -51,10 +52,10 @@ class Replica:
         poll_seconds: float = 0.5,
         memory_bytes: int = 1 << 40,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
-        is_expected: Callable[[str], bool] = lambda _: False,
+        known_table: Callable[[str], KnownTable | None] = lambda _: None,
     ):
-        """`is_expected`: whether the table of an address was written to, as the ledger knows; one that is gone then is
-        no empty one.
+        """`known_table` returns what the ledger knows of the table at an address; one that is gone is not taken as
+        empty, and a replaced one is not served.
         """
         self.lake, self.poll_seconds, self.today = lake, poll_seconds, today
         cache = lake.settings.home / "cache"
@@ -63,7 +64,7 @@ class Replica:
         self._tails = {
             tier: TierReplica(
                 tier,
-                Follower(lake, f"lifecycle/{tier}", is_expected),
+                Follower(lake, f"lifecycle/{tier}", known_table),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
                 self._cache,
                 IndexCache(self._cache, tier),
@@ -181,7 +182,10 @@ class Replica:
             allocator.trim_heap()
         self._publish(views)
         if changed and views["hot"].version is not None:
-            self._reached = [*self._reached[-REACHED_KEPT:], (views["hot"].version, datetime.now(UTC))]
+            # A repaired or restored table begins at a lower version again.
+            version = views["hot"].version
+            earlier = [one for one in self._reached[-REACHED_KEPT:] if one[0] < version]
+            self._reached = [*earlier, (version, datetime.now(UTC))]
         if self._settle(views) or changed:
             self._is_saved = False
             if rows - before > LARGE_LOAD_ROWS:

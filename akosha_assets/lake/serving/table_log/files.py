@@ -15,11 +15,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, TableUnreadable, UploadRejected
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
 
@@ -28,6 +27,8 @@ logger = logging.getLogger(__name__)
 # A handle that follows a log keeps every action it saw; a fresh one is small again.
 REOPEN_VERSIONS = 500
 REOPEN_SECONDS = 300
+# How often a log in a bucket is asked whether its last known entry was replaced.
+ENTRY_SECONDS = 30
 FILE_MAX_BYTES = 1 << 40
 
 
@@ -61,15 +62,21 @@ class Listing:
 class Follower:
     """Tells when a table has a new version and which files it holds. Not for use from two threads."""
 
-    def __init__(self, lake: Lake, address: str, is_expected: Callable[[str], bool] = lambda _: False):
-        """`is_expected`: whether the table of an address was written to, as far as somebody else knows."""
-        self.lake, self.address, self._is_expected = lake, address, is_expected
-        self._table: DeltaTable | None = None
+    def __init__(
+        self, lake: Lake, address: str, known_table: Callable[[str], tables.KnownTable | None] = lambda _: None
+    ):
+        """`known_table` returns what the ledger knows of the table at an address; it is called only at the first look
+        and when the table was lost, replaced or repaired.
+        """
+        self.lake, self.address, self._known_table = lake, address, known_table
+        self._table: tables.Table | None = None
+        self._accepted: tables.KnownTable | None = None
         self._opened_version = 0
         self._opened_at = 0.0
         self._version = -1
-        # None until it was looked for.
-        self._was_there: bool | None = None
+        # Identifies the log entry of `_version`; None where the log was cleaned of it.
+        self._entry: object = None
+        self._entry_seen_at = 0.0
         self._is_remote = "://" in lake.uri(address)
         self._store = ObjectStore(f"{lake.settings.lake()}/{address}")
         self._times = CommitTimes(self._store)
@@ -78,44 +85,97 @@ class Follower:
         """The newest version, or None where it was told before or nothing was written to the table yet.
 
         Raises:
-            StoreUnavailable: the table's log could not be read, or a table that was there is gone.
+            StoreUnavailable: the table's log could not be read, or the table is gone, went back to an older version or
+                was replaced by another one that the ledger does not know.
         """
         if self._table is not None and not self._moved():
             return None
         if self._table is None or self._is_remote or self._version - self._opened_version > REOPEN_VERSIONS:
             # A handle that looks for new versions in a bucket holds the interpreter lock while it waits; opening one
             # does not.
-            self._table = self.lake.open(self.address)
-            self._opened_at = time.monotonic()
+            self._table = self._open()
             if self._table is None:
-                if self._was_there is None:
-                    self._was_there = self.lake.has_lost_log(self.address) or self._is_expected(self.address)
-                if self._was_there:
-                    raise TableUnreadable(self.lake.uri(self.address), "was written to and has no log now")
                 return None
-            self._was_there = True
-            self._opened_version = self._table.version()
         else:
             tables.refresh(self._table)
-        if self._table.version() == self._version:
+        found = tables.KnownTable.from_handle(self._table)
+        before = self._accepted
+        if before is None or before.find_loss(found) is not None:
+            found = self._accept(found)
+        self._accepted = found
+        is_same = before is not None and before.id == found.id and found.version == self._version
+        self._entry = self._find_entry(found.version)
+        if is_same:
             return None
-        version = self._table.version()
-        listing = Listing(version, self._times.at(version), described_files(tables.data_files(self._table)))
-        self._version = listing.version
-        return listing
+        if before is None or before.id != found.id or found.version < self._version:
+            self._times = CommitTimes(self._store)
+        self._version = found.version
+        return Listing(found.version, self._times.at(found.version), described_files(tables.data_files(self._table)))
+
+    def _open(self) -> tables.Table | None:
+        """A fresh handle; None where nothing was ever written to the table."""
+        table = self.lake.open(self.address)
+        self._opened_at = time.monotonic()
+        if table is not None:
+            self._opened_version = table.version()
+            return table
+        if (
+            self._accepted is not None
+            or self.lake.has_lost_log(self.address)
+            or self._known_table(self.address) is not None
+        ):
+            raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
+        return None
+
+    def _accept(self, found: tables.KnownTable) -> tables.KnownTable:
+        """The table that lies there now, if it is the one that the ledger knows; without a ledger, the one from before.
+
+        What the ledger knows is read before the table is opened again: a commit in between makes it newer, not older.
+        """
+        known = self._known_table(self.address) or self._accepted
+        if known is None:
+            return found
+        self._table = self._open()
+        if self._table is None:
+            raise StoreUnavailable(self.lake.uri(self.address), "is gone")
+        found = tables.KnownTable.from_handle(self._table)
+        if (loss := known.find_loss(found)) is not None:
+            self._table = None
+            raise StoreUnavailable(self.lake.uri(self.address), f"the table {loss}")
+        return found
 
     def _moved(self) -> bool:
-        """Whether the log has a version after the one told; said to be so now and then, lest a cleaned log hides it."""
-        if self._version < 0 or time.monotonic() - self._opened_at > REOPEN_SECONDS:
-            self._opened_at = time.monotonic()
+        """Whether the log has a version after the one told, or another entry in its place; said to be so now and then,
+        lest a cleaned log hides it.
+        """
+        now = time.monotonic()
+        if self._version < 0 or now - self._opened_at > REOPEN_SECONDS:
+            self._opened_at = now
             return True
         if self._is_remote:
-            return self._store.head(f"_delta_log/{self._version + 1:020d}.json") is not None
-        log = Path(self.lake.uri(self.address)) / "_delta_log"
-        if not log.exists():
-            self._table = None
+            if self._store.head(f"_delta_log/{self._version + 1:020d}.json") is not None:
+                return True
+            if now - self._entry_seen_at < ENTRY_SECONDS:
+                return False
+        elif (Path(self.lake.uri(self.address)) / f"_delta_log/{self._version + 1:020d}.json").exists():
             return True
-        return (log / f"{self._version + 1:020d}.json").exists()
+        if self._find_entry(self._version) == self._entry:
+            return False
+        self._table = None
+        return True
+
+    def _find_entry(self, version: int) -> object:
+        """What tells the log entry of `version` from another one in its place; None where there is none."""
+        self._entry_seen_at = time.monotonic()
+        name = f"_delta_log/{version:020d}.json"
+        if self._is_remote:
+            found = self._store.head(name)
+            return None if found is None else found.etag
+        try:
+            status = (Path(self.lake.uri(self.address)) / name).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
     def forget(self) -> None:
         """The next poll tells of the newest version again: for a reader that could not use what it was told."""

@@ -28,6 +28,7 @@ class Versions:
         self._times = CommitTimes(self._store)
         self._listings: OrderedDict[int, Listing] = OrderedDict()
         self._at: OrderedDict[datetime, int] = OrderedDict()
+        self._newest = -1
 
     def committed_at(self, version: int) -> datetime | None:
         """When `version` was committed; None where the log does not tell. Raises as `CommitTimes.at`."""
@@ -40,6 +41,12 @@ class Versions:
             InvalidRequest: the log does not reach back to `time`.
             StoreUnavailable: the log could not be read.
         """
+        if newest < self._newest:
+            # A repaired or restored table: its versions are others than those of before.
+            self._times = CommitTimes(self._store)
+            self._listings.clear()
+            self._at.clear()
+        self._newest = newest
         if time in self._at:
             return self._at[time]
         last = self.committed_at(newest)
