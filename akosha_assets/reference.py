@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -110,6 +111,8 @@ def _value_name(annotation: Any) -> str:
     """The placeholder for a value of this type: its choices, or the name of the type."""
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "|".join(annotation)
     # The X of X | None and of list[X].
     inner = [one for one in get_args(annotation) if one is not type(None)]
     if inner:

@@ -7,14 +7,15 @@ import typer
 
 from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Exit, Json, console, emit, fail, grid, lake_errors
+from akosha_assets.lake.watch.alert_kinds import AlertState
 
 if TYPE_CHECKING:
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
 
 def alerts(
-    state: Annotated[str, typer.Option(help="Only alerts in this state: firing, resolved.")] = "",
-    look: Annotated[
+    state: Annotated[AlertState | None, typer.Option(help="Only alerts in this state.")] = None,
+    evaluate: Annotated[
         bool, typer.Option("--look", help="First evaluate the conditions and deliver what is due.")
     ] = False,
     test: Annotated[
@@ -28,16 +29,13 @@ def alerts(
     """
     from akosha_assets.lake.settings import LakeSettings
     from akosha_assets.lake.watch import conditions
-    from akosha_assets.lake.watch.alert_kinds import AlertState
     from akosha_assets.lake.watch.alerts import list_alerts
 
-    if state and state not in list(AlertState):
-        raise fail(f"{state!r} is not a state of an alert; expected {' or '.join(AlertState)}", Exit.USAGE)
     with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         failed = _test(ledger) if test else 0
-        if look:
+        if evaluate:
             conditions.evaluate_and_notify(ledger)
-        listed = list_alerts(ledger, state=AlertState(state) if state else None)
+        listed = list_alerts(ledger, state=state)
     if as_json:
         emit(
             {
@@ -62,7 +60,7 @@ def alerts(
 
 
 def _test(ledger: "Ledger") -> int:
-    """A test alert fired and resolved; returns how many of its two messages a channel did not accept."""
+    """Fire and resolve a test alert; returns how many of the two messages a channel did not accept."""
     from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
     from akosha_assets.lake.watch.alerts import SETTLED, Condition, observe
     from akosha_assets.lake.watch.delivery import deliver

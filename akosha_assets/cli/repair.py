@@ -14,9 +14,9 @@ def repair(
     table: Annotated[str, typer.Argument(help="Address of the table, for example lifecycle/hot.")],
     as_json: Json = False,
 ) -> None:
-    """Give a table that lost its log a new one over the data files that are there. Nothing is deleted.
+    """Create a new log over the existing data files for a table that lost its log. Nothing is deleted.
 
-    Exit status 0: repaired; 1: no data file can be read; 2: nothing is wrong with the table, or ingestion is running; 3: a
+    Exit status 0: repaired; 1: no data file can be read; 2: the table needs no repair, or ingestion is running; 3: a
     store did not answer.
     """
     from akosha_assets.lake.catalog import Lake
@@ -33,7 +33,7 @@ def repair(
     console.print(key_values(f"Repaired {table}", ((name.replace("_", " "), value) for name, value in shown.items())))
     for key, reason in repaired.unreadable.items():
         console.print(f"  unreadable: {escape_markup(key)}: {escape_markup(reason)}", highlight=False, soft_wrap=True)
-    console.print("Find out whether rows are missing: akosha verify", highlight=False)
+    console.print("`akosha verify` shows whether rows are missing.", highlight=False)
 
 
 def verify(as_json: Json = False) -> None:

@@ -2,13 +2,14 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from akosha_assets.cli.answer import print_answer
 from akosha_assets.cli.api import DEFAULT_URL, call
 from akosha_assets.cli.output import Exit, Json, emit, fail
+from akosha_assets.lake.serving.states import SearchMode
 
 Url = Annotated[str, typer.Option(envvar="AKOSHA_URL", help="Address of the API.")]
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -20,9 +21,9 @@ WHEN = "A day, a time (UTC unless it has a zone), or an age: 2026-11-01, 2026-11
 def search(
     query: Annotated[str, typer.Argument(help="Words or a question.")],
     mode: Annotated[
-        Literal["hybrid", "semantic", "keyword"],
+        SearchMode,
         typer.Option(help="Rank by meaning and words, by meaning, or by words."),
-    ] = "hybrid",
+    ] = SearchMode.HYBRID,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Maximum number of results.")] = 5,
     system: Annotated[
         list[str] | None, typer.Option(help="Only memories of this system; repeat it for several.")

@@ -45,8 +45,8 @@ PLACES = (
 SINCE = (
     "since the deploy this morning", "since we upgraded the base image", "only under load",
     "for the third time this week", "right after the release", "while {person} was on call", "for one large customer",
-    "since traffic doubled", "after the last dependency update", "but not on {person}'s machine", "whenever two jobs overlap",
-    "about {minutes} minutes after the start",
+    "since traffic doubled", "after the last dependency update", "but not on {person}'s machine",
+    "whenever two jobs overlap", "about {minutes} minutes after the start",
 )  # fmt: skip
 ASKS = (
     "Can you find out why?", "What is the proper fix?", "Please have a look before the next release.", "Is this known?",
