@@ -28,6 +28,8 @@ NOTICE = (
 CUT_ORDER = ("attributes", "tags", "also_on", "session_id", "namespace", "category", "source_type", "project", "text")
 # The part of the provenance that helps an agent to look further; REST has all of it.
 PROVENANCE = ("source_table", "upload_id", "snapshot_at")
+# Longer than any name that an upload may have today; another version may have stored longer ones.
+PROVENANCE_MAX_CHARS = 200
 
 
 class AgentAnswer(BaseModel):
@@ -185,7 +187,11 @@ def memory_answer(memory: FullMemoryFields, budget_tokens: int) -> WholeMemory:
     Raises:
         InvalidRequest: it does not fit even when it is cut.
     """
-    provenance = {name: value for name, value in memory["provenance"].items() if name in PROVENANCE}
+    provenance = {
+        name: value[:PROVENANCE_MAX_CHARS] if isinstance(value, str) else value
+        for name, value in memory["provenance"].items()
+        if name in PROVENANCE
+    }
     answer = WholeMemory.model_validate({**memory, "provenance": provenance, "notice": NOTICE})
     if not answer.fit(budget_tokens * BYTES_PER_TOKEN):
         least = -(-len(answer.json_bytes()) // BYTES_PER_TOKEN)

@@ -3,7 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,30 +18,33 @@ from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 
 
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[..., httpx.Client]]:
-    """Starts the service over a lake, with the API settings given, and returns a client of it once it is ready, if one
-    is to `wait`.
-    """
-    started: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
-
-    def start(lake: Lake, *, wait: bool = True, **settings: object) -> httpx.Client:
-        given = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
-        server = uvicorn.Server(config(create_app(lake.settings, given), given))
-        thread = threading.Thread(target=server.run)
-        thread.start()
+@contextmanager
+def served(lake: Lake, *, wait: bool = True, **settings: object) -> Iterator[httpx.Client]:
+    """A client of the service over a lake, with these API settings; ready unless `wait` is false."""
+    given = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
+    server = uvicorn.Server(config(create_app(lake.settings, given), given))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        started.append((server, thread, client))
-        until(lambda: not wait or client.get("/ready").status_code == 200)
-        return client
-
-    yield start
-    for server, thread, client in started:
-        client.close()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            until(lambda: not wait or client.get("/ready").status_code == 200)
+            yield client
+    finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., httpx.Client]]:
+    """Starts the service as `served` does, until the tests of the module have run."""
+    with ExitStack() as started:
+
+        def start(lake: Lake, **settings: Any) -> httpx.Client:
+            return started.enter_context(served(lake, **settings))
+
+        yield start
 
 
 def until(condition: Callable[[], object]) -> None:
