@@ -53,7 +53,7 @@ METRICS = {
         Declared("akosha_replica_rows_without_vector", "Served memories without a vector, by tier.", ("tier",)),
         Declared(
             "akosha_replica_rows_set_aside",
-            "Rows of unreadable data files, which are not served, by tier.",
+            "Rows that cannot be served, by tier.",
             ("tier",),
         ),
         Declared("akosha_replica_version", "Table version that this process serves, by tier.", ("tier",)),

@@ -212,7 +212,7 @@ class TierState(BaseModel):
     ]
     rows: int
     rows_with_vector: int
-    rows_set_aside: Annotated[int, Field(description="Rows of unreadable data files, which are not in the answer.")]
+    rows_set_aside: Annotated[int, Field(description="Rows that cannot be served and are not in the answer.")]
     days_on_disk: int
 
 

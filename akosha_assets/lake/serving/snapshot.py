@@ -36,8 +36,11 @@ class TierView:
     watermark: datetime | None = None
     parts: tuple[Part, ...] = ()
     refused_vectors: int = 0
-    # Rows of files that cannot be read.
+    # Rows that cannot be served, those of files that cannot be read among them.
     rows_set_aside: int = 0
+    rows_unreadable: int = 0
+    # Identity hashes of the rows that are set aside in files that can be read.
+    identities_set_aside: frozenset[int] = frozenset()
     # The files whose rows are in `parts`, by path.
     loads: Mapping[str, RowRange] = field(default_factory=dict)
 
@@ -66,6 +69,12 @@ class TierView:
         if self.state == "unavailable":
             return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.reason or '').rstrip('.')})"
         return None
+
+    def doubt_about(self, identity: int) -> str | None:
+        """Why its table may hold a row with this identity hash that is not among these; None where it does not."""
+        if self.state == "ready" and not self.rows_unreadable and identity not in self.identities_set_aside:
+            return None
+        return self.doubt
 
     @property
     def is_whole(self) -> bool:
@@ -165,7 +174,8 @@ class Snapshot:
                         "id", int(row)
                     ) == identity.id:
                         return name, part, int(row)
-        if doubts := {name: tier.doubt for name, tier in self.tiers.items() if tier.doubt is not None}:
+        about = {name: tier.doubt_about(hashed) for name, tier in self.tiers.items()}
+        if doubts := {name: doubt for name, doubt in about.items() if doubt is not None}:
             named = f"{identity.system_id}/{identity.kind}/{identity.id}"
             raise TierUnavailable(f"whether there is a memory {named!r} cannot be said now", doubts)
         return None

@@ -13,6 +13,7 @@ from typing import Any
 from akosha_assets.lake.serving.parts.part import Categories, RowRange
 from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
+from akosha_assets.lake.serving.replica.row_conversion import RowsSetAside
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordIndexUnavailable
 
@@ -62,7 +63,20 @@ class Checkpoint:
             for name, tier in self.tiers.items()
         }
         terms = {name: list(held.names) for name, held in self.terms.items()}
-        state = disk_cache.CacheState(disk_cache.FORMAT, next_number, terms, numbered, parts, self._keyword_sums)
+        left_out = {
+            name: {path: (rows.identities, rows.reason) for path, rows in tier.set_aside.rows.items()}
+            for name, tier in self.tiers.items()
+        }
+        state = disk_cache.CacheState(
+            disk_cache.FORMAT,
+            next_number,
+            terms,
+            numbered,
+            parts,
+            self._keyword_sums,
+            left_out,
+            {name: tier.without_words for name, tier in self.tiers.items()},
+        )
         disk_cache.write_state(self.folder, state)
         for name, tier in self.tiers.items():
             for stale in tier.folder.glob("*"):
@@ -96,6 +110,11 @@ class Checkpoint:
             numbered = state.numbered[name].items()
             tier.numbered = {
                 path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in numbered
+            }
+            tier.without_words = state.without_words[name]
+            tier.set_aside.rows = {
+                path: RowsSetAside(tuple(identities), reason)
+                for path, (identities, reason) in state.rows_left_out[name].items()
             }
             for part_name, held in state.parts[name].items():
                 self._reopen_part(tier, tier.folder / part_name, held, keywords)

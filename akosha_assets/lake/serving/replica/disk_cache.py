@@ -30,7 +30,7 @@ from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 logger = logging.getLogger(__name__)
 
 # Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"12/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"13/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory: they are soon joined.
@@ -53,6 +53,10 @@ class CacheState:
     numbered: dict[str, dict[str, tuple[int, int, str]]] = field(default_factory=dict)
     parts: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     keywords: dict[str, int] = field(default_factory=dict)
+    # By tier and path of a file: identity hashes of the rows that are set aside, and the reason.
+    rows_left_out: dict[str, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
+    # By tier and path of a file: how many of its rows could not be indexed.
+    without_words: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def write_state(folder: Path, state: CacheState) -> None:

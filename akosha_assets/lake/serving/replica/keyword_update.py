@@ -5,14 +5,13 @@ Which files are served is `tier_replica.py`'s to say; publishing is `replica.py`
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import date
 
-import pyarrow as pa
-
 from akosha_assets.lake.serving.parts.part import RowRange
+from akosha_assets.lake.serving.replica.checkpoint import Checkpoint
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
-from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
+from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordIndexUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ class KeywordUpdate:
         for tier in self.tiers:
             for path in [path for path in tier.numbered if path not in tier.loads]:
                 self.keywords.remove(tier.numbered.pop(path).start)
-                tier.without_words.discard(path)
+                tier.without_words.pop(path, None)
                 tier.loader.files.discard(path)
                 removed += 1
         return removed
@@ -67,13 +66,37 @@ class KeywordUpdate:
         return [(by_name[name], missing[day, name]) for day, name in sorted(missing, reverse=True)]
 
     def _index_file(self, tier: TierReplica, path: str, load: RowRange) -> None:
-        """The rows of a file are in the index with the next commit; where one cannot be, all are found by meaning
-        alone.
-        """
+        """The rows of a file are in the index with the next commit; those that cannot be are found by meaning alone."""
         try:
-            for part in tier.parts.get(load.day, ()):
-                self.keywords.add(part, load.start, load.stop)
-        except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
+            skipped = sum(self.keywords.add(part, load.start, load.stop) for part in tier.parts.get(load.day, ()))
+        except KeywordIndexUnavailable:
+            raise
+        except Exception as error:  # the limit of what one file may cost: its words
             logger.exception("the words of a data file are left out", extra={"path": path, "cause": str(error)})
             self.keywords.remove(load.start)
-            tier.without_words.add(path)
+            skipped = load.stop - load.start
+        if skipped:
+            tier.without_words[path] = skipped
+
+
+def update_keywords(
+    keywords: KeywordIndex,
+    tiers: Collection[TierReplica],
+    checkpoint: Checkpoint,
+    *,
+    go_on: Callable[[], None],
+    on_commit: Callable[[], None],
+) -> KeywordIndex:
+    """The index with the rows that are served: `keywords`, or one in memory where its disk fails meanwhile."""
+    try:
+        KeywordUpdate(keywords, tiers, go_on).run(on_commit)
+    except KeywordIndexUnavailable as error:
+        if keywords.folder is None:
+            raise
+        checkpoint.cache.diagnose(error)
+        keywords.close()
+        for tier in tiers:
+            tier.forget_words()
+        keywords = checkpoint.replace_keywords()
+        KeywordUpdate(keywords, tiers, go_on).run(on_commit)
+    return keywords

@@ -3,24 +3,31 @@
 Knows the columns that serving needs of each tier. Which files to read, and when, is `tier_replica.py`'s to say.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable
 from akosha_assets.lake.row_rules import TIME_MAX, TIME_MIN, repair
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part, concatenate_parts
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Identity
-from akosha_assets.lake.serving.table_log.files import DataFile, LocalFiles
+from akosha_assets.lake.serving.replica.row_conversion import RowConversion, RowsSetAside
+from akosha_assets.lake.serving.table_log.files import UNKNOWN_ROWS, DataFile, LocalFiles
 from akosha_assets.lake.serving.vectors.vector_set import decode_vectors
 
 BATCH_ROWS = 65_536
 KEPT_CONNECTION_ROWS = 20_000
+# Batches of a file that is read row by row.
+FEW_ROWS = 1024
 PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "occurred_from", "upload_id")
 
 
@@ -48,11 +55,14 @@ TIERS = {
 }
 HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
 READ = "FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)"
-# A table may hold times that no answer can show.
-CLAMPED_US = f"epoch_us(greatest(least({{}}, TIMESTAMPTZ '{TIME_MAX}'), TIMESTAMPTZ '{TIME_MIN}'))"
+# A table may hold times that no answer can show. `least` and `greatest` pass over nulls.
+CLAMPED_US = (
+    f"if({{0}} IS NULL, NULL, epoch_us(greatest(least({{0}}, TIMESTAMPTZ '{TIME_MAX}'), TIMESTAMPTZ '{TIME_MIN}')))"
+)
 QUERY = f"""
 {HOW_WRITTEN}, hash(system_id, kind, id) AS identity, hash({{text}}) AS content,
-       {CLAMPED_US.format("occurred_at")} AS occurred_us, {CLAMPED_US.format("arrived_at")} AS arrived_us, coalesce(importance, 'nan'::FLOAT) AS importance,
+       {CLAMPED_US.format("occurred_at")} AS occurred_us, {CLAMPED_US.format("arrived_at")} AS arrived_us,
+       coalesce(importance, 'nan'::FLOAT) AS importance,
        {{vector}} AS vector, {{scale}} AS vector_scale, space, {{text}} AS text, {{is_summary}} AS is_summary, {{plain}}
 {READ}
 """
@@ -83,11 +93,11 @@ class Hasher:
         return int(row[0])
 
 
-def _with_sound_tags(batch: pa.RecordBatch) -> pa.Table:
-    """The rows; tags that an earlier version wrote may break a rule of today."""
-    place = batch.schema.get_field_index("tags")
-    tags = repair(batch.select([place]))[0].column(0)
-    return pa.Table.from_batches([batch.set_column(place, batch.schema.field(place), tags)])
+class LoadedFiles(NamedTuple):
+    """What became of data files: a part, None where no row can be served, and by path the rows that are set aside."""
+
+    part: Part | None
+    rows_set_aside: dict[str, RowsSetAside]
 
 
 class Loader:
@@ -96,50 +106,78 @@ class Loader:
     def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Categories]):
         self.columns, self.files, self.terms = TIERS[tier], files, terms
         self._connection = connect()
-        self._one_at_a_time = Lock()
+        self._lock = Lock()
         self._lengths_bytes: dict[str, int] = {}
         self.refused_vectors = 0
         plain = [name for name in dict.fromkeys(CODED + PAYLOAD) if name not in ("text", "is_summary")]
         self._query = QUERY.format(**vars(self.columns), plain=", ".join(plain))
 
-    def load(self, day: date, files: list[DataFile], starts: list[int]) -> Part | None:
-        """The rows of `files`, those of each numbered from its start, which ascend; None where they hold none.
+    def load(self, day: date, files: list[DataFile], starts: list[int]) -> LoadedFiles:
+        """The rows of `files`, those of each numbered from its start; starts ascend. Rows that cannot be served are set
+        aside.
 
         Several threads may each load a day.
 
         Raises:
-            DataFileUnreadable: a file is gone, damaged or does not hold the rows that the log speaks of.
+            DataFileUnreadable: a file is gone, damaged or does not have as many rows as the log says.
             StoreUnavailable: a file is remote, and the store did not answer.
         """
         uri = self.files.lake.uri(self.files.address)
-        paths = [str(self.files.path(file.path, file.size_bytes)) for file in files]
+        paths = [self.files.path(file.path, file.size_bytes) for file in files]
         # A connection keeps some of what it allocated; one that read much is not kept.
         is_large = sum(file.rows for file in files) > KEPT_CONNECTION_ROWS
         connection = connect() if is_large else self._connection.cursor()
         try:
-            relation = connection.sql(self._query, params={"paths": paths})
-            pieces = [
-                self._piece(day, _with_sound_tags(batch))
-                for batch in relation.to_arrow_reader(BATCH_ROWS)
-                if len(batch)
-            ]
-        except duckdb.Error as error:
+            try:
+                rows = connection.sql(self._query, params={"paths": [str(path) for path in paths]})
+                return self._convert(day, files, starts, rows.to_arrow_reader(BATCH_ROWS))
+            except duckdb.Error:
+                # Texts that are not UTF-8, or too long for one batch, are no fault of the whole file.
+                if len(paths) > 1 or (repaired := _repaired_rows(paths[0])) is None:
+                    raise
+                connection.register("repaired", repaired)
+                rows = connection.sql(self._query.replace(READ, "FROM repaired"))
+                return self._convert(day, files, starts, rows.to_arrow_reader(FEW_ROWS))
+        except (duckdb.Error, pa.ArrowException) as error:
             # A fetched copy that is damaged would fail again; the next try fetches it anew.
             for file in files:
                 self.files.discard(file.path)
             raise DataFileUnreadable(uri, str(error)) from error
         finally:
             connection.close()
+
+    def with_row_count(self, file: DataFile) -> DataFile:
+        """The file with its number of rows, read from itself where the log does not say. One that cannot be read has at
+        least one row.
+
+        Raises: StoreUnavailable.
+        """
+        if file.rows != UNKNOWN_ROWS:
+            return file
+        try:
+            return replace(file, rows=pq.read_metadata(self.files.path(file.path, file.size_bytes)).num_rows)
+        except (DataFileUnreadable, OSError, pa.ArrowException):
+            return replace(file, rows=1)
+
+    def _convert(
+        self, day: date, files: list[DataFile], starts: list[int], batches: Iterable[pa.RecordBatch]
+    ) -> LoadedFiles:
         expected = np.concatenate([np.arange(file.rows, dtype=np.int64) for file in files])
-        order = np.concatenate([order for _, order in pieces]) if pieces else np.empty(0, np.int64)
-        if not np.array_equal(order, expected):
-            raise DataFileUnreadable(
-                uri, f"{len(files)} files of {day} hold {len(order)} rows; the log says {len(expected)}"
-            )
-        if not pieces:
-            return None
-        numbers = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
-        return replace(concatenate_parts([part for part, _ in pieces]), row_ids=numbers)
+        row_ids = expected + np.repeat(np.array(starts, np.int64), [file.rows for file in files])
+        conversion = RowConversion(lambda rows, ids: self._part(day, rows, ids))
+        first = 0
+        for batch in batches:
+            last = first + len(batch)
+            if not np.array_equal(batch["file_row_number"].to_numpy(), expected[first:last]):
+                break
+            if len(batch):
+                conversion.add(_with_sound_tags(batch), row_ids[first:last])
+            first = last
+        if first != len(expected):
+            uri, paths = self.files.lake.uri(self.files.address), ", ".join(file.path for file in files)
+            raise DataFileUnreadable(uri, f"{paths}: has other than the {len(expected)} rows that the log says")
+        part = concatenate_parts(conversion.parts) if conversion.parts else None
+        return LoadedFiles(part, conversion.rows_set_aside([file.path for file in files], starts))
 
     def written(self, file: DataFile) -> np.ndarray:
         """What the parts of `file` would have as `written`, row by row.
@@ -162,25 +200,51 @@ class Loader:
         written: np.ndarray = rows["written"]
         return written
 
-    def _piece(self, day: date, table: pa.Table) -> tuple[Part, np.ndarray]:
+    def _part(self, day: date, rows: pa.Table, row_ids: np.ndarray) -> Part:
         form = self.columns.form
-        scales = None if form == "float16" else table["vector_scale"].to_numpy()
+        scales = None if form == "float16" else rows["vector_scale"].to_numpy()
         vectors, refused = decode_vectors(
-            table["vector"].combine_chunks(), table["space"].combine_chunks(), form, scales, self._lengths_bytes
+            rows["vector"].combine_chunks(), rows["space"].combine_chunks(), form, scales, self._lengths_bytes
         )
-        with self._one_at_a_time:
-            self.refused_vectors += refused
         part = Part(
             day=day,
-            row_ids=np.zeros(len(table), np.int64),
-            identity=table["identity"].to_numpy(),
-            content=table["content"].to_numpy(),
-            written=table["written"].to_numpy(),
-            codes={name: self.terms[name].encode(table[name].combine_chunks()) for name in CODED},
-            occurred_us=table["occurred_us"].to_numpy(),
-            arrived_us=table["arrived_us"].to_numpy(),
-            importance=table["importance"].to_numpy(),
-            payload=Payload(table.select(PAYLOAD)),
+            row_ids=row_ids,
+            identity=rows["identity"].to_numpy(),
+            content=rows["content"].to_numpy(),
+            written=rows["written"].to_numpy(),
+            codes={name: self.terms[name].encode(rows[name].combine_chunks()) for name in CODED},
+            occurred_us=rows["occurred_us"].to_numpy(),
+            arrived_us=rows["arrived_us"].to_numpy(),
+            importance=rows["importance"].to_numpy(),
+            payload=Payload(rows.select(PAYLOAD)),
             vectors=vectors,
         )
-        return part, table["file_row_number"].to_numpy()
+        with self._lock:
+            self.refused_vectors += refused
+        return part
+
+
+def _with_sound_tags(batch: pa.RecordBatch) -> pa.Table:
+    """The rows; tags that an earlier version wrote may break a rule of today."""
+    place = batch.schema.get_field_index("tags")
+    tags = repair(batch.select([place]))[0].column(0)
+    return pa.Table.from_batches([batch.set_column(place, batch.schema.field(place), tags)])
+
+
+def _repaired_rows(path: Path) -> pa.RecordBatchReader | None:
+    """The rows of a data file that DuckDB does not read, with their row numbers; None where nothing can read it."""
+    try:
+        file = pq.ParquetFile(path)
+        schema = file.schema_arrow.append(pa.field("file_row_number", pa.int64()))
+    except (OSError, pa.ArrowException):
+        return None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        first = 0
+        for batch in file.iter_batches(FEW_ROWS):
+            numbers = pa.array(np.arange(first, first + len(batch)))
+            first += len(batch)
+            columns = repair(batch)[0].columns
+            yield pa.RecordBatch.from_arrays([*columns, numbers], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())

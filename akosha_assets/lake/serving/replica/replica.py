@@ -21,12 +21,12 @@ from akosha_assets.lake.serving.replica import allocator
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.checkpoint import Checkpoint
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
-from akosha_assets.lake.serving.replica.keyword_update import KeywordUpdate
+from akosha_assets.lake.serving.replica.keyword_update import update_keywords
 from akosha_assets.lake.serving.replica.loading import Hasher, Loader
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
-from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndexUnavailable
+from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
 from akosha_assets.lake.tables import KnownTable
 from akosha_assets.lake.telemetry import RateLimitedWarning
 
@@ -152,10 +152,12 @@ class Replica:
                     views[tier] = replace(
                         views[tier],
                         state="ready",
-                        reason=tail.set_aside_reason,
+                        reason=tail.set_aside.reason,
                         version=listing.version,
                         watermark=listing.committed_at,
-                        rows_set_aside=tail.rows_set_aside,
+                        rows_set_aside=tail.set_aside.row_count,
+                        rows_unreadable=tail.set_aside.unreadable_rows,
+                        identities_set_aside=tail.set_aside.identities,
                     )
                 elif views[tier].version is None:
                     views[tier] = replace(
@@ -177,7 +179,13 @@ class Replica:
             # Answers by meaning are whole from here on, though slow until the indexes are made: every word is found
             # before that.
             self._publish(views)
-        self._update_words(views)
+        self._keywords = update_keywords(
+            self._keywords,
+            self._tails.values(),
+            self._checkpoint,
+            go_on=self._go_on,
+            on_commit=lambda: self._publish(views) if self._is_filling else None,
+        )
         if rows - before > LARGE_LOAD_ROWS:
             allocator.trim_heap()
         self._publish(views)
@@ -202,7 +210,7 @@ class Replica:
         is_new = self._cache.renew()
         if self._cache.reason is None and not was_writable:
             for tail in self._tails.values():
-                tail.retry_set_aside()
+                tail.set_aside.retry_all()
         is_back = self._keywords.folder is None and self._cache.reason is None
         if not is_new and not is_back:
             return
@@ -214,23 +222,6 @@ class Replica:
         # What was published goes on with the old index until all words are in the new one.
         self._keywords = self._checkpoint.start_empty() if is_new else self._checkpoint.replace_keywords()
         self._is_saved = self.is_settled = False
-
-    def _update_words(self, views: dict[str, TierView]) -> None:
-        def publish() -> None:
-            if self._is_filling:
-                self._publish(views)
-
-        try:
-            KeywordUpdate(self._keywords, self._tails.values(), self._go_on).run(publish)
-        except KeywordIndexUnavailable as error:
-            if self._keywords.folder is None:
-                raise
-            self._cache.diagnose(error)
-            self._keywords.close()
-            for tail in self._tails.values():
-                tail.forget_words()
-            self._keywords = self._checkpoint.replace_keywords()
-            KeywordUpdate(self._keywords, self._tails.values(), self._go_on).run(publish)
 
     def _save(self) -> None:
         """Writes the checkpoint where it is due. One without a keyword index on disk would be of no use."""

@@ -3,8 +3,6 @@
 Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
 """
 
-import logging
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,27 +19,13 @@ from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.loading import Loader
+from akosha_assets.lake.serving.replica.set_aside import SetAside
 from akosha_assets.lake.serving.table_log.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.vectors.nearest import threads
 
 DISK_PARTS = 8
 # Days that are read while another is taken.
 AHEAD_DAYS = 1
-# Between two tries to read a file that could not be read.
-SET_ASIDE_SECONDS = 60.0
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A file of the table that cannot be served: how many rows it has by the log, why, and when it is tried again
-    (monotonic).
-    """
-
-    rows: int
-    reason: str
-    retry_at: float
 
 
 @dataclass
@@ -62,8 +46,8 @@ class TierReplica:
     numbered: dict[str, RowRange] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
     listing: Listing | None = None
-    set_aside: dict[str, SetAside] = field(default_factory=dict)
-    without_words: set[str] = field(default_factory=set)
+    set_aside: SetAside = field(default_factory=SetAside)
+    without_words: dict[str, int] = field(default_factory=dict)
     _unwritten_bytes: int = 0
 
     @property
@@ -74,23 +58,12 @@ class TierReplica:
     @property
     def rows_with_words(self) -> int:
         """Rows that are served and in the keyword index."""
-        paths = self.numbered.keys() - self.without_words
-        return sum(load.stop - load.start for path, load in self.loads.items() if path in paths)
-
-    @property
-    def rows_set_aside(self) -> int:
-        """Rows of files that cannot be read."""
-        return sum(one.rows for one in self.set_aside.values())
-
-    @property
-    def set_aside_reason(self) -> str | None:
-        """What is set aside and why; None where nothing is."""
-        if not self.set_aside:
-            return None
-        first = next(iter(self.set_aside.values()))
-        return (
-            f"{self.rows_set_aside} rows in {len(self.set_aside)} files cannot be read and are left out: {first.reason}"
-        )
+        rows = 0
+        for path, load in self.loads.items():
+            if path in self.numbered:
+                skipped = self.set_aside.rows_of(path) + self.without_words.get(path, 0)
+                rows += load.stop - load.start - skipped
+        return rows
 
     def poll(self) -> Listing | None:
         """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as
@@ -98,18 +71,18 @@ class TierReplica:
         """
         newest = self.follower.poll()
         if newest is not None:
+            newest = replace(
+                newest, files={path: self.loader.with_row_count(file) for path, file in newest.files.items()}
+            )
             self.listing = newest
-            self.set_aside = {path: one for path, one in self.set_aside.items() if path in newest.files}
+            self.set_aside.retain(newest.files)
             return newest
-        is_due = any(one.retry_at <= time.monotonic() for one in self.set_aside.values())
-        return self.listing if is_due else None
+        return self.listing if self.set_aside.is_due else None
 
     def missing(self) -> dict[date, list[DataFile]]:
         """Files of the listing that are not served, by day, without those set aside that are not due."""
         assert self.listing is not None
-        now = time.monotonic()
-        later = {path for path, one in self.set_aside.items() if one.retry_at > now}
-        return self.listing.beside({*self.loads, *later})
+        return self.listing.beside({*self.loads, *self.set_aside.waiting})
 
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""
@@ -121,11 +94,7 @@ class TierReplica:
 
     def forget_words(self) -> None:
         """The keyword index holds no row of this tier."""
-        self.numbered, self.without_words = {}, set()
-
-    def retry_set_aside(self) -> None:
-        """Files that were set aside are tried again with the next poll."""
-        self.set_aside = {path: replace(one, retry_at=0.0) for path, one in self.set_aside.items()}
+        self.numbered, self.without_words = {}, {}
 
     def detach(self) -> None:
         """The folder of the cache is gone: parts are served from the bytes that they mapped, and written again when
@@ -186,13 +155,13 @@ class TierReplica:
     ) -> tuple[date, Part | None, dict[str, RowRange], int]:
         """What was read, on disk at once where it does not fit into memory."""
         part = loading.result()
-        loads = {path: load for path, load in loads.items() if path not in self.set_aside}
+        loads = {path: load for path, load in loads.items() if path not in self.set_aside.files}
         if part is not None and not self._fits(day, part):
             part = self._write(part)
             if part.folder is None and not self._has_memory(part):
                 # Neither disk nor memory has room: the files of this day wait, and the tier says why.
                 for path, load in loads.items():
-                    self._set_aside(path, load.stop - load.start, self.cache.reason or "no memory is left")
+                    self.set_aside.add_file(path, load.stop - load.start, self.cache.reason or "no memory is left")
                 return day, None, {}, next_number
         return day, part, loads, next_number
 
@@ -210,23 +179,16 @@ class TierReplica:
         read without it.
         """
         try:
-            part = self.loader.load(day, files, [loads[file.path].start for file in files])
+            part, left_out = self.loader.load(day, files, [loads[file.path].start for file in files])
         except DataFileUnreadable as error:
             if len(files) > 1:
                 parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
                 return concatenate_parts(parts) if parts else None
             (file,) = files
-            self._set_aside(file.path, file.rows, str(error))
+            self.set_aside.add_file(file.path, file.rows, str(error))
             return None
-        for file in files:
-            self.set_aside.pop(file.path, None)
+        self.set_aside.replace_served([file.path for file in files], left_out)
         return part
-
-    def _set_aside(self, path: str, rows: int, reason: str) -> None:
-        """The file is left out and tried again later."""
-        if path not in self.set_aside:
-            logger.warning("a data file is set aside", extra={"path": path, "rows": rows, "cause": reason})
-        self.set_aside[path] = SetAside(rows, reason, time.monotonic() + SET_ASIDE_SECONDS)
 
     def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, RowRange], int]:
         """The numbers of each file, those that it had before where it was known, and the next free number."""

@@ -30,6 +30,8 @@ REOPEN_SECONDS = 300
 # How often a log in a bucket is asked whether its last known entry was replaced.
 ENTRY_SECONDS = 30
 FILE_MAX_BYTES = 1 << 40
+# Of a file whose writer left statistics out of the log.
+UNKNOWN_ROWS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class DataFile:
 
     path: str
     day: date
+    # As the log says, or `UNKNOWN_ROWS`.
     rows: int
     size_bytes: int
 
@@ -232,5 +235,6 @@ def described_files(actions: pa.Table) -> dict[str, DataFile]:
     rows = actions.column("num_records").to_pylist()
     sizes = actions.column("size_bytes").to_pylist()
     return {
-        path: DataFile(path, day, count, size) for path, day, count, size in zip(paths, days, rows, sizes, strict=True)
+        path: DataFile(path, day, UNKNOWN_ROWS if count is None else count, size)
+        for path, day, count, size in zip(paths, days, rows, sizes, strict=True)
     }

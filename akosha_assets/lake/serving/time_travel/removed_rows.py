@@ -39,6 +39,8 @@ class _RemovedFile:
     written: np.ndarray  # (rows,) uint64
     # The rows that `part` has.
     is_cached: np.ndarray  # (rows,) bool
+    # All rows, until the file was loaded and some of them were set aside.
+    is_servable: np.ndarray  # (rows,) bool
     part: Part | None = None
 
     @property
@@ -90,17 +92,21 @@ class RemovedRows:
             StoreUnavailable: the file could not be read.
         """
         cached = self._file(tier, file)
-        is_removed = ~np.isin(cached.written, present)
+        is_removed = cached.is_servable & ~np.isin(cached.written, present)
         loader = self._loaders[tier]
         if (is_removed & ~cached.is_cached).any():
-            loaded = loader.load(file.day, [file], [cached.row_range.start])
-            assert loaded is not None
-            keep = is_removed | cached.is_cached
-            part = disk_cache.write_part(loaded.filter(keep), self._folder / "parts" / tier, self._quantizers[tier])
-            if cached.part is not None:
-                self._discard(cached.row_range, cached.part)
-            cached.part, cached.is_cached = part, keep
-            self._open_index().add(part, cached.row_range.start, cached.row_range.stop)
+            loaded = loader.load(file.day, [file], [cached.row_range.start]).part
+            cached.is_servable = np.zeros(file.rows, bool)
+            if loaded is not None:
+                cached.is_servable[loaded.row_ids - cached.row_range.start] = True
+                keep = cached.is_servable & (is_removed | cached.is_cached)
+                rows = loaded.filter(keep[cached.is_servable])
+                part = disk_cache.write_part(rows, self._folder / "parts" / tier, self._quantizers[tier])
+                if cached.part is not None:
+                    self._discard(cached.row_range, cached.part)
+                cached.part, cached.is_cached = part, keep
+                self._open_index().add(part, cached.row_range.start, cached.row_range.stop)
+            is_removed &= cached.is_servable
         loader.files.discard(file.path)
         self._evict()
         if cached.part is None or not is_removed.any():
@@ -130,7 +136,7 @@ class RemovedRows:
             written = self._loaders[tier].written(file)
             row_range = RowRange(self._next_row_id, self._next_row_id + file.rows, file.day)
             self._next_row_id = row_range.stop
-            self._files[key] = _RemovedFile(row_range, written, np.zeros(file.rows, bool))
+            self._files[key] = _RemovedFile(row_range, written, np.zeros(file.rows, bool), np.ones(file.rows, bool))
         self._files.move_to_end(key)
         return self._files[key]
 

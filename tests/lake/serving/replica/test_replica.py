@@ -185,7 +185,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
     replica.refresh()
     assert texts(replica) == ["one", "three"]
     monkeypatch.setattr(
-        "akosha_assets.lake.serving.replica.tier_replica.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100
+        "akosha_assets.lake.serving.replica.set_aside.time.monotonic", lambda: time.monotonic_ns() / 1e9 + 100
     )
     replica.refresh()
     assert texts(replica) == ["one", "three", "two"]
@@ -218,10 +218,10 @@ def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(
     replica.refresh()
     add = KeywordIndex.add
 
-    def fail(self: KeywordIndex, part: Part, start: int, stop: int) -> None:
+    def fail(self: KeywordIndex, part: Part, start: int, stop: int) -> int:
         if "odd" in part.payload.whole()["text"].to_pylist():
             raise TypeError("'None' is not an instance of 'str'")
-        add(self, part, start, stop)
+        return add(self, part, start, stop)
 
     monkeypatch.setattr(KeywordIndex, "add", fail)
     commit(lake, 2, memory("b", "odd", age=timedelta(days=1)))
