@@ -1,5 +1,6 @@
 """`akosha status` and `akosha uploads`: read the ledger and the tables; no service has to run."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,7 @@ def uploads(
 
     with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
         page = ledger.uploads(state=state or None, system_id=system or None, limit=limit)
-    rows = [row._asdict() for row in page.uploads]
+    rows = [asdict(row) for row in page.uploads]
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})
         return

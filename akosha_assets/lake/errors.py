@@ -7,6 +7,7 @@
     │   │   └── TableUnreadable     a table that was written to has no log now
     │   ├── LedgerUnavailable       the ledger's database did not answer, is locked or full
     │   ├── LocalStorageFailed      this machine's own disk or memory file system failed or is full
+    │   ├── ClockWrong              this machine's clock is before any time that it can be
     │   ├── TierUnavailable         the answer needs a tier of which rows are missing here
     │   ├── LeaseLost               another run took the batch over; stop, write nothing
     │   ├── TableContended          commits kept conflicting until the retries were used up
@@ -29,7 +30,7 @@ The HTTP status of each is in `akosha_api/errors.py`.
 
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 
 from akosha_assets.lake.storable_text import escape_unstorable
 
@@ -107,6 +108,16 @@ class LocalStorageFailed(TransientError):
         super().__init__(
             f"a file operation on this machine failed: {clean_cause(cause)}. Nothing is lost; free or repair the "
             "disk and try again."
+        )
+
+
+class ClockWrong(TransientError):
+    """This machine's clock is before any time that it can be. Rows that it dates would be given wrong days."""
+
+    def __init__(self, now: datetime):
+        super().__init__(
+            f"this machine's clock is at {now:%Y-%m-%d %H:%M} UTC, which cannot be. Nothing was changed, and uploads "
+            "wait; set the clock."
         )
 
 

@@ -2,17 +2,24 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.errors import ClockWrong
+from akosha_assets.lake.ingestion import arrivals, backlog
 from akosha_assets.lake.ingestion import batch as batches
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.schema import batches as ledger_batches
 from akosha_assets.lake.ingestion.ledger.schema import systems, uploads
+from akosha_assets.lake.ingestion.snapshot_times import corrected_snapshot_time, snapshot_time
 from akosha_assets.lake.settings import LakeSettings
 from tests.factories import make_upload
 
@@ -93,6 +100,75 @@ def test_a_batch_that_was_claimed_while_the_clock_was_ahead_is_given_back(
     assert claims.anything_due(ledger, now=datetime.now(UTC))
     arrivals.ingest(lake, ledger, run_id="after")
     assert {row.state for row in ledger.uploads().uploads} == {"ingested"}
+
+
+def test_nothing_is_ingested_while_the_clock_cannot_be_right(
+    settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=["one"])
+    ledger = Ledger.open(settings)
+    listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+    monkeypatch.setattr(arrivals, "now", lambda: datetime(1970, 1, 1, 0, 3, tzinfo=UTC))
+    with pytest.raises(ClockWrong):
+        arrivals.ingest(Lake(settings), ledger, run_id="run")
+    (waiting,) = ledger.uploads().uploads
+    assert (waiting.state, waiting.attempts) == ("waiting", 0)
+
+
+@settings_of_hypothesis(max_examples=200, deadline=None)
+@given(
+    before=st.none() | st.integers(1, 330 * 86_400),
+    seen_at=st.sampled_from([datetime(year, 12, 2, tzinfo=UTC) for year in (1970, 2021, 2026, 2036)]),
+    later=st.timedeltas(timedelta(0), timedelta(days=30)),
+)
+def test_a_snapshot_has_the_time_of_the_clock_that_is_right_when_it_is_claimed(
+    before: int | None, seen_at: datetime, later: timedelta
+) -> None:
+    modified, now = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 2, tzinfo=UTC) + later
+    taken = None if before is None else datetime(2026, 12, 2, tzinfo=UTC) - timedelta(seconds=before)
+    upload_id = f"{taken:%Y%m%d_%H%M%S}_a" if taken else "memory.db"
+    found = snapshot_time(upload_id, fallback=modified, seen_at=seen_at)
+    corrected = corrected_snapshot_time(upload_id, snapshot_at=found, seen_at=seen_at, now=now)
+    assert corrected in ((taken,) if taken else (modified, now))
+    assert corrected_snapshot_time(upload_id, snapshot_at=corrected, seen_at=now, now=now) == corrected
+
+
+# Where the clock may be while a run works. What happens before 2020 is refused.
+CLOCKS = [timedelta(0), timedelta(hours=-1), timedelta(days=-700), timedelta(hours=1), TEN_YEARS]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_any_jumps_of_the_clock_the_newest_form_is_stored_and_nothing_is_held(tmp_path: Path, seed: int) -> None:
+    random = Random(seed)
+    settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
+    lake, ledger = Lake(settings), Ledger.open(settings)
+    began = datetime.now(UTC) - timedelta(days=1)
+
+    def step(number: int, offset: timedelta) -> None:
+        rows = [{"id": "kept", "content": f"form {number}"}, {"id": f"R{number}", "content": f"only in {number}"}]
+        make_upload(settings.home / "inbox", "a", reflections=rows, at=began + timedelta(minutes=number))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(batches, "now", lambda: datetime.now(UTC) + offset)
+            patch.setattr(arrivals, "now", lambda: datetime.now(UTC) + offset)
+            listing.sweep(settings, ledger, now=datetime.now(UTC) + offset, whole=True)
+            action = random.choice(["ingest", "die", "wait"]) if offset or number < 6 else "ingest"
+            if action == "ingest":
+                arrivals.ingest(lake, ledger, run_id=f"run {number}")
+            elif action == "die" and (batch := claims.claim(ledger, run_id="dies", now=arrivals.now())) is not None:
+                claims.begin_commit(ledger, batch, now=arrivals.now())
+
+    for number in range(6):
+        step(number, random.choice(CLOCKS))
+    # A batch of a run that died while the clock was right is held for as long as its lease.
+    with ledger.write() as connection:
+        lease_ends = sa.update(ledger_batches).where(
+            ledger_batches.c.lease_until < datetime.now(UTC) + timedelta(hours=1)
+        )
+        connection.execute(lease_ends.values(lease_until=datetime.now(UTC) - timedelta(seconds=1)))
+    step(6, timedelta(0))
+    assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
+    assert not backlog.measure(ledger, now=datetime.now(UTC)).live_batches
+    assert memories(settings) == {"kept": "form 6"} | {f"R{number}": f"only in {number}" for number in range(7)}
 
 
 def test_a_lease_of_a_clock_that_is_a_little_ahead_holds(settings: LakeSettings) -> None:

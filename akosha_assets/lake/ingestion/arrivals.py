@@ -15,12 +15,12 @@ from types import TracebackType
 
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import LakeError, LeaseLost, StoreUnavailable
+from akosha_assets.lake.errors import ClockWrong, LakeError, LeaseLost, StoreUnavailable
 from akosha_assets.lake.ingestion import ledger_rebuild
 from akosha_assets.lake.ingestion.batch import BatchIngest, BatchResult, ReadBatch, now
 from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
-from akosha_assets.lake.ingestion.ledger import claims, outages
+from akosha_assets.lake.ingestion.ledger import claims, outages, plausible
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outage_errors import find_outage, is_upload_blameless
@@ -72,6 +72,8 @@ def _ingest(
     arrival_day: date | None,
 ) -> tuple[list[BatchResult], dict[int, str]]:
     """The batches that were stored, and why the inbox did not hand out some uploads, by their id in the ledger."""
+    if now() < plausible.EARLIEST:
+        raise ClockWrong(now())
     ledger_rebuild.check(lake, ledger)
     if outages.find(ledger, "ingest") is not None:
         outages.release_waiting(ledger)

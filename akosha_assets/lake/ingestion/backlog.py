@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
+from akosha_assets.lake.ingestion.ledger.rows import BACKLOG, LIVE, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
 
@@ -21,10 +22,11 @@ Event = tuple[sa.ColumnElement[Any], sa.ColumnElement[bool]]
 
 _IS_FIRST_TIME = uploads.c.requeued_at.is_(None)
 # Written so that no index on the state fits: nearly every row has that state, and few were ingested of late.
-_IS_INGESTED = sa.func.coalesce(uploads.c.state, "") == "ingested"
+_IS_INGESTED = sa.func.coalesce(uploads.c.state, "") == UploadState.INGESTED
 # What was quarantined when it was found never waited.
 _HAS_WAITED = sa.and_(
-    uploads.c.state != "arriving", sa.or_(uploads.c.state != "quarantined", uploads.c.claimed_at.is_not(None))
+    uploads.c.state != UploadState.ARRIVING,
+    sa.or_(uploads.c.state != UploadState.QUARANTINED, uploads.c.claimed_at.is_not(None)),
 )
 _ARRIVALS: tuple[Event, ...] = (
     (uploads.c.seen_at, sa.and_(_IS_FIRST_TIME, _HAS_WAITED)),
@@ -35,7 +37,7 @@ _INGESTED: tuple[Event, ...] = (
     (uploads.c.ingested_at, sa.and_(_IS_FIRST_TIME, _IS_INGESTED)),
     (uploads.c.claimed_at, sa.and_(uploads.c.requeued_at.is_not(None), _IS_INGESTED)),
 )
-_QUARANTINED: Event = (uploads.c.claimed_at, uploads.c.state == "quarantined")
+_QUARANTINED: Event = (uploads.c.claimed_at, uploads.c.state == UploadState.QUARANTINED)
 
 RATE_WINDOW = timedelta(minutes=5)
 # Times in a window at which a limit is looked at.
@@ -99,8 +101,8 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
     """The backlog in the ledger at `now`."""
     count = sa.func.count()
     settings = ledger.settings
-    waiting = uploads.c.state.in_(("waiting", "claimed"))
-    live = batches.c.state.in_(("claimed", "committing"))
+    waiting = uploads.c.state.in_(BACKLOG)
+    live = batches.c.state.in_(LIVE)
     since = now - RATE_WINDOW
     with ledger.read() as connection:
 
@@ -110,7 +112,9 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         by_state = sa.select(uploads.c.state, count).group_by(uploads.c.state)
         states: dict[str, int] = dict(connection.execute(by_state).tuples().all())
         by_reason = (
-            sa.select(uploads.c.reason, count).where(uploads.c.state == "quarantined").group_by(uploads.c.reason)
+            sa.select(uploads.c.reason, count)
+            .where(uploads.c.state == UploadState.QUARANTINED)
+            .group_by(uploads.c.reason)
         )
         reasons: dict[str, int] = dict(connection.execute(by_reason).tuples().all())
         waiting_bytes = connection.scalar(sa.select(sa.func.sum(uploads.c.bytes)).where(waiting)) or 0
@@ -120,12 +124,12 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         by_system = sa.select(count).where(waiting).group_by(uploads.c.system_id)
         largest = connection.scalar(by_system.order_by(count.desc()).limit(1)) or 0
         grace = now - timedelta(seconds=settings.incomplete_grace_seconds)
-        incomplete = number(uploads.c.state == "arriving", uploads.c.seen_at < grace)
+        incomplete = number(uploads.c.state == UploadState.ARRIVING, uploads.c.seen_at < grace)
         arrived = sum(number(which, at > since) for at, which in _ARRIVALS)
         drained = sum(number(which, at > since) for at, which in _INGESTED)
         live_batches = number(live)
         expired = number(live, plausible.has_lease_ended(now, settings.lease_seconds))
-    total = states.get("waiting", 0) + states.get("claimed", 0)
+    total = states.get(UploadState.WAITING, 0) + states.get(UploadState.CLAIMED, 0)
     seconds = RATE_WINDOW.total_seconds()
     shrinking = (drained - arrived) / seconds
     return Backlog(
@@ -133,11 +137,11 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
         waiting=total,
         waiting_bytes=int(waiting_bytes),
         oldest_waiting_at=oldest,
-        claimed=states.get("claimed", 0),
-        arriving=states.get("arriving", 0) - incomplete,
+        claimed=states.get(UploadState.CLAIMED, 0),
+        arriving=states.get(UploadState.ARRIVING, 0) - incomplete,
         incomplete=incomplete,
-        ingested=states.get("ingested", 0),
-        quarantined=states.get("quarantined", 0),
+        ingested=states.get(UploadState.INGESTED, 0),
+        quarantined=states.get(UploadState.QUARANTINED, 0),
         quarantined_by_reason=reasons,
         largest_system_share=largest / total if total else 0.0,
         arrivals_per_second=arrived / seconds,
@@ -164,7 +168,7 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
                 counts.update(_by_step(connection, at, which, now, step, steps))
             return counts
 
-        waiting = sa.select(sa.func.count()).where(uploads.c.state.in_(("waiting", "claimed")))
+        waiting = sa.select(sa.func.count()).where(uploads.c.state.in_(BACKLOG))
         remaining = connection.scalar(waiting) or 0
         arrived, drained = by_step(_ARRIVALS), by_step([*_INGESTED, _QUARANTINED])
     points = []

@@ -26,6 +26,7 @@ from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger import claims, known_tables
 from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates
 from akosha_assets.lake.schemas import HOT, WRITTEN_BY_INGESTION
@@ -139,9 +140,9 @@ class BatchIngest:
             }
             extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
             outcomes[ref] = UploadOutcome(
-                "ingested", {**counts, **{name: value for name, value in extras.items() if value}}
+                UploadState.INGESTED, {**counts, **{name: value for name, value in extras.items() if value}}
             )
-        ingested = {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == "ingested"}
+        ingested = {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == UploadState.INGESTED}
         states = read.systems.after(difference.known, ingested)
         claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=now())
         clock.lap("ledger")
@@ -174,7 +175,7 @@ class BatchIngest:
                 fetched[upload.id] = one
                 if isinstance(one.failure, StoreUnavailable):
                     read.unread.append(one)
-                    outcomes[upload.id] = UploadOutcome("waiting", message=str(one.failure), is_outage=True)
+                    outcomes[upload.id] = UploadOutcome(UploadState.WAITING, message=str(one.failure), is_outage=True)
                     read.is_inbox_up = False
                     if _fails_all(read):
                         return
@@ -189,7 +190,7 @@ class BatchIngest:
                     outcomes[upload.id] = _failed(one.failure)
                 elif not one.files:
                     outcomes[upload.id] = UploadOutcome(
-                        "ingested", {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None}
+                        UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None}
                     )
                 else:
                     known = systems.rows[upload.system_id]
@@ -280,8 +281,8 @@ def _too_many_days(days: set[date], most: int) -> UploadRejected:
 
 def _failed(error: Exception) -> UploadOutcome:
     if isinstance(error, TransientError):
-        return UploadOutcome("waiting", message=str(error))
-    return UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
+        return UploadOutcome(UploadState.WAITING, message=str(error))
+    return UploadOutcome(UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
 
 
 class _Clock:

@@ -16,6 +16,7 @@ from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import BatchState, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, systems, uploads
 from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
 
@@ -97,7 +98,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
             arrived = {"seen_at": one["arrived_at"], "arrival_day": day}
             if connection.execute(sa.update(uploads).where(match).values(**arrived)).rowcount:
                 continue
-            ingested = {"state": "ingested", "ingested_at": one["arrived_at"], **arrived}
+            ingested = {"state": UploadState.INGESTED, "ingested_at": one["arrived_at"], **arrived}
             gone = {
                 "system_id": one["system_id"],
                 "upload_id": one["upload_id"],
@@ -110,7 +111,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
                 **ingested,
             }
             connection.execute(insert(uploads).values(**gone).on_conflict_do_nothing())
-        connection.execute(sa.update(uploads).where(uploads.c.state == "waiting").values(requeued_at=now))
+        connection.execute(sa.update(uploads).where(uploads.c.state == UploadState.WAITING).values(requeued_at=now))
         names = {one["system_id"]: one["arrived_at"] for one in reversed(found)}
         if names:
             # Their rows are read from the tables before their next difference.
@@ -121,7 +122,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
         )
     ledger.remember(LAKE_ID, str(lake.create(HOT.address).metadata().id))
     known_tables.remember_all(ledger, lake)
-    return Rebuilt(counted.get("ingested", 0), counted.get("waiting", 0), len(names))
+    return Rebuilt(counted.get(UploadState.INGESTED, 0), counted.get(UploadState.WAITING, 0), len(names))
 
 
 def _provenance(lake: Lake) -> list[dict[str, Any]]:
@@ -157,7 +158,7 @@ def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: 
         "lane": 0,
         "owner": "rebuild",
         "run_id": "rebuild",
-        "state": "done",
+        "state": BatchState.DONE,
         "lease_until": now,
         "claimed_at": now,
     }

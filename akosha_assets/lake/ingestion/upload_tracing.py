@@ -9,6 +9,7 @@ from typing import Any
 
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def record_batch(
             counts = {
                 name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")
             }
-            if outcome.state == "ingested":
+            if outcome.state == UploadState.INGESTED:
                 logger.info("upload taken in", extra=counts)
             else:
                 logger.warning("upload %s", outcome.state, extra={"reason": outcome.reason, "cause": outcome.message})

@@ -7,7 +7,6 @@ system, and the older folder with `memories.json`. The key decides who an upload
 import json
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.flaws import Flaw
@@ -19,9 +18,6 @@ BARE = "memory.db"
 
 SYSTEM_ID = re.compile(r"(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,100}")
 NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
-UPLOAD_TIME = re.compile(r"(\d{8}_\d{6})(?:_|$)")
-# A client's clock may run a little ahead; further ahead it would shut out its own later snapshots.
-CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +70,6 @@ def _checked(
         completes,
         reason,
     )
-
-
-def snapshot_time(upload_id: str, *, fallback: datetime, seen_at: datetime) -> datetime:
-    """When the snapshot was taken: the UTC time an upload id begins with, else `fallback`; never ahead of `seen_at`."""
-    taken = fallback
-    if match := UPLOAD_TIME.match(upload_id):
-        try:
-            taken = datetime.strptime(match[1], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
-        except ValueError:
-            taken = fallback
-    return min(taken, seen_at + CLOCK_SKEW)
 
 
 # As many as a worker takes with one request, and several times what any client sends.

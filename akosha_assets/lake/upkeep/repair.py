@@ -26,8 +26,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, TableLost, UploadRejected
 from akosha_assets.lake.ingestion import ledger_rebuild
 from akosha_assets.lake.ingestion.ledger import known_tables, replay
-from akosha_assets.lake.ingestion.ledger.claims import LIVE
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import LIVE
 from akosha_assets.lake.ingestion.ledger.schema import batches
 from akosha_assets.lake.objects import Object, ObjectStore
 from akosha_assets.lake.schemas import TABLES

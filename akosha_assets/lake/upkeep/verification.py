@@ -24,6 +24,7 @@ from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import COLD, WARM
@@ -182,14 +183,14 @@ def _in_inbox(ledger: Ledger, unread: dict[str, str]) -> Iterator[pa.Table]:
                 unread[f"{one.upload.system_id}/{one.upload.upload_id}"] = str(extraction)
 
 
-def _ingested(ledger: Ledger) -> "Iterator[list[sa.Row[tuple[object, ...]]]]":
+def _ingested(ledger: Ledger) -> Iterator[list[UploadRow]]:
     """The ingested uploads that were not removed from the inbox, in parts."""
     last = 0
-    there = sa.and_(uploads.c.state == "ingested", uploads.c.removed_at.is_(None))
+    there = sa.and_(uploads.c.state == UploadState.INGESTED, uploads.c.removed_at.is_(None))
     while True:
         with ledger.read() as connection:
             query = sa.select(uploads).where(there, uploads.c.id > last).order_by(uploads.c.id).limit(UPLOADS_AT_ONCE)
-            part = list(connection.execute(query).all())
+            part = [UploadRow.of(row) for row in connection.execute(query)]
         if not part:
             return
         yield part

@@ -1,6 +1,7 @@
 """Snapshots become differences: what is stored, what is left alone, and what a receipt says of it."""
 
 import gzip
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -211,7 +212,7 @@ def test_a_replay_does_not_change_what_a_receipt_says_of_the_first_ingestion(inb
 
 def history_of(inbox: Inbox, upload: str) -> dict[str, Any]:
     """The receipt without what says how the latest attempt went."""
-    receipt = inbox.ledger.receipt(upload)._asdict()
+    receipt = asdict(inbox.ledger.receipt(upload))
     return {name: value for name, value in receipt.items() if name not in ("batch_id", "claimed_at", "run_id")}
 
 

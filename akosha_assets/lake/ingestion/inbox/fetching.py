@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import Row
-
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.ingestion.extraction.pool import SourceFile
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
 from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, ManifestPart, parse_manifest
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
@@ -30,7 +29,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 class Fetched:
     """One upload on local disk. `failure` says why not; `digests` are of all its files, also of those skipped."""
 
-    upload: Row[Any]
+    upload: UploadRow
     files: tuple[SourceFile, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     skipped: int = 0
@@ -45,7 +44,7 @@ class Fetched:
 
 def fetch_all(
     settings: LakeSettings,
-    uploads: Iterable[Row[Any]],
+    uploads: Iterable[UploadRow],
     digests_of: Callable[[str], dict[str, Any]],
     spool: Path,
 ) -> Iterator[Fetched]:
@@ -66,7 +65,9 @@ def fetch_all(
                     future.result().discard()
 
 
-def _fetch(settings: LakeSettings, store: ObjectStore, upload: Row[Any], known: dict[str, Any], spool: Path) -> Fetched:
+def _fetch(
+    settings: LakeSettings, store: ObjectStore, upload: UploadRow, known: dict[str, Any], spool: Path
+) -> Fetched:
     fetched = Fetched(upload)
     files = []
     try:
@@ -90,7 +91,7 @@ def _fetch(settings: LakeSettings, store: ObjectStore, upload: Row[Any], known: 
     return fetched
 
 
-def _names(store: ObjectStore, upload: Row[Any], fetched: Fetched) -> tuple[tuple[str, ...], str]:
+def _names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tuple[tuple[str, ...], str]:
     if upload.layout == "bare":
         return (BARE,), upload.revision
     part = ManifestPart(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)

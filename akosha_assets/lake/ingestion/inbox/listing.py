@@ -21,7 +21,8 @@ from akosha_assets.lake.ingestion.inbox.sweep_record import (
 )
 from akosha_assets.lake.ingestion.ledger import outages
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
-from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of, snapshot_time
+from akosha_assets.lake.ingestion.snapshot_times import snapshot_time
+from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
 

@@ -7,7 +7,7 @@ a small number that no two live batches share: it names the batch's transactions
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,12 +16,11 @@ from sqlalchemy.engine import Connection, Row
 from akosha_assets.lake.errors import LeaseLost
 from akosha_assets.lake.ingestion.ledger import outages, plausible
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import LIVE, BatchState, UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
+from akosha_assets.lake.ingestion.ledger.selection import select_uploads, set_unknown_ages
 from akosha_assets.lake.tables import Fence
 
-LIVE = ("claimed", "committing")
-# Rows that are known of all systems of a batch at most; a larger system is alone in its batch.
-BATCH_KNOWN_ROWS = 1_000_000
 # Columns of a receipt that the first ingestion of an upload fills.
 RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
 
@@ -33,7 +32,7 @@ class Batch:
     id: int
     lane: int
     owner: str
-    uploads: list[Row[Any]] = field(repr=False)
+    uploads: list[UploadRow] = field(repr=False)
 
     @property
     def fence(self) -> Fence:
@@ -48,7 +47,7 @@ class UploadOutcome:
     Waiting counts as an attempt unless `is_outage`: then the store failed, and nothing is known of the upload.
     """
 
-    state: str
+    state: UploadState
     is_outage: bool = field(default=False, kw_only=True)
     counts: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
@@ -66,16 +65,12 @@ class SystemState:
     last_snapshot_at: datetime
 
 
-def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None) -> Batch | None:
+def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: date | None = None) -> Batch | None:
     """The next batch of waiting uploads, bounded and fair between systems; None when nothing can be claimed."""
     settings = ledger.settings
     with ledger.write() as connection:
-        # Found while a clock was ahead; it would shut out the system's later snapshots.
-        is_ahead = sa.and_(uploads.c.state == "waiting", uploads.c.snapshot_at > plausible.latest_snapshot(now))
-        connection.execute(sa.update(uploads).where(is_ahead).values(snapshot_at=now))
-        is_age_unknown = sa.and_(uploads.c.state == "waiting", sa.not_(plausible.is_age_known(now)))
-        connection.execute(sa.update(uploads).where(is_age_unknown).values(requeued_at=now))
-        chosen = _choose(connection, ledger, now, arrival_day)
+        set_unknown_ages(connection, now=now)
+        chosen = select_uploads(connection, settings, now=now, arrival_day=arrival_day)
         if not chosen:
             return None
         lanes = set(connection.scalars(sa.select(batches.c.lane).where(batches.c.state.in_(LIVE))).all())
@@ -85,7 +80,7 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
             "lane": lane,
             "owner": owner,
             "run_id": run_id,
-            "state": "claimed",
+            "state": BatchState.CLAIMED,
             "lease_until": now + timedelta(seconds=settings.lease_seconds),
             "claimed_at": now,
             "uploads": len(chosen),
@@ -95,57 +90,15 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: Any = None
         for start in range(0, len(ids), 500):
             part = uploads.c.id.in_(ids[start : start + 500])
             connection.execute(
-                sa.update(uploads).where(part).values(state="claimed", batch_id=batch_id, claimed_at=now, run_id=run_id)
+                sa.update(uploads)
+                .where(part)
+                .values(state=UploadState.CLAIMED, batch_id=batch_id, claimed_at=now, run_id=run_id)
             )
         insert: Any = insert_for(connection)(systems)
         names = sorted({one.system_id for one in chosen})
         new = [{"system_id": name, "first_seen_at": now, "batch_id": batch_id} for name in names]
         connection.execute(insert.on_conflict_do_update(index_elements=["system_id"], set_={"batch_id": batch_id}), new)
         return Batch(batch_id, lane, owner, chosen)
-
-
-def _choose(connection: Connection, ledger: Ledger, now: datetime, arrival_day: Any) -> list[Row[Any]]:
-    settings = ledger.settings
-    due = plausible.is_due(now)
-    if arrival_day is not None:
-        due = sa.and_(due, uploads.c.arrival_day == arrival_day)
-    busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
-    turn = (
-        sa.func.row_number()
-        .over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id))
-        .label("turn")
-    )
-    # Everything that waits is put in order, so only what the order needs is read of it.
-    ranked = sa.select(uploads.c.id, turn).where(due, uploads.c.system_id.not_in(busy)).subquery()
-    # One upload of each system, then a second of each: nobody waits behind a system that sent thousands.
-    first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
-    query = (
-        sa.select(uploads, first.c.turn, sa.func.coalesce(systems.c.known_rows, 0).label("known_rows"))
-        .join(first, first.c.id == uploads.c.id)
-        .join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
-        .order_by(first.c.turn, uploads.c.id)
-    )
-    chosen: list[Row[Any]] = []
-    # Known rows by system: they are held in memory while the batch is.
-    known: dict[str, int] = {}
-    total = 0
-    rows = connection.execute(query).all()
-    others_wait = len({row.system_id for row in rows}) > 1
-    for row in rows:
-        if others_wait and row.turn > settings.batch_system_uploads:
-            continue
-        is_known_too_large = sum((known | {row.system_id: row.known_rows}).values()) > BATCH_KNOWN_ROWS
-        if chosen and (
-            total + row.bytes > settings.batch_bytes
-            or is_known_too_large
-            or row.batch_limit != chosen[0].batch_limit
-            or len(chosen) >= chosen[0].batch_limit
-        ):
-            continue
-        chosen.append(row)
-        known[row.system_id] = row.known_rows
-        total += row.bytes
-    return chosen
 
 
 def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
@@ -162,7 +115,10 @@ def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
     """From here on the tables may hold rows of the batch: a crash makes its systems be read from the tables again."""
     with ledger.write() as connection:
         _extend_or_raise(
-            connection, batch, state="committing", lease_until=now + timedelta(seconds=ledger.settings.lease_seconds)
+            connection,
+            batch,
+            state=BatchState.COMMITTING,
+            lease_until=now + timedelta(seconds=ledger.settings.lease_seconds),
         )
 
 
@@ -177,13 +133,13 @@ def finish(
 ) -> None:
     """The batch is done: every upload has its outcome, every system what is known of it, in one transaction."""
     with ledger.write() as connection:
-        _extend_or_raise(connection, batch, state="done", finished_at=now, rows=rows)
+        _extend_or_raise(connection, batch, state=BatchState.DONE, finished_at=now, rows=rows)
         by_id = {one.id: one for one in batch.uploads}
         ended = [_ended(by_id[ref], outcome, ledger, now) for ref, outcome in outcomes.items()]
         if ended:
             connection.execute(sa.update(uploads).where(uploads.c.id == sa.bindparam("ref")), ended)
-        unfinished = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == "claimed")
-        connection.execute(sa.update(uploads).where(unfinished).values(state="waiting", batch_id=None))
+        unfinished = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == UploadState.CLAIMED)
+        connection.execute(sa.update(uploads).where(unfinished).values(state=UploadState.WAITING, batch_id=None))
         if states:
             connection.execute(
                 sa.update(systems).where(systems.c.system_id == sa.bindparam("ref")),
@@ -212,18 +168,18 @@ def _pause(attempts: int) -> timedelta:
     return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
 
 
-def _ended(upload: Row[Any], outcome: UploadOutcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
-    attempts = upload.attempts + (outcome.state == "waiting" and not outcome.is_outage)
+def _ended(upload: UploadRow, outcome: UploadOutcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
+    attempts = upload.attempts + (outcome.state == UploadState.WAITING and not outcome.is_outage)
     state, reason, message = outcome.state, outcome.reason, outcome.message
     not_before = None
-    if state == "waiting":
+    if state == UploadState.WAITING:
         not_before = now + _pause(attempts)
         if attempts >= ledger.settings.max_attempts and not outcome.is_outage:
-            state, reason, not_before = "quarantined", "attempts_exhausted", None
+            state, reason, not_before = UploadState.QUARANTINED, "attempts_exhausted", None
             message = f"{upload.prefix} failed {attempts} times, last: {outcome.message}"
     counts = dict(outcome.counts)
     first = {
-        "ingested_at": now if state == "ingested" else None,
+        "ingested_at": now if state == UploadState.INGESTED else None,
         **{name: counts.pop(name, None) for name in RECEIPT_COUNTS},
         "counts": counts or None,
     }
@@ -259,7 +215,9 @@ def release(
                 ref = batch.uploads[0]
                 pause = {"not_before": now + _pause(ref.attempts + 1)}
                 connection.execute(
-                    sa.update(uploads).where(uploads.c.id == ref.id, uploads.c.state == "waiting").values(**pause)
+                    sa.update(uploads)
+                    .where(uploads.c.id == ref.id, uploads.c.state == UploadState.WAITING)
+                    .values(**pause)
                 )
 
 
@@ -277,8 +235,14 @@ def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime
             connection.execute(sa.update(batches).where(batches.c.id == row.id).values(**holder))
         fences = {}
         for row in expired:
-            if row.state == "committing":
-                made = {**dict(row._mapping), "owner": "recovery", "state": "done", "uploads": 0, "finished_at": now}
+            if row.state == BatchState.COMMITTING:
+                made = {
+                    **dict(row._mapping),
+                    "owner": "recovery",
+                    "state": BatchState.DONE,
+                    "uploads": 0,
+                    "finished_at": now,
+                }
                 del made["id"]
                 fences[row.id] = connection.execute(sa.insert(batches).values(**made)).inserted_primary_key[0]  # type: ignore[index]
     for row in expired:
@@ -292,21 +256,21 @@ def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime
 def _release(
     connection: Connection, ledger: Ledger, batch: Row[Any], error: str, *, at_fault: bool, now: datetime
 ) -> None:
-    done = {"state": "failed", "finished_at": now, "error": error}
+    done = {"state": BatchState.FAILED, "finished_at": now, "error": error}
     connection.execute(sa.update(batches).where(batches.c.id == batch.id).values(**done))
-    if batch.state == "committing":
+    if batch.state == BatchState.COMMITTING:
         connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(is_known=False))
     connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
-    held = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == "claimed")
+    held = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == UploadState.CLAIMED)
     if not at_fault:
-        connection.execute(sa.update(uploads).where(held).values(state="waiting", batch_id=None))
+        connection.execute(sa.update(uploads).where(held).values(state=UploadState.WAITING, batch_id=None))
         return
     alone = batch.uploads == 1
     connection.execute(
         sa.update(uploads)
         .where(held)
         .values(
-            state="waiting",
+            state=UploadState.WAITING,
             batch_id=None,
             batch_limit=max(1, batch.uploads // 8),
             attempts=uploads.c.attempts + int(alone),
@@ -315,9 +279,13 @@ def _release(
     )
     if alone:
         exhausted = sa.and_(
-            uploads.c.state == "waiting", uploads.c.attempts >= ledger.settings.max_attempts, uploads.c.batch_limit == 1
+            uploads.c.state == UploadState.WAITING,
+            uploads.c.attempts >= ledger.settings.max_attempts,
+            uploads.c.batch_limit == 1,
         )
-        connection.execute(sa.update(uploads).where(exhausted).values(state="quarantined", reason="attempts_exhausted"))
+        connection.execute(
+            sa.update(uploads).where(exhausted).values(state=UploadState.QUARANTINED, reason="attempts_exhausted")
+        )
 
 
 def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> None:

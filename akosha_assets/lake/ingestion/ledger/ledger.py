@@ -7,30 +7,19 @@
 Claiming, finishing and recovering batches is in `claims.py`; the tables are in `schema.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
-from akosha_assets.lake.errors import (
-    REASONS,
-    AmbiguousUpload,
-    InvalidRequest,
-    LedgerDamaged,
-    LedgerUnavailable,
-    NotFound,
-)
-from akosha_assets.lake.ingestion.ledger import schema
+from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, NotFound
+from akosha_assets.lake.ingestion.ledger.database import LedgerDatabase
+from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
-from akosha_assets.lake.settings import LakeSettings
 
-STATES = ("arriving", "waiting", "claimed", "ingested", "quarantined")
-HEAD = "0004"
 LOOKUP_ROWS = 500
 RECEIPTS_AT_ONCE = 100
 
@@ -57,81 +46,12 @@ class FoundUpload:
 class Page:
     """Uploads, newest first, and the cursor of the next page; None on the last."""
 
-    uploads: list[Row[Any]]
+    uploads: list[UploadRow]
     cursor: int | None
 
 
-class Ledger:
-    """An open ledger at the newest schema version. Safe to share between threads."""
-
-    def __init__(self, engine: sa.Engine, settings: LakeSettings):
-        self.engine = engine
-        self.settings = settings
-
-    @classmethod
-    def open(cls, settings: LakeSettings) -> "Ledger":
-        """The ledger of the settings exists and is migrated.
-
-        Raises:
-            LedgerUnavailable: its database did not answer, is locked, read-only or full.
-            LedgerDamaged: what lies there is no ledger, or one of another version.
-        """
-        if settings.ledger().startswith("sqlite:///"):
-            folder = Path(settings.ledger().removeprefix("sqlite:///")).parent
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LedgerUnavailable(settings.ledger(), f"its folder cannot be made: {error}") from error
-        ledger = cls(schema.engine(settings), settings)
-        ledger._migrate()
-        return ledger
-
-    def close(self) -> None:
-        """No connection is open."""
-        self.engine.dispose()
-
-    def _migrate(self) -> None:
-        with self.read() as connection:
-            if (
-                sa.inspect(connection).has_table("alembic_version")
-                and connection.scalar(sa.text("SELECT version_num FROM alembic_version")) == HEAD
-            ):
-                return
-        from alembic import command
-        from alembic.config import Config
-        from alembic.util import CommandError
-
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.set_main_option("path_separator", "os")
-        with self.write() as connection:
-            # Two processes that open a new ledger together: the second waits here and finds it done.
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                url = self.engine.url.render_as_string(hide_password=True)
-                raise LedgerDamaged(
-                    url, f"{error}; expected a ledger of this version of Akosha or an older one"
-                ) from error
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
-        with schema.typed_errors(self.engine), self.engine.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that writes; one at a time in the whole ledger, so that a claim sees no half of another."""
-        with (
-            schema.typed_errors(self.engine),
-            self.engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
-        ):
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7266742)"))
-            yield connection
+class Ledger(LedgerDatabase):
+    """An open ledger. Safe to share between threads."""
 
     def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
         """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no
@@ -167,7 +87,7 @@ class Ledger:
                 "layout": one.layout,
                 "prefix": one.prefix,
                 "revision": one.revision,
-                "state": "quarantined" if one.reason else "waiting" if one.revision else "arriving",
+                "state": _first_state(one),
                 "reason": one.reason or None,
                 "message": f"{one.prefix}: {REASONS[one.reason]}" if one.reason else None,
                 "found_by": found_by,
@@ -204,13 +124,13 @@ class Ledger:
         query = sa.select(uploads).order_by(uploads.c.id.desc()).limit(limit + 1)
         if state == "incomplete":
             query = query.where(
-                uploads.c.state == "arriving", uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC))
+                uploads.c.state == UploadState.ARRIVING,
+                uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC)),
             )
         elif state is not None:
-            if state not in STATES:
-                raise InvalidRequest(
-                    "state", f"{state!r} is not a state; expected one of {', '.join((*STATES, 'incomplete'))}"
-                )
+            if state not in tuple(UploadState):
+                expected = ", ".join((*UploadState, "incomplete"))
+                raise InvalidRequest("state", f"{state!r} is not a state; expected one of {expected}")
             query = query.where(uploads.c.state == state)
         if system_id is not None:
             query = query.where(uploads.c.system_id == system_id)
@@ -219,10 +139,10 @@ class Ledger:
         if cursor is not None:
             query = query.where(uploads.c.id < cursor)
         with self.read() as connection:
-            rows = list(connection.execute(query).all())
+            rows = [UploadRow.of(row) for row in connection.execute(query)]
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
-    def receipt(self, upload_id: str, *, system_id: str | None = None) -> Row[Any]:
+    def receipt(self, upload_id: str, *, system_id: str | None = None) -> UploadRow:
         """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be
         ambiguous.
 
@@ -242,7 +162,7 @@ class Ledger:
             raise NotFound("upload", upload_id if system_id is None else f"{system_id}/{upload_id}")
         if len(rows) > 1:
             raise AmbiguousUpload(upload_id, {row.system_id: row.state for row in rows})
-        return rows[0]
+        return UploadRow.of(rows[0])
 
     def redrive(
         self,
@@ -260,7 +180,7 @@ class Ledger:
             InvalidRequest: there is no such reason.
         """
         matches = [
-            uploads.c.state == "quarantined",
+            uploads.c.state == UploadState.QUARANTINED,
             uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid")),
         ]
         given = {"upload_id": upload_id, "reason": reason if reason is None else _known(reason), "system_id": system_id}
@@ -269,7 +189,7 @@ class Ledger:
             ids = connection.scalars(sa.select(uploads.c.upload_id).where(*matches).order_by(uploads.c.id)).all()
             if not dry_run:
                 clean = {
-                    "state": "waiting",
+                    "state": UploadState.WAITING,
                     "requeued_at": now,
                     "reason": None,
                     "message": None,
@@ -312,17 +232,20 @@ class Ledger:
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value or ""}))
             return value
 
-    def systems(self, *, limit: int = 100, after: str = "") -> list[Row[Any]]:
+    def systems(self, *, limit: int = 100, after: str = "") -> list[SystemRow]:
         """Systems in order of their id, those after `after`."""
+        query = sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)
         with self.read() as connection:
-            return list(
-                connection.execute(
-                    sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)
-                ).all()
-            )
+            return [SystemRow.of(row) for row in connection.execute(query)]
 
     def _incomplete_before(self, now: datetime) -> datetime:
         return now - timedelta(seconds=self.settings.incomplete_grace_seconds)
+
+
+def _first_state(found: FoundUpload) -> UploadState:
+    if found.reason:
+        return UploadState.QUARANTINED
+    return UploadState.WAITING if found.revision else UploadState.ARRIVING
 
 
 def _known(reason: str) -> str:

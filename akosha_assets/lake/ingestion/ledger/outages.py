@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from akosha_assets.lake.errors import LakeError, LeaseLost, TransientError
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 
 # What can be interrupted; each has its own entry in the ledger.
@@ -101,7 +102,9 @@ def noted(ledger: Ledger, step: str) -> Iterator[None]:
 
 def release_waiting(ledger: Ledger) -> None:
     """Uploads that wait because an outage kept them from being read may be claimed at once."""
-    waiting = sa.and_(uploads.c.state == "waiting", uploads.c.attempts == 0, uploads.c.not_before.is_not(None))
+    waiting = sa.and_(
+        uploads.c.state == UploadState.WAITING, uploads.c.attempts == 0, uploads.c.not_before.is_not(None)
+    )
     with ledger.write() as connection:
         connection.execute(sa.update(uploads).where(waiting).values(not_before=None))
 

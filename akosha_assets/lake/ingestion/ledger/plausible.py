@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.tables import CLOCKS_AHEAD
 
@@ -50,4 +51,4 @@ def is_due(now: datetime) -> sa.ColumnElement[bool]:
         uploads.c.not_before <= now,
         uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER,
     )
-    return sa.and_(uploads.c.state == "waiting", over)
+    return sa.and_(uploads.c.state == UploadState.WAITING, over)

@@ -11,6 +11,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import systems, uploads
 
 
@@ -26,7 +27,7 @@ def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed
     """Every ingested upload of `arrival_day` that is still in the inbox waits again since `now`; its system is read from
     the tables.
     """
-    of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == "ingested")
+    of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == UploadState.INGESTED)
     held = sa.and_(of_day, uploads.c.removed_at.is_(None))
     with ledger.write() as connection:
         removed = connection.scalar(
@@ -35,7 +36,9 @@ def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed
         names = sa.select(uploads.c.system_id).where(held)
         connection.execute(sa.update(systems).where(systems.c.system_id.in_(names)).values(is_known=False))
         waiting = connection.execute(
-            sa.update(uploads).where(held).values(state="waiting", requeued_at=now, attempts=0, not_before=None)
+            sa.update(uploads)
+            .where(held)
+            .values(state=UploadState.WAITING, requeued_at=now, attempts=0, not_before=None)
         ).rowcount
     return Replayed(waiting, removed or 0)
 

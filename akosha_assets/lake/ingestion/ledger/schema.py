@@ -53,7 +53,7 @@ class LedgerText(sa.types.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
-        return escape_unstorable(value) if value is not None else None
+        return escape_unstorable(str(value)) if value is not None else None
 
 
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
