@@ -51,7 +51,7 @@ def ingest(
         TransientError: a store, the ledger or this machine's disk failed. What was under way waits again, no attempt
             counted.
     """
-    with outages.noted(ledger, "ingest"), _local_failures():
+    with outages.recorded(ledger, "ingest"), _local_failures():
         results, unread = _ingest(lake, ledger, run_id, stop, on_batch, on_step, arrival_day)
     telemetry.flush()
     if unread:

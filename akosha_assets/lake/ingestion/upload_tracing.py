@@ -1,6 +1,4 @@
-"""What a batch leaves for whoever follows an upload: a log line, and spans from found to taken in, for each of its
-uploads.
-"""
+"""A log line and spans for each upload of a batch, from when it was found until it was ingested."""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +20,7 @@ def record_batch(
     ended_at: datetime,
     seconds: Mapping[str, float],
 ) -> None:
-    """Every upload of the batch that has an outcome is logged and traced."""
+    """Logs and traces every upload of the batch that has an outcome. `seconds`: by step, in their order."""
     for upload in batch.uploads:
         outcome = outcomes.get(upload.id)
         if outcome is None:
@@ -35,25 +33,25 @@ def record_batch(
                 logger.info("upload taken in", extra=counts)
             else:
                 logger.warning("upload %s", outcome.state, extra={"reason": outcome.reason, "cause": outcome.message})
-        named = {
+        attributes = {
             "akosha.upload_id": upload.upload_id,
             "akosha.system_id": upload.system_id,
             "akosha.batch_id": batch.id,
         }
-        told = (
-            named
+        result = (
+            attributes
             | {f"akosha.{name}": value for name, value in counts.items()}
             | {"akosha.state": outcome.state, "akosha.reason": outcome.reason}
         )
         trace_id = telemetry.upload_trace_id(upload.system_id, upload.upload_id)
-        whole = telemetry.record_span("upload", upload.seen_at, ended_at, told, trace_id=trace_id)
-        if whole is not None:
-            telemetry.record_span("wait", upload.seen_at, began_at, named, parent=whole)
-            taken = telemetry.record_span("take in", began_at, ended_at, named, parent=whole)
-            _laps(batch, began_at, seconds, taken)
+        span = telemetry.record_span("upload", upload.seen_at, ended_at, result, trace_id=trace_id)
+        if span is not None:
+            telemetry.record_span("wait", upload.seen_at, began_at, attributes, parent=span)
+            ingest_span = telemetry.record_span("take in", began_at, ended_at, attributes, parent=span)
+            _trace_steps(batch, began_at, seconds, ingest_span)
 
 
-def _laps(batch: Batch, began_at: datetime, seconds: Mapping[str, float], parent: Any) -> None:
+def _trace_steps(batch: Batch, began_at: datetime, seconds: Mapping[str, float], parent: Any) -> None:
     at = began_at
     for name, length in seconds.items():
         telemetry.record_span(name, at, at + timedelta(seconds=length), {"akosha.batch_id": batch.id}, parent=parent)

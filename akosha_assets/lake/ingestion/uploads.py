@@ -1,4 +1,4 @@
-"""What lies in the inbox: object keys to uploads, manifests to file lists. Pure functions, no I/O.
+"""The layout of the inbox: object keys to uploads, manifests to file lists. Pure functions, no I/O.
 
 Three layouts are read (docs/uploads.md): Session-Buddy's folder with a manifest written last, a bare database per
 system, and the older folder with `memories.json`. The key decides who an upload is from; nothing in it is trusted.
@@ -22,7 +22,7 @@ NAME = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,200}")
 
 @dataclass(frozen=True, slots=True)
 class ManifestPart:
-    """One object's place in an upload. `completes` is true for the object that is written last."""
+    """The upload that an object belongs to. `completes` is true for the object that is written last."""
 
     prefix: str
     system_id: str
@@ -34,9 +34,9 @@ class ManifestPart:
 
 
 def part_of(key: str) -> ManifestPart | None:
-    """The upload that an object belongs to, or None for an object that belongs to none.
+    """The upload that an object belongs to; None where it belongs to none.
 
-    A part with a `reason` can never be taken in: its system or upload id is impossible.
+    An upload with a `reason` is never ingested: its system id or upload id is invalid.
     """
     folders = key.split("/")
     if folders[0] != ROOT or len(folders) < 3 or folders[-1].startswith("."):
@@ -78,14 +78,14 @@ UPLOAD_MAX_FILES = 24
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files an upload consists of, and what is odd about how it says so (counted, never fatal)."""
+    """The files of an upload, and flaws of the manifest by code, which are counted and stop nothing."""
 
     files: tuple[str, ...]
     flaws: dict[str, int]
 
 
 def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
-    """The file names of an upload.
+    """The manifest in `data`.
 
     Raises:
         UploadRejected: not a JSON object, no list of files, or a file name that is not a plain name.
@@ -132,5 +132,5 @@ SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[_-]?key|authorizatio
 
 
 def _sample(data: bytes) -> str:
-    """The first bytes as text, with what looks like a secret masked."""
+    """The first 200 bytes as text, with anything that looks like a secret masked."""
     return SECRET.sub(r"\1\2***", escape_unstorable(data[:200].decode("utf-8", "backslashreplace")))

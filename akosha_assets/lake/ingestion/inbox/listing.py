@@ -97,7 +97,7 @@ def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool 
     began = ledger.remembered(SWEEP_BEGAN) if start else None
     record = SweepRecord(datetime.fromisoformat(began) if began else now, now, SweepOutcome.RUNNING)
     try:
-        with outages.noted(ledger, "discovery"):
+        with outages.recorded(ledger, "discovery"):
             write_record(ledger, record)
             if not whole and not began:
                 ledger.remember(SWEEP_BEGAN, now.isoformat())

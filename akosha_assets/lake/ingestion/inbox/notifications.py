@@ -70,7 +70,7 @@ def _poll_queue(settings: LakeSettings, ledger: Ledger, now: datetime) -> Polled
     # No uploads that can be claimed wait for a message to arrive.
     wait_seconds = 0 if claims.anything_due(ledger, now=now) else LISTEN_SECONDS
     try:
-        with outages.noted(ledger, "notifications"):
+        with outages.recorded(ledger, "notifications"):
             with aws_errors(settings.ingestion_queue):
                 client = aws_client("sqs")
             return poll(settings, ledger, client, now=now, wait_seconds=wait_seconds)

@@ -1,7 +1,8 @@
-"""Batches of uploads under a lease: claim, renew, commit, finish, give back, recover. The fence of ingestion.
+"""Batches of uploads under a lease: claim, renew, begin to commit, finish, release, recover.
 
-A batch belongs to its owner until its lease ends; every step checks that in the same transaction that acts. A lane is
-a small number that no two live batches share: it names the batch's transactions in Delta (`tables.Fence`).
+A batch belongs to its owner until its lease ends; every step checks the owner in the transaction in which it acts. A
+lane is a small number that no two live batches share: it names the batch's transactions in Delta (`tables.Fence`).
+Which uploads a batch gets is in `selection.py`.
 """
 
 import uuid
@@ -27,7 +28,7 @@ RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "uncha
 
 @dataclass(frozen=True)
 class Batch:
-    """Uploads that only the holder of this object may take in, until the lease ends."""
+    """Uploads that only the owner of the batch may ingest until the lease ends."""
 
     id: int
     lane: int
@@ -36,15 +37,15 @@ class Batch:
 
     @property
     def fence(self) -> Fence:
-        """The batch's place in its lane's sequence of commits."""
+        """The place of the batch in the sequence of commits of its lane."""
         return Fence(f"ingest/{self.lane}", self.id)
 
 
 @dataclass(frozen=True)
 class UploadOutcome:
-    """What became of one upload: `state` ingested, quarantined or waiting (to be tried again), with its counts.
+    """The result of one upload: `state` is ingested, quarantined or waiting (to be tried again).
 
-    Waiting counts as an attempt unless `is_outage`: then the store failed, and nothing is known of the upload.
+    Waiting counts as an attempt unless `is_outage`: then a store failed before anything of the upload was read.
     """
 
     state: UploadState
@@ -57,7 +58,7 @@ class UploadOutcome:
 
 @dataclass(frozen=True)
 class SystemState:
-    """What is known of a system after a batch."""
+    """A system after a batch: its known rows (encoded, see `known_rows.py`), and digests of its files by name."""
 
     known: bytes
     known_rows: int
@@ -66,7 +67,7 @@ class SystemState:
 
 
 def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: date | None = None) -> Batch | None:
-    """The next batch of waiting uploads, bounded and fair between systems; None when nothing can be claimed."""
+    """Claims the next batch of waiting uploads; None when no upload can be claimed."""
     settings = ledger.settings
     with ledger.write() as connection:
         set_unknown_ages(connection, now=now)
@@ -102,7 +103,7 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: date | Non
 
 
 def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
-    """The lease runs `lease_seconds` from `now`.
+    """The lease lasts until `lease_seconds` after `now`.
 
     Raises:
         LeaseLost: the batch was taken over.
@@ -112,7 +113,11 @@ def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
 
 
 def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
-    """From here on the tables may hold rows of the batch: a crash makes its systems be read from the tables again."""
+    """The tables may hold rows of the batch from now on: after a crash the known rows of its systems are read from them.
+
+    Raises:
+        LeaseLost: the batch was taken over.
+    """
     with ledger.write() as connection:
         _extend_or_raise(
             connection,
@@ -131,7 +136,12 @@ def finish(
     rows: int,
     now: datetime,
 ) -> None:
-    """The batch is done: every upload has its outcome, every system what is known of it, in one transaction."""
+    """The batch is done: every upload has its outcome and every system its state, in one transaction. Uploads without an
+    outcome wait again.
+
+    Raises:
+        LeaseLost: the batch was taken over.
+    """
     with ledger.write() as connection:
         _extend_or_raise(connection, batch, state=BatchState.DONE, finished_at=now, rows=rows)
         by_id = {one.id: one for one in batch.uploads}
@@ -164,7 +174,7 @@ def finish(
 
 
 def _pause(attempts: int) -> timedelta:
-    """Until an upload is tried again: 5 s, 20 s, 80 s, then 5 min."""
+    """How long an upload waits after this many attempts: 5 s, 20 s, 80 s, then 5 min."""
     return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
 
 
@@ -201,7 +211,8 @@ def _ended(upload: UploadRow, outcome: UploadOutcome, ledger: Ledger, now: datet
 def release(
     ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime
 ) -> None:
-    """The batch failed as a whole; its uploads wait again, in smaller batches where one of them may be the cause.
+    """The batch failed; its uploads wait again. With `at_fault` one of them may be the cause: they are claimed in smaller
+    batches, and one that was alone has failed an attempt.
 
     With `is_paused` an upload that was alone waits longer after each attempt.
     """
@@ -222,34 +233,34 @@ def release(
 
 
 def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime) -> int:
-    """Batches whose lease ended are given back; returns how many.
+    """Releases the batches whose lease has ended; returns how many.
 
-    One that had begun to commit is first fenced off in every table, so that nothing of it can appear afterwards.
+    A batch that had begun to commit is first fenced off in every table, so that nothing of it can be committed later.
     """
     with ledger.write() as connection:
         has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
         expired = connection.execute(sa.select(batches).where(batches.c.state.in_(LIVE), has_ended)).all()
         for row in expired:
-            # A claimed batch cannot begin to commit any more; a committing one is ours to fence for a lease's time.
-            holder = {"owner": uuid.uuid4().hex, "lease_until": now + timedelta(seconds=ledger.settings.lease_seconds)}
-            connection.execute(sa.update(batches).where(batches.c.id == row.id).values(**holder))
+            # The former owner can neither begin to commit nor renew; nobody else recovers the batch meanwhile.
+            owner = {"owner": uuid.uuid4().hex, "lease_until": now + timedelta(seconds=ledger.settings.lease_seconds)}
+            connection.execute(sa.update(batches).where(batches.c.id == row.id).values(**owner))
         fences = {}
         for row in expired:
             if row.state == BatchState.COMMITTING:
-                made = {
+                values = {
                     **dict(row._mapping),
                     "owner": "recovery",
                     "state": BatchState.DONE,
                     "uploads": 0,
                     "finished_at": now,
                 }
-                del made["id"]
-                fences[row.id] = connection.execute(sa.insert(batches).values(**made)).inserted_primary_key[0]  # type: ignore[index]
+                del values["id"]
+                fences[row.id] = connection.execute(sa.insert(batches).values(**values)).inserted_primary_key[0]  # type: ignore[index]
     for row in expired:
         if row.id in fences:
             fence_off(Fence(f"ingest/{row.lane}", fences[row.id]))
         with ledger.write() as connection:
-            _release(connection, ledger, row, "the run that held it died or lost its lease", at_fault=True, now=now)
+            _release(connection, ledger, row, "its run died or lost the lease", at_fault=True, now=now)
     return len(expired)
 
 
@@ -261,23 +272,23 @@ def _release(
     if batch.state == BatchState.COMMITTING:
         connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(is_known=False))
     connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
-    held = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == UploadState.CLAIMED)
+    claimed = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == UploadState.CLAIMED)
     if not at_fault:
-        connection.execute(sa.update(uploads).where(held).values(state=UploadState.WAITING, batch_id=None))
+        connection.execute(sa.update(uploads).where(claimed).values(state=UploadState.WAITING, batch_id=None))
         return
-    alone = batch.uploads == 1
+    is_alone = batch.uploads == 1
     connection.execute(
         sa.update(uploads)
-        .where(held)
+        .where(claimed)
         .values(
             state=UploadState.WAITING,
             batch_id=None,
             batch_limit=max(1, batch.uploads // 8),
-            attempts=uploads.c.attempts + int(alone),
+            attempts=uploads.c.attempts + int(is_alone),
             message=error,
         )
     )
-    if alone:
+    if is_alone:
         exhausted = sa.and_(
             uploads.c.state == UploadState.WAITING,
             uploads.c.attempts >= ledger.settings.max_attempts,
@@ -295,15 +306,13 @@ def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> Non
 
 
 def anything_due(ledger: Ledger, *, now: datetime) -> bool:
-    """Whether a claim made now would find an upload, or a recovery a batch whose lease has ended. Not before the pause
-    after an outage is over.
-    """
+    """Whether an upload can be claimed or a batch recovered at `now`. False during the pause after an outage."""
     due = plausible.is_due(now)
     free = sa.select(uploads.c.id).join(systems, systems.c.system_id == uploads.c.system_id, isouter=True)
     has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
     expired = sa.select(batches.c.id).where(batches.c.state.in_(LIVE), has_ended)
     outage = outages.find(ledger, "ingest")
-    # A clock that was set back must not keep ingestion waiting.
+    # A failure in the future was recorded by a clock that was ahead.
     if outage is not None and outage.last_at <= now < outage.retry_at:
         return False
     with ledger.read() as connection:

@@ -25,11 +25,11 @@ class LedgerDatabase:
 
     @classmethod
     def open(cls, settings: LakeSettings) -> Self:
-        """The ledger of the settings exists and is migrated.
+        """Opens the ledger of the settings; creates or migrates it where needed.
 
         Raises:
             LedgerUnavailable: its database did not answer, is locked, read-only or full.
-            LedgerDamaged: what lies there is no ledger, or one of another version.
+            LedgerDamaged: the database is no ledger, or one of a later version.
         """
         if settings.ledger().startswith("sqlite:///"):
             folder = Path(settings.ledger().removeprefix("sqlite:///")).parent
@@ -42,7 +42,7 @@ class LedgerDatabase:
         return ledger
 
     def close(self) -> None:
-        """No connection is open."""
+        """Closes every connection."""
         self.engine.dispose()
 
     def _migrate(self) -> None:
@@ -60,7 +60,7 @@ class LedgerDatabase:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("path_separator", "os")
         with self.write() as connection:
-            # Two processes that open a new ledger together: the second waits here and finds it done.
+            # Of two processes that open a new ledger together, the second waits here until the first has migrated it.
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
@@ -78,7 +78,7 @@ class LedgerDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes; one at a time in the whole ledger, so that a claim sees no half of another."""
+        """A transaction that writes. Only one runs at a time in the whole ledger, so that two claims exclude each other."""
         with (
             schema.typed_errors(self.engine),
             self.engine.connect().execution_options(writes=True) as connection,

@@ -1,7 +1,7 @@
-"""The tables that were written to, as the ledger knows them: Delta's own id of each, and a version that it reached.
+"""The tables that were written to, as the ledger knows them: Delta's id of each, and a version that it has reached.
 
-A table that is gone, was made anew or went back is lost, whatever lies in its place now; nothing may be written there
-before it is repaired, or an empty table would pass for the old one.
+A table that is gone, was created again or went back to an older version is lost. Nothing may be written in its place
+before it is repaired: an empty table would look like the old one.
 """
 
 import json
@@ -25,8 +25,8 @@ KEY, LOST_KEY = "tables", "lost_table"
 
 def find_all(ledger: Ledger) -> dict[str, KnownTable]:
     """Every table that was written to, by address."""
-    held = json.loads(ledger.remembered(KEY) or "{}")
-    return {address: KnownTable(**one) for address, one in held.items()}
+    tables = json.loads(ledger.remembered(KEY) or "{}")
+    return {address: KnownTable(**table) for address, table in tables.items()}
 
 
 def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
@@ -35,23 +35,23 @@ def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
     added = {address: _id(lake.open(address)) for address in versions if address not in known}
 
     def merge(text: str | None) -> str:
-        held = json.loads(text or "{}")
+        tables = json.loads(text or "{}")
         for address, version in versions.items():
-            before = held.get(address)
+            before = tables.get(address)
             table_id = before["id"] if before else added.get(address)
             if table_id is not None:
-                held[address] = asdict(KnownTable(table_id, max(version, before["version"] if before else 0)))
-        return json.dumps(held)
+                tables[address] = asdict(KnownTable(table_id, max(version, before["version"] if before else 0)))
+        return json.dumps(tables)
 
     if versions:
         ledger.update(KEY, merge)
 
 
 def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) -> None:
-    """Every table that was written to, or each of `addresses` that was, is there and no older than it was.
+    """Every table that was written to, or each of `addresses` that was, exists and is no older than it was.
 
     Raises:
-        TableLost: one is not; it is noted in the ledger until a check succeeds.
+        TableLost: one is not; the ledger has it as lost until a check of all tables succeeds.
     """
     tables = find_all(ledger)
     lake.expected.clear()
@@ -69,10 +69,9 @@ def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) 
 
 @contextmanager
 def guarded(lake: Lake) -> Iterator[None]:
-    """Tables are written to inside: none is lost before, and the ledger of the lake's settings knows their versions
-    afterwards.
+    """For a block that writes to tables: no table is lost before, and the ledger knows their versions afterwards.
 
-    Raises: as `check`, and what was raised inside.
+    Raises: as `check`, and what the block raises.
     """
     with closing(Ledger.open(lake.settings)) as ledger:
         check(ledger, lake)
@@ -82,7 +81,7 @@ def guarded(lake: Lake) -> Iterator[None]:
 
 
 def remember_all(ledger: Ledger, lake: Lake) -> None:
-    """The ledger knows every table that is there, at its present version."""
+    """The ledger knows every table that exists, at its present version."""
     remember(
         ledger, lake, {address: table.version() for address in TABLES if (table := lake.open(address)) is not None}
     )
@@ -106,7 +105,7 @@ def find_loss(ledger: Ledger, lake: Lake, address: str) -> str | None:
 
 
 def lost(ledger: Ledger) -> tuple[str, str] | None:
-    """Address of the table that the last check missed, and what it found."""
+    """Address of the table that the last check found lost, and what is wrong with it; None where none is lost."""
     text = ledger.remembered(LOST_KEY)
     if not text:
         return None

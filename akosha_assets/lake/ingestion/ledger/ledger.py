@@ -1,10 +1,10 @@
-"""The memory of ingestion: one row per upload, what state it is in and why. SQL only; decides nothing about bytes.
+"""The ledger of ingestion: one row per upload with its state and reason, counters, and values by key.
 
     arriving ──manifest──▶ waiting ──claim──▶ claimed ──▶ ingested
                               ▲                  │  └────▶ quarantined ──redrive──▶ waiting
                               └──lease ends, or a failure that may pass──┘
 
-Claiming, finishing and recovering batches is in `claims.py`; the tables are in `schema.py`.
+Batches are in `claims.py`, the tables in `schema.py`, the database in `database.py`.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,16 +21,15 @@ from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow, Uploa
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
 
 LOOKUP_ROWS = 500
+# Systems that are named when an upload id is ambiguous.
 RECEIPTS_AT_ONCE = 100
-
-
-# What `Ledger.remembered` has the time under at which a sweep last reached the end of the inbox.
+# Key of the time at which a sweep last reached the end of the inbox.
 SWEEP_ENDED = "sweep_ended_at"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """One upload as discovery saw it; `revision` is empty while the object that completes it is missing."""
+    """One upload as discovery found it; `revision` is empty while the object that completes it is missing."""
 
     system_id: str
     upload_id: str
@@ -54,9 +53,7 @@ class Ledger(LedgerDatabase):
     """An open ledger. Safe to share between threads."""
 
     def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
-        """Every one of `found` has a row; returns how many became known or complete just now. Knowing one already is no
-        harm.
-        """
+        """Adds the uploads that are not known yet, and completes those that were arriving; returns how many."""
         added = 0
         batch: list[FoundUpload] = []
         for one in found:
@@ -72,15 +69,15 @@ class Ledger(LedgerDatabase):
             rows = connection.execute(
                 sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))
             ).all()
-        held = {(row.prefix, row.revision) for row in rows}
+        known = {(row.prefix, row.revision) for row in rows}
         arriving = {row.prefix for row in rows if row.revision == ""}
         finished = {row.prefix for row in rows if row.revision != ""}
         fresh: list[dict[str, Any]] = []
         completed: list[dict[str, Any]] = []
         for one in dict.fromkeys(found):
-            if (one.prefix, one.revision) in held or (not one.revision and one.prefix in finished):
+            if (one.prefix, one.revision) in known or (not one.revision and one.prefix in finished):
                 continue
-            held.add((one.prefix, one.revision))
+            known.add((one.prefix, one.revision))
             row = {
                 "system_id": one.system_id,
                 "upload_id": one.upload_id,
@@ -135,7 +132,7 @@ class Ledger(LedgerDatabase):
         if system_id is not None:
             query = query.where(uploads.c.system_id == system_id)
         if reason is not None:
-            query = query.where(uploads.c.reason == _known(reason))
+            query = query.where(uploads.c.reason == _checked_reason(reason))
         if cursor is not None:
             query = query.where(uploads.c.id < cursor)
         with self.read() as connection:
@@ -143,12 +140,11 @@ class Ledger(LedgerDatabase):
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
     def receipt(self, upload_id: str, *, system_id: str | None = None) -> UploadRow:
-        """The newest revision of an upload. Any system may name its uploads as another does, so an id alone may be
-        ambiguous.
+        """The newest revision of an upload. Systems choose the ids of their uploads, so an id may be ambiguous.
 
         Raises:
-            NotFound: no upload of that id was seen, or not of that system.
-            AmbiguousUpload: several systems have one of that id, and `system_id` is not given.
+            NotFound: no upload of that id is known, or none of that system.
+            AmbiguousUpload: several systems have an upload of that id, and `system_id` is None.
         """
         newest = (
             sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
@@ -174,7 +170,7 @@ class Ledger(LedgerDatabase):
         now: datetime,
     ) -> list[str]:
         """Quarantined uploads that match wait again as if they had been found at `now`; returns their ids. A dry run
-        only returns them.
+        changes nothing.
 
         Raises:
             InvalidRequest: there is no such reason.
@@ -183,8 +179,12 @@ class Ledger(LedgerDatabase):
             uploads.c.state == UploadState.QUARANTINED,
             uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid")),
         ]
-        given = {"upload_id": upload_id, "reason": reason if reason is None else _known(reason), "system_id": system_id}
-        matches += [uploads.c[name] == value for name, value in given.items() if value is not None]
+        filters = {
+            "upload_id": upload_id,
+            "reason": reason if reason is None else _checked_reason(reason),
+            "system_id": system_id,
+        }
+        matches += [uploads.c[name] == value for name, value in filters.items() if value is not None]
         with self.write() as connection:
             ids = connection.scalars(sa.select(uploads.c.upload_id).where(*matches).order_by(uploads.c.id)).all()
             if not dry_run:
@@ -202,7 +202,7 @@ class Ledger(LedgerDatabase):
         return list(ids)
 
     def count(self, name: str, by: int = 1) -> None:
-        """The counter `name` is higher by `by`."""
+        """Adds `by` to the counter `name`."""
         with self.write() as connection:
             _count(connection, name, by)
 
@@ -212,19 +212,19 @@ class Ledger(LedgerDatabase):
             return {row.name: row.value for row in connection.execute(sa.select(counters))}
 
     def remembered(self, key: str) -> str | None:
-        """What `remember` was last given for `key`."""
+        """The value of `key`; None where none was ever set."""
         with self.read() as connection:
             return connection.scalar(sa.select(meta.c.value).where(meta.c.key == key))
 
     def remember(self, key: str, value: str) -> None:
-        """`remembered(key)` is `value`."""
+        """Sets the value of `key`."""
         with self.write() as connection:
             insert: Any = insert_for(connection)(meta).values(key=key, value=value)
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
     def update(self, key: str, change: Callable[[str | None], str | None]) -> str | None:
-        """`remembered(key)` is what `change` makes of it, read and written in one transaction; returns that. None
-        leaves nothing.
+        """Sets the value of `key` to `change(value)`, read and written in one transaction; returns the new value. None is
+        stored as the empty text.
         """
         with self.write() as connection:
             value = change(connection.scalar(sa.select(meta.c.value).where(meta.c.key == key)))
@@ -248,7 +248,7 @@ def _first_state(found: FoundUpload) -> UploadState:
     return UploadState.WAITING if found.revision else UploadState.ARRIVING
 
 
-def _known(reason: str) -> str:
+def _checked_reason(reason: str) -> str:
     if reason not in REASONS:
         raise InvalidRequest("reason", f"{reason!r} is not a reason; expected one of {', '.join(REASONS)}")
     return reason

@@ -1,7 +1,6 @@
-"""Whose fault an error of ingestion is: an upload's, or that of what surrounds it (stores, ledger, this machine's
-disk).
+"""Whether an error of ingestion is an upload's fault, or that of a store, the ledger, a table or this machine's disk.
 
-What surrounds an upload costs it nothing: no attempt is counted, and it is ingested once the cause is gone.
+The latter cost an upload nothing: no attempt is counted, and it is ingested once the cause is gone.
 """
 
 import duckdb
@@ -23,7 +22,6 @@ def find_outage(error: BaseException) -> TransientError | None:
     if isinstance(error, TransientError):
         return error
     if isinstance(error, OSError | duckdb.IOException):
-        # Every file that an upload can choose the form of is read by `objects` and the workers, which have errors of
-        # their own.
+        # Files whose format an upload chooses are read by `objects` and the workers, which raise errors of their own.
         return LocalStorageFailed(f"{type(error).__name__}: {error}")
     return None

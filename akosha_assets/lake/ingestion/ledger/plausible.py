@@ -1,7 +1,7 @@
-"""Times in the ledger and the tables that no clock that is right now can have written.
+"""Times in the ledger and the tables that a correct clock cannot have written.
 
-A clock may jump ahead and back (NTP, a resumed machine). What was written meanwhile lies in the future afterwards: a
-lease or a pause counts as over, and a snapshot as older than every one that comes.
+A clock may jump ahead and back (NTP, a resumed machine). Times that it wrote are in the future afterwards: such a lease
+or pause counts as over, and such a snapshot as older than every later one.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -34,18 +34,18 @@ def is_within(at: datetime, now: datetime, span: timedelta) -> bool:
 
 
 def latest_snapshot(now: datetime) -> datetime:
-    """No snapshot that is known at `now` was taken after this."""
+    """The latest time that a snapshot known at `now` can have been taken at."""
     return now + CLOCKS_AHEAD
 
 
 def has_lease_ended(now: datetime, lease_seconds: int) -> sa.ColumnElement[bool]:
-    """Whether the lease of a batch is over, or ends later than one that is renewed at `now` could."""
+    """Whether the lease of a batch is over, or ends later than a lease that is renewed at `now`."""
     latest = now + 2 * timedelta(seconds=lease_seconds) + CLOCKS_DIFFER
     return sa.or_(batches.c.lease_until < now, batches.c.lease_until > latest)
 
 
 def is_due(now: datetime) -> sa.ColumnElement[bool]:
-    """Whether an upload waits and its pause, if any, is over or longer than any pause."""
+    """Whether an upload waits, and its pause, if any, is over or longer than the longest pause."""
     over = sa.or_(
         uploads.c.not_before.is_(None),
         uploads.c.not_before <= now,

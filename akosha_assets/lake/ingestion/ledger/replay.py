@@ -1,8 +1,7 @@
-"""Takes uploads in again that were taken in before, and tells what a replay would find. Claims and commits are
-`arrivals.py`'s.
+"""Lets ingested uploads wait again, and counts an arrival day. `arrivals.py` ingests them.
 
-A replay compares with the tables themselves, not with what the ledger believes of them: rows that were lost come back,
-rows that are there are left alone, so a replay can be repeated at will.
+A replay compares uploads with the tables and not with the known rows of the ledger: lost rows come back, rows that are
+there stay as they are, and a second replay changes nothing.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from akosha_assets.lake.ingestion.ledger.schema import systems, uploads
 
 @dataclass(frozen=True)
 class Replayed:
-    """Uploads of a day that wait again, and those whose bytes were already removed from the inbox."""
+    """Numbers of uploads of a day: those that wait again, and those whose objects are no longer in the inbox."""
 
     waiting: int
     removed: int
@@ -28,16 +27,16 @@ def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed
     the tables.
     """
     of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == UploadState.INGESTED)
-    held = sa.and_(of_day, uploads.c.removed_at.is_(None))
+    in_inbox = sa.and_(of_day, uploads.c.removed_at.is_(None))
     with ledger.write() as connection:
         removed = connection.scalar(
             sa.select(sa.func.count()).select_from(uploads).where(of_day, uploads.c.removed_at.is_not(None))
         )
-        names = sa.select(uploads.c.system_id).where(held)
+        names = sa.select(uploads.c.system_id).where(in_inbox)
         connection.execute(sa.update(systems).where(systems.c.system_id.in_(names)).values(is_known=False))
         waiting = connection.execute(
             sa.update(uploads)
-            .where(held)
+            .where(in_inbox)
             .values(state=UploadState.WAITING, requeued_at=now, attempts=0, not_before=None)
         ).rowcount
     return Replayed(waiting, removed or 0)
@@ -51,7 +50,7 @@ def forget_rows(ledger: Ledger) -> None:
 
 @dataclass(frozen=True)
 class DayTotals:
-    """What the ledger knows of one arrival day: uploads by state, their bytes, and rows by what became of them."""
+    """One arrival day in the ledger: uploads by state, their bytes, and rows by kind of count (`rows_read`, …)."""
 
     uploads: dict[str, int]
     upload_bytes: int

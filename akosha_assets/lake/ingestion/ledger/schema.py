@@ -1,6 +1,6 @@
-"""The ledger's SQL tables and how a connection to them behaves. What may be done with them is in `ledger.py`.
+"""The ledger's SQL tables, and the behaviour of a connection. `ledger.py` and `claims.py` read and write them.
 
-The schema here is what the migrations beside it arrive at; a test compares the two.
+A test checks that the migrations lead to this schema.
 """
 
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
 
 
 class LedgerText(sa.types.TypeDecorator[str]):
-    """Text as every database holds it. PostgreSQL refuses NUL and halves of UTF-16 pairs, SQLite's driver the latter:
-    they are escapes.
+    """Text that every database can store: NUL (refused by PostgreSQL) and lone surrogates (refused by PostgreSQL and by
+    SQLite's driver) are written as escapes.
     """
 
     impl = Text
@@ -82,7 +82,7 @@ uploads = Table(
     Column("arrival_day", Date, nullable=False),
     Column("not_before", UtcDateTime),
     Column("batch_id", BigInteger),
-    # Largest batch it may be claimed in: shrinks when a batch dies, until the culprit is alone.
+    # Size of the largest batch it may be in: shrinks when a batch fails, until the upload at fault is alone.
     Column("batch_limit", Integer, nullable=False, default=1_000_000),
     Column("attempts", Integer, nullable=False, default=0),
     Column("claimed_at", UtcDateTime),
@@ -111,7 +111,7 @@ uploads = Table(
     Index("uploads_by_ingested_at", "ingested_at"),
     Index("uploads_by_requeued_at", "requeued_at", sqlite_where=IS_REQUEUED, postgresql_where=IS_REQUEUED),
     Index("uploads_not_searchable", "hot_version", sqlite_where=NOT_SEARCHABLE, postgresql_where=NOT_SEARCHABLE),
-    # An id is never given out twice: Delta transactions and receipts refer to it.
+    # An id is never used again: Delta transactions and receipts refer to it.
     sqlite_autoincrement=True,
 )
 
@@ -140,10 +140,9 @@ systems = Table(
     Column("first_seen_at", UtcDateTime, nullable=False),
     Column("last_upload_at", UtcDateTime),
     Column("last_snapshot_at", UtcDateTime),
-    # Batch that works on the system now; nobody else may.
+    # The live batch that has the system; a system is in one at most.
     Column("batch_id", BigInteger),
-    # False after a crash between a data commit and its ledger entry: rebuild from the tables before the next
-    # difference.
+    # False after a crash between a commit and its ledger entry: known rows are then read from the tables.
     Column("is_known", Boolean, nullable=False, default=True),
     Column("known_rows", BigInteger, nullable=False, default=0),
     Column("digests", sa.JSON),
@@ -161,7 +160,7 @@ counters = Table(
     "counters", metadata, Column("name", LedgerText, primary_key=True), Column("value", BigInteger, nullable=False)
 )
 
-# What operators are told, by what it is about: one row per trouble, whatever became of it.
+# One row per alert, by its key, firing or resolved.
 alerts = Table(
     "alerts",
     metadata,
@@ -174,7 +173,7 @@ alerts = Table(
     Column("fired_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Column("resolved_at", UtcDateTime),
-    # The message that each channel got last, by the channel's digest.
+    # The message that each channel received last, by the digest of the channel.
     Column("delivered", sa.JSON, nullable=False),
     Column("pending", Boolean, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
@@ -185,7 +184,7 @@ alerts = Table(
 
 
 def engine(settings: LakeSettings) -> sa.Engine:
-    """An engine on the ledger's database; for SQLite every transaction that writes takes its lock at the start."""
+    """An engine on the ledger's database; in SQLite a transaction that writes takes its lock at the start."""
     url = sa.make_url(settings.ledger())
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
@@ -200,7 +199,7 @@ def engine(settings: LakeSettings) -> sa.Engine:
 
     @sa.event.listens_for(made, "begin")
     def _begin(connection: sa.Connection) -> None:
-        # A transaction that reads first and writes later would meet "database is locked" instead of waiting.
+        # A transaction that reads first and writes later would fail with "database is locked" instead of waiting.
         mode = "IMMEDIATE" if connection.get_execution_options().get("writes") else "DEFERRED"
         connection.exec_driver_sql(f"BEGIN {mode}")
 
@@ -209,7 +208,7 @@ def engine(settings: LakeSettings) -> sa.Engine:
 
 @contextmanager
 def typed_errors(engine: sa.Engine) -> Iterator[None]:
-    """What goes wrong with the ledger's database inside is an error that says whose fault it is.
+    """Raises the database errors of the block as errors of the ledger.
 
     Raises:
         LedgerUnavailable: it did not answer, is locked, read-only or full.
@@ -232,7 +231,7 @@ def typed_errors(engine: sa.Engine) -> Iterator[None]:
 
 
 def insert_for(connection: sa.Connection) -> Any:
-    """The INSERT of the connection's database, which knows ON CONFLICT; generic SQL does not."""
+    """The INSERT of the connection's dialect, which has ON CONFLICT; generic SQL has not."""
     from sqlalchemy.dialects import postgresql, sqlite
 
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
