@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from akosha_api.models import Memory, TierState
-from akosha_assets.lake.ingestion.ledger.ledger import STATES
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 
 
 class FullMemory(Memory):
@@ -47,7 +47,7 @@ class UploadModel(BaseModel):
 
     upload_id: str
     system_id: str
-    state: Annotated[str, Field(json_schema_extra={"enum": list(STATES)})]
+    state: Annotated[str, Field(json_schema_extra={"enum": [state.value for state in UploadState]})]
     bytes: int
     snapshot_at: datetime
     seen_at: datetime

@@ -10,7 +10,7 @@ from akosha_api.dependencies import StateDep
 from akosha_api.read_models import UploadList, UploadModel
 from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import REASONS, InvalidRequest
-from akosha_assets.lake.ingestion.ledger.ledger import STATES
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
 
@@ -20,7 +20,9 @@ CURSOR_MAX_DIGITS = 18
 @router.get("/uploads")
 async def list_uploads(
     service: StateDep,
-    state: Annotated[Name | None, Query(json_schema_extra={"enum": [*STATES, "incomplete"]})] = None,
+    state: Annotated[
+        Name | None, Query(json_schema_extra={"enum": [*(one.value for one in UploadState), "incomplete"]})
+    ] = None,
     system_id: Annotated[Name | None, Query()] = None,
     reason: Annotated[
         Name | None,

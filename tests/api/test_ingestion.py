@@ -16,8 +16,8 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import as_operator, until
 from tests.factories import make_upload

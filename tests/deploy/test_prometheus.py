@@ -22,8 +22,8 @@ import yaml
 from akosha_api import metrics as api_metrics
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve

@@ -24,8 +24,9 @@ from akosha_assets.lake.ingestion import upload_tracing
 from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger import claims, known_tables
-from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
+from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates

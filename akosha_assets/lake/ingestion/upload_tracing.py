@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from akosha_assets.lake import telemetry
-from akosha_assets.lake.ingestion.ledger.claims import Batch, UploadOutcome
+from akosha_assets.lake.ingestion.ledger.claims import Batch
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.rows import UploadState
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.uploads import MANIFEST, ManifestPart, parse_manifest, part_of
 from akosha_assets.lake.settings import LakeSettings
 

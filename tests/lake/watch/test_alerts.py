@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.claims import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions, tiers
 from akosha_assets.lake.watch.alert_kinds import AlertState, Runbook, Scope, Severity

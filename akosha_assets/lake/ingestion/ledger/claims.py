@@ -17,13 +17,11 @@ from sqlalchemy.engine import Connection, Row
 from akosha_assets.lake.errors import LeaseLost
 from akosha_assets.lake.ingestion.ledger import outages, plausible
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import SystemState, UploadOutcome, pause_after, upload_values
 from akosha_assets.lake.ingestion.ledger.rows import LIVE, BatchState, UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.ingestion.ledger.selection import select_uploads, set_unknown_ages
 from akosha_assets.lake.tables import Fence
-
-# Columns of a receipt that the first ingestion of an upload fills.
-RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
 
 
 @dataclass(frozen=True)
@@ -39,31 +37,6 @@ class Batch:
     def fence(self) -> Fence:
         """The place of the batch in the sequence of commits of its lane."""
         return Fence(f"ingest/{self.lane}", self.id)
-
-
-@dataclass(frozen=True)
-class UploadOutcome:
-    """The result of one upload: `state` is ingested, quarantined or waiting (to be tried again).
-
-    Waiting counts as an attempt unless `is_outage`: then a store failed before anything of the upload was read.
-    """
-
-    state: UploadState
-    is_outage: bool = field(default=False, kw_only=True)
-    counts: Mapping[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    message: str | None = None
-    sample: str | None = None
-
-
-@dataclass(frozen=True)
-class SystemState:
-    """A system after a batch: its known rows (encoded, see `known_rows.py`), and digests of its files by name."""
-
-    known: bytes
-    known_rows: int
-    digests: dict[str, Any]
-    last_snapshot_at: datetime
 
 
 def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: date | None = None) -> Batch | None:
@@ -145,7 +118,7 @@ def finish(
     with ledger.write() as connection:
         _extend_or_raise(connection, batch, state=BatchState.DONE, finished_at=now, rows=rows)
         by_id = {one.id: one for one in batch.uploads}
-        ended = [_ended(by_id[ref], outcome, ledger, now) for ref, outcome in outcomes.items()]
+        ended = [upload_values(by_id[ref], outcome, ledger.settings, now=now) for ref, outcome in outcomes.items()]
         if ended:
             connection.execute(sa.update(uploads).where(uploads.c.id == sa.bindparam("ref")), ended)
         unfinished = sa.and_(uploads.c.batch_id == batch.id, uploads.c.state == UploadState.CLAIMED)
@@ -173,41 +146,6 @@ def finish(
         connection.execute(sa.update(systems).where(systems.c.batch_id == batch.id).values(batch_id=None))
 
 
-def _pause(attempts: int) -> timedelta:
-    """How long an upload waits after this many attempts: 5 s, 20 s, 80 s, then 5 min."""
-    return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
-
-
-def _ended(upload: UploadRow, outcome: UploadOutcome, ledger: Ledger, now: datetime) -> dict[str, Any]:
-    attempts = upload.attempts + (outcome.state == UploadState.WAITING and not outcome.is_outage)
-    state, reason, message = outcome.state, outcome.reason, outcome.message
-    not_before = None
-    if state == UploadState.WAITING:
-        not_before = now + _pause(attempts)
-        if attempts >= ledger.settings.max_attempts and not outcome.is_outage:
-            state, reason, not_before = UploadState.QUARANTINED, "attempts_exhausted", None
-            message = f"{upload.prefix} failed {attempts} times, last: {outcome.message}"
-    counts = dict(outcome.counts)
-    first = {
-        "ingested_at": now if state == UploadState.INGESTED else None,
-        **{name: counts.pop(name, None) for name in RECEIPT_COUNTS},
-        "counts": counts or None,
-    }
-    if upload.ingested_at is not None:
-        # A replay: the receipt keeps what the first ingestion did.
-        first = {name: getattr(upload, name) for name in first}
-    return {
-        "ref": upload.id,
-        "state": state,
-        "reason": reason,
-        "message": message,
-        "sample": outcome.sample,
-        "attempts": attempts,
-        "not_before": not_before,
-        **first,
-    }
-
-
 def release(
     ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime
 ) -> None:
@@ -224,7 +162,7 @@ def release(
             _release(connection, ledger, row, error, at_fault=at_fault, now=now)
             if at_fault and is_paused and row.uploads == 1:
                 ref = batch.uploads[0]
-                pause = {"not_before": now + _pause(ref.attempts + 1)}
+                pause = {"not_before": now + pause_after(ref.attempts + 1)}
                 connection.execute(
                     sa.update(uploads)
                     .where(uploads.c.id == ref.id, uploads.c.state == UploadState.WAITING)

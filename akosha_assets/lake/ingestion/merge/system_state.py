@@ -12,8 +12,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.ledger import plausible
-from akosha_assets.lake.ingestion.ledger.claims import SystemState
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import SystemState
 from akosha_assets.lake.ingestion.ledger.schema import known as known_table
 from akosha_assets.lake.ingestion.ledger.schema import systems
 from akosha_assets.lake.ingestion.merge import known_rows
