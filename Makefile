@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 # Tests without a service, a browser or child processes.
 FAST_TESTS := tests/docs/test_reference.py tests/lake/serving tests/cli/test_settings.py
+# Those of them that run every library written in C, in half a minute.
+PORTABILITY_TESTS := tests/docs/test_reference.py tests/cli/test_settings.py tests/lake/test_row_rules.py tests/lake/serving/parts \
+	tests/lake/serving/text tests/lake/serving/vectors tests/lake/serving/table_log tests/lake/serving/sql/test_statement.py
 
 # The first Python 3.13 that starts; a shim of pyenv may not.
 PYTHON_313 = $(firstword $(foreach python,$(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13) python3.13,$(shell \
@@ -36,12 +39,12 @@ test: setup  ## linters, import contracts, all tests; a lint error does not hide
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile || status=$$?; exit $$status
 
 # A second version of Python. The environment has the same packages as $(VENV): the lock file is universal.
-test-313: setup  ## the fast tests with Python 3.13, where it is installed
+test-313: setup  ## a part of the tests with Python 3.13, where it is installed
 	@if [ -z "$(PYTHON_313)" ]; then echo "Python 3.13 is not installed; its tests are skipped"; exit 0; fi; \
 	$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON_313) $(VENV)-313 && \
 	$(BIN)/uv pip install --quiet --python $(VENV)-313/bin/python --require-hashes -r requirements.lock && \
 	$(BIN)/uv pip install --quiet --python $(VENV)-313/bin/python --no-deps --editable . && \
-	$(VENV)-313/bin/python -m pytest --numprocesses auto --dist loadfile $(FAST_TESTS)
+	$(VENV)-313/bin/python -m pytest --numprocesses auto --dist loadfile $(PORTABILITY_TESTS)
 
 check: lint  ## linters, types, contracts and the fast tests, in under a minute
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/test_house.py $(FAST_TESTS)

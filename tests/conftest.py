@@ -4,12 +4,16 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
 ROOT = Path(__file__).parents[1]
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("akosha", deadline=None)
+hypothesis.settings.load_profile("akosha")
 # Read before a fixture removes the variables. Everything is installed, so a skipped test is a failure.
 NO_SKIPS = os.environ.get("AKOSHA_TEST_NO_SKIPS") == "1"
 
