@@ -1,10 +1,10 @@
-"""A consistent set of table versions and the ledger, copied to `AKOSHA_BACKUP_URL`: `upkeep/backup`.
+"""Copies a consistent set of table versions and the ledger to `AKOSHA_BACKUP_URL`: `upkeep/backup`.
 
-    files/{address}/{path}      data and log files of the tables; never changed, so copied once
+    files/{address}/{path}      data and log files of the tables; they never change, so each is copied once
     ledgers/{backup}.sqlite     the ledger
-    backups/{backup}.json.gz    what belongs to a backup, with checksums; written last, so that it exists only when whole
+    backups/{backup}.json.gz    the backup's files with checksums; written last, so it exists only when complete
 
-Bringing one back is in `restore.py`.
+`restore.py` restores a backup.
 """
 
 import gzip
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +33,7 @@ from akosha_assets.lake.upkeep.ledger_copy import copy_out
 
 CUT_ATTEMPTS = 30
 COPIES = 4
-# A file that no backup names may belong to one that is being made.
+# A younger file that no backup names may belong to a backup that is being made.
 ORPHAN_AGE = timedelta(days=2)
 FILE_MAX_BYTES = 16 * 1024**3
 _LOG = re.compile(r"_delta_log/(\d{20})\.(json|checkpoint\.parquet)$")
@@ -40,7 +41,7 @@ _LOG = re.compile(r"_delta_log/(\d{20})\.(json|checkpoint\.parquet)$")
 
 @dataclass(frozen=True)
 class Copied:
-    """One file of a backup: where it lies under the table, its bytes and their SHA-256."""
+    """One file of a backup: its path under the table, its size and its SHA-256."""
 
     path: str
     size_bytes: int
@@ -59,7 +60,7 @@ class TableBackup:
 
 @dataclass(frozen=True)
 class Backup:
-    """Everything that belongs to one backup."""
+    """The contents of one backup."""
 
     backup_id: str
     made_at: str
@@ -70,7 +71,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Made:
-    """What making a backup did."""
+    """The result of making a backup."""
 
     backup_id: str
     tables: int
@@ -83,10 +84,10 @@ class Made:
 
 
 def store_of(settings: LakeSettings) -> ObjectStore:
-    """Where backups lie.
+    """The store of the backups.
 
     Raises:
-        InvalidRequest: no place was named.
+        InvalidRequest: AKOSHA_BACKUP_URL is not set.
     """
     if not settings.backup_url:
         raise InvalidRequest(
@@ -96,11 +97,11 @@ def store_of(settings: LakeSettings) -> ObjectStore:
 
 
 def backup(lake: Lake, ledger: Ledger, *, now: datetime) -> Made:
-    """A new backup lies at `AKOSHA_BACKUP_URL`; files that lie there already are not copied, old backups are pruned.
+    """Makes a backup at `AKOSHA_BACKUP_URL`, copies only files that are not there yet, and prunes old backups.
 
     Raises:
-        InvalidRequest: no place was named.
-        TableContended: the tables changed without pause, so that no moment fitted all of them.
+        InvalidRequest: AKOSHA_BACKUP_URL is not set.
+        TableContended: the tables changed all the time, so no consistent set of versions was found.
     """
     store = store_of(lake.settings)
     backup_id = f"{now:%Y%m%dT%H%M%SZ}"
@@ -111,28 +112,28 @@ def backup(lake: Lake, ledger: Ledger, *, now: datetime) -> Made:
         for file in table.files
     }
     with tempfile.TemporaryDirectory(prefix="akosha-backup-") as folder:
-        held = Path(folder) / "ledger.sqlite"
-        tables, ledger_rows = _cut(lake, ledger, held)
-        data = held.read_bytes()
+        ledger_copy = Path(folder) / "ledger.sqlite"
+        tables, ledger_rows = _consistent_cut(lake, ledger, ledger_copy)
+        data = ledger_copy.read_bytes()
     store.put(f"ledgers/{backup_id}.sqlite", data)
     source = ObjectStore(lake.settings.lake())
     copied: list[Copied] = []
 
-    def keep(address: str, path: str) -> Copied:
-        found = known.get(f"{address}/{path}")
-        if found is None:
+    def copy(address: str, path: str) -> Copied:
+        file = known.get(f"{address}/{path}")
+        if file is None:
             content = source.read(f"{address}/{path}", max_bytes=FILE_MAX_BYTES)
             store.put(f"files/{address}/{path}", content)
-            found = Copied(path, len(content), hashlib.sha256(content).hexdigest())
-            copied.append(found)
-        return found
+            file = Copied(path, len(content), hashlib.sha256(content).hexdigest())
+            copied.append(file)
+        return file
 
     described = []
     with ThreadPoolExecutor(COPIES, thread_name_prefix="backup") as pool:
         for address, table in tables.items():
             actions = pa.table(table.get_add_actions(flatten=True))
             paths = [*actions["path"].to_pylist(), *_log_paths(source, address, table.version())]
-            files = list(pool.map(lambda path, address=address: keep(address, path), paths))
+            files = list(pool.map(partial(copy, address), paths))
             described.append(TableBackup(address, table.version(), sum(actions["num_records"].to_pylist()), files))
     ledger_file = Copied(f"{backup_id}.sqlite", len(data), hashlib.sha256(data).hexdigest())
     made = Backup(backup_id, now.isoformat(), described, ledger_file, ledger_rows)
@@ -151,7 +152,7 @@ def backup(lake: Lake, ledger: Ledger, *, now: datetime) -> Made:
 
 
 def backups(store: ObjectStore) -> list[str]:
-    """The backups that lie there, oldest first."""
+    """The ids of the backups, oldest first."""
     return sorted(
         item.key.removeprefix("backups/").removesuffix(".json.gz")
         for item in store.list("backups")
@@ -160,20 +161,21 @@ def backups(store: ObjectStore) -> list[str]:
 
 
 def read(store: ObjectStore, backup_id: str) -> Backup:
-    """What belongs to the backup."""
-    held = json.loads(gzip.decompress(store.read(f"backups/{backup_id}.json.gz", max_bytes=FILE_MAX_BYTES)))
+    """The contents of the backup."""
+    stored = json.loads(gzip.decompress(store.read(f"backups/{backup_id}.json.gz", max_bytes=FILE_MAX_BYTES)))
     tables = [
-        TableBackup(**(table | {"files": [Copied(**file) for file in table["files"]]})) for table in held["tables"]
+        TableBackup(**(table | {"files": [Copied(**file) for file in table["files"]]})) for table in stored["tables"]
     ]
-    return Backup(held["backup_id"], held["made_at"], tables, Copied(**held["ledger"]), held["ledger_rows"])
+    return Backup(stored["backup_id"], stored["made_at"], tables, Copied(**stored["ledger"]), stored["ledger_rows"])
 
 
 def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[int, int]:
-    """Backups from before `keep_after` are gone, except the newest, and files that no backup names any more; returns
-    both counts.
+    """Removes backups from before `keep_after`, except the newest, and files that no backup names.
+
+    Returns the number of backups and of files removed.
     """
-    every = backups(store)
-    old = [name for name in every[:-1] if datetime.strptime(f"{name[:-1]}+0000", "%Y%m%dT%H%M%S%z") < keep_after]
+    names = backups(store)
+    old = [name for name in names[:-1] if datetime.strptime(f"{name[:-1]}+0000", "%Y%m%dT%H%M%S%z") < keep_after]
     for name in old:
         store.delete(f"backups/{name}.json.gz")
         store.delete(f"ledgers/{name}.sqlite")
@@ -181,7 +183,7 @@ def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[i
         return 0, 0
     named = {
         f"files/{table.address}/{file.path}"
-        for name in every
+        for name in names
         if name not in old
         for table in read(store, name).tables
         for file in table.files
@@ -194,15 +196,15 @@ def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[i
     return len(old), len(orphans)
 
 
-def _cut(lake: Lake, ledger: Ledger, held: Path) -> tuple[dict[str, DeltaTable], dict[str, int]]:
-    """Table versions and a copy of the ledger that were true together: no table changed while the ledger was copied.
+def _consistent_cut(lake: Lake, ledger: Ledger, to: Path) -> tuple[dict[str, DeltaTable], dict[str, int]]:
+    """Table versions and a copy of the ledger that belong together: no table changed while the ledger was copied.
 
-    With a ledger older than the tables an upload would be taken in twice, with a newer one its rows would be missing.
+    With a ledger older than the tables an upload would be ingested twice; with a newer one its rows would be missing.
     """
     for attempt in range(CUT_ATTEMPTS):
-        held.unlink(missing_ok=True)
+        to.unlink(missing_ok=True)
         tables = _open(lake)
-        rows = copy_out(ledger, held)
+        rows = copy_out(ledger, to)
         after = _open(lake)
         changed = [
             address
@@ -220,7 +222,7 @@ def _open(lake: Lake) -> dict[str, DeltaTable]:
 
 
 def _log_paths(source: ObjectStore, address: str, version: int) -> Iterator[str]:
-    """The part of the log that opening `version` needs: the newest checkpoint up to it, and the commits after that."""
+    """The log files that opening `version` needs: the newest checkpoint up to it, and the commits after that."""
     entries = []
     for item in source.list(f"{address}/_delta_log"):
         path = item.key.removeprefix(f"{address}/")

@@ -1,8 +1,8 @@
-"""Few files a day, in the order in which they are asked: `upkeep/compaction`.
+"""Compacts the files of each day, and sorts days at rest: `upkeep/compaction`.
 
-Small commits leave small files. A day that still fills is packed as it is; a day that has come to rest is ordered by
-system and time, so that a read of one system touches few files. Then the log gets a checkpoint and loses its old end.
-Neither changes a row, and readers that hold an older version keep their files until vacuum.
+Small commits leave small files. A day that still receives rows is compacted without sorting; a day at rest is sorted by
+system and time, so that a read of one system touches few files. Then the log gets a checkpoint and its old entries are
+removed. No row changes, and readers of an older version keep their files until vacuum.
 """
 
 import logging
@@ -23,11 +23,11 @@ from akosha_assets.lake.table_spec import TableSpec
 logger = logging.getLogger(__name__)
 
 TARGET_BYTES = 128 * 1024 * 1024
-# A day that still fills is packed when it has this many files: less often costs reads, more often rewrites.
+# A day that still receives rows is compacted at this many files: less often costs reads, more often rewrites.
 BUSY_FILES = 16
 RESTS_AFTER_DAYS = 2
 ORDER = ("system_id", "occurred_at")
-# What ordering a day may hold in memory before it spills to disk.
+# Memory for sorting a day; more spills to disk.
 SORT_MIB = 512
 BATCH_ROWS = 8_192
 WRITER = WriterProperties(compression="ZSTD", compression_level=6, max_row_group_size=days.ROW_GROUP_ROWS)
@@ -35,7 +35,7 @@ WRITER = WriterProperties(compression="ZSTD", compression_level=6, max_row_group
 
 @dataclass(frozen=True)
 class Compacted:
-    """What compacting one table did. `contended`: parts left alone because somebody was writing to them."""
+    """The result of compacting one table. `contended`: partitions that were skipped because of other writers."""
 
     address: str
     partitions: int
@@ -48,7 +48,7 @@ class Compacted:
 
 
 def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
-    """The table at `address` lies in few, ordered files; None where there is no such table. Rows are not changed."""
+    """Compacts the table at `address`; None if it does not exist. Rows do not change."""
     table = lake.open(address)
     if table is None:
         return None
@@ -59,9 +59,10 @@ def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
         try:
             _pack(table, lake.spec(address), day, is_ordered=is_at_rest)
         except TableContended as error:
-            # Somebody else changed the same files; they are looked at again next time.
+            # Another writer changed the same files; the next run tries again.
             logger.info(
-                "part was changed while it was packed", extra={"table": address, "day": str(day), "cause": str(error)}
+                "a partition changed while it was compacted",
+                extra={"table": address, "day": str(day), "cause": str(error)},
             )
             contended += 1
             table.update_incremental()
@@ -82,16 +83,16 @@ def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
 
 
 def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tuple[date | None, bool]]:
-    """The parts that need packing: a day of a partitioned table, or the whole; and whether the part is at rest."""
+    """The days that need compaction, and whether each is at rest; (None, False) for a table without partitions."""
     if not lake.spec(address).partition_by:
         return [(None, False)] if len(table.file_uris()) >= BUSY_FILES else []
     found: list[tuple[date | None, bool]] = []
     for day, stored in sorted(days.stored(table).items()):
-        # Rows that came late make an old day fill again; while files are many, it is not at rest.
+        # Late rows add small files to an old day.
         is_at_rest = (today - day) >= timedelta(days=RESTS_AFTER_DAYS)
         needed = -(-stored.stored_bytes // TARGET_BYTES)
-        # A large day at rest waits until its small files are as many as its full ones, or late rows would have it
-        # written anew every hour.
+        # A large day at rest waits until it has as many small files as full ones; otherwise late rows would cause a
+        # rewrite every hour.
         if stored.files > needed and (stored.files >= 2 * needed if is_at_rest else stored.files >= BUSY_FILES):
             found.append((day, is_at_rest))
     return found
@@ -109,9 +110,9 @@ def _pack(table: DeltaTable, spec: TableSpec, day: date | None, *, is_ordered: b
 
 
 def _order(table: DeltaTable, spec: TableSpec, day: date) -> None:
-    """The day's rows lie by system and time.
+    """Rewrites the day sorted by system and time.
 
-    Not `optimize.z_order`: it interleaves bits from the first on, and ids of systems mostly share their beginning.
+    Not `optimize.z_order`: it interleaves leading bits, and most system ids share a prefix.
     """
     with tempfile.TemporaryDirectory(prefix="akosha-order-") as spill, duckdb.connect() as connection:
         connection.execute("SET TimeZone='UTC'")

@@ -1,7 +1,7 @@
-"""Removes uploads from the inbox once they were taken in and their time to be replayed is over. Never one that was not.
+"""Removes ingested uploads from the inbox after the time in which they can be replayed. Never others.
 
-The manifest goes last: an upload that is half removed is still listed under the revision that the ledger knows, and the
-next pass removes the rest.
+The manifest is removed last: a half-removed upload is still listed with the revision that the ledger has, and the next
+run removes the rest.
 """
 
 import logging
@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Expired:
-    """Uploads whose time is over and their bytes; removed from the inbox unless it was a dry run.
+    """Expired uploads and their bytes; removed from the inbox unless it was a dry run.
 
     `failed`: uploads that could not be removed, with the reason.
     """
@@ -42,14 +42,13 @@ class Expired:
 
 
 def expire(settings: LakeSettings, ledger: Ledger, *, now: datetime, dry_run: bool, limit: int = 10_000) -> Expired:
-    """Uploads ingested more than `inbox_keep_days` ago are not in the inbox any more, at most `limit` of them. A dry run
-    only names them.
+    """Removes at most `limit` uploads that were ingested more than `inbox_keep_days` ago. A dry run only lists them.
 
-    An object that was written again since then belongs to a later revision, and is left alone. An upload that cannot be
-    removed is reported and costs no other.
+    An object that was written again belongs to a later revision and is left alone. An upload that cannot be removed is
+    reported, and the others are removed.
 
     Raises:
-        StoreUnavailable: the inbox did not answer; what was removed until then is in the ledger.
+        StoreUnavailable: the inbox did not answer; the ledger records what was removed until then.
     """
     store = ObjectStore(settings.inbox())
     names: list[str] = []
@@ -85,7 +84,7 @@ def expire(settings: LakeSettings, ledger: Ledger, *, now: datetime, dry_run: bo
 
 
 def _due(settings: LakeSettings, ledger: Ledger, now: datetime) -> Iterator[Row[Any]]:
-    """Uploads whose time is over, oldest first."""
+    """Expired uploads, oldest first."""
     due = sa.and_(
         uploads.c.state == "ingested",
         uploads.c.removed_at.is_(None),
@@ -106,7 +105,7 @@ def _due(settings: LakeSettings, ledger: Ledger, now: datetime) -> Iterator[Row[
 
 
 def _remove(store: ObjectStore, row: Row[Any], completing: str) -> None:
-    """No object of the upload is in the inbox; the one that completes it is removed last."""
+    """Removes the objects of the upload; the object that completes it last."""
     if row.layout != "bare":
         for item in list(store.list(row.prefix)):
             part = part_of(item.key)

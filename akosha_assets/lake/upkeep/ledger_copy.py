@@ -1,7 +1,4 @@
-"""A ledger copied whole, from any of its databases into a SQLite file and back.
-
-A copy is one snapshot: what commits while it is made is not in it.
-"""
+"""Copies a ledger from any of its databases into a SQLite file, and back. A copy is one consistent snapshot."""
 
 import sqlite3
 from contextlib import closing
@@ -18,24 +15,24 @@ CHUNK_ROWS = 1_000
 
 
 def copy_out(ledger: Ledger, to: Path) -> dict[str, int]:
-    """The SQLite file `to` holds the ledger; returns the rows of each of its tables."""
+    """Copies the ledger into the SQLite file `to`; returns the rows of each table."""
     if ledger.engine.dialect.name == "sqlite":
         _pages(ledger.engine.url.database or "", str(to))
         with closing(sqlite3.connect(to)) as copy:
-            # A copy is one file: nothing may be left in a journal beside it.
+            # A copy is one file without a journal beside it.
             copy.execute("PRAGMA journal_mode=DELETE")
     else:
-        held = _open(ledger.settings, to)
-        _transfer(ledger, held)
-        held.close()
+        target = _open(ledger.settings, to)
+        _transfer(ledger, target)
+        target.close()
     return counts(to)
 
 
-def copy_in(settings: LakeSettings, held: Path) -> None:
-    """The ledger of the settings, which is empty, holds what the SQLite file `held` does.
+def copy_in(settings: LakeSettings, file: Path) -> None:
+    """Copies the SQLite file into the ledger of the settings, which must be empty.
 
     Raises:
-        InvalidRequest: the ledger knows uploads already.
+        InvalidRequest: the ledger already has uploads.
     """
     ledger = Ledger.open(settings)
     try:
@@ -46,11 +43,11 @@ def copy_in(settings: LakeSettings, held: Path) -> None:
                 "ledger", f"it knows {known} uploads already; a backup is restored beside an empty ledger only"
             )
         if ledger.engine.dialect.name == "sqlite":
-            # Page by page, with the counters that keep an id from being given out twice.
+            # Page by page, which includes the counters that keep ids unique.
             ledger.close()
-            _pages(str(held), ledger.engine.url.database or "")
+            _pages(str(file), ledger.engine.url.database or "")
             return
-        source = _open(settings, held)
+        source = _open(settings, file)
         try:
             _transfer(source, ledger)
         finally:
@@ -59,16 +56,16 @@ def copy_in(settings: LakeSettings, held: Path) -> None:
         ledger.close()
 
 
-def counts(held: Path) -> dict[str, int]:
-    """Rows of each table of the SQLite file `held`, which is whole and sound.
+def counts(file: Path) -> dict[str, int]:
+    """Rows of each table of the SQLite file.
 
     Raises:
-        InvalidRequest: SQLite finds it damaged.
+        InvalidRequest: the file is damaged.
     """
-    with closing(sqlite3.connect(f"file:{held}?mode=ro", uri=True)) as connection:
-        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
-        if found != "ok":
-            raise InvalidRequest("ledger", f"the copy is damaged: {found}")
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        result = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if result != "ok":
+            raise InvalidRequest("ledger", f"the copy is damaged: {result}")
         return {
             table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0] for table in _tables()
         }

@@ -1,7 +1,4 @@
-"""The newest backup is restored into a scratch place and compared: `upkeep/restore_drill`.
-
-A backup that was never restored is a hope; this one fails loudly when it is not.
-"""
+"""Tests the newest backup: restores it into a temporary folder and compares it: `upkeep/restore_drill`."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +8,7 @@ from akosha_assets.lake.upkeep.restore import Restored, restore
 
 
 def drill(settings: LakeSettings) -> Restored:
-    """The newest backup can be brought back: checksums, versions and counts were compared. The scratch place is gone.
+    """Restores the newest backup, compares checksums, versions and counts, and removes the copy.
 
     Raises: as `restore`.
     """

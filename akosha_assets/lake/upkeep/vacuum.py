@@ -1,7 +1,7 @@
-"""Files that no reader and no time travel needs are gone: `upkeep/vacuum`, the delete of every move.
+"""Removes data files that no reader and no time travel needs any more: `upkeep/vacuum`.
 
-A daily look removes what the log has written off; a weekly one removes what killed writers left behind as well, which
-the log never knew of.
+A daily run removes files that the log has removed; a weekly full run also removes files of killed writers, which the
+log never had.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 
-# Longer than the longest write, the longest reader and any time travel that is promised; delta-rs refuses less than a
-# week.
+# Longer than any write, any reader and the promised time travel; delta-rs refuses less than a week.
 RETENTION_HOURS = 168
 
 
 @dataclass(frozen=True)
 class Vacuumed:
-    """What vacuum removed, or would: files by path under the table."""
+    """The number of files that vacuum removed or would remove."""
 
     address: str
     files: int
@@ -27,13 +26,12 @@ class Vacuumed:
 
 
 def vacuum(lake: Lake, ledger: Ledger, address: str, *, is_full: bool, dry_run: bool = True) -> Vacuumed | None:
-    """Files written off `RETENTION_HOURS` ago are gone; `is_full`: so are those that age that the log does not know.
+    """Removes files that left the log `RETENTION_HOURS` ago; `is_full`: also files of that age that it never had.
 
-    None where there is no such table. A dry run only counts.
+    None if there is no such table. A dry run only counts.
 
     Raises:
-        TableLost: a table is not there as the ledger knows it; its files may be all that is left of it, so none is
-            removed.
+        TableLost: a table is not as the ledger knows it; its files may be all that is left of it, so none are removed.
     """
     known_tables.check(ledger, lake)
     table = lake.open(address)

@@ -82,7 +82,7 @@ class TierReplica:
     def missing(self) -> dict[date, list[DataFile]]:
         """Files of the listing that are not served, by day, without those set aside that are not due."""
         assert self.listing is not None
-        return self.listing.beside({*self.loads, *self.set_aside.waiting})
+        return self.listing.new_files({*self.loads, *self.set_aside.waiting})
 
     def take_over(self, part: Part, paths: list[str]) -> None:
         """A part on disk, which an earlier process left, with the rows of these files is served."""

@@ -1,7 +1,7 @@
-"""When the versions of a table were committed: the time in each commit's own log entry, as its writer's clock told.
+"""Commit times of a table's versions, from the log entries, by the clocks of the writers.
 
-The time of the file is never asked: a copy of a lake and a restored one keep the times of the first. Times ascend with
-versions even where clocks differ: a commit is at least a millisecond later than the one before it.
+File times are not used, so a copied or restored lake keeps its commit times. Times ascend with versions even if clocks
+differ: each commit is at least a millisecond later than the one before it.
 """
 
 import json
@@ -11,29 +11,27 @@ from datetime import UTC, datetime, timedelta
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 
-# Clocks of writers are taken to differ by no more, so no commit counts as later than one that is this much later by its
-# own.
+# The largest difference between the clocks of writers that is corrected for.
 CLOCKS_DIFFER_MS = 60_000
-# Entries looked at on the way back to where no clock can matter any more.
+# Entries to read at most while going back to a commit that is older by any clock.
 ENTRIES_BACK = 2_000
-ENTRIES_KEPT = 50_000
+ENTRIES_CACHED = 50_000
 ENTRY_MAX_BYTES = 1 << 30
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 
 
 class CommitTimes:
-    """The times of one table's commits. Not for use from two threads."""
+    """The commit times of one table. Not thread-safe."""
 
     def __init__(self, table: ObjectStore):
         self._table = table
         self._read: OrderedDict[int, int] = OrderedDict()
 
     def at(self, version: int) -> datetime | None:
-        """When `version` was committed; None where the log has no entry of it, or neither that nor an earlier one tells
-        a time.
+        """The commit time of `version`; None if the log has no entry of it, or no time in it or in an earlier one.
 
-        An entry without a time, which some writers leave out, counts as committed right after the one before it.
+        An entry without a time, which some writers omit, counts as committed right after the one before it.
 
         Raises:
             StoreUnavailable: the log could not be read.
@@ -44,29 +42,27 @@ class CommitTimes:
         return EPOCH + time * MILLISECOND if time else None
 
     def last_until(self, time: datetime, oldest: int, newest: int) -> int:
-        """The last version that was committed at `time` or before it; `oldest` is one that was.
+        """The last version that was committed at or before `time`, by bisection; `oldest` must be such a version.
 
-        Reads as many entries as halving the log takes, and those of the minute before `time`. Raises as `at`.
+        Also reads the entries of the minute before `time`. Raises: as `at`.
         """
-        wanted = (time - EPOCH) // MILLISECOND
+        target = (time - EPOCH) // MILLISECOND
         while newest > oldest:
             low, high = oldest, newest
             while low < high:
                 middle = (low + high + 1) // 2
-                low, high = (middle, high) if (self._own(middle) or 0) <= wanted else (low, middle - 1)
-            # By its own clock; one before it may have been committed by a clock that is ahead.
-            near = self._ascending(low, wanted)
-            if until := [version for version, at in near if at <= wanted]:
+                low, high = (middle, high) if (self._own(middle) or 0) <= target else (low, middle - 1)
+            # By its own clock; an earlier commit may come from a clock that is ahead.
+            near = self._ascending(low, target)
+            if until := [version for version, at in near if at <= target]:
                 return max(until[-1], oldest)
             newest = near[0][0] - 1 if near else oldest
         return oldest
 
-    def _ascending(self, version: int, wanted: int | None) -> list[tuple[int, int]]:
-        """`version` and those before it that clocks may have mixed up, oldest first, each with its time in ascending
-        order.
+    def _ascending(self, version: int, target: int | None) -> list[tuple[int, int]]:
+        """`version` and the versions before it that clocks may have mixed up, oldest first, with ascending times.
 
-        Goes back to where all clocks agree that it was before `wanted`, or before `version`; 0 is a time that nobody
-        told.
+        Goes back to a commit that is before `target`, or before `version`, by any clock. A time of 0 is unknown.
         """
         run: list[tuple[int, int]] = []
         latest = 0
@@ -76,7 +72,7 @@ class CommitTimes:
                 break
             run.append((one, own))
             latest = max(latest, own)
-            if own and own <= (latest if wanted is None else wanted) - CLOCKS_DIFFER_MS:
+            if own and own <= (latest if target is None else target) - CLOCKS_DIFFER_MS:
                 break
         times: list[tuple[int, int]] = []
         before = 0
@@ -86,7 +82,7 @@ class CommitTimes:
         return times
 
     def _own(self, version: int) -> int | None:
-        """The milliseconds that the entry of `version` tells, 0 where it tells none; None where there is no entry."""
+        """The time in the entry of `version` in milliseconds, 0 if it has none; None if there is no entry."""
         if version not in self._read:
             name = f"_delta_log/{version:020d}.json"
             try:
@@ -96,13 +92,13 @@ class CommitTimes:
                     return None
                 raise StoreUnavailable(f"{self._table.url}/{name}", error.message) from error
             self._read[version] = _commit_timestamp(entry)
-            if len(self._read) > ENTRIES_KEPT:
+            if len(self._read) > ENTRIES_CACHED:
                 self._read.popitem(last=False)
         return self._read[version]
 
 
 def _commit_timestamp(entry: bytes) -> int:
-    """The time that a log entry tells, in milliseconds since 1970; 0 where it tells none."""
+    """The time in a log entry in milliseconds since 1970; 0 if it has none."""
     for line in entry.splitlines():
         if line.startswith(b'{"commitInfo"'):
             time = json.loads(line)["commitInfo"].get("timestamp")

@@ -1,7 +1,6 @@
-"""Follows a Delta table's log and brings its data files within reach of plain file reads.
+"""Follows the log of a Delta table and makes its data files readable as local files.
 
-A follower says which files a table holds; what is made of them is not its business.
-Data files never change under a path, so a copy of a remote one is good for as long as it lies there.
+A data file never changes, so a local copy of a remote one stays valid.
 """
 
 import logging
@@ -24,7 +23,7 @@ from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
 
 logger = logging.getLogger(__name__)
 
-# A handle that follows a log keeps every action it saw; a fresh one is small again.
+# A handle that follows a log keeps every action in memory; reopening frees it.
 REOPEN_VERSIONS = 500
 REOPEN_SECONDS = 300
 # How often a log in a bucket is asked whether its last known entry was replaced.
@@ -53,17 +52,17 @@ class Listing:
     committed_at: datetime | None
     files: dict[str, DataFile]
 
-    def beside(self, known: Container[str]) -> dict[date, list[DataFile]]:
-        """The files whose paths are not among `known`, by day."""
-        found = defaultdict(list)
+    def new_files(self, known: Container[str]) -> dict[date, list[DataFile]]:
+        """The files whose paths are not in `known`, by day."""
+        by_day = defaultdict(list)
         for path, file in self.files.items():
             if path not in known:
-                found[file.day].append(file)
-        return found
+                by_day[file.day].append(file)
+        return by_day
 
 
 class Follower:
-    """Tells when a table has a new version and which files it holds. Not for use from two threads."""
+    """Reports new versions of a table with their files. Not thread-safe."""
 
     def __init__(
         self, lake: Lake, address: str, known_table: Callable[[str], tables.KnownTable | None] = lambda _: None
@@ -85,7 +84,7 @@ class Follower:
         self._times = CommitTimes(self._store)
 
     def poll(self) -> Listing | None:
-        """The newest version, or None where it was told before or nothing was written to the table yet.
+        """The newest version; None if it was already reported, or if nothing was written to the table yet.
 
         Raises:
             StoreUnavailable: the table's log could not be read, or the table is gone, went back to an older version or
@@ -181,13 +180,13 @@ class Follower:
         return status.st_ino, status.st_mtime_ns
 
     def forget(self) -> None:
-        """The next poll tells of the newest version again: for a reader that could not use what it was told."""
+        """Makes the next poll report the newest version again, for a reader that could not use it."""
         self._table, self._version = None, -1
 
 
 @dataclass(frozen=True)
 class LocalFiles:
-    """Paths of one table's data files on this machine; remote ones are fetched once into `cache`."""
+    """Local paths of one table's data files; remote files are fetched once into `cache`."""
 
     lake: Lake
     address: str
@@ -195,16 +194,16 @@ class LocalFiles:
 
     @property
     def folder(self) -> Path:
-        """The folder on this machine that all of the table's files lie under."""
+        """The local folder that contains all files of the table."""
         uri = self.lake.uri(self.address)
         return Path(uri) if "://" not in uri else self.cache / self.address
 
     def path(self, file: str, size_bytes: int) -> Path:
-        """Where the bytes of `file`, of which the log says there are `size_bytes`, lie on this machine.
+        """The local path of `file`, which has `size_bytes` bytes by the log.
 
         Raises:
-            DataFileUnreadable: it is remote and not there.
-            StoreUnavailable: it is remote and could not be fetched.
+            DataFileUnreadable: the remote file does not exist.
+            StoreUnavailable: the remote file could not be fetched.
         """
         uri = self.lake.uri(self.address)
         if "://" not in uri:
@@ -223,13 +222,13 @@ class LocalFiles:
         return local
 
     def discard(self, file: str) -> None:
-        """A fetched copy of `file` is gone; the table's own file is never touched."""
+        """Removes the local copy of a remote `file`; never the table's own file."""
         if "://" in self.lake.uri(self.address):
             (self.folder / file).unlink(missing_ok=True)
 
 
 def described_files(actions: pa.Table) -> dict[str, DataFile]:
-    """The files that add actions speak of, by path."""
+    """The files of add actions, by path."""
     days = actions.column("partition.event_day").to_pylist()
     paths = actions.column("path").to_pylist()
     rows = actions.column("num_records").to_pylist()

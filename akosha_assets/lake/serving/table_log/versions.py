@@ -1,7 +1,4 @@
-"""Which version a table had when, what files it held, and how far back that can still be read.
-
-Answers come from the table's log alone; what is made of the files is in `snapshots.py`.
-"""
+"""The versions of a table by time, their files, and the oldest version that can still be read, from the log alone."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -15,12 +12,12 @@ from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
 from akosha_assets.lake.serving.table_log.files import Listing, described_files
 
-LISTINGS_KEPT = 16
-TIMES_KEPT = 256
+LISTINGS_CACHED = 16
+TIMES_CACHED = 256
 
 
 class Versions:
-    """The versions of one table. Not for use from two threads."""
+    """The versions of one table. Not thread-safe."""
 
     def __init__(self, lake: Lake, address: str):
         self.lake, self.address = lake, address
@@ -31,11 +28,11 @@ class Versions:
         self._newest = -1
 
     def committed_at(self, version: int) -> datetime | None:
-        """When `version` was committed; None where the log does not tell. Raises as `CommitTimes.at`."""
+        """The commit time of `version`; None if the log does not have it. Raises: as `CommitTimes.at`."""
         return self._times.at(version)
 
     def at(self, time: datetime, newest: int) -> int | None:
-        """The version that the table had at `time`, which lies before now; None where it did not exist yet.
+        """The version that the table had at `time`, which must be in the past; None if it did not exist yet.
 
         Raises:
             InvalidRequest: the log does not reach back to `time`.
@@ -51,9 +48,7 @@ class Versions:
             return self._at[time]
         last = self.committed_at(newest)
         if last is None:
-            raise StoreUnavailable(
-                self.lake.uri(self.address), f"its log does not tell when version {newest} was committed"
-            )
+            raise StoreUnavailable(self.lake.uri(self.address), f"its log has no commit time of version {newest}")
         if last <= time:
             return newest
         first = self.first_in_log()
@@ -61,10 +56,10 @@ class Versions:
         if begun is None or begun > time:
             if first == 0 and begun is not None:
                 return None
-            raise self.too_old(f"{time.isoformat()} lies before what the log of {self.address} tells", newest)
+            raise self.too_old(f"{time.isoformat()} is before the first commit in the log of {self.address}", newest)
         version = self._times.last_until(time, first, newest)
         self._at[time] = version
-        if len(self._at) > TIMES_KEPT:
+        if len(self._at) > TIMES_CACHED:
             self._at.popitem(last=False)
         return version
 
@@ -72,7 +67,7 @@ class Versions:
         """The files of `version`.
 
         Raises:
-            InvalidRequest: the log tells it no more, or not yet.
+            InvalidRequest: the log no longer has the version, or does not have it yet.
             StoreUnavailable: the log could not be read.
         """
         if version not in self._listings:
@@ -82,18 +77,18 @@ class Versions:
             self._listings[version] = Listing(
                 version, self.committed_at(version), described_files(tables.data_files(table))
             )
-            if len(self._listings) > LISTINGS_KEPT:
+            if len(self._listings) > LISTINGS_CACHED:
                 self._listings.popitem(last=False)
         self._listings.move_to_end(version)
         return self._listings[version]
 
     def is_whole(self, version: int, present: Collection[str]) -> bool:
-        """Every file of `version` is still there; those of `present` are."""
-        gone = (path for path in self.listing(version).files if path not in present)
-        return all(self._store.head(unquote(path)) is not None for path in gone)
+        """Whether every file of `version` still exists; the files of `present` are known to exist."""
+        unknown = (path for path in self.listing(version).files if path not in present)
+        return all(self._store.head(unquote(path)) is not None for path in unknown)
 
     def first_in_log(self) -> int:
-        """The first version that the log has an entry of and that can be made from the log."""
+        """The first version that the log has an entry of."""
         for entry in self._store.list("_delta_log"):
             name = entry.key.removeprefix("_delta_log/")
             if name.endswith(".json") and name[:20].isdecimal():
@@ -101,7 +96,7 @@ class Versions:
         return 0
 
     def too_old(self, what: str, newest: int) -> InvalidRequest:
-        """The refusal that says how far back `as_of` may reach."""
+        """An error that names the oldest version that can be read."""
         present = self.listing(newest).files
         low, high = self.first_in_log(), newest
         while low < high:

@@ -98,7 +98,7 @@ class TimeTravel:
             (tier, file.path)
             for tier, listing in listings.items()
             if listing is not None
-            for files in listing.beside(present.tiers[tier].loads).values()
+            for files in listing.new_files(present.tiers[tier].loads).values()
             for file in files
         }
         hot = self._view(present.tiers["hot"], listings["hot"], at, {})
@@ -163,7 +163,7 @@ class TimeTravel:
         for path, row_range in view.loads.items():
             if path in listing.files:
                 unchanged[row_range.day].append(row_range)
-        removed_files = listing.beside(view.loads)
+        removed_files = listing.new_files(view.loads)
         written = {
             day: np.concatenate([self._removed.written(view.name, file) for file in files])
             for day, files in removed_files.items()
