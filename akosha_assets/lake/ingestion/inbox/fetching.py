@@ -1,7 +1,7 @@
-"""Brings the files of claimed uploads from the inbox to local disk, a few ahead of whoever reads them.
+"""Downloads the files of claimed uploads to local disk, a few uploads ahead of the consumer.
 
-Knows manifests, sizes and digests; opens no database. A file whose digest is that of the system's last snapshot is
-not handed on: nothing in it can be new.
+Reads manifests and computes digests; never opens a database. A file with the digest of the system's last snapshot is
+skipped, because nothing in it can be new.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, ManifestP
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
-# Requests to the inbox at once; each waits for the network, not for a core.
+# Concurrent downloads. They wait for the network, not for a core.
 CONNECTIONS = 8
 MANIFEST_BYTES = 1024 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
@@ -27,7 +27,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass
 class Fetched:
-    """One upload on local disk. `failure` says why not; `digests` are of all its files, also of those skipped."""
+    """One upload on local disk. `failure` is set if it could not be fetched. `digests` has all its files, by name, also
+    the `skipped` ones.
+    """
 
     upload: UploadRow
     files: tuple[SourceFile, ...] = ()
@@ -37,7 +39,7 @@ class Fetched:
     failure: UploadRejected | StoreUnavailable | None = None
 
     def discard(self) -> None:
-        """The local files are gone."""
+        """Removes the local files."""
         for file in self.files:
             file.path.unlink(missing_ok=True)
 
@@ -48,19 +50,22 @@ def fetch_all(
     digests_of: Callable[[str], dict[str, Any]],
     spool: Path,
 ) -> Iterator[Fetched]:
-    """Every upload of `uploads`, in order. Takes the next one only when an earlier one was taken from here."""
+    """Yields every upload of `uploads` in order, with at most CONNECTIONS of them downloaded ahead.
+
+    `digests_of` returns the files of a system's last snapshot, with their digests, by file name.
+    """
     store = ObjectStore(settings.inbox())
-    waiting: deque[Future[Fetched]] = deque()
+    pending: deque[Future[Fetched]] = deque()
     with ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="fetch") as threads:
         try:
             for upload in uploads:
-                waiting.append(threads.submit(_fetch, settings, store, upload, digests_of(upload.system_id), spool))
-                if len(waiting) > CONNECTIONS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(threads.submit(_fetch, settings, store, upload, digests_of(upload.system_id), spool))
+                if len(pending) > CONNECTIONS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
-            for future in waiting:
+            for future in pending:
                 if not future.cancel():
                     future.result().discard()
 
@@ -71,19 +76,19 @@ def _fetch(
     fetched = Fetched(upload)
     files = []
     try:
-        names, etags = _names(store, upload, fetched)
-        left = settings.upload_max_bytes
+        names, etag = _file_names(store, upload, fetched)
+        bytes_left = settings.upload_max_bytes
         for position, name in enumerate(names):
             key = upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{name}"
             path = spool / f"{upload.id}-{position}"
-            digest = _download(store, key, path, left)
-            left -= path.stat().st_size
+            digest = _download(store, key, path, bytes_left)
+            bytes_left -= path.stat().st_size
             fetched.digests[name] = digest
             if known.get(name, {}).get("sha256") == digest:
                 fetched.skipped += 1
                 path.unlink()
             else:
-                files.append(SourceFile(name=name, key=key, etag=etags or digest, path=path))
+                files.append(SourceFile(name=name, key=key, etag=etag or digest, path=path))
                 fetched.files = tuple(files)
     except (UploadRejected, StoreUnavailable) as error:
         fetched.discard()
@@ -91,7 +96,8 @@ def _fetch(
     return fetched
 
 
-def _names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tuple[tuple[str, ...], str]:
+def _file_names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tuple[tuple[str, ...], str]:
+    """Returns the file names of an upload, and the etag of a bare database; it is empty for other layouts."""
     if upload.layout == "bare":
         return (BARE,), upload.revision
     part = ManifestPart(upload.prefix, upload.system_id, upload.upload_id, upload.layout, MANIFEST, True)
@@ -107,14 +113,14 @@ def _names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tuple[tup
 
 
 def _download(store: ObjectStore, key: str, path: Path, max_bytes: int) -> str:
-    """`path` holds the object; returns the SHA-256 of its bytes, without the time a gzip header carries."""
+    """Writes the object to `path`. Returns the SHA-256 of its bytes in hex, without the time in a gzip header."""
     digest = hashlib.sha256()
     first = True
     try:
         with path.open("wb") as file:
             for chunk in store.stream(key, max_bytes=max_bytes):
                 file.write(chunk)
-                # The time of compression differs for equal content; bytes 4 to 7 of the header hold it (RFC 1952).
+                # Bytes 4 to 7 of a gzip header are the time of compression (RFC 1952), which differs for equal content.
                 digest.update(
                     chunk[:4] + b"\0\0\0\0" + chunk[8:]
                     if first and chunk.startswith(GZIP_MAGIC) and len(chunk) >= 8

@@ -1,7 +1,8 @@
-"""Finds uploads in the inbox by listing it, a bounded stretch at a time, and writes them into the ledger.
+"""Finds uploads by listing the inbox, for a bounded time per tick, and adds them to the ledger.
 
-The sweep goes round: it starts where the last one paused and begins anew after the last key, so nothing depends on
-keys or clocks being in order. Events find uploads sooner, see `notifications.py`; this finds what they missed.
+Sweeps run in rounds: each call continues where the last one paused, and after the last key it starts again. So nothing
+depends on the order of keys or clocks. Notifications find uploads sooner (`notifications.py`); a sweep finds what they
+missed.
 """
 
 import logging
@@ -26,11 +27,11 @@ from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
 from akosha_assets.lake.settings import LakeSettings
 
-# A stretch of the listing that is looked up and committed together.
-STRETCH_UPLOADS = 5000
-# Somebody may put any number of objects under one upload; beyond this a sweep does not wait for the end of them.
-PATIENCE_OBJECTS = 10_000
-# Entries that a sweep skipped and names in the log.
+# Uploads that are added to the ledger in one transaction.
+UPLOADS_AT_ONCE = 5000
+# An upload may have any number of objects. A sweep whose time is over does not list more than these to their end.
+OBJECTS_PER_UPLOAD = 10_000
+# Skipped entries that a sweep names in the log.
 SKIPPED_LOGGED = 10
 REASON_CHARACTERS = 2000
 
@@ -41,8 +42,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep did: objects listed, uploads that became known or complete, whether it reached the end, entries of
-    a folder that were skipped since they cannot be objects.
+    """The result of one sweep: `listed` objects, `added` uploads that became known or complete, whether it reached the
+    end of the inbox, and `skipped` entries of a folder that cannot be objects.
     """
 
     listed: int
@@ -52,8 +53,8 @@ class Sweep:
 
 
 @dataclass
-class Gathering:
-    """An upload while its objects pass by; they follow each other in a listing."""
+class UploadObjects:
+    """The objects of one upload that were listed so far. In a listing they follow each other."""
 
     part: ManifestPart
     objects: int = 0
@@ -62,15 +63,15 @@ class Gathering:
     oldest: datetime = NEVER
 
     def add(self, part: ManifestPart, item: Object) -> None:
-        """`item` is counted in."""
+        """Counts `item`."""
         self.objects += 1
         self.bytes += item.size_bytes
         self.oldest = min(self.oldest, item.modified_at)
         if part.completes:
             self.revision = item.etag
 
-    def found(self, now: datetime) -> FoundUpload:
-        """The upload as it was seen; without the object that completes it, it is still arriving."""
+    def to_upload(self, now: datetime) -> FoundUpload:
+        """Returns the upload for the ledger. Without the object that completes it, it is still arriving."""
         part = self.part
         return FoundUpload(
             system_id=part.system_id,
@@ -85,13 +86,13 @@ class Gathering:
 
 
 def sweep(settings: LakeSettings, ledger: Ledger, *, now: datetime, whole: bool = False) -> Sweep:
-    """Uploads of the next stretch of the inbox are in the ledger; stops after `tick_seconds`, or never when `whole`.
+    """Adds the uploads of the next part of the inbox to the ledger, for `tick_seconds`; of all of it if `whole`.
 
-    The ledger has a record of the sweep's beginning and outcome (`sweep_record.py`), also where it failed.
+    Records the beginning and the outcome of the sweep (`sweep_record.py`), also if it fails.
 
     Raises:
-        StoreUnavailable: the inbox did not answer, or its folder does not exist; what was found before is in the
-            ledger.
+        StoreUnavailable: the inbox did not answer, or its folder does not exist. Uploads that were found before that
+            are in the ledger.
     """
     start = "" if whole else unquote(ledger.remembered("sweep_after") or "", errors="surrogateescape")
     began = ledger.remembered(SWEEP_BEGAN) if start else None
@@ -115,15 +116,15 @@ def _record_failure(ledger: Ledger, record: SweepRecord, error: Exception) -> No
     try:
         write_record(ledger, replace(record, outcome=SweepOutcome.FAILED, reason=str(error)[:REASON_CHARACTERS]))
     except LakeError as second:
-        # The ledger may be what is out; the error that is raised says so.
+        # The ledger itself may have failed; the first error is raised.
         logger.warning("the outcome of a sweep could not be recorded", extra={"cause": str(second)})
 
 
 def check_folder(settings: LakeSettings, ledger: Ledger) -> None:
-    """A folder inbox exists, and has its folder `systems` if anything was ever uploaded to it.
+    """Checks that a folder inbox exists, and that it has its folder `systems` if there ever was an upload.
 
     Raises:
-        StoreUnavailable: it does not, as where its file system is not mounted.
+        StoreUnavailable: one of them is missing, as when a file system is not mounted.
     """
     folder = ObjectStore(settings.inbox()).folder
     if folder is None:
@@ -131,12 +132,12 @@ def check_folder(settings: LakeSettings, ledger: Ledger) -> None:
     if missing_inbox(settings) is not None:
         raise StoreUnavailable(
             settings.inbox(),
-            f"there is no folder {folder}; mount its file system, create it, or set AKOSHA_INBOX_URL to where the fleet "
-            "uploads",
+            f"there is no folder {folder}; mount its file system, create it, or set AKOSHA_INBOX_URL to where the "
+            "fleet uploads",
         )
     if not (folder / ROOT).is_dir() and ledger.uploads(limit=1).uploads:
         raise StoreUnavailable(
-            settings.inbox(), f"{folder} has no folder {ROOT!r} any more, and had uploads; is its file system mounted?"
+            settings.inbox(), f"{folder} had uploads and has no folder {ROOT!r} now; is its file system mounted?"
         )
 
 
@@ -146,37 +147,37 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool, s
     listed = added = 0
     finished = True
     last = start
-    stretch: list[FoundUpload] = []
-    group: Gathering | None = None
+    found: list[FoundUpload] = []
+    group: UploadObjects | None = None
     skipped = _Skipped()
     for item in ObjectStore(settings.inbox()).list(ROOT, after=start, on_skipped=skipped.add):
         listed += 1
         part = part_of(item.key)
         if group is not None and (part is None or part.prefix != group.part.prefix):
-            stretch.append(group.found(now))
+            found.append(group.to_upload(now))
             group = None
             if time.monotonic() > deadline:
                 finished = False
                 break
-            if len(stretch) >= STRETCH_UPLOADS:
-                added += ledger.add(stretch, found_by="listing", now=now)
-                stretch = []
+            if len(found) >= UPLOADS_AT_ONCE:
+                added += ledger.add(found, found_by="listing", now=now)
+                found = []
         last = item.key
         if part is not None:
-            group = group or Gathering(part)
+            group = group or UploadObjects(part)
             group.add(part, item)
         if (
-            listed % PATIENCE_OBJECTS == 0
+            listed % OBJECTS_PER_UPLOAD == 0
             and time.monotonic() > deadline
-            and (group is None or group.objects >= PATIENCE_OBJECTS)
+            and (group is None or group.objects >= OBJECTS_PER_UPLOAD)
         ):
             finished = False
             break
     if group is not None:
-        stretch.append(group.found(now))
-    added += ledger.add(stretch, found_by="listing", now=now)
+        found.append(group.to_upload(now))
+    added += ledger.add(found, found_by="listing", now=now)
     if not whole and (start or not finished):
-        # Quoted, since the name of a file in a folder may be no Unicode.
+        # Quoted, because the name of a file may not be Unicode.
         ledger.remember("sweep_after", "" if finished else quote(last, errors="surrogateescape"))
     if skipped.count:
         ledger.count("inbox_entries_skipped", skipped.count)
@@ -184,13 +185,13 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool, s
 
 
 class _Skipped:
-    """Entries of a folder that cannot be listed: all are counted, the first ones named in the log."""
+    """Counts the entries of a folder that cannot be listed, and logs the first of them."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def add(self, key: str, reason: str) -> None:
-        """One more was skipped."""
+        """Counts an entry."""
         self.count += 1
         if self.count <= SKIPPED_LOGGED:
             log_skipped(key, reason)

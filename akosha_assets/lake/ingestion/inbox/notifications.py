@@ -1,8 +1,8 @@
-"""Finds uploads by the bucket's notifications on an SQS queue: sooner than a listing, and only hints.
+"""Finds uploads from the bucket's notifications on an SQS queue, sooner than a listing does.
 
-A message is deleted when what it tells is in the ledger. Notifications repeat, come out of order, get lost and can be
-sent by anyone who may write to the queue, so the object is looked up before it is believed, and the listing in
-`listing.py` finds whatever they missed.
+Notifications are hints: they repeat, come out of order, get lost, and anyone who may write to the queue can send them.
+So each object is looked up before it is added to the ledger, and a message is deleted after that. Listings
+(`listing.py`) find what notifications missed.
 """
 
 import json
@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from akosha_assets.lake.aws_clients import aws_client, aws_errors
 from akosha_assets.lake.errors import StoreUnavailable
-from akosha_assets.lake.ingestion.inbox.listing import Gathering, Sweep, sweep
+from akosha_assets.lake.ingestion.inbox.listing import Sweep, UploadObjects, sweep
 from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.uploads import ManifestPart, part_of
@@ -24,25 +24,24 @@ from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
 RECEIVED_AT_ONCE = 10
-# How long a queue without messages is listened to. Dagster begins a tick every five seconds: this one is nearly over by
-# then, and whatever comes meanwhile is known at once.
+# How long an empty queue is polled. Dagster starts a tick every five seconds, so nearly all the time is covered and a
+# notification is read as it arrives.
 LISTEN_SECONDS = 4
 
 
 @dataclass
 class Polled:
-    """What one poll did: uploads that became known, and messages by what they were."""
+    """The result of one poll: uploads that became known, and the number of messages by kind."""
 
     added: int = 0
     messages: Counter[str] = field(default_factory=Counter)
 
 
 def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
-    """What is new in the inbox is in the ledger: by notifications where there is a queue, by the listing's next stretch
-    when due.
+    """Adds new uploads to the ledger: from notifications if there is a queue, and by a sweep if one is due.
 
-    Without a queue, or while it does not answer, the listing is always due; with one every `sweep_seconds` or while a
-    sweep is unfinished. An outage of the queue is recorded and stops nothing.
+    With a queue, a sweep is due every `sweep_seconds` and while one is unfinished. Without a queue, or while it does
+    not answer, a sweep is always due. An outage of the queue is recorded and stops nothing.
 
     Raises:
         StoreUnavailable: the inbox did not answer.
@@ -63,11 +62,11 @@ def discover(settings: LakeSettings, ledger: Ledger, *, now: datetime) -> Sweep:
 
 
 def _poll_queue(settings: LakeSettings, ledger: Ledger, now: datetime) -> Polled | None:
-    """What the queue had; None where it does not answer, or is not asked yet after it did not."""
+    """Polls the queue. None if it does not answer, or failed so recently that it is not polled."""
     outage = outages.find(ledger, "notifications")
     if outage is not None and now < outage.retry_at:
         return None
-    # No uploads that can be claimed wait for a message to arrive.
+    # Uploads that can be claimed now do not wait for messages.
     wait_seconds = 0 if claims.anything_due(ledger, now=now) else LISTEN_SECONDS
     try:
         with outages.recorded(ledger, "notifications"):
@@ -75,19 +74,19 @@ def _poll_queue(settings: LakeSettings, ledger: Ledger, now: datetime) -> Polled
                 client = aws_client("sqs")
             return poll(settings, ledger, client, now=now, wait_seconds=wait_seconds)
     except StoreUnavailable:
-        # Recorded as an outage, which alerts; the listing finds what the queue does not report.
+        # Recorded as an outage, which raises an alert. The sweep finds the uploads instead.
         return None
 
 
 def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, wait_seconds: int) -> Polled:
-    """Messages on the queue are in the ledger and deleted, for at most about `tick_seconds`.
+    """Adds the uploads of messages to the ledger and deletes the messages, for about `tick_seconds` at most.
 
-    `client` is a boto3 SQS client; it waits up to `wait_seconds` for the first message, and for no other. A message
-    that cannot be understood is counted and left to the queue's own redrive policy, which moves it to the dead-letter
-    queue; where there is none it comes back until it expires.
+    `client` is a boto3 SQS client. It waits up to `wait_seconds` for the first message only. A message that cannot be
+    parsed is counted and left to the redrive policy of the queue, which moves it to the dead-letter queue. Without one
+    the message comes back until it expires.
 
     Raises:
-        StoreUnavailable: the queue or the inbox did not answer; undeleted messages come again.
+        StoreUnavailable: the queue or the inbox did not answer. Messages that were not deleted come again.
     """
     polled = Polled()
     store = ObjectStore(settings.inbox())
@@ -106,7 +105,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
             found: list[FoundUpload] = []
             done: list[dict[str, str]] = []
             for message in messages:
-                kind, uploads = _read(message.get("Body", ""), settings, store, now)
+                kind, uploads = _parse_message(message.get("Body", ""), settings, store, now)
                 polled.messages[kind] += 1
                 found += uploads
                 if kind != "malformed":
@@ -121,11 +120,13 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
     return polled
 
 
-def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) -> tuple[str, list[FoundUpload]]:
-    """What a message is (upload, other, test, malformed), and the uploads it tells of."""
+def _parse_message(
+    body: str, settings: LakeSettings, store: ObjectStore, now: datetime
+) -> tuple[str, list[FoundUpload]]:
+    """Returns the kind of a message (upload, other, test, malformed) and its uploads."""
     try:
         event = json.loads(body)
-        # A queue behind a topic holds the notification as text inside the topic's own envelope.
+        # Behind an SNS topic, the notification is a text in the envelope of the topic.
         if isinstance(event, dict) and event.get("Type") == "Notification":
             event = json.loads(event["Message"])
         if isinstance(event, dict) and event.get("Event") == "s3:TestEvent":
@@ -134,36 +135,36 @@ def _read(body: str, settings: LakeSettings, store: ObjectStore, now: datetime) 
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "malformed", []
     found = [
-        one for key in keys if (part := part_of(key)) and part.completes and (one := _looked_up(store, key, part, now))
+        one for key in keys if (part := part_of(key)) and part.completes and (one := _look_up(store, key, part, now))
     ]
     return ("upload" if found else "other"), found
 
 
 def _keys(records: list[dict[str, Any]], settings: LakeSettings) -> Iterator[str]:
-    """Keys, relative to the inbox, of objects created in it."""
-    place = urlsplit(settings.inbox())
-    root = f"{place.path.strip('/')}/" if place.path.strip("/") else ""
+    """Yields the keys, relative to the inbox, of objects that were created in it."""
+    inbox = urlsplit(settings.inbox())
+    root = f"{inbox.path.strip('/')}/" if inbox.path.strip("/") else ""
     for record in records:
         key = unquote_plus(record["s3"]["object"]["key"])
         created = str(record.get("eventName", "")).removeprefix("s3:").startswith("ObjectCreated")
-        if created and record["s3"]["bucket"]["name"] == place.netloc and key.startswith(root):
+        if created and record["s3"]["bucket"]["name"] == inbox.netloc and key.startswith(root):
             yield key.removeprefix(root)
 
 
-def _looked_up(store: ObjectStore, key: str, part: ManifestPart, now: datetime) -> FoundUpload | None:
-    """The upload as it lies in the inbox; None when the object is gone again."""
-    gathering = Gathering(part)
+def _look_up(store: ObjectStore, key: str, part: ManifestPart, now: datetime) -> FoundUpload | None:
+    """Returns the upload as it is in the inbox; None if the object no longer exists."""
+    objects = UploadObjects(part)
     if part.reason:
-        # Impossible names are written down as they are and never asked for.
-        gathering.revision, gathering.oldest = "event", now
-        return gathering.found(now)
+        # Invalid names are recorded as they are, and never requested.
+        objects.revision, objects.oldest = "event", now
+        return objects.to_upload(now)
     completing = store.head(key)
     if completing is None:
         return None
-    gathering.add(part, completing)
+    objects.add(part, completing)
     if part.layout != "bare":
         for item in store.list(part.prefix):
             other = part_of(item.key)
             if other is not None and not other.completes:
-                gathering.add(other, item)
-    return gathering.found(now)
+                objects.add(other, item)
+    return objects.to_upload(now)

@@ -1,7 +1,7 @@
-"""What the ledger says of sweeps: when the current one began, how the last one went, and since when all is listed.
+"""Records of sweeps in the ledger: when a sweep began, how it ended, and as of when the inbox is listed completely.
 
-"Caught up" may be said only by a sweep that reached the end of the inbox, so every sweep leaves a record of its outcome,
-a failed one included.
+Only a sweep that reached the end of the inbox proves that ingestion has caught up. So every sweep records its outcome,
+also if it fails.
 """
 
 import json
@@ -17,7 +17,7 @@ SWEEP_RECORD = "sweep_record"
 
 
 class SweepOutcome(StrEnum):
-    """How far a sweep came. A record stays `running` when its process was killed."""
+    """The state of a sweep. It stays `running` if the process is killed."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -27,9 +27,8 @@ class SweepOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """The newest sweep: it began at `began_at` (its first stretch) and was last heard of at `recorded_at`.
-
-    `reason` says why it failed, and is empty otherwise.
+    """The newest sweep. `began_at` is the start of its first tick, `recorded_at` the start of its last one. `reason`
+    says why it failed and is empty otherwise.
     """
 
     began_at: datetime
@@ -39,7 +38,7 @@ class SweepRecord:
 
 
 def read_record(ledger: Ledger) -> SweepRecord | None:
-    """The record of the newest sweep; None before the first."""
+    """Returns the record of the newest sweep; None before the first."""
     text = ledger.remembered(SWEEP_RECORD)
     if not text:
         return None
@@ -53,17 +52,17 @@ def read_record(ledger: Ledger) -> SweepRecord | None:
 
 
 def write_record(ledger: Ledger, record: SweepRecord) -> None:
-    """`read_record` returns `record`."""
+    """Replaces the record of the newest sweep."""
     fields = asdict(record) | {"began_at": record.began_at.isoformat(), "recorded_at": record.recorded_at.isoformat()}
     ledger.remember(SWEEP_RECORD, json.dumps(fields))
 
 
 def record_end(ledger: Ledger, began_at: datetime, now: datetime) -> None:
-    """The inbox counts as listed as of `began_at`, or of a later time that another sweep recorded before `now`."""
+    """Records that the inbox is listed as of `began_at`, unless another sweep recorded a later time before `now`."""
 
     def later(recorded: str | None) -> str:
         known = datetime.fromisoformat(recorded) if recorded else None
-        # A clock that jumped ahead may have recorded a time that is still to come.
+        # A clock that was ahead may have recorded a time in the future.
         return (max(known, began_at) if known is not None and known <= now else began_at).isoformat()
 
     ledger.update(SWEEP_ENDED, later)

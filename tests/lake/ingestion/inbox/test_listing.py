@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A new ledger whose inbox is a folder that does not exist yet. A tick is so short that it ends after one upload."""
+    """A new ledger whose inbox folder does not exist. A tick is so short that it ends after one upload."""
     opened = Ledger.open(LakeSettings(home=tmp_path / "home", inbox_url=str(tmp_path / "inbox"), tick_seconds=1e-9))
     yield opened
     opened.close()
