@@ -18,6 +18,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import as_operator, until
 from tests.factories import make_upload
@@ -47,7 +48,7 @@ def found(ledger: Ledger, count: int, *, ago: timedelta) -> None:
 def quarantined(ledger: Ledger, reason: str) -> None:
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    outcome = UploadOutcome("quarantined", reason=reason, message="m")
+    outcome = UploadOutcome(UploadState.QUARANTINED, reason=reason, message="m")
     claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
 
 

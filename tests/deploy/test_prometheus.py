@@ -24,6 +24,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 from tests.api.conftest import serve as serve
@@ -196,7 +197,7 @@ def test_an_old_backlog_reaches_the_operators_and_every_panel_has_numbers(
         api.post("/api/v1/search", json={"query": "deadlock", "mode": mode})
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome("ingested")}, {}, rows=0, now=NOW)
+    claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome(UploadState.INGESTED)}, {}, rows=0, now=NOW)
     waited(lambda: "AkoshaIngestionStopped" in firing("resolved"), "the webhook to hear that it is over")
     # Dagster does not run here; its numbers have a test of their own with the real daemon.
     here = [query for query in queries() if "dagster" not in query and "incomplete_total" not in query]

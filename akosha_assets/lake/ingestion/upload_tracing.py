@@ -33,7 +33,8 @@ def record_batch(
             if outcome.state == UploadState.INGESTED:
                 logger.info("upload taken in", extra=counts)
             else:
-                logger.warning("upload %s", outcome.state, extra={"reason": outcome.reason, "cause": outcome.message})
+                extra = {"reason": outcome.reason, "cause": outcome.message}
+                logger.warning("upload %s: %s", outcome.state, f"{upload.system_id}/{upload.upload_id}", extra=extra)
         attributes = {
             "akosha.upload_id": upload.upload_id,
             "akosha.system_id": upload.system_id,

@@ -6,15 +6,12 @@ A scope that could not be observed is not judged, so its alerts neither fire nor
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
-import sqlalchemy as sa
-
 from akosha_assets.lake.errors import OrchestratorUnavailable
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.backlog import Backlog
 from akosha_assets.lake.ingestion.inbox import sweep_record
-from akosha_assets.lake.ingestion.ledger import known_tables, outages
+from akosha_assets.lake.ingestion.ledger import known_tables, outages, quarantine
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.watch import alerts, bootstrap, dagster_conditions, delivery, orchestration
 from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
 from akosha_assets.lake.watch.alerts import Condition
@@ -45,23 +42,19 @@ def of_backlog(ledger: Ledger, measured: Backlog) -> list[Condition]:
         for (name, title), verdict in verdicts.items()
         if verdict.level != "ok"
     ]
-    query = (
-        sa.select(uploads.c.reason, sa.func.count())
-        .where(uploads.c.state == "quarantined", uploads.c.claimed_at > measured.measured_at - BURST)
-        .group_by(uploads.c.reason)
-    )
-    with ledger.read() as connection:
-        recent = dict(connection.execute(query).tuples().all())
-    total = sum(recent.values())
-    if total >= ledger.settings.alert_quarantined_uploads:
-        most = sorted(recent.items(), key=lambda item: -item[1])[:5]
+    recent = quarantine.find_recent(ledger, since=measured.measured_at - BURST)
+    if recent.total >= ledger.settings.alert_quarantined_uploads:
+        most = sorted(recent.by_reason.items(), key=lambda item: -item[1])[:5]
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in most)
         found.append(
             Condition(
                 key=f"{Scope.BACKLOG}/quarantine",
                 severity=Severity.WARNING,
                 title="Many uploads are quarantined",
-                detail=f"{total:,} uploads were quarantined within {BURST.seconds // 60} minutes: {reasons}",
+                detail=(
+                    f"{recent.total:,} uploads were quarantined within {BURST.seconds // 60} minutes: {reasons}; "
+                    f"newest: {', '.join(recent.newest)}"
+                ),
                 runbook=Runbook.POISONED_UPLOADS,
             )
         )

@@ -10,6 +10,7 @@ from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_ag
 from akosha_assets.lake.ingestion.ledger import claims, replay
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
 
@@ -46,8 +47,8 @@ def test_history_follows_arrivals_drains_and_quarantines(ledger: Ledger) -> None
     batch = claims.claim(ledger, run_id="r", now=NOW - 3 * MINUTE)
     assert batch is not None
     outcomes = {
-        batch.uploads[0].id: UploadOutcome("ingested"),
-        batch.uploads[1].id: UploadOutcome("quarantined", reason="gzip_damaged", message="m"),
+        batch.uploads[0].id: UploadOutcome(UploadState.INGESTED),
+        batch.uploads[1].id: UploadOutcome(UploadState.QUARANTINED, reason="gzip_damaged", message="m"),
     }
     claims.finish(ledger, batch, outcomes, {}, rows=0, now=NOW - 2.5 * MINUTE)
     upload(ledger, range(4, 5), NOW - 0.5 * MINUTE)
@@ -65,7 +66,12 @@ def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger)
     batch = claims.claim(ledger, run_id="r", now=NOW + 3 * MINUTE)
     assert batch is not None
     claims.finish(
-        ledger, batch, {one.id: UploadOutcome("ingested") for one in batch.uploads}, {}, rows=0, now=NOW + 3 * MINUTE
+        ledger,
+        batch,
+        {one.id: UploadOutcome(UploadState.INGESTED) for one in batch.uploads},
+        {},
+        rows=0,
+        now=NOW + 3 * MINUTE,
     )
     assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", "4 wait, but not for five minutes"
     assert judge_size(ledger, measure(ledger, now=NOW + 6 * MINUTE)).level == "warn"
@@ -83,7 +89,7 @@ def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
 def end(ledger: Ledger, state: str, at: datetime) -> None:
     """Every waiting upload is claimed, and a minute later in `state`."""
     while batch := claims.claim(ledger, run_id="r", now=at):
-        outcome = UploadOutcome(state, reason="gzip_damaged" if state == "quarantined" else None)
+        outcome = UploadOutcome(UploadState(state), reason="gzip_damaged" if state == "quarantined" else None)
         claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=at + MINUTE)
 
 

@@ -15,6 +15,7 @@ from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.uploads import MANIFEST, ManifestPart, parse_manifest, part_of
 from akosha_assets.lake.settings import LakeSettings
 
@@ -73,9 +74,11 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
     assert batch is not None
     try:
         parse_manifest(manifest, ManifestPart(upload.prefix, "a", upload.upload_id, "session-buddy", MANIFEST, True))
-        outcome = UploadOutcome("ingested")
+        outcome = UploadOutcome(UploadState.INGESTED)
     except UploadRejected as error:
-        outcome = UploadOutcome("quarantined", reason=error.reason, message=error.message, sample=error.sample)
+        outcome = UploadOutcome(
+            UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample
+        )
     claims.finish(ledger, batch, {upload.id: outcome}, {}, rows=0, now=NOW)
     held = ledger.receipt(upload.upload_id)
     assert (held.state, held.reason, held.message, held.sample) == (

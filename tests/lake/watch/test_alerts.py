@@ -15,6 +15,7 @@ from akosha_assets.lake.errors import LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions, tiers
 from akosha_assets.lake.watch.alert_kinds import AlertState, Runbook, Scope, Severity
@@ -132,11 +133,12 @@ def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
     ledger.add(found, found_by="listing", now=NOW)
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
-    outcome = UploadOutcome("quarantined", reason="gzip_damaged", message="m")
+    outcome = UploadOutcome(UploadState.QUARANTINED, reason="gzip_damaged", message="m")
     claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
     assert conditions.evaluate(ledger, now=NOW + MINUTE) == ["backlog/quarantine"]
     (row,) = alerts.list_alerts(ledger)
     assert "gzip_damaged 3" in row.detail
+    assert all(f"s{n}/u{n}" in row.detail for n in range(3))
 
 
 def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ lane is a small number that no two live batches share: it names the batch's tran
 Which uploads a batch gets is in `selection.py`.
 """
 
+import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from akosha_assets.lake.ingestion.ledger.rows import LIVE, BatchState, UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.ingestion.ledger.selection import select_uploads, set_unknown_ages
 from akosha_assets.lake.tables import Fence
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -232,9 +235,11 @@ def _release(
             uploads.c.attempts >= ledger.settings.max_attempts,
             uploads.c.batch_limit == 1,
         )
-        connection.execute(
-            sa.update(uploads).where(exhausted).values(state=UploadState.QUARANTINED, reason="attempts_exhausted")
-        )
+        quarantine = sa.update(uploads).where(exhausted)
+        quarantine = quarantine.values(state=UploadState.QUARANTINED, reason="attempts_exhausted")
+        for system_id, upload_id in connection.execute(quarantine.returning(uploads.c.system_id, uploads.c.upload_id)):
+            extra = {"reason": "attempts_exhausted", "cause": error}
+            logger.warning("upload quarantined: %s", f"{system_id}/{upload_id}", extra=extra)
 
 
 def _extend_or_raise(connection: Connection, batch: Batch, **values: Any) -> None:

@@ -16,6 +16,7 @@ from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import SystemState, UploadOutcome
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import metadata, systems
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -158,8 +159,8 @@ def test_finishing_tells_each_upload_and_system_what_became_of_it(ledger: Ledger
     refs = {one.system_id: one.id for one in batch.uploads}
     claims.begin_commit(ledger, batch, now=NOW)
     outcomes = {
-        refs["a"]: UploadOutcome("ingested", {"new_rows": 3, "hot_version": 7, "flaws": {"odd": 1}}),
-        refs["b"]: UploadOutcome("quarantined", reason="gzip_damaged", message="b is damaged"),
+        refs["a"]: UploadOutcome(UploadState.INGESTED, {"new_rows": 3, "hot_version": 7, "flaws": {"odd": 1}}),
+        refs["b"]: UploadOutcome(UploadState.QUARANTINED, reason="gzip_damaged", message="b is damaged"),
     }
     claims.finish(ledger, batch, outcomes, {"a": SystemState(b"rows", 3, {}, NOW)}, rows=3, now=NOW)
     receipt = ledger.receipt("20261123_120001_a")
@@ -181,7 +182,12 @@ def test_three_failures_quarantine_an_upload_and_redrive_lets_it_wait_again(ledg
         batch = claims.claim(ledger, run_id="r", now=now)
         assert batch
         claims.finish(
-            ledger, batch, {batch.uploads[0].id: UploadOutcome("waiting", message="inbox down")}, {}, rows=0, now=now
+            ledger,
+            batch,
+            {batch.uploads[0].id: UploadOutcome(UploadState.WAITING, message="inbox down")},
+            {},
+            rows=0,
+            now=now,
         )
         assert claims.claim(ledger, run_id="r", now=now) is None
     receipt = ledger.receipt("20261123_120001_a")

@@ -1,0 +1,39 @@
+"""Uploads that were quarantined of late: how many, why, and which."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.schema import uploads
+
+# An upload is named in an alert by its system and id; of more only the newest are.
+NAMED_UPLOADS = 5
+
+
+@dataclass(frozen=True)
+class Quarantines:
+    """Quarantined uploads by reason code, and `system/upload` of the newest, newest first."""
+
+    by_reason: dict[str, int]
+    newest: list[str]
+
+    @property
+    def total(self) -> int:
+        """How many uploads were quarantined."""
+        return sum(self.by_reason.values())
+
+
+def find_recent(ledger: Ledger, *, since: datetime) -> Quarantines:
+    """Uploads that were quarantined after `since`. Those that were never claimed were when they were found."""
+    quarantined_at = sa.func.coalesce(uploads.c.claimed_at, uploads.c.seen_at)
+    is_recent = sa.and_(uploads.c.state == UploadState.QUARANTINED, quarantined_at > since)
+    by_reason = sa.select(uploads.c.reason, sa.func.count()).where(is_recent).group_by(uploads.c.reason)
+    newest = sa.select(uploads.c.system_id, uploads.c.upload_id).where(is_recent).order_by(uploads.c.id.desc())
+    with ledger.read() as connection:
+        return Quarantines(
+            dict(connection.execute(by_reason).tuples().all()),
+            [f"{system}/{upload}" for system, upload in connection.execute(newest.limit(NAMED_UPLOADS)).tuples()],
+        )
