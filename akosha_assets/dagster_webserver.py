@@ -1,7 +1,6 @@
 """`python -m akosha_assets.dagster_webserver`: Dagster's webserver behind `dagster_guard.py`, in one process.
 
-Dagster's own command has no place for it. The guard is the only thing that listens, so nobody on the machine gets
-around it.
+Dagster's own command cannot run it behind a guard. Only the guard listens, so no other account can bypass it.
 """
 
 import argparse
@@ -21,16 +20,17 @@ from starlette.applications import Starlette
 from akosha_assets.bounded_http import bounded
 from akosha_assets.dagster_guard import DagsterGuard
 from akosha_assets.lake import operator_token
+from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.settings import LakeSettings
 
-# As Dagster's command has them by default.
+# The defaults of Dagster's own command.
 LIVE_POLL_MS = 2000
 HEAD_SECONDS, SEND_SECONDS, CONNECTIONS = 10.0, 60.0, 256
 STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, POOL_OVERFLOW = 15_000, 3600, 20
 
 
 def create_app(context: WorkspaceProcessContext, *, token: str, host: str, port: int) -> DagsterGuard:
-    """Dagster's UI and GraphQL over `context`, for holders of `token`."""
+    """Dagster's UI and GraphQL over `context`, for callers with `token`."""
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -41,7 +41,7 @@ def create_app(context: WorkspaceProcessContext, *, token: str, host: str, port:
 
 
 def config(app: DagsterGuard, *, host: str, port: int) -> uvicorn.Config:
-    """How uvicorn serves it."""
+    """The server configuration: bounded request heads, send times and connections."""
     http = bounded(head_seconds=HEAD_SECONDS, send_seconds=SEND_SECONDS, most=CONNECTIONS)
     return uvicorn.Config(app, host=host, port=port, http=http, log_level="warning")
 
@@ -54,8 +54,11 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", required=True, help="workspace file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("-p", "--port", default=3000, type=int, help="port to listen on")
-    given = parser.parse_args()
-    settings = LakeSettings()
+    arguments = parser.parse_args()
+    try:
+        settings = LakeSettings()
+    except InvalidSettings as error:
+        sys.exit(str(error))
     token = settings.dagster_token.get_secret_value() or operator_token.read_or_create(settings.home)
     if not token:
         sys.exit(
@@ -65,12 +68,12 @@ def main() -> None:
     configure_loggers(formatter="colored", log_level="INFO")
     with DagsterInstance.get() as instance:
         instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_SECONDS, POOL_OVERFLOW)
-        target = WorkspaceFileTarget([given.workspace])
+        target = WorkspaceFileTarget([arguments.workspace])
         with WorkspaceProcessContext(
             instance, version=__version__, read_only=False, workspace_load_target=target
         ) as context:
-            app = create_app(context, token=token, host=given.host, port=given.port)
-            uvicorn.Server(config(app, host=given.host, port=given.port)).run()
+            app = create_app(context, token=token, host=arguments.host, port=arguments.port)
+            uvicorn.Server(config(app, host=arguments.host, port=arguments.port)).run()
 
 
 if __name__ == "__main__":

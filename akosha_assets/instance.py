@@ -1,29 +1,34 @@
-"""Dagster's own storage under `AKOSHA_HOME/dagster`, wherever a `dagster` command is started.
+"""Dagster's storage in `AKOSHA_HOME/dagster`, for every `dagster` command wherever it is started.
 
-`dagster.yaml` names the three classes here. Dagster reads a plain path there relative to the current folder and refuses
-an unset variable; these follow the setting `home` as everything else does. `python -m akosha_assets.instance` brings
-the storage up to date, sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` calls it
-before it starts anything.
+`dagster.yaml` names the three classes here: Dagster would resolve a plain path there against the current folder and
+refuse an unset variable, while these follow the setting `home`. `python -m akosha_assets.instance` migrates the storage,
+sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` runs it before any other service.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
+import click
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
-from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.dagster_settings import read_settings
 
-ALIVE = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+IN_PROGRESS = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 
 
 def storage_folder() -> Path:
-    """The folder of Dagster's storage; it exists."""
-    folder = LakeSettings().home / "dagster"
+    """The folder of Dagster's storage, created if it is missing."""
+    folder = read_settings().home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -41,7 +46,7 @@ class HomeStorage(DagsterSqliteStorage):
 
 
 class HomeArtifactStorage(LocalArtifactStorage):
-    """Files of runs under the home."""
+    """Artifacts of runs under the home."""
 
     @classmethod
     def config_type(cls) -> Any:
@@ -53,7 +58,7 @@ class HomeArtifactStorage(LocalArtifactStorage):
 
 
 class HomeComputeLogs(LocalComputeLogManager):
-    """What runs print, under the home."""
+    """Output of runs under the home."""
 
     @classmethod
     def config_type(cls) -> Any:
@@ -65,20 +70,25 @@ class HomeComputeLogs(LocalComputeLogManager):
 
 
 def end_orphaned_runs(instance: DagsterInstance) -> list[str]:
-    """No run is shown as running; returns the ids of those that were. Call it only while no run process lives."""
-    orphans = instance.get_runs(RunsFilter(statuses=ALIVE))
+    """Every run in progress is marked as failed; returns their ids. Call it only while no run process is alive."""
+    orphans = instance.get_runs(RunsFilter(statuses=IN_PROGRESS))
     for run in orphans:
         instance.report_run_failed(
-            run, "The process of this run ended with the services that started it. Its uploads are taken in again."
+            run, "The process of this run ended with the services that started it. Its uploads are ingested again."
         )
     return [run.run_id for run in orphans]
 
 
 def main() -> int:
-    """The storage has the schema of this Dagster and no orphaned run."""
+    """The storage has the schema of this Dagster and no orphaned runs; returns the exit status."""
+    try:
+        settings = read_settings()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     with DagsterInstance.get() as instance:
         instance.upgrade()
-        instance.event_log_storage.set_concurrency_slots("ingest", LakeSettings().ingest_runs)
+        instance.event_log_storage.set_concurrency_slots("ingest", settings.ingest_runs)
         ended = end_orphaned_runs(instance)
     sys.stdout.write(f"dagster storage {storage_folder()} is up to date; {len(ended)} orphaned runs ended\n")
     return 0
