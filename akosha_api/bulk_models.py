@@ -1,4 +1,4 @@
-"""Bodies of export and SQL."""
+"""Request and response bodies of export and SQL."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from akosha_api.models import FilterFields
 
 
 class ExportRequest(FilterFields):
-    """Which memories, and in which form."""
+    """The memories to export, and the format."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -22,7 +22,7 @@ class ExportRequest(FilterFields):
 
     format: Annotated[Literal["jsonl", "parquet"], Field(description="JSON lines, or one Parquet file.")] = "jsonl"
     partial: Annotated[
-        StrictBool, Field(description="What can be had while a tier is not whole, which is refused otherwise.")
+        StrictBool, Field(description="Export although a tier is incomplete, which is refused otherwise.")
     ] = False
 
 
@@ -41,9 +41,9 @@ class SqlRequest(BaseModel):
 
 
 class SqlResponse(BaseModel):
-    """Rows in their order, and the table version of each tier that they show."""
+    """The rows, and the table version of each tier."""
 
     columns: Annotated[list[dict[str, str]], Field(description="`name` and SQL `type` of each.")]
     rows: list[dict[str, Any]]
-    is_truncated: Annotated[bool, Field(description="There were more rows than `max_rows`.")]
+    is_truncated: Annotated[bool, Field(description="The query has more rows than `max_rows`.")]
     versions: dict[str, int | None]

@@ -37,8 +37,8 @@ async def _require_operator(request: Request, _shown: Annotated[object, Security
     if not operator_token.matches(sent, token):
         raise HTTPException(
             status.HTTP_403_FORBIDDEN,
-            f"found {'another token' if sent else 'no token'}; expected Authorization: Bearer with the operator token, "
-            f"which is AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
+            f"found {'another token' if sent else 'no token'}; expected Authorization: Bearer with the operator token: "
+            f"AKOSHA_API_ADMIN_TOKEN or, where that is empty, the content of AKOSHA_HOME/{operator_token.NAME}",
         )
 
 

@@ -33,7 +33,7 @@ Headers = dict[bytes, bytes]
 
 
 class RequestMiddleware:
-    """Passes to `app` what `guard` allows, with bodies of at most `body_max_bytes` that arrive within `body_seconds`."""
+    """Passes to `app` what `guard` allows, with bodies of up to `body_max_bytes` that arrive in `body_seconds`."""
 
     def __init__(self, app: ASGIApp, guard: RequestGuard, body_max_bytes: int, body_seconds: float):
         self.app, self.guard, self.body_max_bytes, self.body_seconds = app, guard, body_max_bytes, body_seconds
@@ -153,6 +153,6 @@ def _replay(message: Message, receive: Receive) -> Receive:
 
 
 def _request_id(sent: str) -> str:
-    """The id that the caller sent, or a random one if it sent none that is printable ASCII of at most `ID_MAX_CHARS`."""
+    """The id that the caller sent, or a random one unless it is printable ASCII of at most `ID_MAX_CHARS`."""
     is_valid = 0 < len(sent) <= ID_MAX_CHARS and sent.isascii() and sent.isprintable()
     return sent if is_valid else f"{random.getrandbits(128):032x}"

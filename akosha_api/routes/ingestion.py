@@ -1,4 +1,4 @@
-"""`/api/v1/ingestion/…`: the backlog, and starting ingestion. `POST /api/v1/uploads/redrive`: retrying quarantined uploads."""
+"""`/api/v1/ingestion/…` and `POST /api/v1/uploads/redrive`: the backlog, starting ingestion, retrying uploads."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta

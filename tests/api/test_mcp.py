@@ -332,10 +332,12 @@ def stretched(value: Any) -> Any:
 def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: int) -> None:
     tags = [stretched(tag)[:1024] for tag in row["tags"]] * (20 if row["many"] else 1)
     attributes = {key: stretched(value) for key, value in row["attributes"].items()} if row["attributes"] else None
-    shown = {name: stretched(row[name])[:1024] if row[name] else row[name] for name in ("project", "namespace")} | {
+    shown: Any = {name: stretched(row[name])[:1024] if row[name] else row[name] for name in ("project", "namespace")}
+    shown |= {
         "system_id": "laptop-ada", "kind": "reflection", "id": row["id"],
         "text": "x" * row["text_bytes"] if row["text_bytes"] else stretched(row["text"]), "tags": tags, "tier": "hot",
-        "is_summary": False, "occurred_at": NOW, "arrived_at": NOW, "attributes": attributes, "provenance": {"upload_id": "u"},
+        "is_summary": False, "occurred_at": NOW, "arrived_at": NOW, "attributes": attributes,
+        "provenance": {"upload_id": "u"},
     }  # fmt: skip
     try:
         one = memory_answer(shown, budget)
@@ -347,7 +349,7 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         assert budget < least and len(memory_answer(shown, least).json_bytes()) <= least * 4
     result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
     reason = stretched(row["reason"])
-    tiers = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
+    tiers: Any = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
     stages = {name: RankingStage(state=RankingStatus.UNAVAILABLE, reason=reason) for name in ("semantic", "keyword")}
 
     def answer_of(results: list[Any]) -> Answer:

@@ -1,4 +1,4 @@
-"""A table that cannot be read: every route says which rows it may lack, or refuses, and none tells a part as the whole."""
+"""A table that cannot be read: every route says which rows may be missing, or refuses; none does so silently."""
 
 import shutil
 from collections.abc import Callable

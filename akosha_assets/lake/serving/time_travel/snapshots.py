@@ -199,7 +199,7 @@ class TimeTravel:
 
 
 def _shared_rows(part: Part, unchanged: list[RowRange], written: np.ndarray | None) -> Part | None:
-    """The rows of `part` that are in `unchanged` files, or whose hash is in `written`, (n,) uint64; None without rows."""
+    """The rows of `part` in `unchanged` files, or whose hash is in `written`, (n,) uint64; None without any."""
     hidden = np.ones(len(part), bool) if written is None else ~np.isin(part.written, written)
     for row_range in unchanged:
         first, stop = np.searchsorted(part.row_ids, [row_range.start, row_range.stop])

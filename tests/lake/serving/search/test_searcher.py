@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,7 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     made.stop()
 
 
-def ask(replica: Replica, *, searcher: Searcher | None = None, **question: object) -> Answer:
-    # type: ignore[arg-type]
+def ask(replica: Replica, *, searcher: Searcher | None = None, **question: Any) -> Answer:
     return (searcher or Searcher(None, "no model here")).search(replica.snapshot, Question(**question))
 
 
@@ -185,7 +185,7 @@ def test_demands_hold_for_what_was_found_by_meaning_too(
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     said = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
-    columns = [{"tags": ["sql"]}, {}, {}, {"system": "laptop-bob"}]
+    columns: list[dict[str, Any]] = [{"tags": ["sql"]}, {}, {}, {"system": "laptop-bob"}]
     vectors = as_stored(embedder.embed(said))
     rows = [memory(str(i), text, space=embedder.space, vector=vectors[i], **columns[i]) for i, text in enumerate(said)]
     commit(lake, 1, *rows)
@@ -215,7 +215,7 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
     replica = Replica(lake)
     commit(lake, 2, *[memory(f"p{i}", f"page {i}") for i in range(25)])
     replica.refresh()
-    asked = {"vector": tuple(unit("page").tolist()), "limit": 7}
+    asked: dict[str, Any] = {"vector": tuple(unit("page").tolist()), "limit": 7}
     seen: list[str] = []
     cursor = None
     for sequence in range(3, 20):
@@ -250,7 +250,7 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
     ],
 )
 def test_what_cannot_be_asked_is_refused_with_what_was_expected(
-    replica: Replica, question: dict[str, object], expected: str
+    replica: Replica, question: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=expected):
         ask(replica, **question)
@@ -291,8 +291,9 @@ def test_many_near_duplicates_do_not_end_the_paging(lake: Lake, mode: str) -> No
     others = [memory(f"other{number:02d}", f"timeout {number} of {unit(number)[0]}") for number in range(25)]
     commit(lake, 2, *copies, *others)
     replica.refresh()
-    asked = {"vector": tuple(near.tolist())} if mode == "semantic" else {"text": "timeout"}
-    shown, cursor = [], None
+    asked: dict[str, Any] = {"vector": tuple(near.tolist())} if mode == "semantic" else {"text": "timeout"}
+    shown: list[str] = []
+    cursor = None
     while not shown or cursor is not None:
         answer = ask(replica, limit=10, mode=mode, cursor=cursor, **asked)
         shown += ids(answer)
@@ -464,7 +465,7 @@ def test_a_question_is_parsed_once(replica: Replica, monkeypatch: pytest.MonkeyP
 
 
 def tokenize_once() -> Callable[[str], list[str]]:
-    """`tokenize` that fails on a text it has seen: a piece of a question is tokenized when it is parsed and not again."""
+    """`tokenize` that fails on a text it has seen: pieces of a question are tokenized once, when it is parsed."""
     seen: set[str] = set()
 
     def counted(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.serving.query import Filters, Identity, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
+from akosha_assets.lake.serving.text.keyword_index import KeywordSearcher
 from tests.hot_rows import DIMENSIONS, NOW, commit, commit_to_tier, memory, unit
 
 WEEKS, YEAR = timedelta(days=30), timedelta(days=300)
@@ -104,6 +105,7 @@ def test_the_next_process_goes_on_with_what_the_last_one_left(filled: Lake, repl
     commit(filled, 2, memory("n", "another deadlock"))
     again = Replica(filled, today=NOW.date)
     assert again.folder == replica.folder
+    assert isinstance(again.snapshot.keywords, KeywordSearcher)
     assert again.snapshot.keywords.searcher.num_docs == 4
     again.refresh()
     assert {result["id"] for result in ask(again, text="deadlock", mode="keyword").results} == {"h", "w", "c", "n"}

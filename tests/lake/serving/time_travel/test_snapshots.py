@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -48,8 +49,7 @@ def past(replica: Replica) -> Iterator[TimeTravel]:
     made.close()
 
 
-def found(snapshot: Snapshot, words: str, **question: object) -> list[tuple[str, str, str]]:
-    # type: ignore[arg-type]
+def found(snapshot: Snapshot, words: str, **question: Any) -> list[tuple[str, str, str]]:
     answer = Searcher(None, "no model").search(snapshot, Question(text=words, mode="keyword", **question))
     return sorted((result["id"], result["tier"], result["text"]) for result in answer.results)
 
