@@ -42,8 +42,9 @@ SECURITY_HEADERS = [
 # Reached by a link of another site, the browser holds the cookie back once: the link of this page is of this site.
 LOGIN = """<!doctype html><meta charset="utf-8"><title>Akosha: Dagster</title>
 <h1>Dagster asks for a token</h1>
-<p>Open the address that <code>akosha up</code> or <code>akosha demo</code> printed; it ends in <code>?token=…</code>. The token is the content of
-<code>AKOSHA_HOME/operator-token</code>, or <code>AKOSHA_DAGSTER_TOKEN</code> where that is set.</p>
+<p>Open the address that <code>akosha up</code> or <code>akosha demo</code> printed; it ends in <code>?token=…</code>.
+The token is the content of <code>AKOSHA_HOME/operator-token</code>, or <code>AKOSHA_DAGSTER_TOKEN</code> if that is
+set.</p>
 <p>If you did that in this browser already: <a href="">continue</a>.</p>
 """
 

@@ -72,7 +72,8 @@ class AgedLake:
         fixed = {
             "kind": "conversation", "event_day": occurred.date(), "occurred_at": occurred, "occurred_from": "column",
             "space": self.space, "source_table": "conversations_v2", "upload_id": "bench", "object_key": "bench",
-            "object_etag": "bench", "snapshot_at": occurred, "arrived_at": occurred, "batch_id": self._commits, "parser_version": 1,
+            "object_etag": "bench", "snapshot_at": occurred, "arrived_at": occurred, "batch_id": self._commits,
+                "parser_version": 1,
         }  # fmt: skip
         schema = SPECS[self.tier].schema
         return {name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in fixed.items()} | {

@@ -51,7 +51,7 @@ def _doc_paragraphs(path: Path) -> list[str]:
 
 
 def real_vectors(settings: LakeSettings, wanted: int) -> tuple[np.ndarray, list[str], str]:
-    """Unit vectors of paragraphs, the paragraphs, and the space; kept under the home, so a second run does not embed."""
+    """(n, d) float32 unit vectors of n paragraphs, the paragraphs, and the vector space; cached under the home."""
     embedder = Embedder.load(settings)
     folder = settings.home / "cache" / "bench"
     folder.mkdir(parents=True, exist_ok=True)

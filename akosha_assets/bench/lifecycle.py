@@ -119,7 +119,7 @@ def _vectors(count: int) -> tuple[np.ndarray, list[str], str]:
 def _small_commits(
     work: Path | None, commits: int, vectors: np.ndarray, paragraphs: list[str], space: str
 ) -> dict[str, Any]:
-    """What a week of commits every few seconds leaves behind, in small: seven days, packed once for every hour of them."""
+    """Measure a small model of a week of frequent commits: seven event days, compacted once for every hour."""
     from akosha_assets.lake.upkeep.compaction import compact
 
     today = datetime.now(UTC).date()
@@ -201,7 +201,7 @@ def _bytes_per_row(found: dict[date, Any]) -> float:
 
 
 def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) -> float:
-    """recall@10 of one whole day of `tier` for questions that are not in it, against exact search on its float vectors."""
+    """recall@10 of one event day of `tier` for held-out queries, against exact search on its float vectors."""
     day = min(found)
     # The hot form of the day is gone from the present version, but not from the past.
     ids, exact = _hot_as_it_was(lake, day)

@@ -1,4 +1,4 @@
-"""A long mixed load with commits under way: does the memory of the service grow, and does every kind of request go on?"""
+"""A long mixed load with commits: whether the memory of the service grows, and whether every request is answered."""
 
 import json
 import threading

@@ -87,7 +87,7 @@ def rss_bytes(pid: int | None = None) -> int:
 
 
 def anonymous_bytes() -> int:
-    """Resident memory of this process that no file stands behind: what mapped files take can be given back at any time."""
+    """Resident anonymous memory of this process, without mapped files, which the kernel can drop at any time."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 

@@ -22,7 +22,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 
 SYSTEMS = 200
-# New rows are looked for this often.
+# Seconds between two searches for new rows.
 LOOK_SECONDS = 0.02
 PATIENCE_SECONDS = 60.0
 
