@@ -60,21 +60,24 @@ class AlertLoop(Background):
 def of_replica(tiers: Iterable[TierView], unavailable_since: dict[str, float], *, seconds: float) -> list[Condition]:
     """Tiers that this process serves stale, incompletely or not at all. `unavailable_since` is updated to `seconds`."""
     problems = []
+    is_followed = are_files_read = True
     for tier in tiers:
         if tier.state != "unavailable":
             unavailable_since.pop(tier.name, None)
         elif seconds - unavailable_since.setdefault(tier.name, seconds) >= UNAVAILABLE_SECONDS:
             problems.append(f"{tier.name} {tier.doubt}")
+            is_followed = False
         if tier.rows_set_aside:
             problems.append(f"{tier.name}: {tier.rows_set_aside:,} rows are set aside ({tier.reason})")
+            are_files_read = are_files_read and not tier.rows_unreadable
     if not problems:
         return []
     return [
         Condition(
             key=f"{Scope.REPLICA}/incomplete",
-            severity=Severity.CRITICAL,
+            severity=Severity.WARNING if is_followed and are_files_read else Severity.CRITICAL,
             title="Search does not see all rows",
             detail="; ".join(problems),
-            runbook=Runbook.TIER_UNREADABLE,
+            runbook=Runbook.ROWS_SET_ASIDE if is_followed else Runbook.TIER_UNREADABLE,
         )
     ]

@@ -327,6 +327,24 @@ def damaged_log(instance: Instance) -> None:
     instance.repair = repair
 
 
+def odd_rows(instance: Instance) -> None:
+    """A data file of the backup is damaged, and another one holds a text that is too long to be served."""
+    make_upload(instance.home / "inbox", "laptop-odd", conversations=["sound", "long " * 100])
+    instance.upload(2)
+    instance.ingest()
+    instance.environment["AKOSHA_BACKUP_URL"] = str(instance.home / "elsewhere")
+    settings = LakeSettings(home=instance.home, backup_url=str(instance.home / "elsewhere"))
+    ledger = Ledger.open(settings)
+    backup.backup(Lake(settings), ledger, now=NOW)
+    ledger.close()
+    hot = instance.home / "lake" / "lifecycle" / "hot"
+    damaged = min(path for path in hot.rglob("*.parquet") if "_delta_log" not in path.parts)
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    instance.patch.setattr("akosha_assets.lake.serving.replica.row_conversion.TEXT_MAX_BYTES", 400)
+    instance.patch.setattr("akosha_assets.lake.serving.replica.set_aside.RETRY_SECONDS", 1.0)
+    instance.start()
+
+
 STATES: dict[str, Callable[[Instance], None]] = {
     "ingestion-backlog": late_backlog,
     "hot-tier-loss": lost_table,
@@ -351,6 +369,7 @@ STATES: dict[str, Callable[[Instance], None]] = {
     ),
     "ledger-unreachable": without_ledger,
     "tier-unreadable": damaged_log,
+    "rows-set-aside": odd_rows,
 }
 
 

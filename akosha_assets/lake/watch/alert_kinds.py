@@ -57,5 +57,6 @@ class Runbook(StrEnum):
     ORCHESTRATOR_UNREACHABLE = "orchestrator-unreachable"
     POISONED_UPLOADS = "poisoned-uploads"
     RECALL_CHECK_FAILED = "recall-check-failed"
+    ROWS_SET_ASIDE = "rows-set-aside"
     SENSOR_OR_SCHEDULE_STOPPED = "sensor-or-schedule-stopped"
     TIER_UNREADABLE = "tier-unreadable"
