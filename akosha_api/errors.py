@@ -104,7 +104,7 @@ def describe(request: Request, error: Exception) -> tuple[ProblemName, dict[str,
         detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:FIELDS_IN_DETAIL])
         return name, document(request, status, name, detail, fields)
     if name is ProblemName.INTERNAL_ERROR:
-        logger.error("request met an unexpected error", exc_info=error, extra={"path": request.url.path})
+        logger.error("a request raised an unexpected error", exc_info=error, extra={"path": request.url.path})
         return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
     if status >= 500:
         logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})

@@ -1,4 +1,4 @@
-"""A service on a port of its own, over the test's lake."""
+"""A fixture that serves a test's lake on a free port."""
 
 import threading
 import time

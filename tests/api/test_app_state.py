@@ -1,4 +1,4 @@
-"""The pool of threads that searches run in."""
+"""The thread pool of searches: its queue and its time limit."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from akosha_api.app_state import Pool
 from akosha_api.errors import Overloaded, TooSlow
 
 
-def test_who_never_had_a_thread_is_told_to_ask_again_and_not_to_ask_less() -> None:
+def test_a_call_that_gets_no_thread_is_overloaded_and_not_too_slow() -> None:
     asyncio.run(_waited_in_vain())
 
 

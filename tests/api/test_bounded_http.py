@@ -1,6 +1,4 @@
-"""No peer holds a connection for nothing: half a head, silence, a body that nobody reads, an answer that is not read,
-too many at once.
-"""
+"""Slow and silent peers, endless heads and unread answers do not hold connections."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -33,7 +31,7 @@ def rest(one: socket.socket) -> bytes:
     return b"".join(iter(lambda: one.recv(65536), b""))
 
 
-def test_half_a_head_is_not_waited_for(client: httpx.Client) -> None:
+def test_an_incomplete_head_times_out(client: httpx.Client) -> None:
     for half in (b"G", b"GET / HT", HEAD, HEAD + b"X-A: " + b"a" * 1000):
         with connected(client) as one:
             one.sendall(half)
@@ -41,13 +39,13 @@ def test_half_a_head_is_not_waited_for(client: httpx.Client) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ") and b"did not come within 0.4 s" in answer
 
 
-def test_silence_is_not_waited_for(client: httpx.Client) -> None:
+def test_a_silent_connection_times_out(client: httpx.Client) -> None:
     with connected(client) as one:
         assert rest(one) == b""
 
 
 @pytest.mark.parametrize("drop", [b"\r\n", b"a"])
-def test_a_head_in_drops_gains_no_time(client: httpx.Client, drop: bytes) -> None:
+def test_a_head_sent_byte_by_byte_times_out(client: httpx.Client, drop: bytes) -> None:
     with connected(client) as one:
         one.sendall(HEAD + b"X-A: " if drop == b"a" else drop)
         one.settimeout(0.05)
@@ -64,7 +62,7 @@ def test_a_head_in_drops_gains_no_time(client: httpx.Client, drop: bytes) -> Non
         until(is_closed)
 
 
-def test_the_second_head_of_a_connection_is_bounded_too(client: httpx.Client) -> None:
+def test_the_second_head_of_a_connection_times_out_too(client: httpx.Client) -> None:
     with connected(client) as one:
         one.sendall(HEAD + b"\r\n")
         until(lambda: b"uptime_seconds" in one.recv(65536))
@@ -72,7 +70,7 @@ def test_the_second_head_of_a_connection_is_bounded_too(client: httpx.Client) ->
         assert rest(one).startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_body_that_nobody_reads_ends(client: httpx.Client) -> None:
+def test_an_unread_body_ends_the_connection(client: httpx.Client) -> None:
     with connected(client) as one:
         one.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 1000000\r\n\r\n{")
         answer = one.recv(65536)
@@ -81,7 +79,7 @@ def test_a_body_that_nobody_reads_ends(client: httpx.Client) -> None:
         rest(one)
 
 
-def test_a_head_without_end_is_refused(client: httpx.Client) -> None:
+def test_an_endless_head_is_refused(client: httpx.Client) -> None:
     with connected(client) as one:
         one.sendall(HEAD + b"X-A: " + b"a" * 70_000)
         assert one.recv(65536).startswith(b"HTTP/1.1 431 ")
@@ -90,7 +88,9 @@ def test_a_head_without_end_is_refused(client: httpx.Client) -> None:
         assert rest(one).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_head_without_end_behind_another_request_is_cut(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_an_endless_head_after_another_request_ends_the_connection(
+    serve: Callable[..., httpx.Client], lake: Lake
+) -> None:
     client = serve(lake, wait=False, head_seconds=60)
     with connected(client) as one, suppress(ConnectionError):
         one.sendall((HEAD + b"\r\n") * 50 + HEAD + b"X-A: " + b"a" * 500_000)
@@ -98,12 +98,12 @@ def test_a_head_without_end_behind_another_request_is_cut(serve: Callable[..., h
         rest(one)
 
 
-def test_a_large_body_is_no_head(client: httpx.Client) -> None:
+def test_a_large_body_does_not_count_as_head(client: httpx.Client) -> None:
     for _ in range(3):
         assert client.post("/api/v1/search", json={"query": "a", "cursor": "b" * 200_000}).status_code == 422
 
 
-def test_one_connection_too_many_is_answered_and_the_others_go_on(client: httpx.Client) -> None:
+def test_an_excess_connection_is_refused_and_the_others_continue(client: httpx.Client) -> None:
     client.get("/health")
     with ExitStack() as stack:
         # The client's own is the eighth.
@@ -117,13 +117,13 @@ def test_one_connection_too_many_is_answered_and_the_others_go_on(client: httpx.
     until(lambda: _answers(client))
 
 
-def test_requests_that_were_sent_together_are_all_answered(client: httpx.Client) -> None:
+def test_pipelined_requests_are_all_answered(client: httpx.Client) -> None:
     with connected(client) as one:
         one.sendall((HEAD + b"\r\n") * 20 + HEAD + b"Connection: close\r\n\r\n")
         assert rest(one).count(b"HTTP/1.1 200 ") == 21
 
 
-def test_an_answer_that_nobody_reads_is_given_up(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_an_unread_answer_ends_the_connection(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, wait=False, send_seconds=0.4, connections=1)
     client.close()
     with connected(client) as one:

@@ -1,6 +1,4 @@
-"""No route answers a page of another site, and no operator route a caller without the operator token, whatever else it
-sends.
-"""
+"""No route answers a page of another site, and no operator route a caller without the token, whatever it sends."""
 
 import asyncio
 import re
@@ -67,7 +65,7 @@ def client(serve: Callable[..., httpx.Client], lake: Lake) -> httpx.Client:
     return serve(lake, wait=False)
 
 
-def test_no_route_answers_what_another_site_caused(client: httpx.Client, lake: Lake) -> None:
+def test_no_route_answers_requests_caused_by_another_site(client: httpx.Client, lake: Lake) -> None:
     assert {path for _, path in ROUTES} >= {
         "/",
         "/docs",
@@ -85,7 +83,7 @@ def test_no_route_answers_what_another_site_caused(client: httpx.Client, lake: L
             assert method == "HEAD" or answer.json()["status"] == status
 
 
-def test_a_body_comes_as_json_or_not_at_all(client: httpx.Client) -> None:
+def test_a_body_must_be_declared_as_json(client: httpx.Client) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         for method, path in ROUTES:
             answer = client.request(method, path, content=b'{"query": "a"}', headers={"Content-Type": kind})
@@ -97,7 +95,7 @@ def test_a_body_comes_as_json_or_not_at_all(client: httpx.Client) -> None:
     )
 
 
-def test_refusals_say_what_was_found_and_what_helps(client: httpx.Client) -> None:
+def test_refusals_say_what_was_found_and_what_to_do(client: httpx.Client) -> None:
     detail = client.get("/api/v1/systems", headers={"Host": "akosha.example"}).json()["detail"]
     assert detail.startswith("found Host 'akosha.example'; expected one of localhost")
     assert detail.endswith("AKOSHA_API_ALLOWED_HOSTS adds names")
@@ -108,14 +106,14 @@ def test_refusals_say_what_was_found_and_what_helps(client: httpx.Client) -> Non
 @pytest.mark.parametrize(
     "given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X-Forwarded-For": "127.0.0.1"}]
 )
-def test_loopback_alone_makes_no_operator(client: httpx.Client, given: dict[str, str]) -> None:
+def test_a_loopback_address_is_not_an_operator(client: httpx.Client, given: dict[str, str]) -> None:
     for path in OPERATOR:
         refusal = client.post(path, json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | given)
         assert refused(refusal, 403), path
         assert "AKOSHA_HOME/operator-token" in refusal.json()["detail"]
 
 
-def test_the_token_of_the_home_makes_an_operator_behind_a_plain_proxy(client: httpx.Client, lake: Lake) -> None:
+def test_the_token_of_the_home_is_accepted_behind_a_plain_proxy(client: httpx.Client, lake: Lake) -> None:
     token = {"Authorization": f"Bearer {operator_token.read(lake.settings.home)}"}
     assert (
         client.post("/api/v1/uploads/redrive", json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | token).status_code
@@ -123,7 +121,7 @@ def test_the_token_of_the_home_makes_an_operator_behind_a_plain_proxy(client: ht
     )
 
 
-def test_a_token_of_the_settings_is_the_only_one(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_a_token_of_the_settings_replaces_that_of_the_home(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, wait=False, admin_token="a-token-of-our-own")
     operator_token.read_or_create(lake.settings.home)
     for token, status in (("a-token-of-our-own", 200), (operator_token.read(lake.settings.home), 403)):
@@ -140,7 +138,7 @@ def test_probes_are_answered_by_address(client: httpx.Client) -> None:
     assert client.get("/api/v1/systems", headers={"Host": "10.42.0.7:8682"}).status_code == 421
 
 
-def test_behind_a_proxy_the_names_of_the_settings_may_ask(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_allowed_hosts_and_origins_are_accepted_behind_a_proxy(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(
         lake, wait=False, host="0.0.0.0", allowed_hosts="akosha.example,*.svc", allowed_origins="https://search.example"
     )
@@ -157,7 +155,7 @@ def test_behind_a_proxy_the_names_of_the_settings_may_ask(serve: Callable[..., h
         assert answer.status_code == status, (host, origin)
 
 
-def test_every_answer_keeps_browsers_from_using_it_elsewhere(client: httpx.Client) -> None:
+def test_every_answer_has_security_headers(client: httpx.Client) -> None:
     for method, path in [*ROUTES, ("GET", "/no-such-route")]:
         headers = client.request(
             method, path, headers={"Host": "evil.example"} if path == "/api/v1/shutdown" else {}
@@ -168,7 +166,7 @@ def test_every_answer_keeps_browsers_from_using_it_elsewhere(client: httpx.Clien
         assert found == ("nosniff", "no-referrer", "same-origin"), path
 
 
-def test_an_unexpected_error_is_answered_as_every_other(
+def test_an_unexpected_error_is_a_problem_document(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
@@ -183,7 +181,7 @@ def test_an_unexpected_error_is_answered_as_every_other(
     ]
 
 
-def test_web_sockets_are_not_answered(client: httpx.Client) -> None:
+def test_web_sockets_are_refused(client: httpx.Client) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
 

@@ -1,4 +1,4 @@
-"""JSON nested without end, in a request or in a stored memory, is an answer of 200 or 4xx everywhere."""
+"""Deeply nested JSON, in a request or in a stored memory, is answered with 200 or 4xx on every route."""
 
 import json
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def client(serve: Callable[..., httpx.Client], lake: Lake) -> httpx.Client:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_nested_request_is_refused(client: httpx.Client, shape: str) -> None:
+def test_a_deeply_nested_request_is_refused(client: httpx.Client, shape: str) -> None:
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     for depth in (50, 300, 2000, 100_000):
         for path in (*(f"/api/v1/{route}" for route in ROUTES), "/mcp"):
@@ -62,7 +62,7 @@ def test_a_nested_request_is_refused(client: httpx.Client, shape: str) -> None:
             )
 
 
-def test_a_nested_memory_is_answered(client: httpx.Client) -> None:
+def test_a_memory_with_deeply_nested_attributes_is_returned(client: httpx.Client) -> None:
     names = [*DEEP, "half a character", "no number", "digits", "broken", "list"]
     for name in names:
         answer = client.get(f"/api/v1/memories/laptop-ada/conversation/{name}")
@@ -89,10 +89,10 @@ def test_a_nested_memory_is_answered(client: httpx.Client) -> None:
         st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)),
     )
 )
-def test_attributes_come_back_as_they_were_stored(attributes: dict[str, object]) -> None:
+def test_attributes_are_returned_as_stored(attributes: dict[str, object]) -> None:
     assert decode_attributes(json.dumps(attributes)) == attributes
 
 
 @given(st.text())
-def test_any_text_for_attributes_makes_an_object_that_json_carries(text: str) -> None:
+def test_any_attributes_text_becomes_an_object_that_json_can_represent(text: str) -> None:
     assert json.dumps(decode_attributes(text), ensure_ascii=False).encode()

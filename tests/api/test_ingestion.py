@@ -1,6 +1,4 @@
-"""Operators read the backlog, start ingestion, redrive what was quarantined, and stop the service; others may not
-change anything.
-"""
+"""Operators read the backlog, start ingestion, redrive quarantined uploads and stop the service; others may not."""
 
 import os
 import signal
@@ -52,7 +50,7 @@ def quarantined(ledger: Ledger, reason: str) -> None:
     claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
 
 
-def test_the_backlog_is_told_with_its_history(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
+def test_the_backlog_has_its_history(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     found(ledger, 3, ago=timedelta(minutes=10))
     told = serve(lake).get("/api/v1/ingestion/backlog", params={"minutes": 20}).json()
     assert (told["waiting"], told["waiting_bytes"], told["caught_up"], told["age"]) == (3, 3000, False, "warn")
@@ -60,9 +58,7 @@ def test_the_backlog_is_told_with_its_history(serve: Callable[..., httpx.Client]
     assert (told["history"][0]["waiting"], told["history"][-1]["waiting"], len(told["history"])) == (0, 3, 60)
 
 
-def test_the_trigger_takes_uploads_in_without_dagster(
-    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
-) -> None:
+def test_the_trigger_ingests_without_dagster(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"])
     client = serve(lake)
     answer = client.post("/api/v1/ingestion/trigger", headers=as_operator(lake.settings.home)).json()
@@ -70,7 +66,7 @@ def test_the_trigger_takes_uploads_in_without_dagster(
     until(lambda: client.get("/api/v1/ingestion/backlog").json()["ingested"] == 1)
 
 
-def test_a_dagster_that_does_not_answer_is_named_and_done_without(
+def test_the_trigger_names_a_dagster_that_is_down_and_ingests_without_it(
     serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
 ) -> None:
     (lake.settings.home / "inbox").mkdir()
@@ -81,9 +77,7 @@ def test_a_dagster_that_does_not_answer_is_named_and_done_without(
     assert "http://127.0.0.1:9 did not answer" in answer["reason"]
 
 
-def test_redrive_previews_first_and_needs_a_choice(
-    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
-) -> None:
+def test_redrive_lists_first_and_needs_a_filter(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     found(ledger, 2, ago=timedelta(minutes=1))
     quarantined(ledger, "gzip_damaged")
     client = serve(lake)
@@ -99,7 +93,7 @@ def test_redrive_previews_first_and_needs_a_choice(
     assert client.get("/api/v1/ingestion/backlog").json()["waiting"] == 1
 
 
-def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(
+def test_a_name_with_a_nul_is_refused_before_the_ledger_is_queried(
     serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
 ) -> None:
     client = serve(lake)
@@ -116,9 +110,7 @@ def test_a_name_with_a_nul_is_refused_before_the_ledger_is_asked(
         )
 
 
-def test_an_ambiguous_receipt_names_whose_there_are(
-    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
-) -> None:
+def test_an_ambiguous_receipt_names_the_systems(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     for name in ("victim", "mallory"):
         ledger.add(
             [FoundUpload(name, "u", "session-buddy", f"systems/{name}/uploads/u", "1", 10, NOW)],

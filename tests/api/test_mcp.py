@@ -1,4 +1,4 @@
-"""Agents over MCP: a client of the protocol's own library asks the served app, and every failure says what to do."""
+"""MCP with the client of the SDK against the served app; every failure says what to do."""
 
 import asyncio
 import json
@@ -85,7 +85,7 @@ def refused(client: httpx.Client, tool: str, **arguments: Any) -> str:
     return text
 
 
-def test_an_agent_finds_what_others_stored_and_how_whole_the_answer_is(client: httpx.Client) -> None:
+def test_an_agent_finds_memories_of_others_and_sees_how_complete_the_answer_is(client: httpx.Client) -> None:
     found = answered(client, "search_all_systems", query="deadlock")
     (result,) = found["results"]
     assert {
@@ -120,13 +120,13 @@ def test_clients_with_and_without_a_handshake_are_answered(client: httpx.Client,
         ({"system_id": "laptop-zoe"}, set()),
     ],
 )
-def test_filters_hold_for_every_result(client: httpx.Client, filters: dict[str, Any], ids: set[str]) -> None:
+def test_filters_apply_to_every_result(client: httpx.Client, filters: dict[str, Any], ids: set[str]) -> None:
     assert {
         result["id"] for result in answered(client, "search_all_systems", query="postgres", **filters)["results"]
     } == ids
 
 
-def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
+def test_tools_are_annotated_as_read_only(client: httpx.Client) -> None:
     async def ask() -> ListToolsResult:
         async with Client(f"{client.base_url}/mcp") as agent:
             assert "search_all_systems" in (agent.instructions or "")
@@ -149,7 +149,7 @@ def test_tools_are_listed_as_reading_only(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(("budget", "results", "whole"), [(500, 3, 0), (1000, 6, 0), (4000, 6, 1), (20_000, 6, 6)])
-def test_an_answer_keeps_within_its_budget(client: httpx.Client, budget: int, results: int, whole: int) -> None:
+def test_an_answer_fits_its_budget(client: httpx.Client, budget: int, results: int, whole: int) -> None:
     found = asked(client, "search_all_systems", query="kafka", mode="keyword", budget_tokens=budget)
     assert len(found.content[0].text.encode()) <= 4 * budget  # type: ignore[union-attr]
     told = found.structured_content["results"]
@@ -159,17 +159,17 @@ def test_an_answer_keeps_within_its_budget(client: httpx.Client, budget: int, re
     assert all("Kafka" in result["text"] for result in told)
 
 
-def test_more_than_an_answer_holds_is_said(client: httpx.Client) -> None:
+def test_has_more_is_true_if_results_do_not_fit(client: httpx.Client) -> None:
     assert answered(client, "search_all_systems", query="kafka", limit=2)["has_more"] is True
     assert "has_more" not in answered(client, "search_all_systems", query="kafka", limit=6)
 
 
-def test_memories_like_a_found_one_are_found(client: httpx.Client) -> None:
+def test_memories_similar_to_a_result_are_found(client: httpx.Client) -> None:
     found = answered(client, "find_similar", system_id="laptop-bob", kind="conversation", id="r/1", limit=2)
     assert (found["results"][0]["system_id"], found["stages"]["keyword"]["state"]) == ("laptop-eve", "skipped")
 
 
-def test_a_cut_text_is_read_whole(client: httpx.Client) -> None:
+def test_a_truncated_text_can_be_read_whole(client: httpx.Client) -> None:
     found = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1")
     assert found["text"] == LONG[1]
     assert (found["provenance"]["upload_id"], "is_truncated" in found) == ("u-1", False)
@@ -225,20 +225,18 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
         ),
     ],
 )
-def test_a_refusal_says_what_was_expected_and_what_to_do(
+def test_a_tool_error_says_what_was_expected_and_what_to_do(
     client: httpx.Client, tool: str, arguments: dict[str, Any], said: str
 ) -> None:
     assert said in refused(client, tool, **arguments)
 
 
-def test_an_unknown_tool_is_told_which_there_are(client: httpx.Client) -> None:
+def test_the_error_of_an_unknown_tool_lists_the_tools(client: httpx.Client) -> None:
     answer = client.post("/mcp", json=SEARCH | {"params": {"name": "delete_everything"}}).json()
     assert answer["error"]["message"] == f"there is no tool 'delete_everything'; expected one of {', '.join(TOOLS)}"
 
 
-def test_an_answer_that_is_late_is_an_error_and_not_an_empty_one(
-    serve: Callable[..., httpx.Client], lake: Lake
-) -> None:
+def test_a_late_answer_is_an_error_and_not_empty(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, search_seconds=1e-6)
     # So many words take tens of milliseconds, and a loop's clock counts whole ones.
     assert refused(client, "search_all_systems", query=LONG[0]).startswith(
@@ -246,7 +244,7 @@ def test_an_answer_that_is_late_is_an_error_and_not_an_empty_one(
     )
 
 
-def test_files_that_are_gone_are_said_and_search_goes_on(serve: Callable[..., httpx.Client], tmp_path: Path) -> None:
+def test_missing_files_are_named_and_search_continues(serve: Callable[..., httpx.Client], tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path))
     commit(lake, 1, ROWS[0])
     client = serve(lake, poll_seconds=60)
@@ -259,7 +257,7 @@ def test_files_that_are_gone_are_said_and_search_goes_on(serve: Callable[..., ht
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
-def test_one_message_is_answered_as_json_without_a_redirect(client: httpx.Client, path: str) -> None:
+def test_a_message_is_answered_as_json_without_a_redirect(client: httpx.Client, path: str) -> None:
     answer = client.post(path, json=SEARCH, headers={"Accept": "application/json", "X-Request-Id": "abc"})
     assert (answer.status_code, answer.headers["Content-Type"], answer.headers["X-Request-Id"]) == (
         200,

@@ -1,4 +1,4 @@
-"""Every documented metric is there when there is something to say, and no label names a system."""
+"""Every documented metric exists once it has a value, and no label names a system."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ def test_metrics_follow_an_upload_to_a_search(serve: Callable[..., httpx.Client]
     assert "laptop-1" not in client.get("/metrics").text
 
 
-def test_unknown_paths_make_no_new_series(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_unknown_paths_create_no_series(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake)
     for number in range(5):
         client.get(f"/no/such/{number}")
@@ -63,7 +63,7 @@ def test_unknown_paths_make_no_new_series(serve: Callable[..., httpx.Client], la
     assert not any("no/such" in route for route in routes)
 
 
-def test_the_recall_of_what_is_served_is_measured(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_the_recall_of_served_rows_is_measured(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     commit(lake, 1, *(memory(str(number), f"memory number {number}") for number in range(30)))
     client = serve(lake, recall_seconds=0.1)
     until(lambda: scraped(client).get("akosha_search_recall_ratio") == [({}, 1)])

@@ -53,7 +53,7 @@ def tiers(client: httpx.Client) -> tuple[str, str]:
     return found["hot"]["state"], found["cold"]["state"]
 
 
-def test_a_memory_that_may_be_in_a_tier_that_was_never_loaded_is_not_told_to_be_missing(unloaded: httpx.Client) -> None:
+def test_a_memory_that_an_unloaded_tier_may_have_is_not_reported_missing(unloaded: httpx.Client) -> None:
     assert_problem(unloaded.get(HOT), 503, "hot is unavailable (object store")
     assert unloaded.get(HOT).json()["type"].endswith(":tier-unavailable")
     assert unloaded.get(HOT).headers["Retry-After"] == "5"
@@ -63,9 +63,7 @@ def test_a_memory_that_may_be_in_a_tier_that_was_never_loaded_is_not_told_to_be_
     assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of an earlier time")
 
 
-def test_a_service_that_never_loaded_a_table_is_not_ready_and_one_that_did_stays_so(
-    unloaded: httpx.Client, stale: httpx.Client
-) -> None:
+def test_a_service_is_ready_once_it_has_loaded_every_table(unloaded: httpx.Client, stale: httpx.Client) -> None:
     refusal = unloaded.get("/ready")
     assert (refusal.status_code, refusal.json(), refusal.headers["Retry-After"]) == (
         503,
@@ -75,28 +73,28 @@ def test_a_service_that_never_loaded_a_table_is_not_ready_and_one_that_did_stays
     assert stale.get("/ready").status_code == 200
 
 
-def test_an_export_without_a_tier_is_refused_or_says_what_it_lacks(unloaded: httpx.Client) -> None:
+def test_an_incomplete_export_is_refused_or_names_the_missing_tiers(unloaded: httpx.Client) -> None:
     assert_problem(unloaded.post("/api/v1/export", json={}), 503, 'which "partial": true accepts: hot is unavailable')
     for form in ("jsonl", "parquet"):
         partial = unloaded.post("/api/v1/export", json={"partial": True, "format": form})
         assert (partial.status_code, partial.headers["X-Akosha-Incomplete"]) == (200, "hot=unavailable")
 
 
-def test_systems_are_listed_with_the_tiers_they_were_counted_in(unloaded: httpx.Client) -> None:
+def test_the_list_of_systems_has_the_state_of_the_tiers(unloaded: httpx.Client) -> None:
     listed = unloaded.get("/api/v1/systems").json()
     assert [system["system_id"] for system in listed["systems"]] == ["laptop-bob"]
     assert (listed["tiers"]["hot"]["state"], listed["tiers"]["cold"]["state"]) == ("unavailable", "answered")
     assert "lifecycle/hot did not answer" in listed["tiers"]["hot"]["reason"]
 
 
-def test_agents_are_told_the_same(unloaded: httpx.Client) -> None:
+def test_answers_for_agents_have_the_same_states(unloaded: httpx.Client) -> None:
     said = refused(unloaded, "read_memory", system_id="laptop-ada", kind="conversation", id="h")
     assert said.startswith("tier-unavailable: ") and "hot is unavailable" in said and "Ask again" in said
     listed = answered(unloaded, "list_systems")
     assert (listed["is_complete"], listed["tiers"]["hot"]["state"]) == (False, "unavailable")
 
 
-def test_sql_refuses_only_what_reads_the_tier(unloaded: httpx.Client) -> None:
+def test_sql_refuses_only_queries_that_read_the_tier(unloaded: httpx.Client) -> None:
     assert_problem(
         unloaded.post("/api/v1/sql", json={"query": "SELECT * FROM memories"}), 503, "lifecycle/hot did not answer"
     )
@@ -104,7 +102,7 @@ def test_sql_refuses_only_what_reads_the_tier(unloaded: httpx.Client) -> None:
     assert (answer["rows"], answer["versions"]["hot"]) == ([{"id": "c"}], None)
 
 
-def test_a_stale_tier_is_exported_as_it_was_and_said(stale: httpx.Client) -> None:
+def test_a_stale_tier_is_exported_and_named(stale: httpx.Client) -> None:
     exported = stale.post("/api/v1/export", json={})
     assert (len(exported.text.splitlines()), exported.headers["X-Akosha-Incomplete"]) == (2, "hot=stale")
     assert_problem(stale.get("/api/v1/memories/laptop-ada/conversation/new"), 503, "hot is stale")

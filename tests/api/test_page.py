@@ -1,6 +1,4 @@
-"""The status page in a real browser: numbers appear, a search finds, hostile text stays text, nothing comes from
-elsewhere.
-"""
+"""The status page and `/docs` in a real browser: numbers, search, hostile text, no requests to other hosts."""
 
 import os
 import shutil
@@ -80,9 +78,7 @@ def test_an_operator_sees_the_fleet_and_searches_it(
         page.screenshot(path=f"{folder}/status.png", full_page=True)
 
 
-def test_the_routes_are_shown_without_network_or_scripts_from_elsewhere(
-    browser: Any, serve: Callable[..., httpx.Client], lake: Lake
-) -> None:
+def test_docs_load_nothing_from_other_hosts(browser: Any, serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, wait=False)
     page = browser.new_page()
     asked: list[str] = []

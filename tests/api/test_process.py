@@ -1,4 +1,4 @@
-"""The service as a process of its own."""
+"""The service as a process: start, restart, limits, SIGTERM."""
 
 import os
 import signal
@@ -81,9 +81,7 @@ def test_neither_a_restart_nor_a_replay_changes_a_receipt(settings: LakeSettings
             assert receipt(address) == first | {"claimed_at": receipt(address)["claimed_at"]}
 
 
-def test_searches_that_take_too_long_end_in_their_threads_and_hold_no_shutdown(
-    settings: LakeSettings, lake: Lake
-) -> None:
+def test_slow_searches_end_in_their_threads_and_do_not_delay_a_shutdown(settings: LakeSettings, lake: Lake) -> None:
     # Half a million words each, none of them of the question but the last: minutes of work for one page.
     slow = "é " * 400_000
     commit(

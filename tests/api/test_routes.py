@@ -1,4 +1,4 @@
-"""The service over a real table: answers, and every error in one shape."""
+"""Every route over real tables: answers, and problems of one shape."""
 
 import base64
 import io
@@ -47,7 +47,7 @@ def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
     return started
 
 
-def test_any_id_is_read_by_its_path(tmp_path: Path, serve: Callable[..., httpx.Client]) -> None:
+def test_any_id_can_be_read_by_its_path(tmp_path: Path, serve: Callable[..., httpx.Client]) -> None:
     made = Lake(LakeSettings(home=tmp_path))
     ids = ["\n", "a/\nb\n", "a/../b", "?#%", "\0", "\u2028"]
     commit(made, 1, *(memory(id, "an odd id") for id in ids))
@@ -56,7 +56,7 @@ def test_any_id_is_read_by_its_path(tmp_path: Path, serve: Callable[..., httpx.C
         assert asking.get(f"/api/v1/{route}/laptop-ada/conversation/{quote(id, safe='')}").json()["id"] == id
 
 
-def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> None:
+def test_a_search_returns_every_field_of_an_answer(client: httpx.Client) -> None:
     answer = client.post("/api/v1/search", json={"query": "deadlock", "limit": 3}).json()
     SearchResponse.model_validate(answer, extra="forbid")
     (result,) = answer["results"]
@@ -75,7 +75,7 @@ def test_words_find_a_memory_with_all_an_answer_says(client: httpx.Client) -> No
     assert answer["stages"]["keyword"]["state"] == "answered"
 
 
-def test_a_vector_and_a_stored_memory_can_be_asked_with(client: httpx.Client) -> None:
+def test_a_vector_and_a_stored_memory_can_be_searched_with(client: httpx.Client) -> None:
     found = client.post("/api/v1/search", json={"vector": unit(ROWS[1]["text"]).tolist(), "limit": 1}).json()
     assert found["results"][0]["id"] == "2"
     like = {"system_id": "laptop-ada", "kind": "reflection", "id": "2"}
@@ -89,14 +89,14 @@ def test_pages_follow_the_cursor_to_the_end(client: httpx.Client) -> None:
     assert (len(first["results"]), len(second["results"]), second["cursor"]) == (2, 1, None)
 
 
-def test_one_memory_is_read_with_its_provenance(client: httpx.Client) -> None:
+def test_a_memory_is_read_with_its_provenance(client: httpx.Client) -> None:
     found = client.get("/api/v1/memories/laptop-bob/conversation/r/1").json()
     assert found["attributes"] == {"turns": 3}
     assert found["provenance"]["object_key"] == "k"
     assert (found["has_vector"], found["space"]) == (True, "test/space")
 
 
-def test_a_memory_that_did_not_change_is_304(client: httpx.Client) -> None:
+def test_an_unchanged_memory_is_304(client: httpx.Client) -> None:
     first = client.get("/api/v1/memories/laptop-ada/reflection/2")
     assert (
         client.get(
@@ -138,7 +138,7 @@ def test_a_batch_holds_an_answer_or_a_problem_for_each_question(client: httpx.Cl
     )
 
 
-def test_a_batch_takes_no_longer_than_one_question_may(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_a_batch_has_the_time_limit_of_one_question(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, search_seconds=0.05)
     # Ten milliseconds each.
     slow = {"query": " ".join(f"word{number}x{number}" for number in range(700)), "mode": "keyword"}
@@ -158,7 +158,7 @@ def test_large_answers_are_compressed(client: httpx.Client) -> None:
     assert answer.headers["Content-Encoding"] == "gzip"
 
 
-def test_a_filtered_set_is_exported_as_lines_and_as_parquet(client: httpx.Client) -> None:
+def test_filtered_memories_are_exported_as_json_lines_and_parquet(client: httpx.Client) -> None:
     exported = client.post("/api/v1/export", json={"system_id": "laptop-ada"})
     assert "X-Akosha-Incomplete" not in exported.headers
     rows = [json.loads(line) for line in exported.text.splitlines()]
@@ -221,13 +221,13 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
         ),
     ],
 )
-def test_sql_tells_what_json_cannot_hold_as_text(client: httpx.Client, value: str, told: object) -> None:
+def test_sql_returns_values_that_json_lacks_as_text(client: httpx.Client, value: str, told: object) -> None:
     answer = client.post("/api/v1/sql", json={"query": f"SELECT {value} AS v"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["rows"] == [{"v": told}]
 
 
-def test_sql_tells_every_column_under_a_name_of_its_own(client: httpx.Client) -> None:
+def test_sql_returns_every_column_under_a_distinct_name(client: httpx.Client) -> None:
     answer = client.post("/api/v1/sql", json={"query": "SELECT 1 AS a, date '2026-01-01' AS a, 3 AS a_1"}).json()
     assert answer["rows"] == [{"a": 1, "a_1": "2026-01-01", "a_1_1": 3}]
     assert answer["columns"][1] == {"name": "a_1", "type": "DATE"}
@@ -239,7 +239,7 @@ def test_a_body_that_is_too_large_is_refused(client: httpx.Client) -> None:
     assert_problem(client.post("/api/v1/search", json={"query": "a" * 2_000_000}), 413, "expected at most")
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.Client], lake: Lake) -> None:
+def test_a_body_that_does_not_arrive_times_out(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, body_seconds=0.3)
     port = client.base_url.port
     assert port is not None
@@ -260,7 +260,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Callable[..., httpx.
         assert b'"r/1"' in b"".join(iter(lambda: slow.recv(65536), b""))
 
 
-def test_a_client_that_leaves_amid_its_body_is_no_error_of_the_service(
+def test_a_client_that_disconnects_in_its_body_is_not_an_error(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = client.base_url.port
@@ -343,13 +343,13 @@ def test_health_names_an_inbox_folder_that_does_not_exist(
         ({"like": {"system_id": "x", "kind": "y", "id": "z"}}, 404, "no memory 'x/y/z'"),
     ],
 )
-def test_every_refusal_is_a_problem_that_says_what_was_expected(
+def test_every_invalid_request_is_a_problem_that_says_what_was_expected(
     client: httpx.Client, body: Any, status: int, said: str
 ) -> None:
     assert_problem(client.post("/api/v1/search", json=body), status, said)
 
 
-def test_a_value_of_another_type_is_refused_and_not_read_as_what_it_might_mean(client: httpx.Client) -> None:
+def test_a_value_of_another_type_is_refused_and_not_coerced(client: httpx.Client) -> None:
     assert (
         client.post("/api/v1/search", json={"query": "a", "importance_min": 0, "weights": {"keyword": 1}}).status_code
         == 200
@@ -385,7 +385,7 @@ def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("route", ["search", "search/batch", "export", "sql", "uploads/redrive"])
 @pytest.mark.parametrize("body", [b"", b"rubbish", b"{"])
-def test_a_body_that_is_no_json_is_told_so(client: httpx.Client, route: str, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(client: httpx.Client, route: str, body: bytes) -> None:
     refused = client.post(f"/api/v1/{route}", content=body, headers={"Content-Type": "application/json"})
     said = "body: is missing" if not body and route == "uploads/redrive" else "expected a JSON object"
     assert_problem(refused, 422, said)
@@ -404,7 +404,7 @@ def test_head_is_answered_as_get_without_the_body(client: httpx.Client, path: st
     assert "X-Request-Id" in head.headers
 
 
-def test_head_is_refused_where_get_is(client: httpx.Client) -> None:
+def test_head_is_refused_like_get(client: httpx.Client) -> None:
     assert (client.head("/nowhere").status_code, client.head("/api/v1/memories/a/b/c").status_code) == (404, 404)
     refusal = client.head("/api/v1/search")
     assert (refusal.status_code, refusal.headers["Allow"], refusal.content) == (405, "POST", b"")
@@ -414,7 +414,7 @@ def test_head_is_refused_where_get_is(client: httpx.Client) -> None:
     assert refusal.headers["Allow"] == "GET, HEAD"
 
 
-def test_a_given_request_id_comes_back(client: httpx.Client) -> None:
+def test_the_request_id_of_the_caller_is_returned(client: httpx.Client) -> None:
     assert client.get("/health", headers={"X-Request-Id": "abc"}).headers["X-Request-Id"] == "abc"
     assert client.get("/nowhere", headers={"X-Request-Id": "abc"}).json()["request_id"] == "abc"
 
@@ -444,7 +444,7 @@ def half_request(path: str) -> bytes:
     return head.encode() + b'{"query": '
 
 
-def test_the_memory_of_the_examples_is_in_the_fleet_of_the_demo(now: datetime) -> None:
+def test_the_memory_of_the_examples_is_in_the_demo_fleet(now: datetime) -> None:
     fleet = history(FleetPlan(systems=10, memories=300, days=7, now=now, fingerprints=False), 0)
     assert OF_THE_DEMO["system_id"] == system_id(0)
     rows = fleet[-1].tables["conversations_v2"]
@@ -453,12 +453,12 @@ def test_the_memory_of_the_examples_is_in_the_fleet_of_the_demo(now: datetime) -
     assert any("key policies" in row["content"] for row in fleet[-1].tables["reflections_v2"])
 
 
-def test_a_new_commit_is_found_without_asking_for_it(client: httpx.Client, lake: Lake) -> None:
+def test_a_new_commit_is_served_without_a_restart(client: httpx.Client, lake: Lake) -> None:
     commit(lake, 2, memory("4", "kubernetes oomkilled", system="laptop-eve"))
     until(lambda: client.post("/api/v1/search", json={"query": "oomkilled"}).json()["results"])
 
 
-def test_the_tables_can_be_asked_as_of_an_earlier_version(lake: Lake, client: httpx.Client) -> None:
+def test_an_earlier_version_can_be_searched(lake: Lake, client: httpx.Client) -> None:
     version = commit(lake, 3, memory("5", "a leaking goroutine", system="laptop-eve"))
     upsert(
         lake, 4, memory("5", "a goroutine that was fixed", system="laptop-eve", snapshot_at=NOW + timedelta(hours=1))

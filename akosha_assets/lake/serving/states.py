@@ -25,7 +25,7 @@ class TierStatus(StrEnum):
     # Nothing was ever written to the table.
     EMPTY = "empty"
     UNAVAILABLE = "unavailable"
-    # Not asked: cold, by a question about an earlier time.
+    # Not searched: cold, by a question about an earlier time.
     SKIPPED = "skipped"
 
     @property

@@ -1,4 +1,4 @@
-"""Rankings of parts made by hand."""
+"""Sorting, deduplicating and fusing rankings."""
 
 from datetime import date
 
@@ -37,13 +37,13 @@ def ranking(name: str, found: Places, *rows: tuple[int, int, float]) -> Ranking:
     )
 
 
-def test_a_memory_is_ranked_once_and_the_hottest_of_equal_forms_stands() -> None:
+def test_each_memory_is_ranked_once_by_its_hottest_row() -> None:
     both = places([7, 8], [8, 9])
     hits = list(ranking("semantic", both, (1, 0, 0.5), (0, 1, 0.5), (1, 1, 0.9), (0, 0, 0.5)).sort().hits(both))
     assert [(hit.identity, hit.tier, hit.row) for hit in hits] == [(9, "tier-1", 1), (7, "tier-0", 0), (8, "tier-0", 1)]
 
 
-def test_fused_scores_add_up_and_say_which_ranking_found_a_row() -> None:
+def test_fused_scores_are_sums_and_name_the_rankings_that_found_a_row() -> None:
     both = places([7, 8, 9])
     semantic = ranking("semantic", both, (0, 0, 0.9), (0, 1, 0.8))
     keyword = ranking("keyword", both, (0, 1, 12.0), (0, 2, 11.0))
@@ -53,7 +53,7 @@ def test_fused_scores_add_up_and_say_which_ranking_found_a_row() -> None:
     assert [hit.identity for hit in reciprocal_rank_fusion(semantic, keyword, (0.0, 1.0), 20).hits(both)] == [8, 9]
 
 
-def test_what_was_seen_is_left_out() -> None:
+def test_excluded_identities_are_left_out() -> None:
     both = places([7, 8, 9])
     left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).exclude(np.array([8], np.uint64))
     assert left.identity.tolist() == [7, 9]

@@ -1,4 +1,4 @@
-"""Words and phrases that are demanded of results ranked by meaning are found as the keyword index finds them."""
+"""Required and excluded terms match semantic results as the keyword index matches them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +19,7 @@ def holds(question: str, text: str) -> bool:
 
 
 @given(text=WORDS, sought=WORDS, is_prefix=st.booleans())
-def test_a_phrase_or_prefix_is_found_where_its_words_stand_together(
-    text: list[str], sought: list[str], is_prefix: bool
-) -> None:
+def test_a_phrase_or_prefix_matches_consecutive_words(text: list[str], sought: list[str], is_prefix: bool) -> None:
     question = f"+{'-'.join(sought)}*" if is_prefix else f'+"{" ".join(sought)}"'
     windows = [text[start : start + len(sought)] for start in range(len(text) - len(sought) + 1)]
     *first, last = sought

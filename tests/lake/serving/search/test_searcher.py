@@ -1,4 +1,4 @@
-"""Questions to a replica of a real table: by words, by vector, both, filtered, paged."""
+"""Searches over a replica of a real table: keyword, semantic and hybrid, filters, pages."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -87,7 +87,7 @@ def ids(answer: Answer) -> list[str]:
         ("!!! ((", []),
     ],
 )
-def test_words_find_what_holds_them(replica: Replica, text: str, expected: list[str]) -> None:
+def test_words_find_the_texts_that_have_them(replica: Replica, text: str, expected: list[str]) -> None:
     answer = ask(replica, text=text, mode="keyword")
     assert sorted(ids(answer)) == sorted(expected)
 
@@ -115,14 +115,14 @@ def test_a_vector_finds_the_nearest_first(replica: Replica) -> None:
         (Filters(until=NOW - timedelta(days=1)), {"4"}),
     ],
 )
-def test_filters_hold_before_ranking_in_both_rankings(replica: Replica, filters: Filters, expected: set[str]) -> None:
+def test_filters_apply_before_both_rankings(replica: Replica, filters: Filters, expected: set[str]) -> None:
     by_meaning = ask(replica, vector=tuple(unit("anything").tolist()), filters=filters)
     assert set(ids(by_meaning)) == expected
     by_words = ask(replica, text="fixed deadlock eviction refused", mode="keyword", filters=filters)
     assert set(ids(by_words)) - {"5"} == expected
 
 
-def test_like_finds_others_than_itself(replica: Replica) -> None:
+def test_like_does_not_find_the_memory_itself(replica: Replica) -> None:
     answer = ask(replica, like=Identity("laptop-ada", "conversation", "1"))
     assert set(ids(answer)) == {"2", "3", "4"}
     with pytest.raises(NotFound):
@@ -133,7 +133,7 @@ def test_like_finds_others_than_itself(replica: Replica) -> None:
         ask(replica, like=Identity("laptop-ada", "conversation", "1"), space="other")
 
 
-def test_without_a_model_hybrid_says_that_meaning_is_missing_and_semantic_refuses(replica: Replica) -> None:
+def test_without_a_model_hybrid_names_the_missing_ranking_and_semantic_is_refused(replica: Replica) -> None:
     answer = ask(replica, text="deadlock")
     assert ids(answer) == ["2"]
     assert (answer.stages["semantic"].state, answer.stages["semantic"].reason) == ("unavailable", "no model here")
@@ -142,7 +142,7 @@ def test_without_a_model_hybrid_says_that_meaning_is_missing_and_semantic_refuse
         ask(replica, text="deadlock", mode="semantic")
 
 
-def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) -> None:
+def test_hybrid_ranks_first_what_both_rankings_found(lake: Lake, tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
@@ -179,9 +179,7 @@ def test_hybrid_puts_first_what_both_rankings_found(lake: Lake, tmp_path: Path) 
         ("-!", {"0", "1", "2", "3"}),
     ],
 )
-def test_demands_hold_for_what_was_found_by_meaning_too(
-    lake: Lake, tmp_path: Path, signed: str, left: set[str]
-) -> None:
+def test_required_terms_apply_to_semantic_results_too(lake: Lake, tmp_path: Path, signed: str, left: set[str]) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     said = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
@@ -195,7 +193,7 @@ def test_demands_hold_for_what_was_found_by_meaning_too(
     replica.stop()
 
 
-def test_the_same_words_are_embedded_once(replica: Replica, tmp_path: Path) -> None:
+def test_the_same_text_is_embedded_once(replica: Replica, tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
     embedded: list[str] = []
@@ -211,7 +209,7 @@ def test_the_same_words_are_embedded_once(replica: Replica, tmp_path: Path) -> N
     assert embedded == ["postgres", "redis"]
 
 
-def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
+def test_pages_have_each_memory_once_while_rows_arrive(lake: Lake) -> None:
     replica = Replica(lake)
     commit(lake, 2, *[memory(f"p{i}", f"page {i}") for i in range(25)])
     replica.refresh()
@@ -249,7 +247,7 @@ def test_pages_hold_each_memory_once_while_rows_arrive(lake: Lake) -> None:
         ({"text": "a", "mode": "keyword", "weights": (0.0, 0.0)}, "not both 0"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_what_was_expected(
+def test_an_invalid_question_is_refused_with_what_was_expected(
     replica: Replica, question: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=expected):
@@ -258,9 +256,7 @@ def test_what_cannot_be_asked_is_refused_with_what_was_expected(
 
 @pytest.mark.parametrize("mode", ["keyword", "semantic"])
 @pytest.mark.parametrize("collapse", [True, False])
-def test_a_memory_that_changes_or_moves_between_two_pages_is_not_shown_again(
-    lake: Lake, mode: str, collapse: bool
-) -> None:
+def test_a_memory_that_changes_or_moves_between_pages_is_not_repeated(lake: Lake, mode: str, collapse: bool) -> None:
     replica = Replica(lake)
     rows = [
         memory(f"p{number}", f"deadlock {name} {name}")
@@ -310,7 +306,7 @@ def test_a_cursor_of_another_question_is_refused(replica: Replica) -> None:
         ask(replica, text="a", mode="keyword", cursor=answer.cursor)
 
 
-def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> None:
+def test_an_empty_lake_has_no_results_and_says_why(settings: LakeSettings) -> None:
     replica = Replica(Lake(settings))
     replica.refresh()
     answer = ask(replica, text="anything")
@@ -321,7 +317,7 @@ def test_an_empty_lake_answers_nothing_and_says_why(settings: LakeSettings) -> N
     replica.stop()
 
 
-def test_near_duplicates_fold_into_one_with_their_systems(lake: Lake) -> None:
+def test_near_duplicates_collapse_into_one_with_their_systems(lake: Lake) -> None:
     text = "pip cannot resolve numpy because the index of the company mirrors an old release of it since monday"
     rows = [
         memory(f"d{i}", f"{text}{'' if i else ' again'}", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0])
@@ -381,7 +377,7 @@ ALONE = [f"a{i}" for i in range(7)]
 
 
 @pytest.mark.parametrize("mode", ["keyword", "semantic", "hybrid"])
-def test_copies_leave_room_for_what_else_is_found(copied: tuple[Replica, Searcher], mode: str) -> None:
+def test_copies_leave_room_for_other_results(copied: tuple[Replica, Searcher], mode: str) -> None:
     replica, searcher = copied
     answer = ask(replica, searcher=searcher, text="postgres", mode=mode, limit=20)
     groups = {result["id"][0]: result["duplicates"] for result in answer.results}
@@ -408,7 +404,7 @@ def test_a_count_does_not_depend_on_the_size_of_the_page(copied: tuple[Replica, 
     assert [answer.results[0]["duplicates"]["count"] for answer in answers] == [5, 5, 5]
 
 
-def test_an_answer_says_how_many_memories_could_not_be_ranked_by_meaning(replica: Replica) -> None:
+def test_an_answer_says_how_many_memories_have_no_vector(replica: Replica) -> None:
     stage = ask(replica, vector=tuple(unit("gateway").tolist())).stages["semantic"]
     assert stage.reason == "1 of 5 memories have no vector of the space 'test/space' (yet)"
 
@@ -424,7 +420,7 @@ def test_only_the_direction_of_a_vector_counts(replica: Replica, length: float) 
     )
 
 
-def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> None:
+def test_memories_similar_to_a_cold_one_are_found_by_its_sketch(lake: Lake) -> None:
     near = unit("gateway") + unit("noise") * 0.1
     rows = [memory("old", "gateway refused"), memory("far", "redis")]
     commit_to_tier(lake, 1, "cold", *rows)
@@ -443,9 +439,7 @@ def test_similar_memories_of_one_in_cold_are_found_by_its_sketch(lake: Lake) -> 
 
 
 @pytest.mark.parametrize(("least", "expected"), [(0.9, ["2"]), (0.2, ["3", "2"]), (0.95, [])])
-def test_the_least_importance_is_met_by_words_as_by_meaning(
-    replica: Replica, least: float, expected: list[str]
-) -> None:
+def test_importance_min_applies_to_both_rankings(replica: Replica, least: float, expected: list[str]) -> None:
     filters = Filters(importance_min=least)
     assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
@@ -476,7 +470,7 @@ def tokenize_once() -> Callable[[str], list[str]]:
     return counted
 
 
-def test_a_result_whose_snippet_fails_is_shown_without_marks(
+def test_a_result_whose_snippet_fails_is_shown_without_highlights(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -505,7 +499,7 @@ def test_a_snippet_shows_the_words_of_the_question(replica: Replica) -> None:
     assert "needle" in snippet("word " * 100 + "needle in a haystack", frozenset({"needl"}))["text"]
 
 
-def test_facets_count_what_passes_the_filters(replica: Replica) -> None:
+def test_facets_count_the_memories_that_pass_the_filters(replica: Replica) -> None:
     counted = ask(
         replica,
         text="gateway",
@@ -522,7 +516,7 @@ def test_facets_count_what_passes_the_filters(replica: Replica) -> None:
         ask(replica, text="a", mode="keyword", facets=("text",))
 
 
-def test_a_budget_of_tokens_bounds_the_texts(replica: Replica) -> None:
+def test_texts_fit_the_token_budget(replica: Replica) -> None:
     whole = ask(replica, vector=tuple(unit("x").tolist()))
     answer = ask(replica, vector=tuple(unit("x").tolist()), budget_tokens=30)
     assert 0 < len(answer.results) < len(whole.results)
@@ -561,6 +555,6 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     ],
     ids=["name", "accents", "two scripts", "hindi", "thai"],
 )
-def test_what_was_looked_for_is_marked_in_any_script(text: str, asked: str, marked: list[str]) -> None:
+def test_search_terms_are_highlighted_in_any_script(text: str, asked: str, marked: list[str]) -> None:
     found = snippet(text, frozenset(stem(word) for word in tokenize(asked)))["highlights"]
     assert [text[start:stop] for start, stop in found] == marked

@@ -1,4 +1,4 @@
-"""Three tiers as one, and what a replica takes over from the one before it."""
+"""Searches over three tiers, and what a replica reuses of an earlier one."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -59,12 +59,12 @@ def test_scores_of_warm_are_near_those_of_hot(replica: Replica) -> None:
     assert answer.results[0]["score"] == pytest.approx(1, abs=0.02)
 
 
-def test_only_the_tiers_that_the_times_allow_hold_results(replica: Replica) -> None:
+def test_results_come_only_from_tiers_within_the_time_filter(replica: Replica) -> None:
     answer = ask(replica, text="deadlock", mode="keyword", filters=Filters(until=NOW - timedelta(days=100)))
     assert [result["id"] for result in answer.results] == ["c"]
 
 
-def test_a_hotter_form_hides_a_colder_one_in_every_ranking(filled: Lake, replica: Replica) -> None:
+def test_a_hotter_row_hides_a_colder_one_in_every_ranking(filled: Lake, replica: Replica) -> None:
     commit(filled, 2, memory("w", "rewritten words", age=WEEKS))
     replica.refresh()
     assert {result["id"] for result in ask(replica, text="deadlock", mode="keyword").results} == {"h", "c"}
@@ -81,7 +81,7 @@ def test_a_hotter_form_hides_a_colder_one_in_every_ranking(filled: Lake, replica
     assert replica.snapshot.tiers["warm"].rows == 2
 
 
-def test_when_one_tier_cannot_be_read_the_others_answer(filled: Lake) -> None:
+def test_other_tiers_answer_if_one_cannot_be_read(filled: Lake) -> None:
     log = Path(filled.uri("lifecycle/cold")) / "_delta_log" / f"{0:020d}.json"
     kept = log.read_bytes()
     log.write_bytes(b"{ no log")
@@ -98,7 +98,7 @@ def test_when_one_tier_cannot_be_read_the_others_answer(filled: Lake) -> None:
     replica.stop()
 
 
-def test_the_next_process_goes_on_with_what_the_last_one_left(filled: Lake, replica: Replica) -> None:
+def test_the_next_process_reuses_the_cache(filled: Lake, replica: Replica) -> None:
     replica.stop()
     stamps = {path: path.stat().st_mtime_ns for path in (replica.folder / "parts").rglob("*") if path.is_file()}
     assert stamps
@@ -115,7 +115,7 @@ def test_the_next_process_goes_on_with_what_the_last_one_left(filled: Lake, repl
 
 
 @pytest.mark.parametrize("name", ["arrays.bin", "payload.arrow", "store", "state.json"])
-def test_a_damaged_cache_file_is_noticed_and_built_again(filled: Lake, replica: Replica, name: str) -> None:
+def test_a_damaged_cache_file_is_rebuilt(filled: Lake, replica: Replica, name: str) -> None:
     replica.stop()
     (damaged, *_) = sorted(path for path in replica.folder.rglob("*") if path.name == name or path.suffix == f".{name}")
     held = bytearray(damaged.read_bytes())

@@ -1,4 +1,4 @@
-"""SQL of callers who are not trusted: what it may read, and everything it may not."""
+"""SQL of untrusted callers: what it can read, and its limits."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,7 +33,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     return made
 
 
-def test_the_tiers_are_views_and_memories_is_all_of_them_once(lake: Lake) -> None:
+def test_each_tier_is_a_view_and_memories_has_every_memory_once(lake: Lake) -> None:
     answer = run(lake, "SELECT tier, count(*) AS n FROM memories GROUP BY tier ORDER BY tier", LIMITS)
     assert answer.table.to_pylist() == [{"tier": "hot", "n": 3}, {"tier": "warm", "n": 1}]
     assert answer.versions["hot"] == 1
@@ -47,7 +47,7 @@ def test_tables_of_many_files_are_read(tmp_path: Path) -> None:
     assert run(made, "SELECT count(*) AS n FROM memories", LIMITS).table.to_pylist() == [{"n": 100}]
 
 
-def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
+def test_rows_beyond_the_limit_are_cut_and_is_truncated_is_true(lake: Lake) -> None:
     answer = run(lake, "SELECT * FROM range(10)", LIMITS)
     assert (answer.table.num_rows, answer.is_truncated) == (3, True)
 
@@ -73,7 +73,7 @@ def test_more_rows_than_the_limit_are_cut_and_said(lake: Lake) -> None:
         ("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", "took longer than 5 s;"),
     ],
 )
-def test_what_it_may_not_is_refused(lake: Lake, sql: str, said: str) -> None:
+def test_a_query_that_does_more_than_read_is_refused(lake: Lake, sql: str, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         run(lake, sql, LIMITS)
     assert not Path("/tmp/akosha-stolen").exists()
@@ -114,7 +114,7 @@ def damaged(hot: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [truncated, without_log, without_files, damaged])
-def test_only_what_reads_a_table_that_cannot_be_read_is_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+def test_only_queries_that_read_an_unreadable_table_are_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     made = written(tmp_path)
     harm(tmp_path / "lake/lifecycle/hot")
     for sql in (
@@ -164,7 +164,7 @@ def test_no_statement_changes_a_byte_of_the_lake(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_kernel_without_a_wall_is_logged_once(
+def test_a_missing_wall_of_the_sandbox_is_logged_once(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sql_module, "sandbox_level", lambda: "calls")

@@ -1,4 +1,4 @@
-"""Whatever a forbidden step is wrapped in, it is found; whatever only reads is let through."""
+"""The check of statements finds what is forbidden at every depth and allows what only reads."""
 
 from collections.abc import Iterator
 
@@ -92,7 +92,7 @@ def wrapped(inner: str, wrappings: list[str]) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(inner=FORBIDDEN, wrappings=WRAPPINGS)
-def test_a_forbidden_step_is_found_at_every_depth(
+def test_a_forbidden_statement_is_found_at_every_depth(
     connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]
 ) -> None:
     try:
@@ -103,7 +103,7 @@ def test_a_forbidden_step_is_found_at_every_depth(
 
 @settings(max_examples=60, deadline=None)
 @given(inner=READING, wrappings=WRAPPINGS)
-def test_what_only_reads_is_let_through(
+def test_a_query_that_only_reads_is_allowed(
     connection: duckdb.DuckDBPyConnection, inner: str, wrappings: list[str]
 ) -> None:
     assert refused_in(connection, wrapped(inner, wrappings), VIEWS) is None
@@ -125,7 +125,7 @@ def test_the_refusal_names_what_was_found(connection: duckdb.DuckDBPyConnection,
     assert named in (refused_in(connection, sql, VIEWS) or "")
 
 
-def test_a_query_nested_without_end_is_refused(connection: duckdb.DuckDBPyConnection) -> None:
+def test_a_query_nested_too_deeply_is_refused(connection: duckdb.DuckDBPyConnection) -> None:
     with pytest.raises(duckdb.Error):
         refused_in(connection, "SELECT " + "(" * 5000 + "1" + ")" * 5000, VIEWS)
 

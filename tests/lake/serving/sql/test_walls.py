@@ -1,4 +1,4 @@
-"""Each wall around the SQL process alone keeps every byte of the lake, where the check of statements is taken away."""
+"""Each wall of the sandbox alone protects every byte of the lake, without the check of statements."""
 
 import hashlib
 import json

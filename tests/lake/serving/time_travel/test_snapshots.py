@@ -1,4 +1,4 @@
-"""Questions to earlier versions: what was changed, moved and removed since, and how far back one may ask."""
+"""Searches in earlier versions: changed, moved and removed rows, and how far back versions reach."""
 
 import os
 import random
@@ -61,7 +61,7 @@ def moved_to_warm(lake: Lake, row: dict[str, object]) -> None:
     days.remove(hot, days.predicate((NOW - AGED).date()), writer="test/aging", metadata={})
 
 
-def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_changed_memory_is_found_with_its_earlier_text(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     first = commit(lake, 1, memory("a", "deadlock in postgres"), memory("b", "deadlock in redis"))
     upsert(lake, 2, memory("a", "deadlock that was solved", snapshot_at=LATER))
     commit(lake, 3, memory("c", "deadlock that came later"))
@@ -81,7 +81,7 @@ def test_a_changed_memory_is_found_as_it_was(lake: Lake, replica: Replica, past:
     ]
 
 
-def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_time_selects_the_version_of_that_time(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     for number in range(5):
         commit(lake, number + 1, memory(str(number), f"memory {number}"))
     for version in range(6):
@@ -94,7 +94,7 @@ def test_a_time_means_the_version_that_was_served_then(lake: Lake, replica: Repl
     assert past.snapshot(NOW).tiers["hot"].rows == 5
 
 
-def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_moved_day_is_found_in_its_earlier_tier(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     aged = memory("w", "certificate expired", age=AGED)
     before = commit(lake, 1, aged, memory("h", "certificate renewed"))
     moved_to_warm(lake, aged)
@@ -106,7 +106,7 @@ def test_a_day_that_was_moved_is_found_where_it_lay(lake: Lake, replica: Replica
     assert [tier for _, tier, _ in found(past.snapshot(datetime.now(UTC)), "certificate")] == ["hot", "warm"]
 
 
-def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_cold_is_skipped_and_the_answer_says_so(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     commit_to_tier(lake, 1, "cold", memory("c", "ancient deadlock", age=timedelta(days=300)))
     version = commit(lake, 1, memory("h", "deadlock"))
     replica.refresh()
@@ -124,7 +124,7 @@ def test_cold_says_that_it_is_not_asked(lake: Lake, replica: Replica, past: Time
         Searcher(None).search(then, Question(like=identity))
 
 
-def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_versions_share_the_parts_of_common_files(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     version = commit(lake, 1, memory("a", "one"))
     commit(lake, 2, memory("b", "two", age=timedelta(days=1)))
     replica.refresh()
@@ -132,9 +132,7 @@ def test_versions_share_the_parts_of_files_that_both_hold(lake: Lake, replica: R
     assert any(then.payload is part.payload for part in replica.snapshot.tiers["hot"].parts)
 
 
-def test_rows_that_were_not_changed_are_shared_though_their_file_left(
-    lake: Lake, replica: Replica, past: TimeTravel
-) -> None:
+def test_unchanged_rows_of_a_rewritten_file_are_shared(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     first = commit(lake, 1, *(memory(name, f"deadlock {name}") for name in "abc"))
     for sequence, name in enumerate("ab", 2):
         upsert(lake, sequence, memory(name, f"solved {name}", snapshot_at=LATER))
@@ -153,7 +151,7 @@ def test_rows_that_were_not_changed_are_shared_though_their_file_left(
     assert [part.folder for part in then.tiers["hot"].parts] == [None]
 
 
-def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica) -> None:
+def test_all_rows_of_a_compacted_table_are_shared(lake: Lake, replica: Replica) -> None:
     for sequence in range(1, 4):
         before = commit(lake, sequence, memory(str(sequence), f"deadlock {sequence}"))
     DeltaTable(lake.uri("lifecycle/hot")).optimize.compact()
@@ -169,7 +167,7 @@ def test_a_table_that_was_compacted_is_shared_whole(lake: Lake, replica: Replica
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed: int) -> None:
+def test_every_version_gives_its_own_answer(lake: Lake, replica: Replica, seed: int) -> None:
     chosen = random.Random(seed)
     past = TimeTravel(replica, max_bytes=1 << 30, max_files=3)
     texts_at: dict[int, dict[str, str]] = {}
@@ -206,7 +204,7 @@ def test_every_version_is_answered_as_it_was(lake: Lake, replica: Replica, seed:
     past.close()
 
 
-def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_whole(
+def test_a_vacuumed_version_is_refused_with_the_oldest_complete_one(
     lake: Lake, replica: Replica, past: TimeTravel
 ) -> None:
     gone = commit(lake, 1, memory("a", "first form"))
@@ -221,7 +219,9 @@ def test_a_version_whose_files_are_removed_is_refused_with_the_oldest_that_is_wh
     assert found(past.snapshot(kept), "form") == [("a", "hot", "second form")]
 
 
-def test_a_log_that_was_cut_is_refused_with_where_it_begins(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_version_before_a_truncated_log_is_refused_with_the_first_one(
+    lake: Lake, replica: Replica, past: TimeTravel
+) -> None:
     for number in range(1, 5):
         commit(lake, number, memory(str(number), "text"))
     table = DeltaTable(lake.uri("lifecycle/hot"))
@@ -279,7 +279,7 @@ def marks_of(lake: Lake) -> dict[str, datetime | None]:
         return {tier: view.watermark for tier, view in replica.snapshot.tiers.items()}
 
 
-def test_a_copy_of_a_lake_has_the_times_of_the_first(lake: Lake, tmp_path: Path) -> None:
+def test_a_copied_lake_keeps_the_commit_times(lake: Lake, tmp_path: Path) -> None:
     before, newest = aged_and_changed(lake)
     # Warm is copied last, as a copy of everything does it, and every file is as new as the copy.
     shutil.copytree(lake.settings.home / "lake", tmp_path / "copy" / "lake", copy_function=shutil.copyfile)
@@ -288,7 +288,7 @@ def test_a_copy_of_a_lake_has_the_times_of_the_first(lake: Lake, tmp_path: Path)
     assert_the_same_past(Lake(LakeSettings(home=tmp_path / "copy")), newest, marks_of(lake), before=before)
 
 
-def test_a_restored_lake_has_the_times_of_the_first(tmp_path: Path) -> None:
+def test_a_restored_lake_keeps_the_commit_times(tmp_path: Path) -> None:
     settings = LakeSettings(home=tmp_path / "first", backup_url=str(tmp_path / "backup"))
     lake = Lake(settings)
     _, newest = aged_and_changed(lake)
@@ -300,7 +300,7 @@ def test_a_restored_lake_has_the_times_of_the_first(tmp_path: Path) -> None:
     assert_the_same_past(Lake(other), newest, marks_of(lake))
 
 
-def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(
+def test_a_lake_copied_to_a_bucket_keeps_the_commit_times(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, newest = aged_and_changed(lake)
@@ -313,7 +313,7 @@ def test_a_lake_that_was_copied_to_a_bucket_has_the_times_of_the_first(
         assert_the_same_past(there, newest, marks_of(lake), before=before)
 
 
-def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_a_watermark_ahead_of_this_clock_is_accepted(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     version = commit(lake, 1, memory("a", "text"))
     ahead = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     set_commit_time(lake, "lifecycle/hot", version, ahead)
@@ -324,9 +324,7 @@ def test_a_watermark_ahead_of_this_clock_may_be_asked_for(lake: Lake, replica: R
         past.snapshot(ahead + timedelta(seconds=1))
 
 
-def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(
-    lake: Lake, replica: Replica, past: TimeTravel
-) -> None:
+def test_an_unreadable_table_is_not_reported_complete(lake: Lake, replica: Replica, past: TimeTravel) -> None:
     aged = memory("w", "certificate", age=AGED)
     commit(lake, 1, aged)
     moved_to_warm(lake, aged)
@@ -347,7 +345,7 @@ def test_a_table_that_cannot_be_followed_is_not_said_to_be_whole(
 
 
 @pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "is in the future")])
-def test_what_lies_ahead_is_refused(
+def test_a_future_version_is_refused(
     lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str
 ) -> None:
     commit(lake, 1, memory("a", "text"))
@@ -359,7 +357,7 @@ def test_what_lies_ahead_is_refused(
 @pytest.mark.parametrize(
     "bound", [{"max_bytes": 150_000}, {"max_bytes": 1 << 30, "max_files": 1}], ids=["bytes", "files"]
 )
-def test_files_that_left_are_forgotten_when_others_need_the_room(
+def test_removed_files_are_evicted_when_others_need_the_space(
     lake: Lake, replica: Replica, bound: dict[str, int]
 ) -> None:
     texts = [f"form {number} {'and so on ' * 10_000}" for number in range(4)]
