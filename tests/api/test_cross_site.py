@@ -177,7 +177,7 @@ def test_an_unexpected_error_is_a_problem_document(
     assert refused(answer, 500) and answer.json()["request_id"] == answer.headers["x-request-id"] == "mine"
     assert (answer.headers["x-content-type-options"], "script" in answer.text) == ("nosniff", False)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
-        "request met an unexpected error"
+        "a request raised an unexpected error"
     ]
 
 
