@@ -122,7 +122,7 @@ def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: 
     mine = np.arange(0, len(stored), systems)
     truth = [set(mine[top_k(stored[mine].astype(np.float32) @ vector, K)].tolist()) for vector in asked]
     searcher = Searcher(None)
-    filters = Filters({"system_id": ("system-00000",)})
+    filters = Filters(equals={"system_id": ("system-00000",)})
 
     def ask(vector: np.ndarray) -> set[int]:
         answer = searcher.search(

@@ -29,7 +29,7 @@ DIGEST_BYTES = 8
 SHOWN_BYTES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Filters:
     """Conditions that all hold: columns equal to one of their values, every tag, `since` <= time < `until`."""
 

@@ -31,7 +31,7 @@ START_SECONDS = 10
 STDERR_CHARS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SqlLimits:
     """What one query may cost: seconds of processor time, bytes of memory, rows and bytes of its result."""
 

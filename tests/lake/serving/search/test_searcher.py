@@ -103,11 +103,11 @@ def test_a_vector_finds_the_nearest_first(replica: Replica) -> None:
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
-        (Filters({"system_id": ("laptop-bob",)}), {"2"}),
-        (Filters({"system_id": ("laptop-bob", "laptop-ada")}), {"1", "2", "3", "4"}),
-        (Filters({"system_id": ("nobody",)}), set()),
-        (Filters({"kind": ("reflection",)}), {"3"}),
-        (Filters({"project": ("orders",)}), {"2"}),
+        (Filters(equals={"system_id": ("laptop-bob",)}), {"2"}),
+        (Filters(equals={"system_id": ("laptop-bob", "laptop-ada")}), {"1", "2", "3", "4"}),
+        (Filters(equals={"system_id": ("nobody",)}), set()),
+        (Filters(equals={"kind": ("reflection",)}), {"3"}),
+        (Filters(equals={"project": ("orders",)}), {"2"}),
         (Filters(tags=("python",)), {"1", "4"}),
         (Filters(tags=("python", "import")), {"1"}),
         (Filters(importance_min=0.5), {"2"}),
@@ -505,7 +505,7 @@ def test_facets_count_the_memories_that_pass_the_filters(replica: Replica) -> No
         text="gateway",
         mode="keyword",
         facets=("system_id", "kind", "tier"),
-        filters=Filters({"project": ("billing",)}),
+        filters=Filters(equals={"project": ("billing",)}),
     )
     assert counted.facets == {
         "system_id": {"laptop-ada": 3, "laptop-bob": 1},
