@@ -242,7 +242,7 @@ _TIMES_US = st.one_of(
 )
 
 
-def _table_column(field: pa.Field) -> st.SearchStrategy[Any]:
+def _table_column(field: pa.Field) -> st.SearchStrategy[Any]:  # noqa: C901
     name, kind = field.name, field.type
     values: st.SearchStrategy[Any]
     if name in ("system_id", "id"):

@@ -87,9 +87,9 @@ def duckdb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]]) -> dict
     with engine.connect() as connection:
         connection.register("given", _arrow(stored))
         started = time.perf_counter()
-        connection.execute(f"CREATE TABLE hot AS SELECT id, vector::FLOAT[{stored.shape[1]}] AS vector FROM given")
+        connection.execute(f"CREATE TABLE hot AS SELECT id, vector::FLOAT[{stored.shape[1]}] AS vector FROM given")  # noqa: S608
         seconds = time.perf_counter() - started
-        query = f"SELECT id FROM hot ORDER BY array_inner_product(vector, ?::FLOAT[{stored.shape[1]}]) DESC LIMIT {K}"
+        query = f"SELECT id FROM hot ORDER BY array_inner_product(vector, ?::FLOAT[{stored.shape[1]}]) DESC LIMIT {K}"  # noqa: S608
 
         def ask(vector: np.ndarray) -> set[int]:
             return {row[0] for row in connection.execute(query, [vector.tolist()]).fetchall()}

@@ -86,10 +86,21 @@ def _texts(plan: FleetPlan, systems: int) -> list[str]:
 def _rows(texts: list[str], embedder: Embedder) -> pa.Table:
     now = datetime.now(UTC).replace(microsecond=0)
     fixed = {
-        "system_id": "bench", "kind": "conversation", "event_day": now.date(), "occurred_at": now, "occurred_from": "column",
-        "space": embedder.space, "source_table": "conversations_v2", "upload_id": "bench", "object_key": "bench", "object_etag": "bench",
-        "snapshot_at": now, "arrived_at": now, "batch_id": 1, "parser_version": 1,
-    }  # fmt: skip
+        "system_id": "bench",
+        "kind": "conversation",
+        "event_day": now.date(),
+        "occurred_at": now,
+        "occurred_from": "column",
+        "space": embedder.space,
+        "source_table": "conversations_v2",
+        "upload_id": "bench",
+        "object_key": "bench",
+        "object_etag": "bench",
+        "snapshot_at": now,
+        "arrived_at": now,
+        "batch_id": 1,
+        "parser_version": 1,
+    }
     vectors = as_stored(embedder.embed(texts))
     rows = [
         fixed | {"id": str(number), "text": text, "vector": vector, "content_hash": number}

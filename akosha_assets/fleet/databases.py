@@ -88,7 +88,7 @@ class Renderer:
         try:
             for name in names:
                 self._connection.execute(
-                    f'INSERT INTO made."{name}" SELECT unnest(one) FROM (SELECT unnest("{name}") AS one FROM arriving)'
+                    f'INSERT INTO made."{name}" SELECT unnest(one) FROM (SELECT unnest("{name}") AS one FROM arriving)'  # noqa: S608
                 )
         except duckdb.Error:
             self._connection.execute("ROLLBACK")

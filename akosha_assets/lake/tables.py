@@ -219,7 +219,7 @@ def committed_sequence(table: DeltaTable, writer: str) -> int | None:
     return known
 
 
-def commit(
+def commit(  # noqa: C901
     uri: str,
     storage_options: dict[str, str],
     fence: Fence | None,
@@ -413,7 +413,7 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     names = ", ".join(f'"{name}"' for name in columns)
     condition = f" WHERE {where}" if where else ""
     try:
-        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))
+        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))  # noqa: S608
     except (OSError, DeltaError, pa.ArrowInvalid) as error:
         # What fails while rows stream in is told by Arrow, as if the rows were at fault.
         raise StoreUnavailable(table.table_uri, str(error)) from error

@@ -156,7 +156,7 @@ class BatchIngest:
         upload_tracing.record_batch(batch, outcomes, began_at=read.began_at, ended_at=now(), seconds=result.seconds)
         return result
 
-    def _extract(self, read: ReadBatch) -> None:
+    def _extract(self, read: ReadBatch) -> None:  # noqa: C901
         fetched, outcomes, systems = read.fetched, read.outcomes, read.systems
         held_bytes = expected_bytes = 0
         days: set[date] = set()

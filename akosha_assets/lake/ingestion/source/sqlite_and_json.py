@@ -74,7 +74,8 @@ def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_le
     names = [column for column, hidden in columns if not hidden]
     check_width(name, len(names), limits)
     cursor = source.execute(
-        f"SELECT {', '.join(identifier(column) for column in names)} FROM {identifier(name)} LIMIT ?", [rows_left + 1]
+        f"SELECT {', '.join(identifier(column) for column in names)} FROM {identifier(name)} LIMIT ?",  # noqa: S608
+        [rows_left + 1],
     )
     batches = []
     while rows := cursor.fetchmany(SQLITE_BATCH_ROWS):

@@ -127,7 +127,7 @@ class Replica:
         """Seconds since the tables were last looked at with success."""
         return time.monotonic() - self._looked_at
 
-    def refresh(self) -> None:
+    def refresh(self) -> None:  # noqa: C901
         """The snapshot shows the newest committed versions.
 
         Raises:
