@@ -24,6 +24,7 @@ from akosha_assets.lake.errors import TransientError
 from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import serve, until
@@ -58,7 +59,7 @@ SLOW = {
 
 def put_sound(inbox: Path, snapshot: int) -> dict[tuple[str, str], str]:
     """Each system uploads a snapshot; returns the texts that its memories have by then."""
-    texts = {}
+    texts: dict[tuple[str, str], str] = {}
     for number in range(SYSTEMS):
         system = f"sound-{number}"
         rows = [
@@ -149,7 +150,7 @@ def test_sound_rows_survive_hostile_uploads_a_failing_store_and_kills(
         states = Counter(
             (one.system_id.startswith("sound"), one.state, one.reason) for one in ledger.uploads(limit=1000).uploads
         )
-        assert states[True, "ingested", None] == 2 * SYSTEMS, states
+        assert states[True, UploadState.INGESTED, None] == 2 * SYSTEMS, states
         assert not [state for _, state, _ in states if state not in ("ingested", "quarantined", "arriving")], states
         assert not [reason for _, _, reason in states if reason == "attempts_exhausted"], states
         assert (

@@ -154,8 +154,8 @@ def test_after_any_jumps_of_the_clock_the_newest_form_is_stored_and_nothing_is_h
             action = random.choice(["ingest", "die", "wait"]) if offset or number < 6 else "ingest"
             if action == "ingest":
                 arrivals.ingest(lake, ledger, run_id=f"run {number}")
-            elif action == "die" and (batch := claims.claim(ledger, run_id="dies", now=arrivals.now())) is not None:
-                claims.begin_commit(ledger, batch, now=arrivals.now())
+            elif action == "die" and (batch := claims.claim(ledger, run_id="dies", now=datetime.now(UTC) + offset)):
+                claims.begin_commit(ledger, batch, now=datetime.now(UTC) + offset)
 
     for number in range(6):
         step(number, random.choice(CLOCKS))

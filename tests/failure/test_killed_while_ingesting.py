@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -190,7 +191,7 @@ def test_a_run_that_lost_its_lease_while_alive_stores_nothing(
     uploads(settings, snapshot=1)
     arrivals.ingest(lake, ledger, run_id="before")
     uploads(settings, snapshot=2)
-    overtaken = []
+    overtaken: list[Any] = []
 
     def overtake(step: str) -> None:
         # The slow run is between its commits; another one takes the batch over and finishes it.

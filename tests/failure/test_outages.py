@@ -10,15 +10,17 @@ from typing import Any
 
 import boto3
 import pytest
+from deltalake.exceptions import DeltaError
 
 from akosha_assets.lake import objects, store_check, tables
 from akosha_assets.lake.catalog import CLIENT, Lake
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable, LocalStorageFailed, StoreUnavailable
-from akosha_assets.lake.ingestion import arrivals, batch
+from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.inbox import fetching, listing
 from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.merge import reconcile
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
 from tests.factories import make_upload
@@ -99,7 +101,7 @@ def test_a_lake_that_refuses_writes_costs_no_attempt(tmp_path: Path, faults: Fau
             ingest(settings)
     assert faults.refused
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=3)
-    assert outages.find(Ledger.open(settings), "ingest").failures == 2  # type: ignore[union-attr]
+    assert outages.find(Ledger.open(settings), "ingest").failures == 2
     faults.end()
     assert_all_is_taken_in(settings)
 
@@ -245,7 +247,7 @@ def test_rows_that_cannot_be_written_are_still_found_one_by_one(
 
     def refuse(uri: str, rows: Any, *rest: Any) -> int:
         if "system_id" in rows.schema.names and "b" in rows["system_id"].to_pylist():
-            raise tables.DeltaError("these rows cannot be written")
+            raise DeltaError("these rows cannot be written")
         return append(uri, rows, *rest)
 
     monkeypatch.setattr(tables, "append", refuse)
@@ -263,7 +265,7 @@ def test_a_fault_of_our_own_quarantines_nothing(tmp_path: Path, monkeypatch: pyt
         raise KeyError("a fault in the code")
 
     with monkeypatch.context() as patch:
-        patch.setattr(batch.reconcile, "compare", break_down)
+        patch.setattr(reconcile, "compare", break_down)
         with pytest.raises(KeyError):
             ingest(settings)
     assert {state for state, _ in states(settings)} == {"waiting"}
@@ -289,8 +291,9 @@ def test_a_locked_ledger_is_unavailable_and_works_afterwards(tmp_path: Path) -> 
     for _ in range(2):
         with ledger.read() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout = 1")
-    # type: ignore[attr-defined]
-    ledger.engine.pool._creator, create = (lambda *given: _impatient(create(*given))), ledger.engine.pool._creator
+    pool: Any = ledger.engine.pool
+    create = pool._creator
+    pool._creator = lambda *arguments: _impatient(create(*arguments))
     with pytest.raises(LedgerUnavailable, match="locked"):
         arrivals.ingest(Lake(settings), ledger, run_id="run", on_step=lock)
     holder.execute("ROLLBACK")

@@ -2,6 +2,9 @@
 
 import threading
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -16,7 +19,7 @@ from tests.bucket import bucket
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
-def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(lake):
+def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(lake: Lake) -> None:
     day, policy = days_ago(30), TierPolicy.of(lake.settings)
     store(lake, hot_rows(day, 40))
     seen: list[dict[str, int]] = []
@@ -60,7 +63,7 @@ def wait_for_a_look(seen: list[dict[str, int]]) -> None:
     raise AssertionError("the reader stopped")
 
 
-def test_days_age_and_are_backed_up_in_a_bucket(tmp_path, monkeypatch):
+def test_days_age_and_are_backed_up_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with bucket("akosha", monkeypatch) as url:
         settings = LakeSettings(home=tmp_path, lake_url=f"{url}/lake", backup_url=f"{url}/backup")
         lake = Lake(settings)

@@ -1,6 +1,8 @@
 """What has outlived the cold window is told every night, and deleted only where that is asked for."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -17,18 +19,18 @@ LONG_AGO = NOW.date() - timedelta(days=3000)
 
 
 @pytest.mark.parametrize("deletes", [False, True])
-def test_rows_past_the_window_are_counted_and_deleted_where_a_setting_asks(tmp_path, deletes):
+def test_rows_past_the_window_are_counted_and_deleted_where_a_setting_asks(tmp_path: Path, deletes: bool) -> None:
     lake = Lake(LakeSettings(home=tmp_path, retention_deletes=deletes))
     store(lake, hot_rows(LONG_AGO, 30))
     place(lake, Hold("case-1", "system-1", None, None, "litigation"), changed_at=NOW)
     with dg.instance_for_test() as instance:
         result = dg.materialize([retention], resources={"lake": lake}, instance=instance)
     [told] = result.asset_materializations_for_node("lifecycle__retention")
-    shown = {name: value.value for name, value in told.metadata.items()}
+    shown: dict[str, Any] = {name: value.value for name, value in told.metadata.items()}
     assert (shown["rows_past_retention"], shown["rows_held"], shown["is_dry_run"]) == (20, 10, not deletes)
     assert shown["rows_by_tier"] == {"hot": 20} and shown["holds"][0]["hold_id"] == "case-1"
     assert days_in(lake)["hot"][LONG_AGO].rows == (10 if deletes else 30)
 
 
-def test_the_schedule_is_on_by_itself():
+def test_the_schedule_is_on_by_itself() -> None:
     assert apply_retention_nightly.default_status == dg.DefaultScheduleStatus.RUNNING

@@ -1,7 +1,10 @@
 """The aging assets: days that are due move by themselves, and the recall gate fails the run's check."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -23,24 +26,30 @@ from tests.lake.lifecycle.memories import hot_rows, store
 RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 NOW = datetime.now(UTC)
 TODAY = NOW.date()
+# Evaluates the sensor once: its requests and its cursor.
+Sensed = Callable[..., tuple[Any, str | None]]
 
 
-def days_ago(age):
+def days_ago(age: int) -> date:
     return TODAY - timedelta(days=age)
 
 
 @pytest.fixture
-def instance():
+def instance() -> Iterator[dg.DagsterInstance]:
     with dg.instance_for_test() as instance:
         yield instance
 
 
-def run(asset, lake, start, end, instance, **more):
+def run(
+    asset: Any, lake: Lake, start: object, end: object, instance: dg.DagsterInstance, **more: Any
+) -> dg.ExecuteInProcessResult:
     tags = dict(zip(RANGE, (str(start), str(end)), strict=True))
     return dg.materialize([asset], resources={"lake": lake}, tags=tags, instance=instance, **more)
 
 
-def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(lake, instance):
+def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
     for batch, age in enumerate((3, 8, 20), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
     result = run(warm, lake, days_ago(30), days_ago(0), instance)
@@ -53,7 +62,9 @@ def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(lake,
     assert list(days_in(lake)["hot"]) == [days_ago(3)]
 
 
-def test_the_recall_gate_is_a_blocking_check_that_says_by_how_much(tmp_path, instance):
+def test_the_recall_gate_is_a_blocking_check_that_says_by_how_much(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
     lake = Lake(LakeSettings(home=tmp_path, cold_recall=0.999))
     store(lake, hot_rows(days_ago(100), 300))
     result = run(cold, lake, days_ago(100), days_ago(100), instance, raise_on_error=False)
@@ -65,8 +76,8 @@ def test_the_recall_gate_is_a_blocking_check_that_says_by_how_much(tmp_path, ins
 
 
 @pytest.fixture
-def sensed(lake):
-    def ask(instance, cursor=None):
+def sensed(lake: Lake) -> Sensed:
+    def ask(instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
         context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"lake": lake})
         data = days_due.evaluate_tick(context)
         return data.run_requests, data.cursor
@@ -74,7 +85,9 @@ def sensed(lake):
     return ask
 
 
-def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sensed, instance):
+def test_days_become_due_by_themselves_and_again_when_rows_come_late(
+    lake: Lake, sensed: Sensed, instance: dg.DagsterInstance
+) -> None:
     store(lake, hot_rows(days_ago(1), 5))
     found, cursor = sensed(instance)
     assert found == []
@@ -100,7 +113,9 @@ def test_days_become_due_by_themselves_and_again_when_rows_come_late(lake, sense
 
 
 @pytest.mark.parametrize(("age", "is_requested"), [(timedelta(), False), (MAX_RUNTIME + timedelta(minutes=1), True)])
-def test_a_run_that_never_ended_does_not_block_aging_for_ever(lake, sensed, instance, age, is_requested):
+def test_a_run_that_never_ended_does_not_block_aging_for_ever(
+    lake: Lake, sensed: Sensed, instance: dg.DagsterInstance, age: timedelta, is_requested: bool
+) -> None:
     store(lake, hot_rows(days_ago(8), 5))
     with freeze_time(datetime.now(UTC) - age):
         create_run_for_test(instance, job_name=age_to_warm.name, status=dg.DagsterRunStatus.STARTED)
@@ -108,7 +123,9 @@ def test_a_run_that_never_ended_does_not_block_aging_for_ever(lake, sensed, inst
     assert bool(found) is is_requested
 
 
-def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(lake, sensed, instance):
+def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(
+    lake: Lake, sensed: Sensed, instance: dg.DagsterInstance
+) -> None:
     store(lake, pa.concat_tables([hot_rows(days_ago(age), 1, first=age) for age in range(365)]))
     found, _ = sensed(instance)
     asked = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
@@ -118,7 +135,9 @@ def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(lake, sensed,
     }
 
 
-def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_present_form(lake, instance):
+def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_present_form(
+    lake: Lake, instance: dg.DagsterInstance
+) -> None:
     older = replace(TierPolicy.of(lake.settings), vector_method="int8-scale/0", sketch_method="rotated-sign/0")
     for batch, age in enumerate((8, 30, 100), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
@@ -141,7 +160,7 @@ def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_pre
     assert lake.select("lifecycle/cold", ["policy_version"])["policy_version"].unique().to_pylist() == [older.version]
 
 
-def test_days_far_apart_are_asked_for_in_runs_of_their_own():
+def test_days_far_apart_are_asked_for_in_runs_of_their_own() -> None:
     first = days_ago(900)
     near, far = first + timedelta(days=60), first + timedelta(days=200)
     assert ranges([first, near, far]) == [(first, near), (far, far)]

@@ -14,6 +14,7 @@ from akosha_assets.lake.ingestion.extraction import protocol, spooled_rows
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import replay
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.searchable import record_searchable
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
@@ -227,7 +228,7 @@ def test_a_run_asked_to_stop_hands_back_what_it_has_not_read(inbox: Inbox) -> No
 
     arrivals.ingest(inbox.lake, inbox.ledger, run_id="drained", stop=lambda: len(fetched) >= 2, on_step=on_step)
     states = sorted(inbox.ledger.receipt(upload).state for upload in uploads)
-    assert states.count("waiting") >= 2 and set(states) == {"ingested", "waiting"}
+    assert states.count(UploadState.WAITING) >= 2 and set(states) == {"ingested", "waiting"}
     inbox.take_in()
     assert {inbox.ledger.receipt(upload).state for upload in uploads} == {"ingested"}
 

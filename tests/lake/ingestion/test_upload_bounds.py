@@ -5,6 +5,7 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,9 +104,12 @@ def test_a_long_text_is_cut_before_it_is_tokenised_and_one_that_fits_keeps_its_v
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=tiny_model.make(tmp_path / "model")))
     seen: list[int] = []
     embed = embedder._model.embed  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        embedder._model, "embed", lambda texts, **more: (seen.extend(map(len, texts)), embed(texts, **more))[1]
-    )
+
+    def embed_and_measure(texts: list[str], **more: Any) -> Any:
+        seen.extend(map(len, texts))
+        return embed(texts, **more)
+
+    monkeypatch.setattr(embedder._model, "embed", embed_and_measure)
     long = " ".join(["deadlock"] * TEXT_MAX_CHARS)
     vectors = embedder.embed([long, long[:TEXT_MAX_CHARS], "a short text"])
     assert max(seen) == TEXT_MAX_CHARS

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
-from akosha_assets.lake.lifecycle.explain import explain
+from akosha_assets.lake.lifecycle.explain import Explanation, explain
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
@@ -15,7 +16,7 @@ from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 WHO = ("system-1", "conversation", "id-000001")
 
 
-def told(lake):
+def told(lake: Lake) -> Explanation:
     ledger = Ledger.open(lake.settings)
     try:
         return explain(lake, ledger, *WHO, policy=TierPolicy.of(lake.settings), today=TODAY)
@@ -23,7 +24,7 @@ def told(lake):
         ledger.close()
 
 
-def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(lake):
+def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(lake: Lake) -> None:
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(20), 120))
     before = told(lake)
@@ -42,13 +43,13 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
     assert after.also_in == []
 
 
-def test_a_changed_memory_tells_that_it_hides_an_older_form(lake):
+def test_a_changed_memory_tells_that_it_hides_an_older_form(lake: Lake) -> None:
     store(lake, hot_rows(days_ago(20), 10))
     age_day(lake, days_ago(20), move=Move(TierPolicy.of(lake.settings), NOW, "run-7"), today=TODAY)
     store(lake, hot_rows(days_ago(20), 10, batch=2, words="again", snapshot=3), batch=2)
     assert (told(lake).tier, told(lake).also_in) == ("hot", ["warm"])
 
 
-def test_an_unknown_memory_is_not_found(lake):
+def test_an_unknown_memory_is_not_found(lake: Lake) -> None:
     with pytest.raises(NotFound, match="system-1/conversation/id-000001"):
         told(lake)

@@ -15,11 +15,11 @@ from tests.lake.lifecycle.memories import TODAY, days_ago
     ("age_days", "tier"),
     [(-1, "hot"), (0, "hot"), (6, "hot"), (7, "warm"), (89, "warm"), (90, "cold"), (2550, "cold"), (2558, "expired")],
 )
-def test_the_tier_follows_the_age_of_the_event(settings, age_days, tier):
+def test_the_tier_follows_the_age_of_the_event(settings: LakeSettings, age_days: int, tier: str) -> None:
     assert TierPolicy.of(settings).tier_of(days_ago(age_days), TODAY) == tier
 
 
-def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings):
+def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings: LakeSettings) -> None:
     policy = TierPolicy.of(settings)
     day = date(2024, 2, 29)
     for tier, following in (("hot", "warm"), ("warm", "cold")):
@@ -27,7 +27,7 @@ def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings):
     assert policy.moves_on(day, "cold") == date(2031, 2, 28)
 
 
-def test_any_change_of_the_policy_is_another_version(settings):
+def test_any_change_of_the_policy_is_another_version(settings: LakeSettings) -> None:
     policy = TierPolicy.of(settings)
     assert policy.version == TierPolicy.of(settings).version
     assert (
@@ -35,7 +35,7 @@ def test_any_change_of_the_policy_is_another_version(settings):
     )
 
 
-def test_windows_out_of_order_and_unknown_columns_are_refused():
+def test_windows_out_of_order_and_unknown_columns_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="cannot leave warm before"):
         LakeSettings(hot_days=100)
     with pytest.raises(InvalidSettings, match="warm can keep text"):

@@ -1,6 +1,8 @@
 """What moved earlier is made anew as far as what was kept allows."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
@@ -21,7 +23,7 @@ from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows,
 WHO = ("system-1", "conversation", "id-000001")
 
 
-def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path):
+def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text", embedding_model=SPACE))
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(9), 30))
@@ -36,7 +38,7 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
     assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
 
 
-def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
+def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path: Path) -> None:
     lake = Lake(
         LakeSettings(
             home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
@@ -65,7 +67,7 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path):
         ]
 
 
-def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay(lake):
+def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay(lake: Lake) -> None:
     policy = TierPolicy.of(lake.settings)
     for age in (9, 100):
         store(lake, hot_rows(days_ago(age), 30, batch=age), batch=age)
@@ -86,7 +88,7 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     assert {row["policy_version"] for row in rows(lake, COLD)} == {policy.version}
 
 
-def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_kept(tmp_path):
+def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_kept(tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     for keeps, expected in (("text", (20, 0)), ("", (0, 20))):
         lake = Lake(
@@ -106,5 +108,5 @@ def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_ke
         assert {row["space"] for row in rows(lake, WARM)} == {"akosha/tiny" if keeps else SPACE}
 
 
-def rows(lake, tier):
+def rows(lake: Lake, tier: str) -> list[dict[str, Any]]:
     return lake.select(f"lifecycle/{tier}", lake.spec(f"lifecycle/{tier}").schema.names).sort_by("id").to_pylist()

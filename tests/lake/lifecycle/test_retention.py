@@ -1,17 +1,20 @@
 """Deletion is asked for twice, and a hold keeps rows from it."""
 
+from typing import Any
+
 import pytest
 
+from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, NotFound
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
-from akosha_assets.lake.lifecycle.retention import Hold, expire, holds, place, release
+from akosha_assets.lake.lifecycle.retention import Deletion, Hold, expire, holds, place, release
 from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
 @pytest.fixture
-def aged(lake):
+def aged(lake: Lake) -> Lake:
     policy = TierPolicy.of(lake.settings)
     for batch, age in enumerate((2000, 3000), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
@@ -19,11 +22,11 @@ def aged(lake):
     return lake
 
 
-def expired(lake, **more):
+def expired(lake: Lake, **more: Any) -> Deletion:
     return expire(lake, TierPolicy.of(lake.settings), today=TODAY, run="run", **more)
 
 
-def test_nothing_is_deleted_unless_asked_twice(aged):
+def test_nothing_is_deleted_unless_asked_twice(aged: Lake) -> None:
     assert expired(aged).rows["cold"] == 30
     assert aged.select("lifecycle/cold", ["id"]).num_rows == 60
     assert expired(aged, dry_run=False).rows["cold"] == 30
@@ -31,7 +34,7 @@ def test_nothing_is_deleted_unless_asked_twice(aged):
     assert expired(aged, dry_run=False).rows["cold"] == 0
 
 
-def test_a_hold_by_system_or_time_excludes_rows_until_it_is_released(aged):
+def test_a_hold_by_system_or_time_excludes_rows_until_it_is_released(aged: Lake) -> None:
     place(aged, Hold("case-1", "system-1", None, None, "litigation"), changed_at=NOW)
     assert expired(aged, dry_run=False).rows["cold"] == 20
     assert expired(aged).rows_held == 10
@@ -43,7 +46,7 @@ def test_a_hold_by_system_or_time_excludes_rows_until_it_is_released(aged):
     assert expired(aged, dry_run=False).rows["cold"] == 10
 
 
-def test_probes_go_with_the_rows_they_were_taken_from(lake):
+def test_probes_go_with_the_rows_they_were_taken_from(lake: Lake) -> None:
     policy = TierPolicy.of(lake.settings)
     for batch, age in enumerate((2000, 3000), start=1):
         store(lake, hot_rows(days_ago(age), 120, first=batch * 1000, batch=batch), batch=batch)
@@ -57,7 +60,7 @@ def test_probes_go_with_the_rows_they_were_taken_from(lake):
     assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(2000)]
 
 
-def test_a_hold_that_holds_nothing_and_an_unknown_hold_are_refused(lake):
+def test_a_hold_that_holds_nothing_and_an_unknown_hold_are_refused(lake: Lake) -> None:
     with pytest.raises(InvalidRequest):
         place(lake, Hold("odd", None, TODAY, days_ago(1), ""), changed_at=NOW)
     with pytest.raises(NotFound):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.simulation import Prices, simulate
@@ -11,7 +12,7 @@ from akosha_assets.lake.lifecycle.warm import Move
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
-def test_rows_bytes_memory_and_cost_follow_the_policy(lake):
+def test_rows_bytes_memory_and_cost_follow_the_policy(lake: Lake) -> None:
     for batch, age in enumerate((1, 5, 40, 80), start=1):
         store(lake, hot_rows(days_ago(age), 200, first=batch * 1000, batch=batch), batch=batch)
     policy = TierPolicy.of(lake.settings)
@@ -33,6 +34,6 @@ def test_rows_bytes_memory_and_cost_follow_the_policy(lake):
     assert cold.cost_per_month == pytest.approx(cold.stored_bytes, rel=0.01)
 
 
-def test_an_empty_lake_costs_nothing(lake):
+def test_an_empty_lake_costs_nothing(lake: Lake) -> None:
     found = simulate(lake, TierPolicy.of(lake.settings), today=TODAY, moved_at=NOW, prices=Prices(1, 1))
     assert all(cost.rows == cost.stored_bytes == cost.cost_per_month == 0 for cost in (*found.now, *found.then))

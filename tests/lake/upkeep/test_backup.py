@@ -1,8 +1,10 @@
 """What is backed up is one moment of tables and ledger; what is restored is proven to be it."""
 
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep import backup as backups
+from akosha_assets.lake.upkeep import ledger_copy
 from akosha_assets.lake.upkeep.backup import backup, prune, store_of
 from akosha_assets.lake.upkeep.ledger_copy import copy_in, copy_out, counts
 from akosha_assets.lake.upkeep.restore import restore
@@ -25,19 +28,19 @@ AT = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path: Path) -> LakeSettings:
     return LakeSettings(home=tmp_path / "home", backup_url=str(tmp_path / "backup"))
 
 
 @pytest.fixture
-def ledger(settings):
+def ledger(settings: LakeSettings) -> Iterator[Ledger]:
     ledger = Ledger.open(settings)
     remember(ledger, "upload-1")
     yield ledger
     ledger.close()
 
 
-def remember(ledger, upload_id):
+def remember(ledger: Ledger, upload_id: str) -> None:
     ledger.add(
         [FoundUpload("system-1", upload_id, "v1", f"systems/system-1/uploads/{upload_id}/", "etag", 10, NOW)],
         found_by="sweep",
@@ -45,11 +48,11 @@ def remember(ledger, upload_id):
     )
 
 
-def elsewhere(settings, name="other"):
+def elsewhere(settings: LakeSettings, name: str = "other") -> LakeSettings:
     return settings.model_copy(update={"home": settings.home.parent / name})
 
 
-def test_an_empty_lake_becomes_the_one_that_was_backed_up(lake, ledger, settings):
+def test_an_empty_lake_becomes_the_one_that_was_backed_up(lake: Lake, ledger: Ledger, settings: LakeSettings) -> None:
     store(lake, hot_rows(days_ago(1), 50))
     store(lake, hot_rows(days_ago(10), 50, first=100, batch=2), batch=2)
     age_day(lake, days_ago(10), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY)
@@ -67,7 +70,7 @@ def test_an_empty_lake_becomes_the_one_that_was_backed_up(lake, ledger, settings
     store(Lake(other), hot_rows(days_ago(1), 5, first=900, batch=3), batch=3)
 
 
-def test_unchanged_files_are_not_copied_again(lake, ledger, settings):
+def test_unchanged_files_are_not_copied_again(lake: Lake, ledger: Ledger, settings: LakeSettings) -> None:
     store(lake, hot_rows(days_ago(1), 50))
     assert backup(lake, ledger, now=AT).files_copied == 2 + 1
     assert backup(lake, ledger, now=AT + timedelta(days=1)).files_copied == 0
@@ -76,7 +79,9 @@ def test_unchanged_files_are_not_copied_again(lake, ledger, settings):
     assert drill(settings).rows == 100
 
 
-def test_the_drill_fails_loudly_when_a_byte_changed_or_a_file_is_gone(lake, ledger, settings):
+def test_the_drill_fails_loudly_when_a_byte_changed_or_a_file_is_gone(
+    lake: Lake, ledger: Ledger, settings: LakeSettings
+) -> None:
     with pytest.raises(NotFound):
         drill(settings)
     store(lake, hot_rows(days_ago(1), 50))
@@ -92,7 +97,9 @@ def test_the_drill_fails_loudly_when_a_byte_changed_or_a_file_is_gone(lake, ledg
         drill(settings)
 
 
-def test_a_restore_that_was_stopped_is_finished_by_the_next(lake, ledger, settings, monkeypatch):
+def test_a_restore_that_was_stopped_is_finished_by_the_next(
+    lake: Lake, ledger: Ledger, settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(lake, hot_rows(days_ago(1), 50))
     backup(lake, ledger, now=AT)
     other = elsewhere(settings)
@@ -105,12 +112,14 @@ def test_a_restore_that_was_stopped_is_finished_by_the_next(lake, ledger, settin
         restore(other)
 
 
-def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(lake, ledger, settings, monkeypatch):
+def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(
+    lake: Lake, ledger: Ledger, settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store(lake, hot_rows(days_ago(1), 5))
     writes = iter(range(2, 4))
-    copy = backups.copy_out
+    copy = ledger_copy.copy_out
 
-    def busy(given, to):
+    def busy(given: Ledger, to: Path) -> dict[str, int]:
         rows = copy(given, to)
         if number := next(writes, 0):
             store(lake, hot_rows(days_ago(1), 5, first=number * 10, batch=number), batch=number)
@@ -124,7 +133,7 @@ def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(lake,
         backup(lake, ledger, now=AT)
 
 
-def test_old_backups_go_with_the_files_that_only_they_named(lake, ledger, settings):
+def test_old_backups_go_with_the_files_that_only_they_named(lake: Lake, ledger: Ledger, settings: LakeSettings) -> None:
     store(lake, hot_rows(days_ago(10), 50))
     backup(lake, ledger, now=AT)
     age_day(lake, days_ago(10), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY)
@@ -137,18 +146,18 @@ def test_old_backups_go_with_the_files_that_only_they_named(lake, ledger, settin
     assert drill(settings).rows >= 50
 
 
-def test_without_a_place_for_backups_the_setting_is_named(tmp_path, lake, ledger):
+def test_without_a_place_for_backups_the_setting_is_named(tmp_path: Path, lake: Lake, ledger: Ledger) -> None:
     with pytest.raises(InvalidRequest, match="AKOSHA_BACKUP_URL"):
         backup(Lake(LakeSettings(home=tmp_path)), ledger, now=AT)
 
 
-def test_a_ledger_goes_through_postgresql_and_back(tmp_path, ledger):
+def test_a_ledger_goes_through_postgresql_and_back(tmp_path: Path, ledger: Ledger) -> None:
     copy_out(ledger, tmp_path / "one.sqlite")
     with tempfile.TemporaryDirectory(prefix="akosha-pg-") as folder, postgresql(Path(folder)) as url:
         through(LakeSettings(home=tmp_path / "pg", ledger_url=url), tmp_path)
 
 
-def through(there, tmp_path):
+def through(there: LakeSettings, tmp_path: Path) -> None:
     copy_in(there, tmp_path / "one.sqlite")
     with pytest.raises(InvalidRequest, match="knows 1 uploads already"):
         copy_in(there, tmp_path / "one.sqlite")
@@ -161,7 +170,7 @@ def through(there, tmp_path):
     moved.close()
 
 
-def moved_systems(ledger):
+def moved_systems(ledger: Ledger) -> Any:
     from sqlalchemy import func, select
 
     from akosha_assets.lake.ingestion.ledger.schema import systems

@@ -1,6 +1,7 @@
 """Packing and ordering files changes no row; two packers exclude each other."""
 
-from datetime import timedelta
+from datetime import date, timedelta
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -8,6 +9,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from akosha_assets.lake import days
+from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.upkeep import compaction
 from akosha_assets.lake.upkeep.compaction import compact
@@ -15,11 +17,11 @@ from akosha_assets.lake.upkeep.vacuum import vacuum
 from tests.lake.lifecycle.memories import TODAY, days_ago, hot_rows, store
 
 
-def ids(lake, where=""):
+def ids(lake: Lake, where: str = "") -> list[str]:
     return sorted(lake.select("lifecycle/hot", ["id"], where)["id"].to_pylist())
 
 
-def test_many_small_commits_become_one_file_a_day_and_a_table_that_opens_at_once(lake):
+def test_many_small_commits_become_one_file_a_day_and_a_table_that_opens_at_once(lake: Lake) -> None:
     for batch in range(1, 41):
         store(lake, hot_rows(days_ago(batch % 2 * 5), 5, first=batch * 10, batch=batch), batch=batch)
     before = ids(lake)
@@ -31,7 +33,7 @@ def test_many_small_commits_become_one_file_a_day_and_a_table_that_opens_at_once
     assert log.transaction_version("ingest/test") == 40
 
 
-def test_a_day_at_rest_is_ordered_by_system_and_time(lake):
+def test_a_day_at_rest_is_ordered_by_system_and_time(lake: Lake) -> None:
     for batch in range(1, 7):
         store(lake, hot_rows(days_ago(4), 90, first=batch * 100, batch=batch), batch=batch)
     assert compact(lake, "lifecycle/hot", today=TODAY).files_after == 1
@@ -43,19 +45,21 @@ def test_a_day_at_rest_is_ordered_by_system_and_time(lake):
     assert len(order) == 540 and order == sorted(order)
 
 
-def test_a_day_that_still_fills_is_left_alone_while_its_files_are_few(lake):
+def test_a_day_that_still_fills_is_left_alone_while_its_files_are_few(lake: Lake) -> None:
     for batch in range(1, 6):
         store(lake, hot_rows(TODAY, 5, first=batch * 10, batch=batch), batch=batch)
     assert compact(lake, "lifecycle/hot", today=TODAY).partitions_compacted == 0
     assert compact(lake, "lifecycle/hot", today=TODAY + timedelta(days=2)).partitions_compacted == 1
 
 
-def test_a_part_that_is_written_to_meanwhile_is_left_for_the_next_time(lake, monkeypatch):
+def test_a_part_that_is_written_to_meanwhile_is_left_for_the_next_time(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for batch in range(1, 4):
         store(lake, hot_rows(days_ago(4), 5, first=batch * 10, batch=batch), batch=batch)
     pack = compaction._pack
 
-    def contended(table, spec, day, *, is_ordered):
+    def contended(table: Any, spec: Any, day: date, *, is_ordered: bool) -> None:
         other = lake.open("lifecycle/hot")
         days.remove(other, days.predicate(day, "id = 'id-000010'"), writer="other", metadata={})
         pack(table, spec, day, is_ordered=is_ordered)
@@ -65,7 +69,7 @@ def test_a_part_that_is_written_to_meanwhile_is_left_for_the_next_time(lake, mon
     assert "id-000010" not in ids(lake) and len(ids(lake)) == 14
 
 
-def test_the_installed_deltalake_refuses_the_second_of_two_racing_compactions(lake):
+def test_the_installed_deltalake_refuses_the_second_of_two_racing_compactions(lake: Lake) -> None:
     for batch in range(1, 4):
         store(lake, hot_rows(days_ago(4), 5, first=batch * 10, batch=batch), batch=batch)
     one, other = DeltaTable(lake.uri("lifecycle/hot")), DeltaTable(lake.uri("lifecycle/hot"))
@@ -76,7 +80,7 @@ def test_the_installed_deltalake_refuses_the_second_of_two_racing_compactions(la
     assert len(ids(lake)) == 15
 
 
-def test_vacuum_is_a_dry_run_unless_asked_and_leaves_a_week_of_time_travel(lake):
+def test_vacuum_is_a_dry_run_unless_asked_and_leaves_a_week_of_time_travel(lake: Lake) -> None:
     ledger = Ledger.open(lake.settings)
     for batch in range(1, 4):
         store(lake, hot_rows(days_ago(4), 5, first=batch * 10, batch=batch), batch=batch)

@@ -63,8 +63,8 @@ def test_parts_hold_every_row_once_and_are_bounded(
         assert len(part) <= most_rows
         assert len(part) == 1 or spooled.sizes[part].sum() <= 120
         days = [day["event_day"] for day in (rows[place] for place in part)]
-        assert max(days) <= latest[-1]  # type: ignore[type-var]
-        latest.append(min(days))  # type: ignore[type-var]
+        assert max(days) <= latest[-1]
+        latest.append(min(days))
     assert spooled.num_rows == len(rows)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ long.
 import sys
 import unicodedata
 from types import FrameType
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -48,7 +49,7 @@ def marked(found: dict[str, object]) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, question=TEXTS, form=st.sampled_from(("NFC", "NFD", None)))
-def test_marks_are_disjoint_stretches_of_the_text(text: str, question: str, form: str | None) -> None:
+def test_marks_are_disjoint_stretches_of_the_text(text: str, question: str, form: Literal["NFC", "NFD"] | None) -> None:
     text = unicodedata.normalize(form, text) if form else text
     found = snippet(text, frozenset(stem(word) for word in tokenize(question)) | {"imp*"})
     assert found["text"] in text and len(found["text"]) <= SNIPPET_CHARS
