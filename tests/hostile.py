@@ -102,7 +102,14 @@ REJECTED: dict[str, tuple[Maker, str]] = {
         _of_sound(lambda raw: gzip.compress(raw) + b"\x10\0\0\0"),
         "gzip_damaged",
     ),
-    "two gzip files in one": (_of_sound(lambda raw: gzip.compress(raw) * 2), "gzip_damaged"),
+    "a gzip member that is cut after a whole one": (
+        _of_sound(lambda raw: gzip.compress(raw) + gzip.compress(raw)[:1000]),
+        "gzip_damaged",
+    ),
+    "a gzip bomb after an empty member": (
+        _bytes(lambda: gzip.compress(b"") + gzip.compress(bytes(80 * 1024**2)) + gzip.compress(b"")),
+        "file_too_large_raw",
+    ),
     "a gzip file of three bytes": (_bytes(lambda: b"\x1f\x8b\x08"), "gzip_damaged"),
     "a gzip bomb": (_bytes(lambda: gzip.compress(bytes(80 * 1024**2))), "file_too_large_raw"),
     "a gzip bomb with a false size in its trailer": (_bytes(_false_trailer), "gzip_damaged"),

@@ -1,7 +1,8 @@
-"""One uploaded file, gzip or raw, written out under bounds. All-zero pages become holes: most of a small database is
+"""Writes one uploaded file, gzip or raw, to disk under bounds. All-zero pages become holes: most of a small database is
 zero.
 
-Works on an open descriptor, in the sandboxed worker; knows nothing of databases.
+Reads what `gzip -dc` reads: several members one after the other, empty members, zero padding at the end. Works on an
+open descriptor in the sandboxed worker and knows nothing about databases.
 """
 
 import os
@@ -15,16 +16,20 @@ from akosha_assets.lake.errors import UploadRejected
 
 GZIP_MAGIC = b"\x1f\x8b"
 PAGE_BYTES = 4096
-# Fits the processor's cache with what inflating needs besides.
+# Fits the processor's cache together with the state of the decompressor.
 CHUNK_BYTES = 512 * 1024
-# The length in a gzip trailer counts modulo this.
-TRAILER_MODULUS = 1 << 32
+# What is read at the start of a member. Block compressors write members of 64 KiB, and the rest is read again.
+FIRST_CHUNK_BYTES = 64 * 1024
+GZIP_MIN_BYTES = 18
 
 
 def raw_size_hint(descriptor: int) -> int:
-    """Bytes the file will have when unpacked, as its trailer claims; its own size when it is not gzip."""
+    """Returns the unpacked bytes as the last gzip trailer claims them, or the size of a file that is not gzip.
+
+    A hint only: a trailer may lie, and of several members it describes the last.
+    """
     size = os.fstat(descriptor).st_size
-    if size < 18 or os.pread(descriptor, 2, 0) != GZIP_MAGIC:
+    if size < GZIP_MIN_BYTES or os.pread(descriptor, 2, 0) != GZIP_MAGIC:
         return size
     return int(struct.unpack("<I", os.pread(descriptor, 4, size - 4))[0])
 
@@ -32,7 +37,7 @@ def raw_size_hint(descriptor: int) -> int:
 def unpack(descriptor: int, name: str, target: Path, *, max_bytes: int) -> int:
     """Writes the unpacked bytes to `target` and returns their number.
 
-    Raises: UploadRejected when they are more than `max_bytes` or the gzip stream is damaged or followed by anything.
+    Raises: UploadRejected if they are more than `max_bytes`, or the gzip file is damaged or followed by other bytes.
     """
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -49,40 +54,56 @@ def unpack(descriptor: int, name: str, target: Path, *, max_bytes: int) -> int:
 
 def _inflate(descriptor: int, name: str, out: int, max_bytes: int) -> int:
     compressed = os.fstat(descriptor).st_size
-    claimed = raw_size_hint(descriptor)
-    if compressed < 18:
+    if compressed < GZIP_MIN_BYTES:
         raise UploadRejected("gzip_damaged", f"{name}: {compressed} bytes are too few for a gzip file")
-    # A trailer that claims less than there is fails the stream's own check, so a bomb costs no more than it admits to.
-    # One that claims too much may be the middle of a file that was cut off, which only reading it tells.
-    ceiling = min(claimed, max_bytes) if max_bytes < TRAILER_MODULUS else max_bytes
+    size = start = 0
+    while True:
+        size, start = _inflate_member(descriptor, name, out, size, start, max_bytes)
+        if start == compressed or _is_padding(descriptor, start):
+            return size
+        if os.pread(descriptor, 2, start) != GZIP_MAGIC:
+            raise UploadRejected(
+                "gzip_damaged",
+                f"{name}: other bytes follow the end of the gzip data at byte {start}; expected another gzip member or "
+                "zeros",
+            )
+
+
+def _inflate_member(descriptor: int, name: str, out: int, size: int, start: int, max_bytes: int) -> tuple[int, int]:
+    """Appends the gzip member that begins at `start` to the `size` bytes of `out`.
+
+    The decompressor checks the member against its checksum and length. Returns the new size and the end of the member.
+    """
     stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-    size, read = 0, 0
+    position = start
     try:
         while not stream.eof:
-            given = b""
+            chunk = b""
             if stream.needs_input:
-                given = os.pread(descriptor, CHUNK_BYTES, read)
-                if not given:
+                chunk = os.pread(descriptor, FIRST_CHUNK_BYTES if position == start else CHUNK_BYTES, position)
+                if not chunk:
                     raise UploadRejected(
-                        "gzip_damaged", f"{name}: the gzip stream ends after {read} bytes without its trailer"
+                        "gzip_damaged", f"{name}: the gzip stream ends after {position} bytes without its trailer"
                     )
-                read += len(given)
-            block = stream.decompress(given, CHUNK_BYTES)
+                position += len(chunk)
+            block = stream.decompress(chunk, CHUNK_BYTES)
             if size + len(block) > max_bytes:
                 raise _too_large(name, max_bytes)
-            if size + len(block) > ceiling:
-                raise UploadRejected(
-                    "gzip_damaged", f"{name}: unpacks to more than the {claimed} bytes its trailer names"
-                )
             _write_sparse(out, block, size)
             size += len(block)
     except igzip_lib.error as error:  # type: ignore[misc]  # its stub declares an instance
         raise UploadRejected("gzip_damaged", f"{name}: {error}") from error
-    if stream.unused_data or read < compressed:
-        raise UploadRejected("gzip_damaged", f"{name}: something follows the end of the gzip stream")
-    if size % TRAILER_MODULUS != claimed:
-        raise UploadRejected("gzip_damaged", f"{name}: unpacks to {size} bytes, its trailer names {claimed}")
-    return size
+    return size, position - len(stream.unused_data)
+
+
+def _is_padding(descriptor: int, start: int) -> bool:
+    """Whether only zeros follow from `start` on."""
+    length = 1
+    while chunk := os.pread(descriptor, length, start):
+        if chunk.strip(b"\0"):
+            return False
+        start, length = start + len(chunk), CHUNK_BYTES
+    return True
 
 
 def _copy(descriptor: int, name: str, out: int, max_bytes: int) -> int:
@@ -108,7 +129,7 @@ def _write_sparse(out: int, block: bytes, offset: int) -> None:
             )
             != 0
         )
-        # Pages before which filled ones begin or end, in turn.
+        # Pages at which a run of filled pages begins or ends, alternately.
         edges = [0, *((filled[1:] != filled[:-1]).nonzero()[0] + 1).tolist(), len(filled)]
         for place in range(0 if filled[0] else 1, len(edges) - 1, 2):
             first, last = edges[place] * PAGE_BYTES, edges[place + 1] * PAGE_BYTES

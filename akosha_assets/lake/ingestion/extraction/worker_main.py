@@ -38,6 +38,7 @@ MESSAGE_BYTES = 64 * 1024
 FILES_MAX = 32
 # Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
 IN_MEMORY_BYTES = 256 * 1024**2
+UNPACKED_SUFFIX = ".db"
 # Results up to this many bytes are written to the folder that the files were unpacked to, larger ones to disk.
 RESULT_IN_MEMORY_BYTES = 32 * 1024**2
 # Rows of at most this many bytes are copied at once when they are written; one larger row is too, up to the other.
@@ -121,32 +122,31 @@ def _extract(
 ) -> dict[str, Any]:
     started = perf_counter()
     known = KNOWN_SCHEMA.empty_table()
-    given = iter(descriptors)
     if any(upload["known"] for upload in request["uploads"]):
         with os.fdopen(os.dup(descriptors[-1]), "rb") as stream:
             known = pa.ipc.open_stream(stream).read_all()
     uploaded = descriptors[: sum(len(upload["files"]) for upload in request["uploads"])]
     hints = sum(raw_size_hint(descriptor) for descriptor in uploaded)
-    if hints > min(IN_MEMORY_BYTES, limits.max_raw_bytes) and len(request["uploads"]) > 1:
+    is_alone = len(request["uploads"]) == 1
+    if hints > min(IN_MEMORY_BYTES, limits.max_raw_bytes) and not is_alone:
         raise RetryIndividually(f"{hints} bytes")
     folder = folders[0] if hints <= IN_MEMORY_BYTES else folders[-1]
-    uploads: list[UploadFiles] = []
-    unpacking: list[Path] = []
     try:
-        for upload in request["uploads"]:
-            files, left = [], limits.max_raw_bytes
-            for name, key, etag in upload["files"]:
-                path = folder / f"{len(unpacking)}.db"
-                unpacking.append(path)
-                left -= unpack(next(given), name, path, max_bytes=left)
-                files.append(File(path, name, key, etag))
-            own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
-            uploads.append(UploadFiles(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
+        try:
+            uploads = _unpack(
+                request, uploaded, known, folder, limits, IN_MEMORY_BYTES if folder == folders[0] else None
+            )
+        except _LargerThanHint as error:
+            # A trailer that lies, or the last of several gzip members.
+            if not is_alone:
+                raise RetryIndividually(str(error)) from error
+            _remove_files(folder)
+            folder = folders[-1]
+            uploads = _unpack(request, uploaded, known, folder, limits, None)
         unpacked = perf_counter() - started
         snapshots = reader.read(uploads)
     finally:
-        for path in unpacking:
-            path.unlink(missing_ok=True)
+        _remove_files(folder)
     snapshots.seconds["unpack"] = unpacked
     started = perf_counter()
     if snapshots.nbytes > RESULT_IN_MEMORY_BYTES:
@@ -155,6 +155,46 @@ def _extract(
     snapshots.seconds["write"] = perf_counter() - started
     counts = [[rows, dict(flaws)] for rows, flaws in zip(snapshots.rows_read.tolist(), snapshots.flaws, strict=True)]
     return {"parts": parts, "on_disk": folder != folders[0], "counts": counts, "seconds": snapshots.seconds}
+
+
+class _LargerThanHint(Exception):
+    """Files in the folder in memory take more than such files may."""
+
+
+def _unpack(
+    request: dict[str, Any],
+    descriptors: list[int],
+    known: pa.Table,
+    folder: Path,
+    limits: Limits,
+    folder_bytes: int | None,
+) -> list[UploadFiles]:
+    """Unpacks the files of all uploads into `folder`. Raises: _LargerThanHint beyond `folder_bytes`; UploadRejected."""
+    uploads: list[UploadFiles] = []
+    remaining = iter(descriptors)
+    folder_left = limits.max_raw_bytes * len(request["uploads"]) if folder_bytes is None else folder_bytes
+    number = 0
+    for upload in request["uploads"]:
+        files, upload_left = [], limits.max_raw_bytes
+        for name, key, etag in upload["files"]:
+            path = folder / f"{number}{UNPACKED_SUFFIX}"
+            number += 1
+            try:
+                size = unpack(next(remaining), name, path, max_bytes=min(upload_left, folder_left))
+            except UploadRejected as rejection:
+                if rejection.reason == "file_too_large_raw" and folder_left < upload_left:
+                    raise _LargerThanHint(f"more than {folder_bytes} bytes") from rejection
+                raise
+            upload_left, folder_left = upload_left - size, folder_left - size
+            files.append(File(path, name, key, etag))
+        own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
+        uploads.append(UploadFiles(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
+    return uploads
+
+
+def _remove_files(folder: Path) -> None:
+    for path in folder.glob(f"*{UNPACKED_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:

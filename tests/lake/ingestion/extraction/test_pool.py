@@ -1,7 +1,10 @@
 """The pool from outside: real uploads in, rows out."""
 
+import gzip
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.ingestion.extraction import worker_main
 from akosha_assets.lake.ingestion.extraction.pool import (
     KNOWN_SCHEMA,
     Extraction,
@@ -180,3 +184,23 @@ def test_one_damaged_upload_disturbs_no_other(pool: ExtractionPool, shared: Path
     rejected = outcomes[2]
     assert isinstance(rejected, UploadRejected) and rejected.reason == "gzip_damaged"
     assert isinstance(outcomes[1], Extraction)
+
+
+@pytest.mark.parametrize("uploads", [1, 2])
+def test_an_upload_whose_trailer_names_fewer_bytes_than_it_unpacks_to_is_read_from_disk(
+    pool: ExtractionPool, tmp_path: Path, uploads: int
+) -> None:
+    database = tmp_path / "memory.db"
+    with closing(sqlite3.connect(database)) as source:
+        source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT)")
+        source.execute("INSERT INTO conversations_v2 VALUES ('a', 'large', '2026-11-20 10:00:00')")
+        source.commit()
+    # SQLite reads the pages that its header counts; the trailer of the last member names 0 bytes.
+    zeros = worker_main.IN_MEMORY_BYTES
+    path = tmp_path / "memory.db.gz"
+    path.write_bytes(b"".join(map(gzip.compress, (database.read_bytes(), bytes(zeros), b""))))
+    at = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    files = (SourceFile("memory.db", "memory.db", "etag", path),)
+    jobs = [ExtractionJob(ref, f"s{ref}", at, at, files, KNOWN_SCHEMA.empty_table()) for ref in range(uploads)]
+    outcomes = [outcome for _, outcome in pool.extract(jobs)]
+    assert [outcome.rows_read for outcome in outcomes if isinstance(outcome, Extraction)] == [1] * uploads
