@@ -73,7 +73,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.make(tmp_path_factory.mktemp("model"))
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 120 * EXAMPLES)
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(
     max_examples=EXAMPLES or 2,
@@ -315,21 +315,20 @@ def over_mcp(client: httpx.Client, names: Iterable[Name], queries: list[str]) ->
     def call(tool: str, **arguments: Any) -> Any:
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
         result = answered(client.post("/mcp", json=message, headers=ACCEPT))["result"]
-        assert result["isError"] in (True, False)
-        return result
+        return result | {"refusal": result["content"][0]["text"][:500] if result["isError"] else None}
 
     for budget in (500, 4000):
-        assert not call("search_all_systems", query=MARKER, budget_tokens=budget, limit=20)["isError"]
+        assert not call("search_all_systems", query=MARKER, budget_tokens=budget, limit=20)["refusal"]
     for query in queries:
         call("search_all_systems", query=query)
         call("search_all_systems", query=MARKER, tags=[query], project=query)
     for name in names:
         like = dict(zip(("system_id", "kind", "id"), name, strict=True))
-        assert not call("read_memory", **like)["isError"]
-        brief = call("read_memory", **like, budget_tokens=500)
-        assert not brief["isError"] or "budget_tokens" in brief["content"][0]["text"]
+        assert not call("read_memory", **like)["refusal"]
+        # Names alone may take more than the least budget.
+        assert "budget_tokens" in (call("read_memory", **like, budget_tokens=500)["refusal"] or "budget_tokens")
         call("find_similar", **like)
-    assert not call("list_systems")["isError"]
+    assert not call("list_systems")["refusal"]
 
 
 def by_command(client: httpx.Client, lake: Lake, names: Iterable[Name], queries: list[str]) -> None:
