@@ -1,6 +1,4 @@
-"""Dagster's webserver is reached by who holds the token, never by a page of another site, and its UI works in a browser
-behind it.
-"""
+"""The guard of Dagster's webserver: it needs the token, refuses pages of other sites, and the UI works in a browser."""
 
 import asyncio
 import shutil
@@ -72,7 +70,7 @@ def limits(instance: DagsterInstance) -> set[str]:
     return set(instance.event_log_storage.get_concurrency_keys())
 
 
-def test_nothing_is_answered_without_the_token(url: str, anonymous: httpx.Client) -> None:
+def test_requests_without_the_token_are_refused(url: str, anonymous: httpx.Client) -> None:
     for path in (
         "/",
         "/asset-groups",
@@ -97,12 +95,12 @@ def test_nothing_is_answered_without_the_token(url: str, anonymous: httpx.Client
     assert httpx.get(url, params={"token": "wrong"}).status_code == 401
 
 
-def test_a_bearer_asks_as_programs_do(url: str) -> None:
+def test_a_program_authenticates_with_a_bearer_token(url: str) -> None:
     assert httpx.post(f"{url}/graphql", json=VERSION, headers=BEARER).json()["data"]["version"] == "1"
     assert "dagster_version" in httpx.get(f"{url}/server_info", headers=BEARER).json()
 
 
-def test_the_printed_address_signs_in_and_leaves_no_token_behind(url: str) -> None:
+def test_the_printed_address_signs_in_and_removes_the_token_from_the_address(url: str) -> None:
     answer = httpx.get(f"{url}/runs/a%20b", params={"token": TOKEN, "q": "x y"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/runs/a%20b?q=x+y")
     cookie = answer.headers["set-cookie"]
@@ -131,7 +129,9 @@ def test_no_page_of_another_site_changes_anything(
     assert limits(instance) == set()
 
 
-def test_a_mutation_by_get_or_in_the_address_is_refused(session: httpx.Client, instance: DagsterInstance) -> None:
+def test_a_mutation_in_a_get_or_in_the_query_string_is_refused(
+    session: httpx.Client, instance: DagsterInstance
+) -> None:
     navigation = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     for headers in ({}, BEARER, {"Accept": "text/html"}, navigation, navigation | {"Accept": "*/*"}):
         for method in ("GET", "HEAD"):
@@ -145,7 +145,7 @@ def test_a_mutation_by_get_or_in_the_address_is_refused(session: httpx.Client, i
     assert limits(instance) == set()
 
 
-def test_a_page_of_the_ui_itself_may_change_things(session: httpx.Client, instance: DagsterInstance, url: str) -> None:
+def test_a_page_of_the_ui_may_send_mutations(session: httpx.Client, instance: DagsterInstance, url: str) -> None:
     own = {"Origin": url, "Sec-Fetch-Site": "same-origin"}
     assert session.post("/graphql", json=WIPE, headers=own).json()["data"] == {"setConcurrencyLimit": True}
     assert limits(instance) == {"owned"}
@@ -181,7 +181,7 @@ def test_a_web_socket_needs_the_token_and_the_same_origin(url: str, session: htt
     assert not asyncio.run(accepted(Host="evil.example", Origin="http://evil.example", Cookie=cookie))
 
 
-def test_a_web_socket_outlives_the_time_for_a_head_and_half_a_head_does_not(
+def test_a_web_socket_stays_open_and_a_half_sent_head_times_out(
     instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from websockets.sync.client import connect
@@ -199,7 +199,7 @@ def test_a_web_socket_outlives_the_time_for_a_head_and_half_a_head_does_not(
                     assert half.recv(65536).startswith(b"HTTP/1.1 408 ")
 
 
-def test_an_empty_token_opens_nothing() -> None:
+def test_an_empty_token_is_never_accepted() -> None:
     async def ask() -> int:
         sent: list[Any] = []
 
@@ -228,7 +228,7 @@ def test_an_empty_token_opens_nothing() -> None:
     assert asyncio.run(ask()) == 401
 
 
-def test_the_ui_works_in_a_browser_after_the_printed_address_was_opened(url: str) -> None:
+def test_the_ui_works_in_a_browser_once_the_printed_address_was_opened(url: str) -> None:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("chromium is not installed")

@@ -1,4 +1,4 @@
-"""The house keeps its form: module length, charters, plain package files."""
+"""Rules of the code base: module length, docstrings, names, package files."""
 
 import ast
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_no_module_is_longer_than_three_hundred_lines() -> None:
     assert long == {}, "split by noun"
 
 
-def test_every_module_opens_with_its_charter() -> None:
+def test_every_module_has_a_docstring() -> None:
     without = [
         str(path.relative_to(ROOT))
         for path in modules()

@@ -1,4 +1,4 @@
-"""The whole way with the ledger in PostgreSQL, its loss and its restoration included."""
+"""Ingestion with the ledger in PostgreSQL, including its loss and rebuild."""
 
 import tempfile
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from tests.postgres import postgresql
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def test_uploads_become_rows_once_also_after_the_ledger_was_lost(tmp_path: Path) -> None:
+def test_rows_are_stored_once_even_after_the_ledger_is_lost(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="akosha-pg-") as folder, postgresql(Path(folder)) as url:
         settings = LakeSettings(home=tmp_path, ledger_url=url)
         lake, ledger = Lake(settings), Ledger.open(settings)

@@ -1,5 +1,4 @@
-"""The whole alarm with the real daemon: ingestion stops, uploads come, freshness and checks turn; it starts, and they
-heal.
+"""Backlog checks and alerts with a real daemon: they fail while ingestion is stopped and recover when it runs again.
 
 Dagster's shortest freshness window is a minute, so this takes three; it runs when AKOSHA_SLOW_TESTS is set.
 """
@@ -111,7 +110,7 @@ def until(condition: Callable[[], object], *, within_seconds: float) -> float:
     return time.monotonic() - started
 
 
-def test_stopping_ingestion_turns_the_backlog_and_starting_it_heals_it(up: Up) -> None:
+def test_backlog_checks_fail_while_ingestion_is_stopped_and_recover_afterwards(up: Up) -> None:
     freshness = lambda: up.metric("akosha_dagster_freshness", asset="ingestion/backlog")  # noqa: E731
     until(lambda: freshness() == 0, within_seconds=60)
     up.sensor("stop", "upload_sensor")

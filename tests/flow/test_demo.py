@@ -1,6 +1,4 @@
-"""`akosha demo` as a person runs it: real services, a real sensor, a real run, a search over HTTP, and nothing left
-behind.
-"""
+"""`akosha demo` with real services, a sensor, a run and a search over HTTP; it leaves nothing behind."""
 
 import os
 import re
@@ -36,7 +34,7 @@ def started_for(home: Path) -> list[str]:
 
 
 @pytest.mark.timeout(400)
-def test_the_demo_finds_what_was_uploaded_and_stops_everything_it_started(tmp_path: Path) -> None:
+def test_the_demo_finds_its_uploads_and_stops_every_process(tmp_path: Path) -> None:
     api, dagster = free_ports(2)
     home = tmp_path / "home"
     ports = ["--api-port", str(api), "--dagster-port", str(dagster)]

@@ -1,4 +1,4 @@
-"""Real uploads in, rows out: the counts of the uploads' own README, from a folder and from a bucket."""
+"""Rows of real uploads, from a folder and from a bucket, counted as in the README of the uploads."""
 
 import shutil
 from collections import Counter
@@ -47,21 +47,21 @@ def stored(lake: Lake) -> dict[tuple[str, str], int]:
     return dict(Counter((row["system_id"], row["source_table"]) for row in rows))
 
 
-def take_in(settings: LakeSettings) -> tuple[Lake, Ledger]:
+def ingest_inbox(settings: LakeSettings) -> tuple[Lake, Ledger]:
     lake, ledger = Lake(settings), Ledger.open(settings)
     listing.sweep(settings, ledger, now=datetime.now(UTC))
     arrivals.ingest(lake, ledger, run_id="test")
     return lake, ledger
 
 
-def test_every_row_of_the_real_uploads_is_taken_in_once(tmp_path: Path, shared: Path) -> None:
-    lake, ledger = take_in(LakeSettings(home=tmp_path, inbox_url=str(shared / "uploads")))
+def test_every_row_of_real_uploads_is_stored_once(tmp_path: Path, shared: Path) -> None:
+    lake, ledger = ingest_inbox(LakeSettings(home=tmp_path, inbox_url=str(shared / "uploads")))
     assert stored(lake) == EXPECTED
     assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
     assert ledger.receipt("20261123_113803_fresh-box").reason is None
 
 
-def test_a_second_snapshot_adds_only_what_changed(tmp_path: Path, shared: Path) -> None:
+def test_a_second_snapshot_stores_only_changed_rows(tmp_path: Path, shared: Path) -> None:
     inbox = tmp_path / "inbox"
     uploads = Path("systems/laptop-ada/uploads")
     settings = LakeSettings(home=tmp_path / "home", inbox_url=str(inbox))
@@ -71,13 +71,13 @@ def test_a_second_snapshot_adds_only_what_changed(tmp_path: Path, shared: Path) 
         ("20261123_113736_laptop-ada", 108, 4, 109),
     ):
         shutil.copytree(shared / "uploads" / uploads / upload, inbox / uploads / upload)
-        lake, ledger = take_in(settings)
+        lake, ledger = ingest_inbox(settings)
         receipt = ledger.receipt(upload)
         assert (receipt.new_rows, receipt.changed_rows, receipt.unchanged_rows) == (new, changed, unchanged)
     assert stored(lake) == {key: count for key, count in EXPECTED.items() if key[0] == "laptop-ada"}
 
 
-def test_the_same_rows_come_from_a_bucket_into_a_bucket(
+def test_a_bucket_gives_the_same_rows_as_a_folder(
     tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with bucket("fleet", monkeypatch) as url:
@@ -85,5 +85,5 @@ def test_the_same_rows_come_from_a_bucket_into_a_bucket(
         for path in sorted((shared / "uploads").rglob("*")):
             if path.is_file() and path.name != "README.md":
                 inbox.put(path.relative_to(shared / "uploads").as_posix(), path.read_bytes())
-        lake, _ = take_in(LakeSettings(home=tmp_path, inbox_url=f"{url}/inbox", lake_url=f"{url}/lake"))
+        lake, _ = ingest_inbox(LakeSettings(home=tmp_path, inbox_url=f"{url}/inbox", lake_url=f"{url}/lake"))
         assert stored(lake) == EXPECTED
