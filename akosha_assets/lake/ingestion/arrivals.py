@@ -1,8 +1,7 @@
-"""Takes waiting uploads in, batch by batch: claims one, reads it while the one before it is stored, answers for
-failures.
+"""Ingests waiting uploads, batch by batch: claims one, reads it while the last one is stored, handles failures.
 
-The workers that read uploads would idle while rows are compared and committed, so a run holds up to two batches, each
-under its own lease and lane; a system is in one of them at most. The steps of one batch are in `batch.py`.
+The workers would idle while rows are compared and committed, so a run has up to two batches, each under its own lease
+and lane; a system is in one of them at most. The steps of one batch are in `batch.py`.
 """
 
 import logging
@@ -17,7 +16,8 @@ from akosha_assets.lake import telemetry
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import ClockWrong, LakeError, LeaseLost, StoreUnavailable
 from akosha_assets.lake.ingestion import ledger_rebuild
-from akosha_assets.lake.ingestion.batch import BatchIngest, BatchResult, ReadBatch, now
+from akosha_assets.lake.ingestion.batch import BatchIngest, BatchResult, now
+from akosha_assets.lake.ingestion.batch_reading import ReadBatch
 from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
 from akosha_assets.lake.ingestion.ledger import claims, outages, plausible
@@ -40,16 +40,16 @@ def ingest(
     on_step: Callable[[str], None] = lambda _: None,
     arrival_day: date | None = None,
 ) -> list[BatchResult]:
-    """Nothing that could be claimed is waiting any more, or `stop()` was true between two uploads; returns what was
-    done.
+    """Ingests uploads until none can be claimed, or `stop()` is true between two uploads; returns the batches.
 
-    `on_batch` is called in this thread, `on_step` with the name of each step as it begins, in whichever thread it does.
-    With `arrival_day` only uploads of that day are taken.
+    `on_batch` is called in this thread, `on_step` with the name of a step in the thread that runs it. With
+    `arrival_day` only uploads of that day are ingested.
 
     Raises:
         LedgerMismatch: the ledger does not belong to the tables.
-        TransientError: a store, the ledger or this machine's disk failed. What was under way waits again, no attempt
-            counted.
+        TableLost: a table that was written to is gone or went back.
+        TransientError: a store, the ledger or this machine's disk failed, or its clock is wrong. The uploads under way
+            wait again, without an attempt.
     """
     with outages.recorded(ledger, "ingest"), _local_failures():
         results, unread = _ingest(lake, ledger, run_id, stop, on_batch, on_step, arrival_day)
@@ -71,7 +71,7 @@ def _ingest(
     on_step: Callable[[str], None],
     arrival_day: date | None,
 ) -> tuple[list[BatchResult], dict[int, str]]:
-    """The batches that were stored, and why the inbox did not hand out some uploads, by their id in the ledger."""
+    """The batches that were stored, and the causes by upload id in the ledger where the inbox did not return one."""
     if now() < plausible.EARLIEST:
         raise ClockWrong(now())
     ledger_rebuild.check(lake, ledger)
@@ -81,24 +81,24 @@ def _ingest(
     with (
         ExtractionPool(settings) as pool,
         scratch.spool() as spool,
-        _Storing(intake := BatchIngest(lake, ledger, pool, spool, stop, on_step), run_id, on_batch) as storing,
+        _Storing(batches := BatchIngest(lake, ledger, pool, spool, stop, on_step), run_id, on_batch) as storing,
     ):
         while True:
-            claims.recover(ledger, intake.fence_off, now=now())
+            claims.recover(ledger, batches.fence_off, now=now())
             batch = None if stop() else claims.claim(ledger, run_id=run_id, now=now(), arrival_day=arrival_day)
             if batch is None:
-                if storing.finish():
-                    # Its systems are free again, and may have more uploads.
-                    continue
-                break
+                if not storing.finish():
+                    break
+                # The systems of that batch are free again, and may have more uploads.
+                continue
             on_step("claimed")
             lease, read = _Lease(ledger, batch), None
             try:
                 with (
                     telemetry.log_context(run_id=run_id, batch_id=batch.id),
-                    _given_back_on_failure(ledger, batch, storing.blame),
+                    _released_on_failure(ledger, batch, storing.blame),
                 ):
-                    read = intake.read(batch)
+                    read = batches.read(batch)
             finally:
                 if read is None:
                     lease.end()
@@ -112,28 +112,28 @@ def _ingest(
 
 
 class _Unread:
-    """The uploads of a run that the inbox at `url` did not hand out, and whether it hands out any."""
+    """The uploads of a run that the inbox at `url` did not return, and whether it returns any."""
 
     def __init__(self, url: str):
         self.causes: dict[int, str] = {}
         self._url, self._is_inbox_up, self._batches = url, True, 0
 
     def add(self, read: ReadBatch) -> None:
-        """What `read` tells of the inbox is known."""
-        failed = {one.upload.id for one in read.unread}
-        self.causes = {ref: cause for ref, cause in self.causes.items() if ref not in read.fetched}
-        self.causes |= {one.upload.id: str(one.failure) for one in read.unread}
-        if set(read.fetched) - failed:
+        """Adds the unread uploads of a batch; those that were read this time count no more."""
+        failed = {one.upload.id: str(failure) for one, failure in read.unread}
+        others = {ref: cause for ref, cause in self.causes.items() if ref not in read.fetched}
+        self.causes = others | failed
+        if set(read.fetched) - set(failed):
             self._batches = 0
         elif failed:
             self._batches += 1
         self._is_inbox_up = read.is_inbox_up
 
     def check(self, *, is_end: bool = False) -> None:
-        """Goes on while another batch may fare better.
+        """Passes while another batch may have more success.
 
         Raises:
-            StoreUnavailable: the inbox handed out nothing of two batches, or nothing any more at the end.
+            StoreUnavailable: the inbox returned nothing of two batches in a row, or not the last upload of the run.
         """
         if self._batches >= 2 or (is_end and not self._is_inbox_up):
             cause = next(reversed(self.causes.values()), "")
@@ -143,17 +143,16 @@ class _Unread:
 
 
 class _Blame:
-    """Tells uploads that cannot be stored from a fault of our own: while nothing at all could be stored, only one
-    upload is blamed.
-    """
+    """Decides whether a failure is an upload's or our own: while nothing could be stored, only one upload is blamed."""
 
     def __init__(self) -> None:
         self.has_stored = False
         self._failed: set[int] = set()
 
     def blames(self, batch: Batch) -> bool:
-        """Whether the failure of `batch` counts against its uploads. Of several nobody knows which one it was, so none
-        is blamed yet.
+        """Whether the failure of `batch` counts as an attempt of its uploads.
+
+        A batch of several tells nothing of any one of them: none is added to those that failed.
         """
         if len(batch.uploads) == 1:
             self._failed.add(batch.uploads[0].id)
@@ -161,11 +160,11 @@ class _Blame:
 
 
 class _Storing:
-    """Stores one batch at a time in a thread of its own; a context manager, after which nothing is under way."""
+    """Stores one batch at a time in a thread of its own; a context manager that waits for the thread at its end."""
 
-    def __init__(self, intake: BatchIngest, run_id: str, on_batch: Callable[[BatchResult], None]):
+    def __init__(self, batches: BatchIngest, run_id: str, on_batch: Callable[[BatchResult], None]):
         self.results: list[BatchResult] = []
-        self._intake, self._run_id, self._on_batch = intake, run_id, on_batch
+        self._batches, self._run_id, self._on_batch = batches, run_id, on_batch
         self.blame = _Blame()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._under_way: Future[BatchResult | None] | None = None
@@ -180,18 +179,24 @@ class _Storing:
             self.finish()
 
     def begin(self, read: ReadBatch, lease: "_Lease") -> None:
-        """The batch before this one is stored; this one is being stored. Raises: what made the one before fail the run."""
+        """Waits for the batch before this one, and begins to store this one.
+
+        Raises: the error by which the batch before ends the run.
+        """
         try:
             self.finish()
         except BaseException:
-            # This batch is sound, but its run ends.
-            _give_back(self._intake.ledger, read.batch, error="the run that held it failed", at_fault=False)
+            # Nothing is wrong with this batch, but its run ends.
+            _release(self._batches.ledger, read.batch, error="its run ended before it was stored", at_fault=False)
             lease.end()
             raise
         self._under_way = self._thread.submit(self._store, read, lease)
 
     def finish(self) -> bool:
-        """Nothing is being stored; returns whether something was. Raises: what made the batch fail the run."""
+        """Waits for the batch that is being stored; returns whether there was one.
+
+        Raises: the error by which the batch ends the run.
+        """
         under_way, self._under_way = self._under_way, None
         if under_way is None:
             return False
@@ -204,9 +209,9 @@ class _Storing:
         try:
             with (
                 telemetry.log_context(run_id=self._run_id, batch_id=read.batch.id),
-                _given_back_on_failure(self._intake.ledger, read.batch, self.blame),
+                _released_on_failure(self._batches.ledger, read.batch, self.blame),
             ):
-                result = self._intake.store(read)
+                result = self._batches.store(read)
                 self.blame.has_stored = self.blame.has_stored or bool(read.extractions)
                 return result
             return None
@@ -216,7 +221,7 @@ class _Storing:
 
 @contextmanager
 def _local_failures() -> Iterator[None]:
-    """Failures of this machine's disk are raised as what they are."""
+    """Raises file errors of the block as `LocalStorageFailed`."""
     try:
         yield
     except Exception as error:
@@ -227,12 +232,12 @@ def _local_failures() -> Iterator[None]:
 
 
 @contextmanager
-def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Iterator[None]:
-    """Whatever goes wrong inside, the batch's uploads wait again.
+def _released_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Iterator[None]:
+    """Releases the batch when the block fails.
 
-    An outage ends the run and costs the uploads nothing. Everything else may be the fault of one of them: smaller and
-    smaller batches find out which one, while the run goes on. When a second one fails and nothing could be stored, the
-    run ends.
+    An outage or a lost table ends the run and costs the uploads nothing. Any other failure may be the fault of one
+    upload: smaller and smaller batches find out which one, while the run goes on. When a second upload fails and
+    nothing could be stored, the run ends.
     """
     try:
         yield
@@ -241,27 +246,27 @@ def _given_back_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Itera
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         is_blamed = not is_upload_blameless(error) and blame.blames(batch)
-        _give_back(ledger, batch, error=cause, at_fault=is_blamed, is_paused=is_blamed and not blame.has_stored)
+        _release(ledger, batch, error=cause, at_fault=is_blamed, is_paused=is_blamed and not blame.has_stored)
         if not is_blamed:
             raise
-        logger.exception("batch failed and is given back in smaller parts")
+        logger.exception("a batch failed; its uploads are claimed again in smaller batches")
     except BaseException as error:
-        # The run is interrupted.
-        _give_back(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=False)
+        # A signal ends the run.
+        _release(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=False)
         raise
 
 
-def _give_back(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False) -> None:
+def _release(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False) -> None:
     try:
         claims.release(ledger, batch, error=error, at_fault=at_fault, is_paused=is_paused, now=now())
     except LakeError as second:
-        # The ledger may be what is out: the batch is given back when its lease ends.
-        logger.warning("a batch could not be given back", extra={"cause": str(second), "batch": batch.id})
+        # The ledger may be out as well: the batch is recovered when its lease ends.
+        logger.warning("a batch could not be released", extra={"cause": str(second), "batch": batch.id})
 
 
 class _Lease:
-    """A batch's lease, renewed in the background until `end`. A lost one is noticed where it matters: at the next step
-    in the ledger.
+    """Renews the lease of a batch in the background until `end`. A lost lease fails the next step of the batch in the
+    ledger.
     """
 
     def __init__(self, ledger: Ledger, batch: Batch):
@@ -281,6 +286,6 @@ class _Lease:
                 logger.warning("a lease could not be renewed", extra={"batch": self._batch.id, "cause": str(error)})
 
     def end(self) -> None:
-        """The lease is renewed no more."""
+        """Stops to renew the lease."""
         self._done.set()
         self._thread.join()

@@ -1,81 +1,57 @@
-"""One batch in two steps: read it (fetch, extract), then store it (compare, commit to Delta, tell the ledger).
+"""One batch in two steps: read it (`batch_reading.py`), then store it: compare, commit to Delta, update the ledger.
 
-The order makes a crash harmless: the ledger notes that a batch begins to commit, the tables get its rows under its
-fence, the ledger notes the end. Dying in between makes the systems of the batch be compared with the tables again.
-Which rows a batch stores is decided in `reconcile.py`; turning them into tables is in `table_rows.py`; which batch is
-next and what happens when one fails in `arrivals.py`.
+The order makes a crash harmless: the ledger records that the batch begins to commit, the tables get its rows under its
+fence, the ledger records the end. After a crash in between, the systems of the batch are compared with the tables.
+`reconcile.py` decides which rows are stored, `table_rows.py` makes table rows of them, `arrivals.py` claims batches and
+handles their failures.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import cast
-
-import numpy as np
-import pyarrow as pa
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.errors import EmbeddingUnavailable, StoreUnavailable, TransientError, UploadRejected
+from akosha_assets.lake.errors import EmbeddingUnavailable
 from akosha_assets.lake.ingestion import upload_tracing
-from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJob, ExtractionPool
-from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
+from akosha_assets.lake.ingestion.batch_reading import BatchReader, ReadBatch, ReadingEnvironment
+from akosha_assets.lake.ingestion.extraction.pool import ExtractionPool
 from akosha_assets.lake.ingestion.ledger import claims, known_tables
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
+from akosha_assets.lake.ingestion.merge.reconcile import Difference
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates
+from akosha_assets.lake.ingestion.merge.table_rows import TableRows
 from akosha_assets.lake.schemas import HOT, WRITTEN_BY_INGESTION
 from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)
 
-# Arrow bytes of rows after which a batch extracts no further upload: bounds the memory of a run, which holds two.
-BATCH_ARROW_BYTES = 64 * 1024 * 1024
-# What an upload's rows take in Arrow against its compressed bytes, where vectors and fingerprints make them large.
-ARROW_TO_COMPRESSED = 3
-# Uploads in a row that the inbox does not hand out before a batch stops asking.
-UNREAD_IN_A_ROW = 16
-
 
 @dataclass
 class BatchResult:
-    """What one batch stored: rows by table, versions of the tables, hot rows by event day, uploads by what became of
-    them.
+    """Counts of one batch: uploads by state and by arrival day, rows by table, hot rows by event day; newest version by
+    table, seconds by step.
     """
 
     batch_id: int
-    uploads: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    uploads: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
     versions: dict[str, int] = field(default_factory=dict)
-    event_days: dict[date, int] = field(default_factory=dict)
-    arrival_days: dict[date, int] = field(default_factory=dict)
+    event_days: Counter[date] = field(default_factory=Counter)
+    arrival_days: Counter[date] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class ReadBatch:
-    """A batch whose uploads are read; those that need no reading any more have their outcome already."""
-
-    batch: Batch
-    systems: SystemStates
-    began_at: datetime
-    fetched: dict[int, Fetched] = field(default_factory=dict)
-    extractions: dict[int, Extraction] = field(default_factory=dict)
-    outcomes: dict[int, UploadOutcome] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    # Uploads that the inbox did not hand out; `is_inbox_up` tells whether it handed out one after the last of them.
-    unread: list[Fetched] = field(default_factory=list)
-    is_inbox_up: bool = True
 
 
 class BatchIngest:
-    """One run's way of taking a batch in. Only one batch is read at a time; another one may be stored meanwhile."""
+    """Reads and stores the batches of one run. One batch at a time is read, while another one may be stored."""
 
     def __init__(
         self,
@@ -86,144 +62,75 @@ class BatchIngest:
         stop: Callable[[], bool],
         on_step: Callable[[str], None],
     ):
-        self.lake, self.ledger, self.pool, self.spool = lake, ledger, pool, spool
-        self.stop, self.on_step = stop, on_step
-        self.settings = ledger.settings
+        self.lake, self.ledger = lake, ledger
+        self._settings = ledger.settings
+        self._environment = ReadingEnvironment(ledger.settings, pool, spool, stop, on_step)
         self._embedder: Embedder | None = None
-        self._embedder_asked = False
+        self._is_embedder_loaded = False
 
     def read(self, batch: Batch) -> ReadBatch:
-        """What the uploads of the batch hold, until `stop()` or one of the bounds of a batch is reached."""
-        clock, began_at = _Clock(), now()
-        systems = SystemStates.load(
-            self.lake, self.ledger, sorted({one.system_id for one in batch.uploads}), now=began_at
-        )
-        clock.lap("known")
-        read = ReadBatch(batch, systems, began_at)
-        self._extract(read)
-        clock.lap("extract")
-        read.seconds = clock.laps
+        """Fetches and extracts the uploads of the batch, until `stop()` or one of the bounds of a batch is reached."""
+        timer, began_at = _StepTimer(), now()
+        system_ids = sorted({one.system_id for one in batch.uploads})
+        systems = SystemStates.load(self.lake, self.ledger, system_ids, now=began_at)
+        timer.end_step("known")
+        read = ReadBatch(batch=batch, systems=systems, began_at=began_at)
+        BatchReader(self._environment, read).run()
+        timer.end_step("extract")
+        read.seconds = timer.seconds
         return read
 
     def store(self, read: ReadBatch) -> BatchResult:
-        """The batch is in the tables and the ledger."""
-        clock, batch = _Clock(), read.batch
-        fetched, extractions, outcomes = read.fetched, read.extractions, read.outcomes
+        """Commits the rows of the batch to the tables, and its outcomes to the ledger."""
+        timer, batch, on_step = _StepTimer(), read.batch, self._environment.on_step
         difference = reconcile.compare(
-            table_rows.snapshots(extractions, fetched),
-            table_rows.seen(extractions),
-            read.systems.rows_of({fetched[ref].upload.system_id for ref in extractions}),
-            spill=self.spool,
+            table_rows.snapshots(read.extractions, read.fetched),
+            table_rows.seen(read.extractions),
+            read.systems.rows_of({read.fetched[ref].upload.system_id for ref in read.extractions}),
+            spill=self._environment.spool,
         )
-        provenance = table_rows.Provenance(batch.id, fetched, self.settings.uploaded_vector_space)
-        parts = table_rows.parts(extractions, difference, provenance)
-        clock.lap("compare")
-        self.on_step("before_commit")
+        provenance = table_rows.Provenance(batch.id, read.fetched, self._settings.uploaded_vector_space)
+        timer.end_step("compare")
+        on_step("before_commit")
         claims.begin_commit(self.ledger, batch, now=now())
         result = BatchResult(batch.id)
-        embedded_until = time.monotonic() + self.settings.embedding_seconds
-        for number, tables in enumerate(parts):
-            clock.lap("compare")
-            if len(batch.uploads) < self.settings.batch_uploads and HOT.address in tables:
-                tables[HOT.address].rows = table_rows.with_vectors(
-                    tables[HOT.address].rows, self._embed_with(), embedded_until
-                )
-            clock.lap("embed")
+        embedded_until = time.monotonic() + self._settings.embedding_seconds
+        for number, tables in enumerate(table_rows.parts(read.extractions, difference, provenance)):
+            timer.end_step("compare")
+            if len(batch.uploads) < self._settings.batch_uploads and HOT.address in tables:
+                hot = tables[HOT.address]
+                hot.rows = table_rows.with_vectors(hot.rows, self._load_embedder(), embedded_until)
+            timer.end_step("embed")
             self._commit(batch, number, tables, result)
-            clock.lap("commit")
-        self.on_step("committed")
-        hot_version = result.versions.get(HOT.address)
-        for ref in extractions:
-            counts = {
-                **difference.counts.get(ref, {}),
-                "rows_read": extractions[ref].rows_read,
-                "hot_version": hot_version,
-            }
-            extras = {"flaws": {**fetched[ref].flaws, **extractions[ref].flaws}, "skipped_files": fetched[ref].skipped}
-            outcomes[ref] = UploadOutcome(
-                UploadState.INGESTED, {**counts, **{name: value for name, value in extras.items() if value}}
-            )
-        ingested = {ref: fetched[ref] for ref, outcome in outcomes.items() if outcome.state == UploadState.INGESTED}
+            timer.end_step("commit")
+        on_step("committed")
+        read.outcomes |= _outcomes(read, difference, result.versions.get(HOT.address))
+        ingested = {
+            ref: read.fetched[ref] for ref, outcome in read.outcomes.items() if outcome.state == UploadState.INGESTED
+        }
         states = read.systems.after(difference.known, ingested)
-        claims.finish(self.ledger, batch, outcomes, states, rows=sum(result.rows.values()), now=now())
-        clock.lap("ledger")
-        self.on_step("finished")
-        for ref, outcome in outcomes.items():
-            result.uploads[outcome.state] = result.uploads.get(outcome.state, 0) + 1
-            day = fetched[ref].upload.arrival_day
-            result.arrival_days[day] = result.arrival_days.get(day, 0) + 1
-        result.seconds = read.seconds | clock.laps
-        upload_tracing.record_batch(batch, outcomes, began_at=read.began_at, ended_at=now(), seconds=result.seconds)
+        claims.finish(self.ledger, batch, read.outcomes, states, rows=sum(result.rows.values()), now=now())
+        timer.end_step("ledger")
+        on_step("finished")
+        for ref, outcome in read.outcomes.items():
+            result.uploads[outcome.state] += 1
+            result.arrival_days[read.fetched[ref].upload.arrival_day] += 1
+        result.seconds = read.seconds | timer.seconds
+        upload_tracing.record_batch(
+            batch, read.outcomes, began_at=read.began_at, ended_at=now(), seconds=result.seconds
+        )
         return result
 
-    def _extract(self, read: ReadBatch) -> None:  # noqa: C901
-        fetched, outcomes, systems = read.fetched, read.outcomes, read.systems
-        held_bytes = expected_bytes = 0
-        days: set[date] = set()
-        deadline = time.monotonic() + self.settings.batch_seconds
+    def fence_off(self, fence: Fence) -> None:
+        """From now on no earlier sequence of the fence's writer can be committed to any table."""
+        for spec in WRITTEN_BY_INGESTION:
+            self.lake.append(spec.address, spec.schema.empty_table(), fence, {"akosha_fence": fence.writer})
 
-        def jobs() -> Iterator[ExtractionJob]:
-            nonlocal expected_bytes
-            for one in fetch_all(self.settings, read.batch.uploads, systems.digests_of, self.spool):
-                self.on_step("fetched")
-                full = (held_bytes + expected_bytes) > BATCH_ARROW_BYTES or len(
-                    days
-                ) >= self.settings.upload_max_event_days
-                if self.stop() or time.monotonic() > deadline or full:
-                    one.discard()
-                    return
-                upload = one.upload
-                fetched[upload.id] = one
-                if isinstance(one.failure, StoreUnavailable):
-                    read.unread.append(one)
-                    outcomes[upload.id] = UploadOutcome(UploadState.WAITING, message=str(one.failure), is_outage=True)
-                    read.is_inbox_up = False
-                    if _fails_all(read):
-                        return
-                    continue
-                if not read.is_inbox_up:
-                    # The inbox hands out others: what it does not hand out counts as an attempt of the upload.
-                    read.is_inbox_up = True
-                    outcomes.update(
-                        {other.upload.id: _failed(cast(StoreUnavailable, other.failure)) for other in read.unread}
-                    )
-                if one.failure is not None:
-                    outcomes[upload.id] = _failed(one.failure)
-                elif not one.files:
-                    outcomes[upload.id] = UploadOutcome(
-                        UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None}
-                    )
-                else:
-                    known = systems.rows[upload.system_id]
-                    expected_bytes += ARROW_TO_COMPRESSED * upload.bytes
-                    yield ExtractionJob(
-                        upload.id, upload.system_id, upload.snapshot_at, upload.seen_at, one.files, known
-                    )
-
-        for job, extraction in self.pool.extract(jobs()):
-            fetched[job.ref].discard()
-            expected_bytes -= ARROW_TO_COMPRESSED * fetched[job.ref].upload.bytes
-            if isinstance(extraction, Extraction):
-                own = _event_days(extraction)
-                if len(own) > self.settings.upload_max_event_days:
-                    outcomes[job.ref] = _failed(_too_many_days(own, self.settings.upload_max_event_days))
-                    continue
-                if len(days | own) > self.settings.upload_max_event_days:
-                    # It waits for the next batch: each day is a file that is written at the same time as all others.
-                    continue
-                if read.extractions and held_bytes + extraction.bytes_in_memory > 2 * BATCH_ARROW_BYTES:
-                    # It waits for the next batch: its rows are many more than its compressed bytes promised.
-                    continue
-                days |= own
-                read.extractions[job.ref] = extraction
-                held_bytes += extraction.bytes_in_memory + extraction.bytes_in_files
-            else:
-                outcomes[job.ref] = _failed(extraction)
-
-    def _commit(self, batch: Batch, number: int, tables: dict[str, table_rows.TableRows], result: BatchResult) -> None:
+    def _commit(self, batch: Batch, number: int, tables: dict[str, TableRows], result: BatchResult) -> None:
+        """Commits part `number` of the rows of the batch, and adds it to `result`."""
         metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
         fence = replace(batch.fence, part=number)
-        # A table that was lost meanwhile would be made anew, empty but for these rows.
+        # A table that was lost meanwhile would be created again, with these rows alone.
         known_tables.check(self.ledger, self.lake, tables)
         versions: dict[str, int] = {}
         for spec in WRITTEN_BY_INGESTION:
@@ -234,69 +141,48 @@ class BatchIngest:
                 versions[spec.address] = self.lake.upsert(spec.address, part.rows, fence, metadata, only=part.replaces)
             else:
                 versions[spec.address] = self.lake.append(spec.address, part.rows, fence, metadata)
-            result.rows[spec.address] = result.rows.get(spec.address, 0) + part.rows.num_rows
-            self.on_step(f"committed {spec.address}")
+            result.rows[spec.address] += part.rows.num_rows
+            self._environment.on_step(f"committed {spec.address}")
         result.versions |= versions
         known_tables.remember(self.ledger, self.lake, versions)
         if HOT.address in tables:
-            days = tables[HOT.address].rows["event_day"].value_counts()
-            for entry in days.to_pylist():
-                result.event_days[entry["values"]] = result.event_days.get(entry["values"], 0) + entry["counts"]
+            for entry in tables[HOT.address].rows["event_day"].value_counts().to_pylist():
+                result.event_days[entry["values"]] += entry["counts"]
 
-    def fence_off(self, fence: Fence) -> None:
-        """Nothing of an earlier sequence of that writer can be committed to any table from now on."""
-        for spec in WRITTEN_BY_INGESTION:
-            self.lake.append(spec.address, spec.schema.empty_table(), fence, {"akosha_fence": fence.writer})
-
-    def _embed_with(self) -> Embedder | None:
-        if not self._embedder_asked and self.settings.embedding_seconds > 0:
-            self._embedder_asked = True
+    def _load_embedder(self) -> Embedder | None:
+        if not self._is_embedder_loaded and self._settings.embedding_seconds > 0:
+            self._is_embedder_loaded = True
             try:
-                self._embedder = Embedder.load(self.settings)
+                self._embedder = Embedder.load(self._settings)
             except EmbeddingUnavailable as error:
                 logger.info("rows are stored without vectors", extra={"cause": str(error)})
         return self._embedder
 
 
-def _fails_all(read: ReadBatch) -> bool:
-    """Whether the inbox refused as many uploads in a row as are asked for at once."""
-    last = list(read.fetched.values())[-UNREAD_IN_A_ROW:]
-    return len(last) == UNREAD_IN_A_ROW and all(isinstance(one.failure, StoreUnavailable) for one in last)
+def _outcomes(read: ReadBatch, difference: Difference, hot_version: int | None) -> dict[int, UploadOutcome]:
+    """Outcomes of the uploads that were extracted, with their counts."""
+    outcomes = {}
+    for ref, extraction in read.extractions.items():
+        counts = {**difference.counts.get(ref, {}), "rows_read": extraction.rows_read, "hot_version": hot_version}
+        fetched = read.fetched[ref]
+        extras = {"flaws": {**fetched.flaws, **extraction.flaws}, "skipped_files": fetched.skipped}
+        outcomes[ref] = UploadOutcome(
+            UploadState.INGESTED, counts | {name: value for name, value in extras.items() if value}
+        )
+    return outcomes
 
 
-def _event_days(extraction: Extraction) -> set[date]:
-    """The event days of the memories to store."""
-    if (spooled := extraction.spooled.get(HOT.address)) is not None:
-        return set(pa.array(np.unique(spooled.days)).view(pa.date32()).to_pylist())
-    rows = extraction.rows.get(HOT.address)
-    return set() if rows is None else set(rows["event_day"].unique().to_pylist())
-
-
-def _too_many_days(days: set[date], most: int) -> UploadRejected:
-    return UploadRejected(
-        "too_many_event_days",
-        f"the rows to store fall on {len(days):,} days from {min(days)} to {max(days)}; expected at most {most:,} "
-        "(AKOSHA_UPLOAD_MAX_EVENT_DAYS): raise it and redrive the upload if its times are right",
-    )
-
-
-def _failed(error: Exception) -> UploadOutcome:
-    if isinstance(error, TransientError):
-        return UploadOutcome(UploadState.WAITING, message=str(error))
-    return UploadOutcome(UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample)  # type: ignore[attr-defined]
-
-
-class _Clock:
-    """Seconds between laps, by name."""
+class _StepTimer:
+    """Seconds by step; a step may have several parts."""
 
     def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, name: str) -> None:
-        """The time since the last lap belongs to `name`."""
+    def end_step(self, name: str) -> None:
+        """Adds the time since the last call to the step `name`."""
         at = time.perf_counter()
-        self.laps[name] = self.laps.get(name, 0.0) + at - self._last
+        self.seconds[name] = self.seconds.get(name, 0.0) + at - self._last
         self._last = at
 
 

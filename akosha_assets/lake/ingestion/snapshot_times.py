@@ -1,4 +1,4 @@
-"""When a snapshot was taken, as far as clocks can be believed: the client's, which names it, and the one that found it."""
+"""When a snapshot was taken, by the clock of the client that named it and of the machine that found it."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -47,8 +47,8 @@ def test_a_batch_holds_no_more_days_than_allowed_and_the_rest_comes_in_the_next(
 def test_an_upload_with_more_rows_than_it_promised_waits_for_the_next_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("akosha_assets.lake.ingestion.batch.BATCH_ARROW_BYTES", 40_000)
-    monkeypatch.setattr("akosha_assets.lake.ingestion.batch.ARROW_TO_COMPRESSED", 0)
+    monkeypatch.setattr("akosha_assets.lake.ingestion.batch_reading.BATCH_ARROW_BYTES", 40_000)
+    monkeypatch.setattr("akosha_assets.lake.ingestion.batch_reading.ARROW_TO_COMPRESSED", 0)
     inbox = Inbox(LakeSettings(home=tmp_path, workers=1))
     uploads = [inbox.send(*(memory(row, "x" * 600) for row in range(50)), system=f"s{number}") for number in range(6)]
     results = inbox.take_in()

@@ -89,7 +89,7 @@ def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
 
 
 def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
-    """The tables may hold rows of the batch from now on: after a crash the known rows of its systems are read from them.
+    """The tables may hold rows of the batch from now on: a crash makes its systems be compared with them.
 
     Raises:
         LeaseLost: the batch was taken over.
@@ -112,8 +112,9 @@ def finish(
     rows: int,
     now: datetime,
 ) -> None:
-    """The batch is done: every upload has its outcome and every system its state, in one transaction. Uploads without an
-    outcome wait again.
+    """The batch is done: every upload has its outcome and every system its state, in one transaction.
+
+    Uploads without an outcome wait again.
 
     Raises:
         LeaseLost: the batch was taken over.
@@ -152,10 +153,10 @@ def finish(
 def release(
     ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime
 ) -> None:
-    """The batch failed; its uploads wait again. With `at_fault` one of them may be the cause: they are claimed in smaller
-    batches, and one that was alone has failed an attempt.
+    """The batch failed; its uploads wait again.
 
-    With `is_paused` an upload that was alone waits longer after each attempt.
+    With `at_fault` one of them may be the cause: they are claimed in smaller batches, and one that was alone has failed
+    an attempt. With `is_paused` an upload that was alone waits longer after each attempt.
     """
     with ledger.write() as connection:
         row = connection.execute(

@@ -78,7 +78,7 @@ class LedgerDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes. Only one runs at a time in the whole ledger, so that two claims exclude each other."""
+        """A transaction that writes. Only one runs at a time in the whole ledger: two claims exclude each other."""
         with (
             schema.typed_errors(self.engine),
             self.engine.connect().execution_options(writes=True) as connection,

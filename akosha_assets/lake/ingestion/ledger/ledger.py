@@ -223,8 +223,9 @@ class Ledger(LedgerDatabase):
             connection.execute(insert.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
 
     def update(self, key: str, change: Callable[[str | None], str | None]) -> str | None:
-        """Sets the value of `key` to `change(value)`, read and written in one transaction; returns the new value. None is
-        stored as the empty text.
+        """Sets the value of `key` to `change(value)` in one transaction; returns the new value.
+
+        None is stored as the empty text.
         """
         with self.write() as connection:
             value = change(connection.scalar(sa.select(meta.c.value).where(meta.c.key == key)))

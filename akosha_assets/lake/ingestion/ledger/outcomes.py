@@ -45,8 +45,9 @@ def pause_after(attempts: int) -> timedelta:
 def upload_values(
     upload: UploadRow, outcome: UploadOutcome, settings: LakeSettings, *, now: datetime
 ) -> dict[str, Any]:
-    """Columns of the row of `upload` after `outcome`, with its id as `ref`. An upload that waits for its last attempt is
-    quarantined.
+    """Columns of the row of `upload` after `outcome`, with its id as `ref`.
+
+    An upload whose last attempt failed is quarantined.
     """
     attempts = upload.attempts + (outcome.state == UploadState.WAITING and not outcome.is_outage)
     state, reason, message = outcome.state, outcome.reason, outcome.message

@@ -29,7 +29,7 @@ def is_age_known(now: datetime) -> sa.ColumnElement[bool]:
 
 
 def is_within(at: datetime, now: datetime, span: timedelta) -> bool:
-    """Whether `at` is less than `span` before `now`. A time further ahead than clocks differ is not: its clock was ahead."""
+    """Whether `at` is less than `span` before `now`, and no further ahead of it than clocks differ."""
     return -CLOCKS_DIFFER < now - at < span
 
 

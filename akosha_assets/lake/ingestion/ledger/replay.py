@@ -23,8 +23,9 @@ class Replayed:
 
 
 def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed:
-    """Every ingested upload of `arrival_day` that is still in the inbox waits again since `now`; its system is read from
-    the tables.
+    """Every ingested upload of `arrival_day` that is still in the inbox waits again since `now`.
+
+    The known rows of its system will be read from the tables.
     """
     of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == UploadState.INGESTED)
     in_inbox = sa.and_(of_day, uploads.c.removed_at.is_(None))
@@ -43,7 +44,7 @@ def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed
 
 
 def forget_rows(ledger: Ledger) -> None:
-    """The next upload of every system is compared with the rows that the tables hold, not with what the ledger knows."""
+    """The next upload of every system is compared with the tables, and not with the known rows of the ledger."""
     with ledger.write() as connection:
         connection.execute(sa.update(systems).values(is_known=False))
 

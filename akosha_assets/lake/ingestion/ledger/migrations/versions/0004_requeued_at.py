@@ -1,4 +1,4 @@
-"""When an upload was last made to wait again by a redrive, a replay or a rebuild: its age in the backlog counts from then."""
+"""When a redrive, a replay or a rebuild last made an upload wait again: its age counts from then."""
 
 import sqlalchemy as sa
 from alembic import op
