@@ -1,13 +1,13 @@
-"""How much waits to be taken in, for how long, and how fast it goes: one reading of the ledger for everyone who asks.
+"""The backlog: how many uploads wait, for how long, and how fast they are ingested.
 
-Dagster, Prometheus, REST, the CLI and the alerts show these numbers and no others.
+Dagster, Prometheus, REST, the CLI and the alerts all show these numbers.
 """
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from akosha_assets.lake.ingestion.ledger.rows import BACKLOG, LIVE, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
 from akosha_assets.lake.settings import LakeSettings
 
+Level = Literal["ok", "warn", "error"]
 # A time of an upload, and which uploads it counts for.
 Event = tuple[sa.ColumnElement[Any], sa.ColumnElement[bool]]
 
@@ -40,15 +41,13 @@ _INGESTED: tuple[Event, ...] = (
 _QUARANTINED: Event = (uploads.c.claimed_at, uploads.c.state == UploadState.QUARANTINED)
 
 RATE_WINDOW = timedelta(minutes=5)
-# Times in a window at which a limit is looked at.
-MOMENTS = 30
+# Points of a window at which a limit is checked.
+WINDOW_POINTS = 30
 
 
 @dataclass(frozen=True)
 class BacklogPoint:
-    """How many uploads waited at one time, and how many arrived and left since the moment before: taken in or
-    quarantined.
-    """
+    """How many uploads waited at `at`, and how many arrived and left (ingested or quarantined) since the point before."""
 
     at: datetime
     waiting: int
@@ -58,10 +57,9 @@ class BacklogPoint:
 
 @dataclass(frozen=True)
 class Backlog:
-    """The state of ingestion at `measured_at`. Waiting means seen, complete and not yet taken in, claimed ones
-    included.
+    """The backlog at `measured_at`. `waiting`: complete and not yet ingested, claimed ones included.
 
-    Rates are uploads a second over the last five minutes. `catch_up_seconds` is None while it does not get shorter.
+    Rates are uploads a second over the last five minutes. `catch_up_seconds` is None while the backlog does not shrink.
     """
 
     measured_at: datetime
@@ -80,7 +78,7 @@ class Backlog:
     catch_up_seconds: float | None
     live_batches: int
     expired_leases: int
-    # When the beginning of the last sweep was that reached the end of the inbox; None before the first.
+    # When the last sweep that reached the end of the inbox began; None before the first.
     swept_at: datetime | None = None
 
     @property
@@ -91,9 +89,9 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a limit says of the backlog: `level` is ok, warn or error."""
+    """The backlog against a limit."""
 
-    level: str
+    level: Level
     reason: str
 
 
@@ -179,26 +177,24 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
 
 
 def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
-    """Whether every complete upload older than the limit has been taken in, by a listing of the whole inbox that is
-    recent enough.
-    """
+    """Whether no upload waits for longer than the limit, by a recent enough listing of the whole inbox."""
     return measured.oldest_waiting_seconds <= settings.backlog_age_seconds and not is_unswept(measured, settings)
 
 
 def is_unswept(measured: Backlog, settings: LakeSettings) -> bool:
-    """Whether the inbox was not listed to its end for so long that uploads may wait unseen."""
+    """Whether the last complete listing of the inbox is so old that unknown uploads may wait there."""
     limit = max(settings.backlog_age_seconds, 2 * settings.sweep_seconds if settings.ingestion_queue else 0)
     # A time that is still to come was recorded by a clock that was wrong.
     return measured.swept_at is None or abs((measured.measured_at - measured.swept_at).total_seconds()) > limit
 
 
 def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:
-    """Whether too many uploads have waited for too long, with the limits of the settings.
+    """Whether too many uploads have waited for too long, by the limits of the settings.
 
-    It asks the ledger how many waited before, so a backlog that grew while nothing ran is known at once.
+    The history comes from the ledger, so a backlog that grew while nothing ran is found at once.
     """
     settings = ledger.settings
-    limits = (
+    limits: tuple[tuple[Level, int, int], ...] = (
         ("error", settings.backlog_error_uploads, settings.backlog_error_for_seconds),
         ("warn", settings.backlog_warn_uploads, settings.backlog_warn_for_seconds),
     )
@@ -209,9 +205,13 @@ def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:
 
 
 def judge_age(settings: LakeSettings, measured: Backlog) -> Verdict:
-    """Whether the oldest complete upload waits for too long."""
+    """Whether the oldest upload has waited for too long."""
     age = measured.oldest_waiting_seconds
-    for level, limit in (("error", settings.backlog_fail_seconds), ("warn", settings.backlog_warn_seconds)):
+    limits: tuple[tuple[Level, int], ...] = (
+        ("error", settings.backlog_fail_seconds),
+        ("warn", settings.backlog_warn_seconds),
+    )
+    for level, limit in limits:
         if age > limit:
             return Verdict(level, f"the oldest upload waits for {age:,.0f} s; more than {limit:,} s")
     return Verdict("ok", f"the oldest upload waits for {age:,.0f} s" if measured.waiting else "no upload waits")
@@ -220,18 +220,18 @@ def judge_age(settings: LakeSettings, measured: Backlog) -> Verdict:
 def _stayed_above(ledger: Ledger, limit: int, seconds: int, now: datetime) -> bool:
     if not seconds:
         return True
-    step = timedelta(seconds=seconds) / MOMENTS
-    # One moment more than the window has steps: its beginning counts as well.
-    return all(moment.waiting > limit for moment in history(ledger, now=now, span=step * (MOMENTS + 1), step=step))
+    step = timedelta(seconds=seconds) / WINDOW_POINTS
+    # One point more than the window has steps: its beginning counts as well.
+    return all(point.waiting > limit for point in history(ledger, now=now, span=step * (WINDOW_POINTS + 1), step=step))
 
 
 def _by_step(
     connection: sa.Connection, column: Any, which: Any, now: datetime, step: timedelta, steps: int
 ) -> dict[int, int]:
-    """How many of `which` have `column` in each step before `now`, by the number of whole steps that lie between."""
+    """How many of `which` have `column` in each step before `now`, by the number of whole steps before `now`."""
     age = now.timestamp() - sa.extract("epoch", column)
     whole = age / step.total_seconds()
-    # SQLite cuts the fraction off, and of the time of day as well: a step is right to a second. PostgreSQL would round.
+    # SQLite truncates, the time of day to seconds as well: a step is exact to a second. PostgreSQL would round.
     number = sa.cast(sa.func.floor(whole) if connection.dialect.name == "postgresql" else whole, sa.Integer).label(
         "number"
     )

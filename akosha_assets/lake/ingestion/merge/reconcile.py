@@ -1,16 +1,17 @@
-"""A batch of snapshots against what is known of their systems: which rows are stored, and what is known afterwards.
+"""Reconciles the snapshots of a batch with the known rows of their systems: which rows are stored, and which are known
+afterwards.
 
-Pure: Arrow tables in, Arrow tables out, computed by DuckDB over the whole batch at once. What a single upload changed
-against its own system was found by its worker (`pool.py`); here uploads of the same system are reconciled.
+Pure: Arrow tables in, Arrow tables out, computed by DuckDB over the whole batch at once. A worker has compared each
+upload with its system; here several uploads of one system are reconciled.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake.columns import UTC
+from akosha_assets.lake.duckdb_utc import connect_utc
 from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
 
 # DuckDB takes about 700 MB for a million rows, if it may.
@@ -30,11 +31,11 @@ SEEN = pa.schema(
 
 @dataclass(frozen=True)
 class Difference:
-    """What a batch means for the tables.
+    """The effect of a batch on the tables.
 
-    `chosen` names the rows to store (ref, kind, id, is_change): of several uploads of one system the newest form wins,
-    and a form that a later upload took back is not stored. `known` is what is known afterwards, in order of system_id.
-    `absent` are rows that are no longer in their source, or are back again.
+    `chosen`: keys of the rows to store (ref, kind, id, is_change). Of several uploads of one system the newest form wins;
+    a form that a later upload took back is not stored. `known`: KNOWN_BY_SYSTEM afterwards, ordered by system. `absent`:
+    rows that are no longer in their source, or are back again. `counts`: by upload and name of the count.
     """
 
     chosen: pa.Table
@@ -45,13 +46,13 @@ class Difference:
 
 def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path) -> Difference:
     """The difference that `snapshots` (SNAPSHOTS) with their rows `seen` (SEEN) make to `known` (KNOWN_BY_SYSTEM).
-    What does not fit in MEMORY is written to the folder `spill` meanwhile.
+
+    DuckDB uses MEMORY and writes what does not fit to the folder `spill`.
 
     A snapshot older than what is known of a row never replaces it. Rows that a snapshot lacks are absent only where the
     snapshot holds other rows of that kind, since an empty table may be one that was not written yet.
     """
-    with duckdb.connect(config={**MEMORY, "temp_directory": str(spill)}) as connection:
-        connection.execute("SET TimeZone='UTC'")
+    with connect_utc({**MEMORY, "temp_directory": str(spill)}) as connection:
         for name, table in {"snapshots": snapshots, "seen_rows": seen, "known_rows": known}.items():
             connection.register(name, table)
         connection.execute(RECONCILE)
@@ -60,18 +61,19 @@ def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path
         after = connection.sql(AFTERWARDS).to_arrow_table().cast(KNOWN_BY_SYSTEM)
         absent = connection.sql("SELECT * FROM presence").to_arrow_table()
         counts = {
-            ref: {"new_rows": new, "changed_rows": changed, "unchanged_rows": unchanged, "absent_rows": gone}
-            for ref, new, changed, unchanged, gone in connection.execute(COUNTS).fetchall()
+            ref: {"new_rows": new, "changed_rows": changed, "unchanged_rows": unchanged, "absent_rows": absent_rows}
+            for ref, new, changed, unchanged, absent_rows in connection.execute(COUNTS).fetchall()
         }
     return Difference(chosen, after, absent, counts)
 
 
-# `verdict`: each (system, kind, id) in its newest form of the batch beside what was known. `stored`: the earliest
-# upload that brought that form, to which the row is credited.
+# `verdict`: each (system, kind, id) in its newest form of the batch beside the known one. `stored`: the earliest upload
+# with that form, which gets the credit for the row.
 RECONCILE = """
 CREATE TEMP TABLE rows AS SELECT s.system_id, s.snapshot_at, r.* FROM seen_rows r JOIN snapshots s USING (ref);
 CREATE TEMP TABLE newest AS
-    SELECT * FROM rows QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, ref DESC) = 1;
+    SELECT * FROM rows
+    QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC, ref DESC) = 1;
 CREATE TEMP TABLE verdict AS
     SELECT n.*, k.content_hash AS known_hash, k.event_day AS known_day, k.snapshot_at AS known_at,
            coalesce(k.is_absent, false) AS was_absent,
@@ -85,15 +87,24 @@ CREATE TEMP TABLE stored AS
     QUALIFY row_number() OVER (PARTITION BY v.system_id, v.kind, v.id ORDER BY r.snapshot_at, r.ref) = 1;
 """
 
-# Kinds that a system's newest snapshot of the batch holds at all, and rows known of them that it lacks. Rescued rows
-# come from any file, also from one that was skipped as unchanged, so their absence proves nothing.
+# `kinds`: those of which the newest snapshot of a system in the batch has any row. `judged`: known and new rows of these
+# kinds, and whether that snapshot lacks them. Rescued rows come from any file, also from one that was skipped because it
+# is unchanged, so their absence proves nothing.
 PRESENCE = """
 CREATE TEMP TABLE presence AS
-WITH latest AS (SELECT system_id, max_by(ref, (snapshot_at, ref)) AS ref, max(snapshot_at) AS snapshot_at FROM snapshots GROUP BY system_id),
-     kinds AS (SELECT DISTINCT l.system_id, l.ref, l.snapshot_at, r.kind FROM latest l JOIN seen_rows r USING (ref) WHERE r.kind <> 'rescued'),
+WITH latest AS (
+        SELECT system_id, max_by(ref, (snapshot_at, ref)) AS ref, max(snapshot_at) AS snapshot_at
+        FROM snapshots GROUP BY system_id
+     ),
+     kinds AS (
+        SELECT DISTINCT l.system_id, l.ref, l.snapshot_at, r.kind
+        FROM latest l JOIN seen_rows r USING (ref) WHERE r.kind <> 'rescued'
+     ),
      candidates AS (
         SELECT system_id, kind, id, coalesce(known_at, snapshot_at) AS at, was_absent FROM verdict
-        UNION ALL SELECT k.system_id, k.kind, k.id, k.snapshot_at, k.is_absent FROM known_rows k ANTI JOIN newest n USING (system_id, kind, id)
+        UNION ALL
+        SELECT k.system_id, k.kind, k.id, k.snapshot_at, k.is_absent
+        FROM known_rows k ANTI JOIN newest n USING (system_id, kind, id)
      ),
      judged AS (
         SELECT c.system_id, c.kind, c.id, c.was_absent, q.ref, q.snapshot_at, r.id IS NULL AS is_absent
@@ -105,23 +116,30 @@ SELECT system_id, kind, id, is_absent, snapshot_at, ref FROM judged WHERE is_abs
 """
 
 AFTERWARDS = """
-SELECT system_id, kind, id, content_hash, event_day, snapshot_at, coalesce(p.is_absent, h.is_absent) AS is_absent FROM (
+WITH rows_after AS (
     SELECT system_id, kind, id,
            CASE WHEN is_stored OR NOT is_known THEN content_hash ELSE known_hash END AS content_hash,
-           coalesce(v.known_day, w.event_day) AS event_day, greatest(snapshot_at, coalesce(known_at, snapshot_at)) AS snapshot_at,
+           coalesce(v.known_day, w.event_day) AS event_day,
+           greatest(snapshot_at, coalesce(known_at, snapshot_at)) AS snapshot_at,
            was_absent AS is_absent
     FROM verdict v LEFT JOIN (SELECT system_id, kind, id, event_day FROM stored) w USING (system_id, kind, id)
     UNION ALL
     SELECT k.system_id, k.kind, k.id, k.content_hash, k.event_day, k.snapshot_at, k.is_absent
     FROM known_rows k ANTI JOIN newest n USING (system_id, kind, id)
-) h LEFT JOIN (SELECT system_id, kind, id, is_absent FROM presence) p USING (system_id, kind, id)
+)
+SELECT system_id, kind, id, content_hash, event_day, snapshot_at, coalesce(p.is_absent, a.is_absent) AS is_absent
+FROM rows_after a LEFT JOIN (SELECT system_id, kind, id, is_absent FROM presence) p USING (system_id, kind, id)
 ORDER BY system_id
 """
 
 COUNTS = """
-WITH gone AS (SELECT ref, count(*) AS n FROM presence WHERE is_absent GROUP BY ref),
-     written AS (SELECT ref, count(*) FILTER (NOT is_change) AS fresh, count(*) FILTER (is_change) AS changed FROM stored GROUP BY ref),
-     read_rows AS (SELECT ref, count(*) AS n FROM seen_rows GROUP BY ref)
-SELECT s.ref, coalesce(w.fresh, 0), coalesce(w.changed, 0), coalesce(r.n, 0) - coalesce(w.fresh, 0) - coalesce(w.changed, 0), coalesce(g.n, 0)
-FROM snapshots s LEFT JOIN written w USING (ref) LEFT JOIN read_rows r USING (ref) LEFT JOIN gone g USING (ref)
+WITH absent AS (SELECT ref, count(*) AS rows FROM presence WHERE is_absent GROUP BY ref),
+     written AS (
+        SELECT ref, count(*) FILTER (NOT is_change) AS new_rows, count(*) FILTER (is_change) AS changed_rows
+        FROM stored GROUP BY ref
+     ),
+     read_rows AS (SELECT ref, count(*) AS rows FROM seen_rows GROUP BY ref)
+SELECT s.ref, coalesce(w.new_rows, 0), coalesce(w.changed_rows, 0),
+       coalesce(r.rows, 0) - coalesce(w.new_rows, 0) - coalesce(w.changed_rows, 0), coalesce(a.rows, 0)
+FROM snapshots s LEFT JOIN written w USING (ref) LEFT JOIN read_rows r USING (ref) LEFT JOIN absent a USING (ref)
 """

@@ -1,4 +1,4 @@
-"""What the ledger holds of the systems of one batch: known rows and file digests, before the batch and after it."""
+"""The systems of one batch in the ledger: known rows and digests of files, before the batch and after it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from akosha_assets.lake.ingestion.merge import known_rows
 
 @dataclass
 class SystemStates:
-    """Known rows (KNOWN_SCHEMA) and digests by system."""
+    """Known rows (KNOWN_SCHEMA), digests by file name, and the time of the newest snapshot, each by system."""
 
     rows: dict[str, pa.Table]
     digests: dict[str, dict[str, Any]]
@@ -29,9 +29,9 @@ class SystemStates:
 
     @classmethod
     def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str], *, now: datetime) -> "SystemStates":
-        """What is known of `system_ids`; read from the tables where a crash left the ledger behind them.
+        """The states of `system_ids`, read from the tables where a crash left the ledger behind them.
 
-        What was taken in while a clock was ahead counts as older than every snapshot that comes now.
+        What was ingested while a clock was ahead counts as older than every snapshot that comes now.
         """
         found: list[Any] = []
         latest = plausible.latest_snapshot(now)
@@ -42,14 +42,14 @@ class SystemStates:
                     known_table, known_table.c.system_id == systems.c.system_id, isouter=True
                 )
                 found += connection.execute(query.where(systems.c.system_id.in_(part))).all()
-        lost = [row.system_id for row in found if not row.is_known]
+        outdated = [row.system_id for row in found if not row.is_known]
         rows = {
             row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table()
             for row in found
             if row.is_known
         }
-        if lost:
-            rows |= known_rows.rebuild(lake, lost, latest=latest)
+        if outdated:
+            rows |= known_rows.rebuild(lake, outdated, latest=latest)
         rows = {system_id: known_rows.without_future(table, latest) for system_id, table in rows.items()}
         digests = {row.system_id: _without_future(row.digests or {}, latest) if row.is_known else {} for row in found}
         last = {
@@ -72,11 +72,11 @@ class SystemStates:
         return pa.concat_tables(parts)
 
     def after(self, rows: pa.Table, ingested: dict[int, Fetched]) -> dict[str, SystemState]:
-        """What is known after a batch: `rows` (KNOWN_BY_SYSTEM) of the systems it read, digests of all it took in."""
+        """The states of the systems of `ingested` after the batch; `rows`: KNOWN_BY_SYSTEM of those that were read."""
         newest: dict[str, Fetched] = {}
         for one in ingested.values():
-            held = newest.get(one.upload.system_id)
-            if held is None or (one.upload.snapshot_at, one.upload.id) > (held.upload.snapshot_at, held.upload.id):
+            other = newest.get(one.upload.system_id)
+            if other is None or (one.upload.snapshot_at, one.upload.id) > (other.upload.snapshot_at, other.upload.id):
                 newest[one.upload.system_id] = one
         tables = known_rows.split(rows, sorted(newest))
         states = {}
@@ -89,7 +89,7 @@ class SystemStates:
                     digests[name] = {"sha256": digest, "at": at.isoformat()}
             table = tables[system_id] if tables[system_id].num_rows else self.rows[system_id]
             if one.skipped:
-                table = known_rows.raised(table, digests)
+                table = known_rows.confirm(table, digests)
             states[system_id] = SystemState(
                 known_rows.encode(table), table.num_rows, digests, max(at, last) if last else at
             )

@@ -1,4 +1,4 @@
-"""From the extractions of a batch to the rows of each table: chosen, completed with their provenance, in table order."""
+"""Rows of each table from the extractions of a batch: chosen, completed with their provenance, in the table's order."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,16 @@ from akosha_assets.lake.ingestion.extraction.pool import Extraction
 from akosha_assets.lake.ingestion.extraction.spooled_rows import SpooledRows
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
+from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.schemas import ABSENCES, TABLES
 from akosha_assets.lake.table_spec import TableSpec
-from akosha_assets.lake.tables import quoted
 
 EMBED_ROWS = 256
 
 
 @dataclass
 class TableRows:
-    """Rows for one table. `replaces`: SQL that names where older forms of some of them lie; empty when all are new."""
+    """Rows for one table. `replaces`: SQL condition on the target where older forms of some rows are; empty if none are."""
 
     rows: pa.Table
     replaces: str = ""
@@ -47,8 +47,8 @@ def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a batch adds to the rows of its uploads: `fetched` by the number of an upload in the ledger, and the space
-    of uploaded vectors.
+    """Sources of the columns that a batch adds. `fetched`: by the upload's id in the ledger; `uploaded_space`: the vector
+    space of uploaded vectors.
     """
 
     batch_id: int
@@ -61,8 +61,8 @@ def parts(
 ) -> Iterator[dict[str, TableRows]]:
     """Rows to store by table address, in the table's schema, in parts that are committed one after the other.
 
-    The first part has the rows of all uploads that are held in memory, which are given up then; every other one a share
-    of the rows of one large upload and table.
+    The first part has all rows that are in memory, and removes them from `extractions`. Every other part has some of the
+    rows of one large upload and table.
     """
     first = _of_memory(extractions, difference, provenance)
     for extraction in extractions.values():
@@ -74,13 +74,13 @@ def parts(
         for ref, extraction in extractions.items():
             if (spooled := extraction.spooled.pop(address, None)) is not None:
                 for rows in _of_file(ref, spooled, difference.chosen):
-                    yield {address: _completed(rows, spec, provenance)}
+                    yield {address: _with_provenance(rows, spec, provenance)}
 
 
 def _of_memory(
     extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance
 ) -> dict[str, TableRows]:
-    made: dict[str, TableRows] = {}
+    by_address: dict[str, TableRows] = {}
     for address, spec in TABLES.items():
         tables = []
         for ref, extraction in extractions.items():
@@ -90,10 +90,10 @@ def _of_memory(
             continue
         rows = _chosen(pa.concat_tables(tables), difference.chosen)
         if rows.num_rows:
-            made[address] = _completed(rows, spec, provenance)
+            by_address[address] = _with_provenance(rows, spec, provenance)
     if difference.absent.num_rows:
-        made[ABSENCES.address] = TableRows(_absences(difference.absent, provenance))
-    return made
+        by_address[ABSENCES.address] = TableRows(_absences(difference.absent, provenance))
+    return by_address
 
 
 def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Table]:
@@ -111,12 +111,13 @@ def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Ta
 def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
     """The rows of `rows` named in `chosen`, with their `is_change`."""
     keys = rows.select(["ref", "kind", "id"]).append_column("position", pa.array(np.arange(rows.num_rows)))
-    kept = keys.join(chosen, ["ref", "kind", "id"], join_type="inner").sort_by("position")
-    picked = rows if kept.num_rows == rows.num_rows else rows.take(kept["position"])
-    return picked.append_column("is_change", kept["is_change"])
+    matches = keys.join(chosen, ["ref", "kind", "id"], join_type="inner").sort_by("position")
+    if matches.num_rows < rows.num_rows:
+        rows = rows.take(matches["position"])
+    return rows.append_column("is_change", matches["is_change"])
 
 
-def _completed(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> TableRows:
+def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> TableRows:
     refs = sorted(provenance.fetched)
     place = pa.array(np.searchsorted(refs, rows["ref"].to_numpy()))
     uploads = [provenance.fetched[ref].upload for ref in refs]
@@ -136,7 +137,7 @@ def _completed(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> Table
     replaces = ""
     if changed.num_rows:
         systems = pc.unique(added["system_id"].filter(rows["is_change"].combine_chunks())).to_pylist()
-        replaces = f"t.system_id IN ({quoted(sorted(systems))})"
+        replaces = f"t.system_id IN ({literals(sorted(systems))})"
         if "event_day" in spec.partition_by:
             days = ", ".join(f"DATE '{day}'" for day in sorted(pc.unique(changed["event_day"]).to_pylist()))
             replaces = f"t.event_day IN ({days}) AND {replaces}"
@@ -144,7 +145,7 @@ def _completed(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> Table
         [added.get(name, rows[name] if name in rows.column_names else None) for name in spec.schema.names],
         schema=spec.schema,
     )
-    # Files sorted by system carry narrow statistics, so that later reads and replacements touch few of them.
+    # In files sorted by system the statistics are narrow, so that later reads and replacements touch few of them.
     return TableRows(table.sort_by([(name, "ascending") for name in (*spec.partition_by, "system_id")]), replaces)
 
 
@@ -163,6 +164,7 @@ def with_vectors(rows: pa.Table, embedder: Embedder | None, deadline: float) -> 
     if embedder is None:
         return rows
     vectors, spaces = rows["vector"].to_pylist(), rows["space"].to_pylist()
+    # (rows without a vector,) int64: their positions
     bare = np.array([position for position, vector in enumerate(vectors) if vector is None], dtype=np.int64)
     order = bare[np.argsort(-rows["occurred_at"].cast(pa.int64()).to_numpy()[bare], kind="stable")]
     for start in range(0, len(order), EMBED_ROWS):
