@@ -1,5 +1,5 @@
-"""Everything at once, from one seed: hostile and odd uploads among sound ones, a store that fails at random, and
-SIGKILL.
+"""Everything at once, from one seed: hostile and odd uploads among sound ones, uploads that are committed in parts, a
+store that fails at random, a clock that jumps, and SIGKILL.
 
 What must hold afterwards: every sound row is stored once and found, no hostile upload is counted as ingested, and the
 service is ready.
@@ -48,6 +48,8 @@ STEPS = (
     "finished",
     "never",
 )
+# Where the clock may be while uploads are found.
+CLOCKS = (timedelta(0), timedelta(days=-3000), timedelta(days=-365 * 56), timedelta(days=3650))
 SLOW = {
     "a view that never ends",
     "a text of 30 MB",
@@ -137,10 +139,10 @@ def test_sound_rows_survive_hostile_uploads_a_failing_store_and_kills(
         ledger = Ledger.open(settings)
         put_sound(settings.home / "inbox", 1)
         hostile = put_hostile(settings.home / "inbox", random)
-        listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+        listing.sweep(settings, ledger, now=datetime.now(UTC) + random.choice(CLOCKS), whole=True)
         run_and_kill(settings, ledger, store, random)
         expected = put_sound(settings.home / "inbox", 2)
-        listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
+        listing.sweep(settings, ledger, now=datetime.now(UTC) + random.choice(CLOCKS), whole=True)
         run_and_kill(settings, ledger, store, random)
 
         store.share = 0.0
@@ -181,7 +183,7 @@ def run_and_kill(settings: LakeSettings, ledger: Ledger, store: FlakyStore, rand
         store.share, store.random = share, Random(random.random())
         end_waits(ledger)
         run = subprocess.run(
-            [sys.executable, "-c", INGEST, str(settings.home), step],
+            [sys.executable, "-c", INGEST, str(settings.home), step, random.choice(("whole", "parts"))],
             cwd=Path(__file__).parents[2],
             env={**os.environ, "AKOSHA_LAKE_URL": str(settings.lake_url), "AKOSHA_BATCH_UPLOADS": "4"},
             capture_output=True,

@@ -47,7 +47,7 @@ WINDOW_POINTS = 30
 
 @dataclass(frozen=True)
 class BacklogPoint:
-    """How many uploads waited at `at`, and how many arrived and left (ingested or quarantined) since the point before."""
+    """Uploads that waited at `at`, and those that arrived and left (ingested or quarantined) since the point before."""
 
     at: datetime
     waiting: int

@@ -33,9 +33,9 @@ SEEN = pa.schema(
 class Difference:
     """The effect of a batch on the tables.
 
-    `chosen`: keys of the rows to store (ref, kind, id, is_change). Of several uploads of one system the newest form wins;
-    a form that a later upload took back is not stored. `known`: KNOWN_BY_SYSTEM afterwards, ordered by system. `absent`:
-    rows that are no longer in their source, or are back again. `counts`: by upload and name of the count.
+    `chosen`: keys of the rows to store (ref, kind, id, is_change). Of several uploads of one system the newest form
+    wins; a form that a later upload took back is not stored. `known`: KNOWN_BY_SYSTEM afterwards, ordered by system.
+    `absent`: rows that are no longer in their source, or are back again. `counts`: by upload and name of the count.
     """
 
     chosen: pa.Table
@@ -87,9 +87,9 @@ CREATE TEMP TABLE stored AS
     QUALIFY row_number() OVER (PARTITION BY v.system_id, v.kind, v.id ORDER BY r.snapshot_at, r.ref) = 1;
 """
 
-# `kinds`: those of which the newest snapshot of a system in the batch has any row. `judged`: known and new rows of these
-# kinds, and whether that snapshot lacks them. Rescued rows come from any file, also from one that was skipped because it
-# is unchanged, so their absence proves nothing.
+# `kinds`: those of which the newest snapshot of a system in the batch has any row. `judged`: known and new rows of
+# these kinds, and whether that snapshot lacks them. Rescued rows come from any file, also from one that was skipped
+# because it is unchanged, so their absence proves nothing.
 PRESENCE = """
 CREATE TEMP TABLE presence AS
 WITH latest AS (

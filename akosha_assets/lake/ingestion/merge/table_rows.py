@@ -22,7 +22,7 @@ EMBED_ROWS = 256
 
 @dataclass
 class TableRows:
-    """Rows for one table. `replaces`: SQL condition on the target where older forms of some rows are; empty if none are."""
+    """Rows for one table. `replaces`: SQL condition on the target rows that some of them may replace; empty if none."""
 
     rows: pa.Table
     replaces: str = ""
@@ -47,8 +47,8 @@ def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Sources of the columns that a batch adds. `fetched`: by the upload's id in the ledger; `uploaded_space`: the vector
-    space of uploaded vectors.
+    """Sources of the columns that a batch adds. `fetched`: by the upload's id in the ledger; `uploaded_space`: the space
+    of uploaded vectors.
     """
 
     batch_id: int
@@ -61,8 +61,8 @@ def parts(
 ) -> Iterator[dict[str, TableRows]]:
     """Rows to store by table address, in the table's schema, in parts that are committed one after the other.
 
-    The first part has all rows that are in memory, and removes them from `extractions`. Every other part has some of the
-    rows of one large upload and table.
+    The first part has all rows that are in memory, and removes them from `extractions`. Every other part has some rows
+    of one large upload and table.
     """
     first = _of_memory(extractions, difference, provenance)
     for extraction in extractions.values():
