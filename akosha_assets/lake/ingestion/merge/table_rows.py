@@ -47,8 +47,9 @@ def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Sources of the columns that a batch adds. `fetched`: by the upload's id in the ledger; `uploaded_space`: the space
-    of uploaded vectors.
+    """Sources of the columns that a batch adds.
+
+    `fetched`: by the upload's id in the ledger. `uploaded_space`: the vector space of uploaded vectors.
     """
 
     batch_id: int
