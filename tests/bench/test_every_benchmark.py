@@ -11,7 +11,7 @@ from akosha_assets.cli import bench
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.parametrize("name", sorted(typer.main.get_group(bench.app).commands))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", sorted(typer.main.get_group(bench.app).commands))
 def test_every_benchmark_of_the_command_line_runs_in_some_test(name: str) -> None:
     tests = "".join(path.read_text() for path in FOLDER.glob("test_*_benchmark*.py"))
     assert f" {name}.run(" in tests

@@ -134,7 +134,7 @@ def _provenance(lake: Lake) -> list[dict[str, Any]]:
             parts.append(rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])))
     with connect_utc() as connection:
         connection.register("provenance", pa.concat_tables(parts))
-        return (
+        uploads: list[dict[str, Any]] = (
             connection.sql(
                 """SELECT system_id, upload_id, any_value(object_key) AS object_key, min(arrived_at) AS arrived_at,
                       max(snapshot_at) AS snapshot_at, max(batch_id) AS batch_id
@@ -143,6 +143,7 @@ def _provenance(lake: Lake) -> list[dict[str, Any]]:
             .to_arrow_table()
             .to_pylist()
         )
+    return uploads
 
 
 def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: datetime) -> None:

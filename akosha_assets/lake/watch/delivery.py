@@ -83,7 +83,7 @@ def send_to_all(channels: dict[str, str], alert: StoredAlert, runbook_url: str) 
 
 def pause_after(attempts: int) -> timedelta:
     """How long to wait before another attempt."""
-    return min(FIRST_PAUSE * 2 ** min(attempts, 10), LONGEST_PAUSE)
+    return min(FIRST_PAUSE * 2.0 ** min(attempts, 10), LONGEST_PAUSE)
 
 
 def _claim_next(ledger: Ledger, now: datetime, *, has_channels: bool) -> StoredAlert | None:

@@ -105,7 +105,7 @@ def _acquire(ledger: Ledger, duty: Duty, owner: str, now: datetime) -> bool:
                 return text
         return json.dumps({"owner": owner, "until": (now + LEASE).isoformat()})
 
-    return json.loads(ledger.update(_key(duty), acquire) or "{}").get("owner") == owner
+    return bool(json.loads(ledger.update(_key(duty), acquire) or "{}").get("owner") == owner)
 
 
 def _key(duty: Duty) -> str:

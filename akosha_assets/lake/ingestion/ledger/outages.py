@@ -41,7 +41,7 @@ class Outage:
     @property
     def retry_at(self) -> datetime:
         """When the sensor may ask for a run again: the pause doubles with every failure, up to five minutes."""
-        return self.last_at + min(FIRST_PAUSE * 2 ** min(self.failures - 1, 10), LONGEST_PAUSE)
+        return self.last_at + min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE)
 
 
 def find(ledger: Ledger, step: str) -> Outage | None:

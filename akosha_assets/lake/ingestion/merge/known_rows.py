@@ -40,7 +40,8 @@ def encode(rows: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, KNOWN_SCHEMA, options=COMPRESSED) as writer:
         writer.write_table(rows.select(KNOWN_SCHEMA.names))
-    return sink.getvalue().to_pybytes()
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def decode(data: bytes) -> pa.Table:
