@@ -1,8 +1,9 @@
 """Dagster's storage in `AKOSHA_HOME/dagster`, for every `dagster` command wherever it is started.
 
 `dagster.yaml` names the three classes here: Dagster would resolve a plain path there against the current folder and
-refuse an unset variable, while these follow the setting `home`. `python -m akosha_assets.instance` migrates the storage,
-sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` runs it before any other service.
+refuse an unset variable, while these follow the setting `home`. `python -m akosha_assets.instance` migrates the
+storage, sets the limit of the pool `ingest` and ends runs whose process is gone; `akosha up` runs it before any other
+service.
 """
 
 import sys

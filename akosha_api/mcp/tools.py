@@ -36,7 +36,8 @@ async def search_all_systems(request: Request, arguments: SearchArguments) -> Se
 
 
 async def find_similar(request: Request, arguments: SimilarArguments) -> SearchReport:
-    """Memories of the whole fleet whose meaning is similar to a stored one: who else had this problem, and how they solved it.
+    """Memories of the whole fleet whose meaning is similar to a stored one: who else had this problem, and how they
+    solved it.
 
     Takes the name of a result of search_all_systems. The memory itself is not among the results.
     """

@@ -1,1 +1,1 @@
-"""Dagster definitions over the lake: partitions, policies and metadata. Logic is in `akosha_assets/lake` under the same address."""
+"""Dagster definitions over the lake; the logic is in `akosha_assets/lake` under the same address."""

@@ -46,7 +46,7 @@ def recall_check(tier: str) -> dg.AssetCheckSpec:
         CHECK,
         asset=["lifecycle", tier],
         blocking=True,
-        description="For each day, recall@10 of its new form against its old one is at least what the tier policy requires.",
+        description="For each day, recall@10 of the new form against the old one is at least what the policy requires.",
     )
 
 

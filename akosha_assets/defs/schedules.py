@@ -1,8 +1,8 @@
 """How scheduled jobs run: one run of a job at a time, behind ingestion.
 
 A tick is skipped while a run of the job is under way or queued. Dagster's run status is not a lock: a run whose machine
-died stays STARTED, so one that is older than `MAX_RUNTIME` does not count. Work that must not run twice at the same time
-holds a lease in the ledger as well.
+died stays STARTED, so one that is older than `MAX_RUNTIME` does not count. Work that must not run twice at the same
+time holds a lease in the ledger as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def run_in_progress(instance: dg.DagsterInstance, job_name: str, *, now: datetim
 
 @contextmanager
 def exclusive(lake: Lake, duty: Duty, log: dg.DagsterLogManager) -> Iterator[bool]:
-    """Whether this run holds the lease on `duty`, until the end. If another process holds it, the caller does nothing."""
+    """Whether this run holds the lease on `duty`. If another process holds it, the caller does nothing."""
     from akosha_assets.lake.ingestion.ledger.duty_lease import hold_extended
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 

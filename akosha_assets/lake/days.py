@@ -140,7 +140,7 @@ def _sound(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _writer(spec: TableSpec) -> WriterProperties:
-    """Statistics of the columns that files are chosen by alone: for a small day those of all others outweigh the rows."""
+    """Statistics of the columns that select files only: on a small day, those of all columns outweigh the rows."""
     columns = {
         name: ColumnProperties(
             dictionary_enabled=name not in _UNIQUE, statistics_enabled="CHUNK" if name in spec.statistics else "NONE"

@@ -16,7 +16,7 @@
     ├── UploadRejected              this upload can never be taken in as it is: quarantine, with a reason code
     ├── InvalidRequest              the caller asked for something impossible
     ├── NotFound                    the thing asked for is not there
-    ├── RecallBelowPolicy           a day would answer worse in its next tier than the policy allows; it stays where it is
+    ├── RecallBelowPolicy           a day would lose more recall in its next tier than the policy allows; it stays
     ├── MoveUnverified              what was written is not what was read; nothing was removed
     ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
@@ -265,7 +265,8 @@ class TableLost(LakeError):
     def __init__(self, uri: str, found: str):
         self.uri = uri
         super().__init__(
-            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, run `akosha repair`, "
+            f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, run "
+            "`akosha repair`, "
             "restore a backup, or replay the inbox: docs/runbooks/hot-tier-loss.md has the steps."
         )
 

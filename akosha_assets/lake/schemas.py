@@ -113,7 +113,7 @@ ABSENCES = TableSpec(
     ),
     row_key=(*IDENTITY, "is_absent", "snapshot_at"),
     newest_by=("batch_id",),
-    description="Rows that are missing from a later snapshot of their system. An absence is recorded; nothing is deleted.",
+    description="Rows that are missing from a later snapshot of their system. They are recorded; nothing is deleted.",
 )
 
 NEAR_DUPLICATES = TableSpec(

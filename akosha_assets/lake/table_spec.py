@@ -1,4 +1,4 @@
-"""What one Delta table is: its address, columns, partition, and which of its rows count. The tables are in `schemas.py`."""
+"""The specification of a Delta table: address, columns, partition, row key. The tables are in `schemas.py`."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from akosha_assets.lake.columns import IDENTITY
 class TableSpec:
     """One Delta table: its address, columns, kinds of rows, partition columns, and the columns with file statistics.
 
-    `row_key` names a row once; of several rows with one key the greatest by `newest_by` counts. Where `is_replaced_by_day`
-    is set, every write replaces all rows of a day. Where `run_column` is set, every write replaces the whole table, and
-    all its rows have the same value there.
+    `row_key` names a row once; of several rows with one key the greatest by `newest_by` counts. Where
+    `is_replaced_by_day` is set, every write replaces all rows of a day. Where `run_column` is set, every write replaces
+    the whole table, and all its rows have the same value there.
     """
 
     address: str

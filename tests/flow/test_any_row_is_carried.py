@@ -159,7 +159,7 @@ def put_sqlite(path: Path, rows: list[Row]) -> None:
 
 
 def ingest(lake: Lake, ledger: Ledger, uploaded: dict[str, set[Name]]) -> set[Name]:
-    """The uploads are taken in; returns the memories that are stored now. A row that is not is counted by its upload."""
+    """Ingest the uploads; returns the memories that are stored now. Other rows are counted by their upload."""
     listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
     arrivals.ingest(lake, ledger, run_id="test")
     stored = set()

@@ -1,4 +1,4 @@
-"""Whatever Arrow lets a row hold, a repaired row can be stored and served, and only the cells that broke a rule change."""
+"""Any row that Arrow allows can be stored and served once repaired; only cells that broke a rule change."""
 
 from datetime import date, datetime
 from pathlib import Path

@@ -13,8 +13,8 @@ from akosha_assets.defs.partitions import ARRIVAL_DAYS
 from akosha_assets.defs.shutdown import end_if_cancelled, stop_requested
 from akosha_assets.lake.catalog import Lake
 
-# No retries: the ledger knows what a failed run left waiting, and the sensor requests another run. Runs of this job come
-# before all others.
+# No retries: the ledger knows what a failed run left waiting, and the sensor requests another run. Runs of this job
+# come before all others.
 LIVE = {"dagster/max_retries": "0", "dagster/priority": "10"}
 # Concurrent runs never ingest the same system. The pool's limit is `AKOSHA_INGEST_RUNS`.
 POOL = "ingest"
@@ -57,8 +57,8 @@ def ingest_job() -> None:
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def arrivals(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
-    """Ingested uploads by the day they arrived (UTC); only rows that changed are stored. Materializing a day replays its
-    uploads.
+    """Ingested uploads by the day they arrived (UTC); only rows that changed are stored. Materializing a day replays
+    its uploads.
     """
     from akosha_assets.defs.ingestion.record import Record, arrival_metadata
     from akosha_assets.lake.ingestion.arrivals import ingest

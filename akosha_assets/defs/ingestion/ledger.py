@@ -1,4 +1,4 @@
-"""`ingestion/ledger`: one row per upload. Materializing it lists the whole inbox; the upload sensor lists a part per tick."""
+"""`ingestion/ledger`: one row per upload. Materializing it lists the whole inbox, the sensor a part per tick."""
 
 from datetime import UTC, datetime
 

@@ -40,7 +40,7 @@ def arrival_metadata(ledger: Ledger, day: date) -> dict[str, Any]:
 
 
 class Record:
-    """Adds up batches and records what they changed, with `log_event`. With `arrivals`, arrival days are recorded too."""
+    """Adds up batches and records what they changed, with `log_event`; with `arrivals`, also arrival days."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Record:
         self.since = time.monotonic()
 
     def add(self, result: BatchResult) -> None:
-        """The batch is counted; if the last record is more than `RECORD_SECONDS` old, everything counted is recorded."""
+        """Counts the batch; if the last record is more than `RECORD_SECONDS` old, records everything counted."""
         self.rows.update(result.rows)
         self.event_days.update(result.event_days)
         self.arrival_days.update(result.arrival_days)

@@ -1,7 +1,7 @@
 """`ingestion/uploads`: the objects of the inbox, and the sensor that discovers them.
 
-Session-Buddy writes the inbox, so to Dagster it is external. The sensor lists a bounded part of it per tick, records new
-uploads in the ledger and requests an ingest run. The ledger, not a cursor or a run key, knows which uploads wait.
+Session-Buddy writes the inbox, so to Dagster it is external. The sensor lists a bounded part of it per tick, records
+new uploads in the ledger and requests an ingest run. The ledger, not a cursor or a run key, knows which uploads wait.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -30,8 +30,8 @@ uploads = dg.AssetSpec(
 
 @dg.sensor(job_name=INGEST_JOB, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def upload_sensor(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> dg.SensorResult:
-    """Discovers uploads for at most AKOSHA_TICK_SECONDS, and requests an ingest run if more uploads wait than the runs in
-    progress will ingest.
+    """Discovers uploads for at most AKOSHA_TICK_SECONDS, and requests an ingest run if more uploads wait than the runs
+    in progress will ingest.
     """
     from akosha_assets.lake.ingestion import backlog
     from akosha_assets.lake.ingestion.inbox import notifications

@@ -1,4 +1,5 @@
-"""`lifecycle/hot`: the newest memories, one partition per event day. Ingestion writes it; materializing a day rewrites it.
+"""`lifecycle/hot`: the newest memories, one partition per event day. Ingestion writes it; materializing a day rewrites
+it.
 
 The job `embed` adds vectors to rows that have none, once an embedding model is installed.
 """
@@ -51,7 +52,7 @@ def hot(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake], duckdb:
 rebuild_hot_day = dg.define_asset_job(
     "rebuild_hot_day",
     selection=[hot],
-    description="Rewrites event days of the hot table into as few files as possible, each memory once, in its newest form.",
+    description="Rewrites event days of the hot table into as few files as possible, each memory once, newest form.",
     tags={"dagster/max_retries": "0"},
 )
 

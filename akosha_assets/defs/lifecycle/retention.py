@@ -1,4 +1,4 @@
-"""`lifecycle/retention`: every night, rows that are past the cold window are counted, and deleted if a setting says so."""
+"""`lifecycle/retention`: every night, rows past the cold window are counted, and deleted if a setting says so."""
 
 from collections.abc import Iterator
 from dataclasses import asdict

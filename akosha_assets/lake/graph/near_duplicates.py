@@ -29,7 +29,7 @@ SCHEME = "legacy"
 
 @dataclass(frozen=True)
 class Grouped:
-    """What grouping found: memories looked at, memories that have company, their groups, systems in the widest group."""
+    """The result of grouping: memories compared, memories in groups, groups, systems in the widest group."""
 
     memories: int
     grouped: int

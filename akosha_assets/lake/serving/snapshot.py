@@ -137,7 +137,7 @@ class Snapshot:
         }
 
     def rows_of_numbers(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each number the position of its part in `places`, or -1 where it is no longer served, and its row there."""
+        """For each number the position of its part in `places`, -1 if it is no longer served, and its row there."""
         first, last = self._spans
         found, rows = np.full(len(numbers), -1, np.int64), np.zeros(len(numbers), np.int64)
         # The numbers of a part need not be without gaps, so several parts may span one number.

@@ -22,7 +22,7 @@ class TimeLimitExceeded(Exception):
 
 @contextmanager
 def time_limit(seconds: float, *, started_at: float | None = None) -> Iterator[None]:
-    """Calls of this thread inside the block have `seconds` from `started_at`, a time of `time.monotonic`, or from now."""
+    """Limit calls of this thread inside the block to `seconds` from `started_at` (`time.monotonic`), or from now."""
     before = getattr(_current, "limit", None)
     _current.limit = (seconds, (time.monotonic() if started_at is None else started_at) + seconds)
     try:

@@ -75,7 +75,7 @@ def read_columns(path: Path, key: str, spec: TableSpec, columns: list[str]) -> I
 
 @dataclass
 class TableFile:
-    """A data file at `path` on this machine that lies in the lake as `entry`. `rows` and `day` are set once it was read."""
+    """A local copy, at `path`, of the data file `entry` of the lake. `rows` and `day` are set once it was read."""
 
     entry: Object
     path: Path

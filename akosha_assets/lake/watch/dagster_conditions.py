@@ -1,5 +1,5 @@
-"""Conditions that Dagster's state shows: failed runs and checks, late assets, silent daemons, sensors and schedules that
-are stopped, fail or do not tick.
+"""Conditions that Dagster's state shows: failed runs and checks, late assets, silent daemons, sensors and schedules
+that are stopped, fail or do not tick.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The alert about the ledger itself. Alerts are stored in the ledger, so this one is kept in memory until it answers."""
+"""The alert about the ledger itself. It is kept in memory, because alerts are stored in the ledger."""
 
 import logging
 import time

@@ -21,7 +21,9 @@ STATE = """
 query State($failedAfter: Float!, $ticksBefore: Float!) {
   instance { daemonHealth { allDaemonStatuses { daemonType required healthy lastHeartbeatTime } } }
   queued: runsOrError(filter: {statuses: [QUEUED]}, limit: 500) { ... on Runs { results { runId creationTime } } }
-  active: runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}, limit: 500) { ... on Runs { results { runId jobName } } }
+  active: runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}, limit: 500) {
+    ... on Runs { results { runId jobName } }
+  }
   ended: runsOrError(filter: {statuses: [SUCCESS, FAILURE], createdAfter: $failedAfter}, limit: 500) {
     ... on Runs { results { runId jobName status } }
   }
@@ -41,7 +43,9 @@ query State($failedAfter: Float!, $ticksBefore: Float!) {
     assetKey { path }
     freshnessStatusInfo { freshnessStatus }
     assetChecksOrError {
-      ... on AssetChecks { checks { name executionForLatestMaterialization { evaluation { severity success description } } } }
+      ... on AssetChecks {
+        checks { name executionForLatestMaterialization { evaluation { severity success description } } }
+      }
     }
   }
 }

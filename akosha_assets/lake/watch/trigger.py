@@ -24,7 +24,7 @@ JOB = "ingest"
 
 @dataclass(frozen=True)
 class Started:
-    """Who takes uploads in now: `by` is dagster or process, `run` a run id or a process id, `reason` what decided it."""
+    """Who ingests uploads now: `by` is dagster or process, `run` a run id or a process id, `reason` why."""
 
     by: str
     run: str

@@ -1,4 +1,4 @@
-"""People hear of each trouble once and of its end once, through a real webhook; what could not be sent is sent later."""
+"""Each alert is sent once when it fires and once when it is resolved; what could not be sent is sent later."""
 
 import json
 import threading

@@ -131,7 +131,7 @@ _CLONE, _TGKILL, _PRLIMIT, _OPEN, _OPENAT = (56, 220), (234, 131), (302, 261), (
 
 
 def has_filter() -> bool:
-    """Whether this machine can have a filter: Linux on x86-64 or aarch64, with a kernel that knows how to refuse calls."""
+    """Whether this machine supports the filter: Linux on x86-64 or aarch64, with a kernel that has seccomp."""
     if sys.platform != "linux" or platform.machine() not in _MACHINES:
         return False
     column = _MACHINES[platform.machine()][1]

@@ -236,7 +236,7 @@ def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _warm_up(folder: Path, reader: SnapshotReader) -> None:
-    """Reads a small SQLite database once, so that whatever is imported late is there before the files are out of reach."""
+    """Read a small SQLite database once, so that late imports happen before files are out of reach."""
     path = folder / "warm.db"
     source = sqlite3.connect(path)
     source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")

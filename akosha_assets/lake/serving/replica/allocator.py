@@ -19,7 +19,7 @@ KEPT_FREE_BYTES = 16 << 20
 
 
 def limit_heap() -> None:
-    """Freed memory is shared by all threads, and large blocks of it are the system's again. For the start of a process."""
+    """Let all threads share freed memory, and return large blocks to the system. For the start of a process."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         for option, value in ((ARENA_MAX, ARENAS), (MMAP_THRESHOLD, MMAPPED_BYTES), (TRIM_THRESHOLD, KEPT_FREE_BYTES)):

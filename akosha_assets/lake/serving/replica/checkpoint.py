@@ -19,7 +19,7 @@ from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordI
 
 
 class Checkpoint:
-    """Writes and reopens the state in the folder of `cache`. Checksums of files that do not change are computed once."""
+    """Writes and reopens the state in the folder of `cache`; checksums of unchanged files are computed once."""
 
     def __init__(self, cache: CacheFolder, terms: dict[str, Categories], tiers: Mapping[str, TierReplica]):
         self.cache, self.terms, self.tiers = cache, terms, tiers
@@ -123,7 +123,7 @@ class Checkpoint:
         return keywords, state.next_number
 
     def start_empty(self) -> KeywordIndex:
-        """Nothing lies in the folder but an empty keyword index, which is in memory where the folder cannot be written."""
+        """Empty the folder but for a new keyword index, which is in memory if the folder cannot be written."""
         self.forget()
         with suppress(CacheUnavailable), self.cache.writing():
             for path in self.folder.iterdir():

@@ -45,7 +45,7 @@ ARRAYS = ("row_ids", "identity", "content", "written", "occurred_us", "arrived_u
 
 @dataclass
 class CacheState:
-    """What lies in a replica's folder. `numbered` has, by tier, each file in the keyword index: first number, end, day."""
+    """The contents of a replica's folder. `numbered`: by tier, each indexed file: first number, end, day."""
 
     format: str = FORMAT
     next_number: int = 1

@@ -26,7 +26,7 @@ class KeywordUpdate:
         self.keywords, self.tiers, self.go_on = keywords, tuple(tiers), go_on
 
     def run(self, on_commit: Callable[[], None]) -> None:
-        """The index holds the rows that are served and no others. `on_commit` is called after each commit in between."""
+        """Make the index hold exactly the rows that are served; `on_commit` is called after each commit in between."""
         waiting = self._remove_rows()
         missing = self._missing()
         self.keywords.expect(sum(load.stop - load.start for _, loads in missing for load in loads.values()))

@@ -43,7 +43,7 @@ class _Stopping(Exception):
 
 
 class Replica:
-    """Follows the tier tables. `refresh` does one step; `start` does one every `poll_seconds` in a thread until `stop`."""
+    """Follows the tier tables: `refresh` does one step, `start` one every `poll_seconds` in a thread until `stop`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What of a tier's table cannot be served: whole data files, which are tried again, and rows of files that can be read."""
+"""What of a table cannot be served: whole data files, which are retried, and rows of files that can be read."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""A batch of snapshots ends in the same known rows as the snapshots one after the other, in any order of their arrival."""
+"""A batch of snapshots ends in the same known rows as the snapshots one by one, in any order of arrival."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path

@@ -158,7 +158,8 @@ def test_a_memory_in_both_generations_of_tables_comes_from_the_newer_table(
         ROW,
         "CREATE TABLE conversations (id VARCHAR, content VARCHAR, timestamp TIMESTAMP, metadata JSON)",
         "INSERT INTO conversations VALUES ('a', 'old form', '2026-11-20 10:00:00', NULL)",
-        f"""INSERT INTO conversations VALUES ('b', '__SB64__{encoded}', '2026-11-20 02:00:00', '{{"timestamp": "2026-11-20T10:00:00+00:00"}}')""",
+        f"""INSERT INTO conversations VALUES ('b', '__SB64__{encoded}', '2026-11-20 02:00:00',
+        '{{"timestamp": "2026-11-20T10:00:00+00:00"}}')""",
     )
 
     snapshot = read(reader, path)
@@ -366,7 +367,8 @@ def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: Snapsho
             "properties "
             "JSON, created_at TIMESTAMP)"
         ),
-        """INSERT INTO kg_entities VALUES ('e', 'DuckDB', 'technology', ['fast', NULL, 'small'], '{"v": 2}', '2026-11-20 10:00:00')""",
+        """INSERT INTO kg_entities VALUES ('e', 'DuckDB', 'technology', ['fast', NULL, 'small'],
+        '{"v": 2}', '2026-11-20 10:00:00')""",
     )
 
     (row,) = rows(read(reader, path), "graph/entities")
