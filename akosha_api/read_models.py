@@ -47,7 +47,7 @@ class UploadModel(BaseModel):
 
     upload_id: str
     system_id: str
-    state: Annotated[str, Field(json_schema_extra={"enum": [state.value for state in UploadState]})]
+    state: UploadState
     bytes: int
     snapshot_at: datetime
     seen_at: datetime

@@ -1,6 +1,6 @@
 """`GET /api/v1/uploads` and `/{upload_id}`: receipts of uploads from the ledger."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 
@@ -10,7 +10,7 @@ from akosha_api.dependencies import StateDep
 from akosha_api.read_models import UploadList, UploadModel
 from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import REASONS, InvalidRequest
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
 
@@ -58,7 +58,7 @@ async def read_upload(
     return _receipt(service, row)
 
 
-def _receipt(service: AppState, row: Any) -> UploadModel:
+def _receipt(service: AppState, row: UploadRow) -> UploadModel:
     receipt = UploadModel.model_validate(row, from_attributes=True)
     if receipt.searchable_at is None and receipt.hot_version is not None and receipt.ingested_at is not None:
         # `SearchableLoop` is about to record this time.

@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger import claims
+from akosha_assets.lake.ingestion import arrivals
+from akosha_assets.lake.ingestion.inbox import listing
+from akosha_assets.lake.ingestion.ledger import claims, replay
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.rows import UploadState
@@ -56,6 +59,30 @@ def test_the_backlog_has_its_history(serve: Callable[..., httpx.Client], lake: L
     assert (told["waiting"], told["waiting_bytes"], told["caught_up"], told["age"]) == (3, 3000, False, "warn")
     assert told["oldest_waiting_seconds"] >= 600
     assert (told["history"][0]["waiting"], told["history"][-1]["waiting"], len(told["history"])) == (0, 3, 60)
+
+
+def test_neither_a_later_service_nor_a_replay_changes_a_receipt(
+    serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger
+) -> None:
+    upload = make_upload(lake.settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"]).upload_id
+    listing.sweep(lake.settings, ledger, now=datetime.now(UTC))
+    arrivals.ingest(lake, ledger, run_id="first")
+
+    def receipt(client: httpx.Client) -> dict[str, Any]:
+        receipt: dict[str, Any] = client.get(f"/api/v1/uploads/{upload}").json()
+        return receipt
+
+    client = serve(lake)
+    until(lambda: ledger.receipt(upload).searchable_at)
+    first = receipt(client)
+    assert first["new_rows"] == 1 and first["searchable_at"] is not None
+    later = serve(lake)
+    assert receipt(later) == first
+    replay.requeue_day(ledger, ledger.receipt(upload).arrival_day, now=datetime.now(UTC))
+    arrivals.ingest(lake, ledger, run_id="second")
+    replayed = receipt(later)
+    assert replayed.pop("claimed_at") > first.pop("claimed_at")
+    assert replayed == first
 
 
 def test_the_trigger_ingests_without_dagster(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:

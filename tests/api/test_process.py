@@ -8,20 +8,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.arrivals import ingest
-from akosha_assets.lake.ingestion.inbox.listing import sweep
-from akosha_assets.lake.ingestion.ledger import replay
-from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until
-from tests.factories import make_upload
 from tests.hot_rows import commit, memory
 
 
@@ -58,27 +52,6 @@ def test_it_serves_an_empty_lake_and_ends_cleanly_on_sigterm(tmp_path: Path) -> 
     with served(tmp_path) as (address, _):
         answer = httpx.post(f"{address}/api/v1/search", json={"query": "anything"}).json()
         assert (answer["results"], answer["tiers"]["hot"]["state"]) == ([], "empty")
-
-
-def test_neither_a_restart_nor_a_replay_changes_a_receipt(settings: LakeSettings, lake: Lake) -> None:
-    upload = make_upload(settings.home / "inbox", "laptop-1", conversations=["pip cannot resolve numpy"]).upload_id
-    with closing(Ledger.open(settings)) as ledger:
-        sweep(settings, ledger, now=datetime.now(UTC))
-        ingest(lake, ledger, run_id="first")
-
-        def receipt(address: str) -> dict[str, object]:
-            receipt: dict[str, object] = httpx.get(f"{address}/api/v1/uploads/{upload}").json()
-            return receipt
-
-        with served(settings.home) as (address, _):
-            until(lambda: receipt(address)["searchable_at"])
-            first = receipt(address)
-        assert first["new_rows"] == 1
-        with served(settings.home) as (address, _):
-            assert receipt(address) == first
-            replay.requeue_day(ledger, ledger.receipt(upload).arrival_day, now=datetime.now(UTC))
-            ingest(lake, ledger, run_id="second")
-            assert receipt(address) == first | {"claimed_at": receipt(address)["claimed_at"]}
 
 
 def test_slow_searches_end_in_their_threads_and_do_not_delay_a_shutdown(settings: LakeSettings, lake: Lake) -> None:
