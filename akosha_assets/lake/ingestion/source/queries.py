@@ -59,6 +59,8 @@ _NUMBERS = (
     "DOUBLE",
     "DECIMAL",
 )
+# Text of a number since 1970, at least of the year 1973 in seconds: shorter ones may be anything.
+_EPOCH_NUMBER = r"\d{9,19}(\.\d+)?"
 _PLAIN = (*_INTEGRAL, "FLOAT", "DOUBLE", "BOOLEAN", "TIMESTAMP")
 _WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMP_NS WITH TIME ZONE", "TIMESTAMPTZ_NS")
 
@@ -213,6 +215,7 @@ def _mapped(ours: str, column: Column) -> str | None:
 
 
 def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
+    """The expressions that read a time: naive, and in UTC where it has a zone or is a number since 1970."""
     naive = Role.UTC if is_utc else Role.LOCAL
     if column.type in _WITH_ZONE:
         return [(column.sql, Field(Role.UTC, column.name, column.type))]
@@ -223,23 +226,32 @@ def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
     if column.is_text:
         text = _text(column)
         zoned = f"regexp_matches({text}, {literal(_ZONE)})"
+        # One expression for both: a hash of the row takes one time of each role.
         return [
             (
-                f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) END",
+                f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) "
+                f"WHEN regexp_full_match({text}, {literal(_EPOCH_NUMBER)}) "
+                f"THEN to_timestamp({_epoch_microseconds(text)} / 1e6) END",
                 Field(Role.UTC, column.name, "TIMESTAMPTZ"),
             ),
             (f"CASE WHEN NOT {zoned} THEN TRY_CAST({text} AS TIMESTAMP) END", Field(naive, column.name, "TIMESTAMP")),
         ]
     if column.type.startswith(_NUMBERS) and not column.is_nested:
-        seconds = f"TRY_CAST({column.sql} AS DOUBLE)"
-        sane = f"{seconds} BETWEEN -1e11 AND 1e11"
-        return [
-            (
-                f"CASE WHEN {sane} THEN make_timestamp(CAST({seconds} * 1000000 AS BIGINT)) END",
-                Field(Role.UTC, column.name, "TIMESTAMP"),
-            )
-        ]
+        microseconds = f"CAST({_epoch_microseconds(column.sql)} AS BIGINT)"
+        return [(f"make_timestamp({microseconds})", Field(Role.UTC, column.name, "TIMESTAMP"))]
     return []
+
+
+def _epoch_microseconds(expression: str) -> str:
+    """A DOUBLE of microseconds since 1970 from a number of seconds, milliseconds, microseconds or nanoseconds.
+
+    The magnitude tells the unit: 1e11 seconds are the year 5138, and 1e11 milliseconds are 1973. NULL for larger ones.
+    """
+    number = f"TRY_CAST({expression} AS DOUBLE)"
+    return (
+        f"CASE WHEN abs({number}) < 1e11 THEN {number} * 1e6 WHEN abs({number}) < 1e14 THEN {number} * 1e3 "
+        f"WHEN abs({number}) < 1e17 THEN {number} WHEN abs({number}) < 1e19 THEN {number} / 1e3 END"
+    )
 
 
 def _vector(column: Column, *, wanted: bool) -> tuple[str, Field]:

@@ -82,7 +82,11 @@ def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndar
                 times = np.where(by_role[one.role] == MISSING, times, by_role[one.role])
             by_role[one.role] = times
         elif one.name == "metadata" and reading.spec and reading.spec.first_generation:
-            by_role[Role.UTC] = metadata_times(batch.column(place))
+            times = metadata_times(batch.column(place))
+            if Role.UTC in by_role:
+                # A column may have a zone itself.
+                times = np.where(times == MISSING, by_role[Role.UTC], times)
+            by_role[Role.UTC] = times
     local, utc = by_role.get(Role.LOCAL), by_role.get(Role.UTC)
     nothing = np.full(batch.num_rows, MISSING)
     return nothing if local is None else local, nothing if utc is None else utc
