@@ -4,7 +4,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LINES = 440
+LINES = 300
+# Modules that are still to be split, with their present bound.
+LONGER = {
+    "akosha_assets/lake/errors.py": 310,
+    "akosha_assets/lake/ingestion/source/snapshot_reader.py": 345,
+    "akosha_assets/lake/tables.py": 440,
+}
 
 
 def modules() -> list[Path]:
@@ -15,7 +21,7 @@ def test_no_module_is_longer_than_three_hundred_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for path in modules()
-        if (count := len(path.read_text().splitlines())) > LINES
+        if (count := len(path.read_text().splitlines())) > LONGER.get(str(path.relative_to(ROOT)), LINES)
     }
     assert long == {}, "split by noun"
 
@@ -29,7 +35,7 @@ def test_every_module_has_a_docstring() -> None:
     assert without == []
 
 
-# Names that a reader had to translate; what is looked for today stands beside each.
+# Retired names, and the present ones.
 RETIRED = {
     "departed": "removed_rows",
     "Departed": "RemovedRows",
@@ -55,6 +61,26 @@ RETIRED = {
     "Layouts": "CoarseQuantizers",
     "is_cut": "is_truncated",
     "why": "reason",
+    "told": "clean_cause, json_value, already_shown, …",
+    "Past": "TimeTravel",
+    "Tail": "TierReplica",
+    "Terms": "Categories",
+    "meeting": "filter_ranking",
+    "spaced": "fold_and_bigram",
+    "beginning": "stem_prefix",
+    "Known": "RowBaseline",
+    "silence": "outage",
+    "trail": "upload_tracing",
+    "interruption": "shutdown",
+    "Serving": "AppState",
+    "watcher": "alert_loop",
+    "prober": "recall_monitor",
+    "populations": "day_rows",
+    "renewal": "reprocessing",
+    "masked": "mask_secrets",
+    "spanned": "record_span",
+    "look_after": "restart_dead_services",
+    "existing_ledger": "open_ledger",
 }
 
 
