@@ -1,8 +1,6 @@
-"""HTTP connections that cannot be held for nothing: uvicorn's protocol with bounds on heads, on idle peers and on their
-number.
+"""uvicorn's HTTP protocol with bounds on request heads, slow readers and the number of connections.
 
-uvicorn waits for the rest of a request's head for ever, and for a peer that reads nothing. What is
-served bounds the body.
+uvicorn waits without limit for the rest of a head, and for a peer that does not read. The application bounds the body.
 """
 
 import asyncio
@@ -14,7 +12,7 @@ HEAD_MAX_BYTES = 64 * 1024
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """A connection that is closed when a head does not come whole, an answer is not read, or too many are open."""
+    """A connection that is closed if its head is late, its response is not read, or too many are open."""
 
     head_seconds: float
     send_seconds: float
@@ -27,7 +25,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The peer has `head_seconds` for its first head."""
+        """Starts the timer of the first head."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
             self._close_with(503, f"{self.most} connections are open; expected no more", b"retry-after: 1\r\n")
@@ -35,15 +33,15 @@ class BoundedHttp(HttpToolsProtocol):
             self._expect_head()
 
     def data_received(self, data: bytes) -> None:
-        """Whatever came, a head is awaited unless a request is being answered."""
+        """Starts the timer of the next head, unless a request is being answered."""
         self._head_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
-            # Closed, or a web socket now, which has a protocol of its own.
+            # Closed, or now a web socket with a protocol of its own.
             return
         if self._head_bytes > HEAD_MAX_BYTES:
             if self._is_answering():
-                # The head of a request that waits behind another: a refusal here would land in the other's answer.
+                # The head of a pipelined request: a refusal here would become part of the other's response.
                 self.transport.abort()
             else:
                 self._close_with(431, f"expected a request head of at most {HEAD_MAX_BYTES} bytes")
@@ -51,30 +49,28 @@ class BoundedHttp(HttpToolsProtocol):
             self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """Stops the timer: the head is complete."""
         self._stop_head_timer()
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """What belongs to a body is not counted as a head; one that nobody reads any more ends with the time for the
-        next head.
-        """
+        """Bytes of a body do not count as a head; the timer of the next head ends a body that nobody reads."""
         self._head_bytes = 0
         super().on_body(body)
 
     def pause_writing(self) -> None:
-        """The peer reads more slowly than it is answered."""
+        """Starts the timer for a peer that reads too slowly."""
         super().pause_writing()
         self._send_timer = self._send_timer or self.loop.call_later(self.send_seconds, self._abort)
 
     def resume_writing(self) -> None:
-        """The peer has read."""
+        """Stops the timer: the peer reads."""
         self._stop_send_timer()
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No timer is left."""
+        """Stops all timers."""
         self._stop_head_timer()
         self._stop_send_timer()
         super().connection_lost(exc)
@@ -100,7 +96,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_answering():
-            # The head of a pipelined request may come late: its answer is not due yet.
+            # The head of a pipelined request may be late: its response is not due yet.
             self._expect_head()
         elif self._head_bytes:
             self._close_with(408, f"the head of the request did not come within {self.head_seconds:g} s")

@@ -1,6 +1,6 @@
-"""The Lake: opens every table by its address. The one object that assets, the service and the CLI are handed.
+"""The Lake opens tables by address. Assets, the service and the CLI all use one.
 
-Which columns a table has is in `schemas.py`; what may be done to one is in `tables.py`.
+`schemas.py` has the columns of each table; `tables.py` the operations on one.
 """
 
 import os
@@ -18,16 +18,16 @@ from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.table_spec import TableSpec
 
-# Defaults of the client wait three minutes on a store that does not answer; an operator wants to hear of it sooner.
+# The client's defaults wait three minutes for a store that does not answer; operators need to know sooner.
 CLIENT = {"timeout": "60s", "connect_timeout": "5s", "max_retries": "5", "retry_timeout": "30s"}
 
 
 @dataclass(frozen=True)
 class Lake:
-    """Tables by address under one URL, made when first written to.
+    """Tables by address under one URL, created at the first write.
 
-    `expected` holds the tables that must be there: what the ledger knows, and what this process has written to. Nothing
-    is written where one of them is gone, went back to an older version or was replaced by another table.
+    `expected` has the tables that must exist: those in the ledger, and those that this process has written to. Nothing
+    is written to one of them that is gone, went back to an older version or was replaced by another table.
     """
 
     settings: LakeSettings
@@ -45,16 +45,16 @@ class Lake:
         return options
 
     def uri(self, address: str) -> str:
-        """Where the table of `address` lies: a path for a folder, else a URL."""
+        """The location of the table of `address`: a path for a folder, else a URL."""
         url = f"{self.settings.lake()}/{address}"
         return unquote(urlsplit(url).path) if url.startswith("file:") else url
 
     def create(self, address: str) -> tables.Table:
-        """The table exists; returns a fresh handle.
+        """A fresh handle on the table, created if it does not exist.
 
         Raises:
-            TableLost: it is expected and is not there as it was, or data files lie there without a log: a new table
-                would hide their rows, and a vacuum remove them.
+            TableLost: an expected table is gone, replaced or older, or there are data files without a log: a new table
+                would hide their rows, and a vacuum would remove them.
         """
         uri = self.uri(address)
         table, expected = self.open(address), self.expected.get(address)
@@ -73,36 +73,32 @@ class Lake:
         return table
 
     def open(self, address: str, version: int | None = None) -> tables.Table | None:
-        """A fresh handle on the newest version or the one given; None while nothing was written to the table, or no
-        such version.
-        """
+        """A fresh handle on the newest version or on `version`; None if the table or that version does not exist."""
         return tables.open_table(self.uri(address), self.storage_options, version)
 
     def has_lost_log(self, address: str) -> bool:
-        """Whether a table that cannot be opened was written to: it is made before files come to it, so such files once
-        had a log.
-        """
+        """Whether a table that cannot be opened has data files. A table is created before its files, so they had a log."""
         entries = ObjectStore(f"{self.settings.lake()}/{address}").list()
         return any(not entry.key.startswith("_delta_log/") for entry in entries)
 
     def spec(self, address: str) -> TableSpec:
-        """What the table holds."""
+        """The columns and properties of the table."""
         return TABLES[address]
 
     def append(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str]) -> int:
-        """`rows` are in the table once; returns the version that holds them."""
+        """Appends `rows` exactly once; returns the version that has them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
         return tables.append(self.uri(address), rows, fence, options, metadata, expected=expected)
 
     def upsert(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str], *, only: str) -> int:
-        """Each of `rows` stands in the table in this form; returns the version that holds them."""
+        """Inserts `rows` or replaces older forms of them; returns the version that has them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
         return tables.upsert(self.uri(address), rows, fence, options, metadata, only=only, expected=expected)
 
     def select(self, address: str, columns: list[str], where: str = "") -> pa.Table:
-        """`columns` of the rows for which `where` (SQL, no alias) holds; no rows while the table does not exist."""
+        """`columns` of the rows that match `where` (SQL without alias); no rows if the table does not exist."""
         table = self.open(address)
         schema = self.spec(address).schema
         if table is None:

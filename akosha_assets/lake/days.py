@@ -1,7 +1,7 @@
-"""Delta verbs on one event day: what lies there, stream it, replace it, remove it.
+"""Delta operations on one event day: its size, stream, replace, remove.
 
-A change is made with the very handle whose rows were read. Whatever else touched the day since then makes the commit
-fail as `TableContended`, and the caller reads again. Verbs on whole batches are in `tables.py`.
+A change uses the handle whose rows were read. If another writer changed the day since, the commit fails with
+`TableContended` and the caller reads again. Operations on whole batches are in `tables.py`.
 """
 
 import queue
@@ -29,7 +29,7 @@ from akosha_assets.lake.errors import StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.table_spec import TableSpec, bare
 
-# These never repeat; a dictionary of them is built only to be thrown away.
+# Values of these columns never repeat, so a dictionary would be built and thrown away.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
 # What a reader has to fetch and a writer has to hold at once, for each column: small, or a day of a million rows fills
 # the memory.
@@ -71,7 +71,7 @@ def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -
     names = ", ".join(f'"{name}"' for name in columns)
     try:
         found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")  # noqa: S608
-        # Read by pyarrow, which lets other threads run while a store answers; the reader that is returned does not.
+        # pyarrow releases the interpreter lock while a store answers; the reader of delta-rs does not.
         reader = pa.RecordBatchReader.from_stream(found)
         while (batch := _next(reader)) is not None:
             yield batch.cast(wanted)
@@ -85,7 +85,7 @@ def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
     except StopIteration:
         return None
     except pa.ArrowInvalid as error:
-        # What the store said, as it comes out of the stream.
+        # The store's own error, as the stream reports it.
         raise OSError(str(error)) from error
 
 
@@ -99,16 +99,17 @@ def replace(
     metadata: dict[str, str],
     file_bytes: int | None = None,
 ) -> int:
-    """The rows for which `where` holds are those of `batches`, by one commit; returns the version that holds them.
+    """Replaces the rows that match `where` by `batches` in one commit; returns the version that has them.
 
-    Files are begun anew at `file_bytes`, where given. A list is written as it is; batches that are yet to be made are
-    taken one by one, by one thread of the process at a time.
+    `file_bytes`: the target size of a file. A list is written as it is; an iterator is consumed batch by batch, by one
+    thread of the process at a time.
 
     Raises:
-        TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
+        TableContended: another commit changed those rows, or `writer` committed elsewhere, since `table` was opened.
+        StoreUnavailable: the store did not answer.
     """
 
-    # Comments belong to the table: in each file they take 4 kB, more than a few rows do.
+    # Column comments belong to the table: in each file they would take 4 kB, more than a few rows.
     plain = bare(spec.schema)
 
     def write(source: Iterable[pa.RecordBatch]) -> None:
@@ -135,7 +136,7 @@ def replace(
 
 
 def _sound(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The rows as a table may hold them: those that an earlier version wrote may break a rule of today."""
+    """The rows, repaired where they break a rule: earlier versions had fewer rules."""
     return repair(pa.RecordBatch.from_arrays(batch.columns, schema=schema))[0]
 
 
@@ -157,9 +158,9 @@ def _writer(spec: TableSpec) -> WriterProperties:
 
 
 def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.RecordBatch]], None]) -> None:
-    """`write` got `batches`, each made in the calling thread.
+    """Calls `write` in a thread with `batches`, which the calling thread produces.
 
-    It asks for them from inside delta-rs, where another table cannot be read; so they are made out here.
+    delta-rs pulls the batches from inside its runtime, where another table cannot be read.
     """
     handed: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=2)
 
@@ -169,8 +170,7 @@ def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.Reco
                 raise batch
             yield batch
 
-    # A write that waits for its next batch holds a thread of delta-rs; two of them could hold every one that could
-    # read.
+    # A write that waits for a batch blocks a thread of delta-rs; two of them could block all threads that read.
     with _STREAMING, ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
         writing = pool.submit(write, taken())
         try:
@@ -179,14 +179,14 @@ def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.Reco
                     break
             _put(handed, None, writing)
         except BaseException as error:
-            # The write must not end as if these were all the rows.
+            # The write must fail and not end as if these were all rows.
             _put(handed, error, writing)
             raise
         writing.result()
 
 
 def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
-    """`item` is handed over; False where the write has ended already."""
+    """Puts `item` into the queue; False if the write has already ended."""
     while not writing.done():
         try:
             handed.put(item, timeout=0.5)
@@ -197,7 +197,7 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 
 
 def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
-    """`rows` are added, by one commit. Raises as `replace`."""
+    """Appends `rows` in one commit. Raises: as `replace`."""
     rows = tables.checked(table.table_uri, rows)
     try:
         write_deltalake(
@@ -210,7 +210,7 @@ def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str
 
 
 def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:
-    """No row for which `where` holds is left, by one commit; returns how many went. Raises as `replace`."""
+    """Removes the rows that match `where` in one commit; returns their number. Raises: as `replace`."""
     try:
         outcome = table.delete(where, commit_properties=_once(table, writer, metadata))
     except CommitFailedError as error:
@@ -221,7 +221,7 @@ def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, st
 
 
 def _once(table: DeltaTable, writer: str, metadata: dict[str, str]) -> CommitProperties:
-    """Two commits of one writer that were prepared on the same version exclude each other."""
+    """Commit properties with which only one of two commits of a writer on the same version succeeds."""
     known = tables.committed_sequence(table, writer)
     return CommitProperties(
         custom_metadata=metadata,

@@ -1,7 +1,7 @@
-"""Text to vectors, for storing and for asking, with one model named in the settings. The only importer of fastembed.
+"""Embeds stored texts and queries with the model of the settings. Only this module imports fastembed.
 
-A vector belongs to the space of the model that made it. Where no model can be loaded this module raises and nobody
-makes a vector up. Fetching a model over the network is an act of its own (`fetch`), because it can take minutes.
+A vector belongs to the space of its model. If no model can be loaded, this module raises an error. `fetch` downloads a
+model; nothing else does, because it can take minutes.
 """
 
 import json
@@ -16,10 +16,9 @@ from akosha_assets.lake.settings import LakeSettings
 
 logger = logging.getLogger(__name__)
 
-# Attention costs the square of the longest text in a batch; short texts are embedded together.
+# The cost of a batch is quadratic in its longest text, so texts of similar length are embedded together.
 BATCH_ROWS = 64
-# A tokenizer takes many times the memory of its text, and a model reads at most 512 tokens, so the rest is cut off
-# before.
+# A tokenizer needs many times the memory of its text, and a model reads at most 512 tokens, so longer texts are cut.
 TEXT_MAX_CHARS = 16_384
 
 
@@ -36,7 +35,7 @@ class Embedder:
         """The model of the settings, from its folder or from the cache under the home; never from the network.
 
         Raises:
-            EmbeddingUnavailable: no such model lies there, or it cannot be loaded.
+            EmbeddingUnavailable: the model is not there or cannot be loaded.
         """
         if settings.embedding_model_dir is not None:
             if not (settings.embedding_model_dir / "tokenizer.json").is_file():
@@ -56,7 +55,7 @@ class Embedder:
         from fastembed import TextEmbedding
         from loguru import logger as fastembed_logger
 
-        # It logs an error for each place where the model is not; the exception below says it once.
+        # fastembed logs an error for each place without the model; the exception below says it once.
         fastembed_logger.disable("fastembed")
         try:
             model = TextEmbedding(name, threads=threads, **where)  # type: ignore[arg-type]
@@ -66,9 +65,7 @@ class Embedder:
         return cls(model, name, dimensions)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors, float32, shape (len(texts), dimensions), in the order of `texts`; of a long text those of its
-        beginning.
-        """
+        """Unit vectors of the texts: (texts, dimensions) float32; a long text is represented by its beginning."""
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
         texts = [text[:TEXT_MAX_CHARS] for text in texts]
@@ -83,10 +80,10 @@ class Embedder:
 
 
 def fetch(settings: LakeSettings) -> Path:
-    """The model of the settings lies in the cache under the home, fetched over the network where it did not.
+    """Downloads the model of the settings into the cache under the home, if it is not there.
 
     Raises:
-        EmbeddingUnavailable: it could not be fetched.
+        EmbeddingUnavailable: the download failed.
     """
     from fastembed import TextEmbedding
     from loguru import logger as fastembed_logger
@@ -104,12 +101,12 @@ def fetch(settings: LakeSettings) -> Path:
 
 
 def cache_dir(settings: LakeSettings) -> Path:
-    """Where fetched models lie."""
+    """The folder of downloaded models."""
     return settings.home / "models"
 
 
 def as_stored(vectors: np.ndarray) -> list[bytes]:
-    """Rows of `vectors` as the tables hold them: little-endian float16."""
+    """Rows of `vectors` in the form of the tables: little-endian float16."""
     return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
 
 
@@ -121,7 +118,7 @@ def _unavailable(name: str, where: object, cause: str) -> EmbeddingUnavailable:
 
 
 def _register(name: str, folder: Path) -> None:
-    """A model that fastembed does not know is described by the `config.json` beside it: mean pooling, unit length."""
+    """Registers a model that fastembed does not know, by its `config.json`: mean pooling, unit length."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 

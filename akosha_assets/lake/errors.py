@@ -1,14 +1,14 @@
-"""Every error the lake raises on purpose. A loop decides on retry by type, never by message.
+"""All errors that the lake raises on purpose. Callers decide on a retry by type, never by message.
 
     LakeError
-    ├── TransientError              try again later; nothing about the thing itself is wrong
+    ├── TransientError              a retry may succeed without any change
     │   ├── StoreUnavailable        object store or table did not answer
     │   │   ├── DataFileUnreadable  one data file of a table is gone or damaged
     │   │   └── TableUnreadable     a table that was written to has no log now
     │   ├── LedgerUnavailable       the ledger's database did not answer, is locked or full
     │   ├── LocalStorageFailed      this machine's own disk or memory file system failed or is full
-    │   ├── ClockWrong              this machine's clock is before any time that it can be
-    │   ├── TierUnavailable         the answer needs a tier of which rows are missing here
+    │   ├── ClockWrong              this machine's clock is impossibly early
+    │   ├── TierUnavailable         the answer needs a tier that is not complete here
     │   ├── LeaseLost               another run took the batch over; stop, write nothing
     │   ├── TableContended          commits kept conflicting until the retries were used up
     │   ├── WorkerUnavailable       no extraction worker could be started
@@ -21,8 +21,8 @@
     ├── BackupDamaged               a backup does not hold what it promised
     ├── EmbeddingUnavailable        no embedding model can be loaded here
     ├── LedgerDamaged               the ledger's file cannot be read as a ledger
-    ├── InvalidSettings             an environment variable holds what cannot be
-    ├── TableLost                   a table that was written to is gone or went back
+    ├── InvalidSettings             an environment variable has an invalid value
+    ├── TableLost                   a table that was written to is gone, replaced or older
     └── LedgerMismatch              the ledger does not belong to these tables
 
 The HTTP status of each is in `akosha_api/errors.py`.
@@ -34,7 +34,7 @@ from datetime import date, datetime
 
 from akosha_assets.lake.storable_text import escape_unstorable
 
-# A library of Rust that failed within a task appends where in its machine code that was.
+# Rust libraries append a backtrace of machine code to an error.
 BACKTRACE = re.compile(r"^[ \t]*0: ", re.MULTILINE)
 BACKTRACE_TITLE = re.compile(r"\n[ \t]*(stack )?backtrace:?$", re.IGNORECASE)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -45,17 +45,17 @@ class LakeError(Exception):
 
 
 def clean_cause(cause: str) -> str:
-    """What another library said went wrong, on one line, without its backtrace and its colours."""
-    # The cause may hold what a stranger sent. Where its backtrace begins is found in one pass; one expression for all
-    # of it takes the cube of a run of line ends.
-    found = BACKTRACE.search(cause, cause.find("\n") + 1) if "\n" in cause else None
-    if found is not None:
-        cause = BACKTRACE_TITLE.sub("", cause[: found.start()].rstrip()).rstrip()
+    """The message of another library on one line, without backtrace and colours."""
+    # The message may contain uploaded text. One pass finds the backtrace; a single expression for all of it takes
+    # cubic time for a run of line ends.
+    backtrace = BACKTRACE.search(cause, cause.find("\n") + 1) if "\n" in cause else None
+    if backtrace is not None:
+        cause = BACKTRACE_TITLE.sub("", cause[: backtrace.start()].rstrip()).rstrip()
     return " ".join(COLOUR.sub("", cause).split()).removesuffix(".")
 
 
 class TransientError(LakeError):
-    """Worth another try without any change."""
+    """A retry may succeed without any change."""
 
 
 class StoreUnavailable(TransientError):
@@ -71,7 +71,7 @@ class StoreUnavailable(TransientError):
 
 
 class DataFileUnreadable(StoreUnavailable):
-    """The store answers, and a data file of the table at `url` is gone, damaged or not what the log says."""
+    """The store answers, but a data file of the table at `url` is missing, damaged or not as the log says."""
 
     def describe(self, cause: str) -> str:
         """The message."""
@@ -82,7 +82,7 @@ class DataFileUnreadable(StoreUnavailable):
 
 
 class TableUnreadable(StoreUnavailable):
-    """The store answers, and a table that was written to, or the version asked for, has no log."""
+    """The store answers, but a table that was written to, or the requested version, has no log."""
 
     def describe(self, cause: str) -> str:
         """The message."""
@@ -100,9 +100,7 @@ class LedgerUnavailable(TransientError):
 
 
 class LocalStorageFailed(TransientError):
-    """A file operation of this machine failed for a reason outside of every upload: full, read-only, no permission, I/O
-    error.
-    """
+    """A file operation on this machine failed (disk full, read-only, no permission, I/O error); no upload is at fault."""
 
     def __init__(self, cause: str):
         super().__init__(
@@ -112,17 +110,17 @@ class LocalStorageFailed(TransientError):
 
 
 class ClockWrong(TransientError):
-    """This machine's clock is before any time that it can be. Rows that it dates would be given wrong days."""
+    """This machine's clock is impossibly early; rows without a time of their own would get wrong days."""
 
     def __init__(self, now: datetime):
         super().__init__(
-            f"this machine's clock is at {now:%Y-%m-%d %H:%M} UTC, which cannot be. Nothing was changed, and uploads "
+            f"this machine's clock is at {now:%Y-%m-%d %H:%M} UTC, which is impossible. Nothing was changed, and uploads "
             "wait; set the clock."
         )
 
 
 class TierUnavailable(TransientError):
-    """`what` cannot be done without the tiers of `missing`, which says why each is not whole."""
+    """`what` needs tiers that are not complete; `missing` has the reason by tier."""
 
     def __init__(self, what: str, missing: Mapping[str, str]):
         self.missing = dict(missing)
@@ -131,7 +129,7 @@ class TierUnavailable(TransientError):
 
 
 class LeaseLost(TransientError):
-    """Batch `batch_id` is no longer ours; its uploads belong to whoever claims them next."""
+    """This run no longer holds batch `batch_id`; the next claim takes its uploads."""
 
     def __init__(self, batch_id: int):
         self.batch_id = batch_id
@@ -141,7 +139,7 @@ class LeaseLost(TransientError):
 
 
 class TableContended(TransientError):
-    """Every one of `attempts` commits to `table` met a concurrent change."""
+    """Each of `attempts` commits to `table` conflicted with another commit."""
 
     def __init__(self, table: str, attempts: int, cause: str):
         self.table = table
@@ -166,22 +164,22 @@ class OrchestratorUnavailable(TransientError):
 
 
 class UploadRejected(LakeError):
-    """The upload itself is at fault. `reason` is one of `REASONS`, `message` says what was found and expected."""
+    """The upload is at fault. `reason` is one of `REASONS`; `message` says what was found and expected."""
 
     def __init__(self, reason: str, message: str, sample: str = ""):
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
-        # They quote what an upload holds, which may be half a UTF-16 pair or a NUL.
+        # Both quote uploaded text, which may contain a lone surrogate or a NUL.
         self.reason, self.message, self.sample = reason, escape_unstorable(message), escape_unstorable(sample)
         super().__init__(f"{reason}: {self.message}")
 
 
 class InvalidSettings(LakeError):
-    """Environment variables hold what cannot be; the message names each, its value and what was expected."""
+    """Environment variables have invalid values; the message names each, its value and what was expected."""
 
 
 class InvalidRequest(LakeError):
-    """`field` holds something that cannot be; the message says what was expected."""
+    """`field` has an invalid value; the message says what was expected."""
 
     def __init__(self, field: str, message: str):
         self.field = field
@@ -189,7 +187,7 @@ class InvalidRequest(LakeError):
 
 
 class NotFound(LakeError):
-    """There is no `what` named `name`, as far as was looked; `unasked` says where it was not."""
+    """There is no `what` named `name`; `unasked` names the places that could not be searched."""
 
     def __init__(self, what: str, name: str, unasked: str | None = None):
         self.what, self.name = what, name
@@ -197,19 +195,15 @@ class NotFound(LakeError):
 
 
 class AmbiguousUpload(LakeError):
-    """Several systems have an upload named `upload_id`; `found` has the id of each system and the state of its upload,
-    by system id.
-    """
+    """Several systems have an upload named `upload_id`; `found` has the state of each upload by system id."""
 
     def __init__(self, upload_id: str, found: dict[str, str]):
         self.upload_id, self.found = upload_id, found
-        super().__init__(
-            f"{len(found)} systems have an upload {upload_id!r}; expected system_id to say whose is asked for"
-        )
+        super().__init__(f"{len(found)} systems have an upload {upload_id!r}; expected system_id to name one of them")
 
 
 class RecallBelowPolicy(LakeError):
-    """The probes of `day`, asked of its `tier` form, find too few of what they find in the old form."""
+    """The recall of the probes of `day` in its `tier` form is below the policy."""
 
     def __init__(self, day: date, tier: str, recall: float, required: float, probes: int):
         self.day, self.tier, self.recall, self.required, self.probes = day, tier, recall, required, probes
@@ -221,7 +215,7 @@ class RecallBelowPolicy(LakeError):
 
 
 class MoveUnverified(LakeError):
-    """Reading `day` back from `tier` gave something else than was written; its old form is kept."""
+    """The rows of `day` read back from `tier` differ from the rows written; its old form is kept."""
 
     def __init__(self, day: date, tier: str, expected: object, found: object):
         self.day, self.tier = day, tier
@@ -231,7 +225,7 @@ class MoveUnverified(LakeError):
 
 
 class BackupDamaged(LakeError):
-    """Part `name` of a backup is not what was copied."""
+    """The file `name` of a backup is missing or differs from the file that was copied."""
 
     def __init__(self, backup: str, name: str, found: str, expected: str):
         self.backup, self.name = backup, name
@@ -242,11 +236,11 @@ class BackupDamaged(LakeError):
 
 
 class EmbeddingUnavailable(LakeError):
-    """Text cannot be turned into vectors on this machine; the message says what was tried and what would help."""
+    """No embedding model can be loaded on this machine; the message says what was tried and what would help."""
 
 
 class LedgerDamaged(LakeError):
-    """What lies at `url` cannot be read as a ledger."""
+    """The database at `url` cannot be read as a ledger."""
 
     def __init__(self, url: str, cause: str):
         self.url = url
@@ -258,8 +252,9 @@ class LedgerDamaged(LakeError):
 
 
 class TableLost(LakeError):
-    """A table that was written to is gone, has no log, was made anew or went back to an older version. Nothing is
-    written to it.
+    """A table that was written to is gone, has no log, was replaced or went back to an older version.
+
+    Nothing is written to it.
     """
 
     def __init__(self, uri: str, found: str):
@@ -272,17 +267,17 @@ class TableLost(LakeError):
 
 
 class LedgerMismatch(LakeError):
-    """The ledger is empty or belongs to other tables, so ingestion would store everything twice."""
+    """The ledger is empty or belongs to other tables; ingestion would store every row again."""
 
 
 REASONS = {
     "system_id_invalid": (
         "The system id in the object key is not 1 to 100 letters, digits, dots, dashes or underscores."
     ),
-    "upload_id_invalid": "The upload id in the object key cannot be a name of an upload.",
+    "upload_id_invalid": "The upload id in the object key is not a valid name.",
     "manifest_not_json": "The manifest is not a JSON object.",
-    "manifest_invalid": "The manifest lacks what is needed or contradicts its own object key.",
-    "file_missing": "The manifest lists a file that does not lie in the upload.",
+    "manifest_invalid": "The manifest lacks a required field or contradicts its object key.",
+    "file_missing": "The manifest lists a file that the upload does not have.",
     "file_not_regular": "A file of the upload is a symbolic link or something else that is not a plain file.",
     "file_too_large": "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_BYTES` together.",
     "file_too_large_raw": (
@@ -290,14 +285,14 @@ REASONS = {
     ),
     "gzip_damaged": "A gzip file ends early or fails its checksum.",
     "database_unreadable": "A file is neither a DuckDB nor a SQLite database that can be opened.",
-    "database_hostile": "A table that is read is a view, or a column is computed when it is read.",
+    "database_hostile": "A table is a view, or has a generated column.",
     "too_many_rows": "The upload has more rows than `AKOSHA_UPLOAD_MAX_ROWS`.",
     "too_many_tables": "A database has more than 1,000 tables.",
     "too_many_columns": "A table has more columns than `AKOSHA_UPLOAD_MAX_COLUMNS`.",
     "too_many_event_days": "The rows to store fall on more event days than `AKOSHA_UPLOAD_MAX_EVENT_DAYS`.",
     "field_too_large": "A text field is larger than `AKOSHA_UPLOAD_MAX_FIELD_BYTES`.",
     "column_type_unexpected": (
-        "A column that is needed is missing or has a type that cannot be turned into the expected one."
+        "A required column is missing or has a type that cannot be converted to the expected one."
     ),
     "row_without_id": "A row has no id.",
     "worker_timeout": "The upload took longer than `AKOSHA_UPLOAD_SECONDS` to read.",

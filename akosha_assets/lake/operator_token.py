@@ -1,6 +1,6 @@
-"""The secret that proves an operator: `AKOSHA_HOME/operator-token`, which only the account that runs Akosha can read.
+"""The operator token in `AKOSHA_HOME/operator-token`, which only the account that runs Akosha can read.
 
-Whoever may read the file may change things. Services make it when they start; commands and people read it.
+Services create it when they start; commands and people read it.
 """
 
 import fcntl
@@ -20,38 +20,35 @@ logger = logging.getLogger(__name__)
 
 
 def path(home: Path) -> Path:
-    """Where the token of `home` lies."""
+    """The file of the token."""
     return home / NAME
 
 
 def read(home: Path) -> str:
-    """The token of `home`; empty where there is none that others cannot know.
-
-    The file is a regular one of this account, with mode 0600.
-    """
+    """The token of `home`; empty if there is none, or if the file is not a regular one of this account with mode 0600."""
     try:
         handle = os.open(path(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     with open(handle, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - opened by its handle
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             return ""
         token = file.read(1024).strip()
     return token if len(token) >= MIN_CHARS else ""
 
 
 def read_or_create(home: Path) -> str:
-    """The token of `home`, made where there is none; one that others could have read or written is replaced.
+    """The token of `home`, created if there is none; one that others could have read or written is replaced.
 
-    Empty where it cannot be stored: then nobody holds it.
+    Empty if it cannot be stored: then operator routes refuse everybody.
     """
     if token := read(home):
         return token
     try:
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home):
-            # Another process may have made it since.
+            # Another process may have created it meanwhile.
             return read(home) or _create(home)
     except OSError as error:
         logger.warning(
@@ -62,7 +59,7 @@ def read_or_create(home: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """No other process is in this block for the same folder."""
+    """Holds a lock on the folder against other processes."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -85,7 +82,7 @@ def _create(home: Path) -> str:
 
 
 def matches(given: str, token: str) -> bool:
-    """Whether `given` is `token`, in the same time for every wrong one; nothing matches an empty token."""
+    """Whether `given` equals `token`, compared in constant time; nothing matches an empty token."""
     return bool(token) and hmac.compare_digest(given.encode(), token.encode())
 
 

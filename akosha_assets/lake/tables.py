@@ -1,8 +1,8 @@
-"""Delta verbs: open, append, upsert, follow. With `days.py` the only importer of `deltalake`, and where its errors
-become ours.
+"""Delta operations: open, append, upsert, overwrite. Only this module and `days.py` import `deltalake`.
 
-Every write goes through `commit`: open a handle, look whether the transaction is known, write with that same handle,
-try again on a conflict. That makes a write happen exactly once and fences off writers that lost their lease.
+Errors of `deltalake` become the lake's own here. Every write goes through `commit`: open a handle, check whether the
+transaction was already committed, write with that handle, retry on a conflict. So a write happens exactly once, and a
+writer that lost its lease cannot commit.
 """
 
 import logging
@@ -26,9 +26,9 @@ from akosha_assets.lake.table_spec import TableSpec
 logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 12
-# Writes that fail although the store works, before the rows are blamed.
+# Failed writes on a working store after which the rows are at fault.
 WRITE_ATTEMPTS = 3
-# Further ahead than this no right clock lets a snapshot be.
+# A snapshot time further ahead than this comes from a wrong clock.
 CLOCKS_AHEAD = timedelta(minutes=15)
 # Parts of one sequence at most.
 PARTS_MAX = 1_000_000
@@ -51,9 +51,7 @@ class KnownTable:
         return cls(str(table.metadata().id), table.version())
 
     def find_loss(self, found: "KnownTable") -> str | None:
-        """Why `found`, which lies in this table's place, is not this table at this version or a later one; None where
-        it is.
-        """
+        """Why `found` is not this table at this version or a later one; None if it is."""
         if found.id != self.id:
             return f"was made anew: its id is {found.id}, expected {self.id}"
         if found.version < self.version:
@@ -63,9 +61,7 @@ class KnownTable:
 
 @dataclass(frozen=True)
 class Fence:
-    """A writer's place in a monotonic sequence: `writer` commits each part of `sequence` once, in ascending order, and
-    nothing after a higher sequence.
-    """
+    """A fencing token: `writer` commits each part of `sequence` once, in order, and nothing after a higher sequence."""
 
     writer: str
     sequence: int
@@ -73,12 +69,12 @@ class Fence:
 
     @property
     def transactions(self) -> dict[str, int]:
-        """Versions by application id, as the commit of this part records them in the table's log."""
+        """Transaction versions by application id, as the commit of this part records them in the log."""
         first = {self.writer: self.sequence}
         return first | {f"{self.writer}/part": self.sequence * PARTS_MAX + self.part} if self.part else first
 
     def is_committed(self, last_sequence: int | None, last_part: int | None) -> bool:
-        """Whether a table with these transaction versions has this part.
+        """Whether a table with these transaction versions already has this part.
 
         Raises:
             LeaseLost: a higher sequence is committed, so this writer was replaced.
@@ -91,7 +87,7 @@ class Fence:
 
 
 def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaTable:
-    """The table of `spec` exists at `uri`; one that is there already is left as it is."""
+    """Creates the table of `spec` at `uri`, or opens the one that is there."""
     try:
         return DeltaTable(uri, storage_options=storage_options)
     except TableNotFoundError:
@@ -109,16 +105,16 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             storage_options=storage_options,
         )
     except CommitFailedError:
-        # Somebody else created it between our look and our commit.
+        # Another writer created it meanwhile.
         return _open_existing(uri, storage_options)
     except (OSError, DeltaError) as error:
-        # A new table holds no rows that could be at fault.
+        # A new table has no rows that could be at fault.
         raise StoreUnavailable(uri, str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """A data file as a table's log describes it: `path` below the table, URL-encoded; `statistics` as JSON of Delta."""
+    """A data file in a table's log: `path` below the table, URL-encoded; `statistics` as Delta's JSON."""
 
     path: str
     size_bytes: int
@@ -130,7 +126,7 @@ class FileEntry:
 def create_over_files(
     uri: str, spec: TableSpec, files: Iterable[FileEntry], storage_options: dict[str, str], metadata: dict[str, str]
 ) -> DeltaTable:
-    """A new table at `uri` holds `files`, which lie there already; one commit.
+    """Creates a table at `uri` over `files`, which are already there, in one commit.
 
     Raises:
         TableContended: there is a table at `uri`.
@@ -170,17 +166,15 @@ def _configuration(spec: TableSpec) -> dict[str, str | None]:
         # Opening a table reads every commit since the last checkpoint; at the default of 100 that is slow on S3.
         "delta.checkpointInterval": "10",
         "delta.dataSkippingStatsColumns": ",".join(spec.statistics),
-        # No longer than the files: a log that outlives them promises versions that cannot be read, and a commit every
-        # few seconds for a month is half a million entries to list.
+        # Not longer than the files: a log that outlives them lists versions that cannot be read, and a commit every few
+        # seconds for a month is half a million entries.
         "delta.logRetentionDuration": "interval 7 days",
         "delta.deletedFileRetentionDuration": "interval 7 days",
     }
 
 
 def open_table(uri: str, storage_options: dict[str, str], version: int | None = None) -> DeltaTable | None:
-    """A fresh handle on the newest version or the one given; None where no table lies, or the log does not tell that
-    version.
-    """
+    """A fresh handle on the newest version or on `version`; None if the table or that version does not exist."""
     try:
         return DeltaTable(uri, version=version, storage_options=storage_options)
     except TableNotFoundError:
@@ -207,7 +201,7 @@ def _open_expected(uri: str, storage_options: dict[str, str], expected: KnownTab
 
 
 def committed_sequence(table: DeltaTable, writer: str) -> int | None:
-    """The last sequence that `writer` committed to the version of the handle; None where it never did.
+    """The last sequence that `writer` committed, at the version of the handle; None if it never did.
 
     Raises:
         StoreUnavailable: the log could not be read.
@@ -227,16 +221,16 @@ def commit(  # noqa: C901
     metadata: dict[str, str],
     expected: KnownTable | None = None,
 ) -> int:
-    """`write` has happened exactly once under `fence`; returns the table version that holds it.
+    """Commits `write` exactly once under `fence`; returns the table version that has it.
 
-    Without a fence it may happen again when a commit's reply is lost: for changes that do no harm twice.
+    Without a fence it may be committed twice if the reply to a commit is lost: only for changes that are idempotent.
 
     Raises:
-        TableLost: what lies at `uri` is not the `expected` table, or none.
+        TableLost: the table at `uri` is not the `expected` one, or is gone.
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
-        TableContended: every attempt met a conflicting commit.
+        TableContended: every attempt conflicted with another commit.
         StoreUnavailable: the table cannot be read or written now, or has lost data files.
-        DeltaError: store and table work, and what is written is refused again and again.
+        DeltaError: store and table work, but the write fails every time.
     """
     cause, refused = "", 0
     for attempt in range(COMMIT_ATTEMPTS):
@@ -265,7 +259,7 @@ def commit(  # noqa: C901
         except OSError as error:
             raise StoreUnavailable(uri, str(error)) from error
         except DeltaError as error:
-            # The same error stands for a store that refuses and for rows that cannot be written.
+            # A failing store and rows that cannot be written raise the same error.
             if (failure := store_check.find_failure(table)) is not None:
                 raise StoreUnavailable(uri, f"{failure} ({error})") from error
             refused += 1
@@ -283,7 +277,7 @@ def _pause(attempt: int) -> None:
 
 
 def checked(uri: str, rows: pa.Table) -> pa.Table:
-    """The rows as a table may hold them. What had to be repaired is logged: extraction should have done it."""
+    """The rows, repaired where they break a rule. Repairs are logged, because extraction should have made them."""
     repaired, counts = repair_table(rows)
     if counts:
         logger.warning("rows were repaired as they were written", extra={"table": uri, **counts})
@@ -299,7 +293,7 @@ def append(
     *,
     expected: KnownTable | None = None,
 ) -> int:
-    """`rows` are in the table once; returns the version that holds them. No rows: only the fence is recorded."""
+    """Appends `rows` exactly once; returns the version that has them. Without rows only the fence is recorded."""
     rows = checked(uri, rows)
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
@@ -318,12 +312,11 @@ def upsert(
     only: str,
     expected: KnownTable | None = None,
 ) -> int:
-    """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
+    """Inserts `rows`, or replaces their forms from older snapshots, in one commit; returns the version that has them.
 
-    `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
-    that no other file is read. A row that stands there from the same or a newer snapshot is left alone, unless that
-    snapshot lies in the future: then a clock was ahead when it was taken in. A form that comes without a vector keeps
-    the one that was made of the same text.
+    `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
+    that no other file is read. A stored row from the same or a newer snapshot is kept, unless that snapshot is in the
+    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored vector of the same text.
     """
     rows = checked(uri, rows)
     latest = f"to_timestamp_micros({int((datetime.now(UTC) + CLOCKS_AHEAD).timestamp() * 1e6)})"
@@ -349,7 +342,7 @@ def upsert(
 
 
 def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> int:
-    """The table holds `rows` and nothing else; returns the version that does.
+    """Replaces all rows of the table by `rows`; returns the version that has them.
 
     Raises:
         TableContended: the table was changed since `table` was opened.
@@ -378,9 +371,9 @@ def update_columns(
     *,
     only: str,
 ) -> int:
-    """Rows of the table that still have the content of `rows` have `columns` from it; returns the version.
+    """Sets `columns` in the rows whose content is still that of `rows`; returns the version that has them.
 
-    `rows` hold the identity, `content_hash` and `columns`; `only` bounds what is read, as in `upsert`.
+    `rows` have the identity, `content_hash` and `columns`; `only` selects the files to read, as in `upsert`.
     """
     rows = checked(uri, rows)
 

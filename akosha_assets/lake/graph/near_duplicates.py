@@ -1,8 +1,7 @@
-"""`graph/near_duplicates`: which memories of the fleet say nearly the same. A signal beside the rows; none is dropped
-for it.
+"""`graph/near_duplicates`: groups memories of the fleet with nearly the same text. No row is dropped for it.
 
-Memories with equal fingerprints are one; among the distinct ones, locality-sensitive hashing finds candidates and the
-share of equal MinHash values, which estimates the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
+Memories with equal fingerprints are one. Among the others, locality-sensitive hashing finds candidates, and the share of
+equal MinHash values, an estimate of the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
 """
 
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
 
 VALUES = 128
-# Above this estimate two texts differ in little more than names and numbers.
+# Texts above this similarity differ in little more than names and numbers.
 SIMILARITY = 0.85
-# Leaders that one memory may be compared with. Fingerprints come from outside: where so many distinct ones share a
-# bucket they were made to, and comparing all with all would take the square of their number.
+# Leaders that one memory is compared with at most. Fingerprints come from outside: if more share a bucket they were
+# crafted to, and comparing all with all would take quadratic time.
 CANDIDATES_MAX = 1000
-# Session-Buddy's own values are compared with each other only; the library must not mix them with another kind's.
+# Session-Buddy's values are compared only with each other; the library must not mix them with other schemes.
 SCHEME = "legacy"
 
 
@@ -36,14 +35,12 @@ class Grouped:
     groups: int
     widest_systems: int
     version: int
-    # Memories with distinct fingerprints that lead no group, because as many as can be compared are like them in part.
+    # Fingerprints that were not added as leaders, because they already had the maximum of candidates.
     crowded: int
 
 
 def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
-    """The table names every memory of the hot tier that has near-duplicates, with its group; it is written anew as a
-    whole.
-    """
+    """Rewrites the table: every memory of the hot tier that has near-duplicates, with its group."""
     rows = lake.select(
         HOT.address, ["system_id", "kind", "id", "fingerprint", "occurred_at"], "fingerprint IS NOT NULL"
     )
@@ -83,13 +80,12 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
 
 
 def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """For each fingerprint (rows of 128 uint64, oldest first) the earliest similar one that leads a group, and how
-    similar it is.
+    """The most similar leader of each fingerprint, (rows,) int64, and the similarity, (rows,) float64.
 
-    A fingerprint similar to none leads its own group. Members are compared with their leader only, so a group cannot
-    drift from text to text. The last value counts fingerprints that no later one is compared with, since they had
-    `CANDIDATES_MAX` candidates: so no bucket of the index holds more, and the time grows with the rows, not with their
-    square.
+    `values`: (rows, 128) uint64, oldest first. A fingerprint without a similar leader leads its own group. Members are
+    compared with leaders only, so a group cannot drift from text to text. The last value counts fingerprints that were
+    not added as leaders because they had `CANDIDATES_MAX` candidates: this bounds every bucket of the index, so the time
+    is linear in the rows.
     """
     crowded = 0
     leader, similarity = np.arange(len(values)), np.ones(len(values))
