@@ -77,7 +77,7 @@ class Lake:
         return tables.open_table(self.uri(address), self.storage_options, version)
 
     def has_lost_log(self, address: str) -> bool:
-        """Whether a table that cannot be opened has data files. A table is created before its files, so they had a log."""
+        """Whether a table that cannot be opened has data files; they had a log, since a table is created first."""
         entries = ObjectStore(f"{self.settings.lake()}/{address}").list()
         return any(not entry.key.startswith("_delta_log/") for entry in entries)
 

@@ -100,7 +100,7 @@ class LedgerUnavailable(TransientError):
 
 
 class LocalStorageFailed(TransientError):
-    """A file operation on this machine failed (disk full, read-only, no permission, I/O error); no upload is at fault."""
+    """A file operation on this machine failed (disk full, read-only, permission, I/O error); no upload is at fault."""
 
     def __init__(self, cause: str):
         super().__init__(
@@ -114,8 +114,8 @@ class ClockWrong(TransientError):
 
     def __init__(self, now: datetime):
         super().__init__(
-            f"this machine's clock is at {now:%Y-%m-%d %H:%M} UTC, which is impossible. Nothing was changed, and uploads "
-            "wait; set the clock."
+            f"this machine's clock is at {now:%Y-%m-%d %H:%M} UTC, which is impossible. Nothing was changed, and "
+            "uploads wait; set the clock."
         )
 
 

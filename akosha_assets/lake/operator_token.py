@@ -25,7 +25,7 @@ def path(home: Path) -> Path:
 
 
 def read(home: Path) -> str:
-    """The token of `home`; empty if there is none, or if the file is not a regular one of this account with mode 0600."""
+    """The token of `home`; empty if there is none, or if the file is not a regular one of this account, mode 0600."""
     try:
         handle = os.open(path(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -316,7 +316,7 @@ def upsert(
 
     `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
     that no other file is read. A stored row from the same or a newer snapshot is kept, unless that snapshot is in the
-    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored vector of the same text.
+    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text.
     """
     rows = checked(uri, rows)
     latest = f"to_timestamp_micros({int((datetime.now(UTC) + CLOCKS_AHEAD).timestamp() * 1e6)})"

@@ -1,7 +1,7 @@
 """`graph/near_duplicates`: groups memories of the fleet with nearly the same text. No row is dropped for it.
 
-Memories with equal fingerprints are one. Among the others, locality-sensitive hashing finds candidates, and the share of
-equal MinHash values, an estimate of the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
+Memories with equal fingerprints are one. Among the others, locality-sensitive hashing finds candidates, and the share
+of equal MinHash values, an estimate of the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
 """
 
 from dataclasses import dataclass
@@ -84,8 +84,8 @@ def leaders(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
 
     `values`: (rows, 128) uint64, oldest first. A fingerprint without a similar leader leads its own group. Members are
     compared with leaders only, so a group cannot drift from text to text. The last value counts fingerprints that were
-    not added as leaders because they had `CANDIDATES_MAX` candidates: this bounds every bucket of the index, so the time
-    is linear in the rows.
+    not added as leaders because they had `CANDIDATES_MAX` candidates: this bounds every bucket of the index, so the
+    time is linear in the rows.
     """
     crowded = 0
     leader, similarity = np.arange(len(values)), np.ones(len(values))
