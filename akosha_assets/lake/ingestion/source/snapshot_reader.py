@@ -7,7 +7,6 @@ size.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import perf_counter
 
 import duckdb
@@ -29,7 +28,6 @@ from akosha_assets.lake.ingestion.source.change_detection import (
     microseconds,
 )
 from akosha_assets.lake.ingestion.source.conversion import (
-    ID_MAX_BYTES,
     SCHEMA_OF_KIND,
     Origin,
     check_fields,
@@ -42,6 +40,7 @@ from akosha_assets.lake.ingestion.source.databases import Databases, Opened, Tab
 from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FROM, Clocks, ulid_times
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
+from akosha_assets.lake.ingestion.source.keyed_rows import KeyedRows, check_ids, filter_parts, mark_first_of_each_key
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
 from akosha_assets.lake.ingestion.source.snapshots import Piece, RetryIndividually, Snapshots, UploadFiles
@@ -54,20 +53,6 @@ WHOLE_READ_MAX_ROWS = 50_000
 
 _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
 _PARTITIONED = frozenset(kind for kind, schema in SCHEMA_OF_KIND.items() if "event_day" in schema.names)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _KeyedRows:
-    """Rows of several parts, one after the other, with what identifies and describes each."""
-
-    parts: list[SourceRows]
-    # (rows,) string each
-    ids: pa.Array
-    kinds: pa.Array
-    keys: pa.Array
-    texts: pa.Array
-    # (rows,) int64: the position of each row's upload.
-    uploads: np.ndarray
 
 
 class SnapshotReader:
@@ -267,7 +252,7 @@ class _BatchReader:
             order = np.argsort(rows.uploads, kind="stable")
             self.result.seen.append(Piece(seen.take(pa.array(order)), rows.uploads[order]))
 
-    def _keyed_rows(self, parts: list[SourceRows]) -> "_KeyedRows | None":
+    def _keyed_rows(self, parts: list[SourceRows]) -> KeyedRows | None:
         """The rows of the parts with their keys and texts: no key twice, every text UTF-8. None for no rows.
 
         Raises: UploadRejected for an id that is empty or too long; RetryIndividually where the text of one of several
@@ -277,14 +262,14 @@ class _BatchReader:
             ids = pa.concat_arrays([part.ids for part in parts])
             kinds = pa.concat_arrays([pa.repeat(part.reading.kind, len(part.ids)) for part in parts])
             uploads = self._uploads_of(parts)
-            _check_ids(ids)
+            check_ids(ids)
             keys = keys_of(kinds, ids, None if self._alone else uploads)
             if pc.count_distinct(keys).as_py() < len(keys):
                 parts = self._first_of_each_key(parts, keys, uploads)
                 continue
             texts = pa.concat_arrays([canonical_texts(part.batch, part.reading.hashed) for part in parts])
             if is_utf8(texts):
-                return _KeyedRows(parts=parts, ids=ids, kinds=kinds, uploads=uploads, keys=keys, texts=texts)
+                return KeyedRows(parts=parts, ids=ids, kinds=kinds, uploads=uploads, keys=keys, texts=texts)
             if not self._alone:
                 raise RetryIndividually("text that is not UTF-8")
             self.result.flaws[0][Flaw.TEXT_NOT_UTF8] += 1
@@ -294,13 +279,9 @@ class _BatchReader:
 
     def _first_of_each_key(self, parts: list[SourceRows], keys: pa.Array, uploads: np.ndarray) -> list[SourceRows]:
         """The parts with the first row of each key; the others are counted."""
-        first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
-        keep = np.zeros(len(keys), bool)
-        keep[first] = True
-        self.result.count(Flaw.ID_DOUBLED, uploads[~keep])
-        masks = np.split(keep, np.cumsum([len(part.ids) for part in parts])[:-1])
-        filtered = [part.filtered(mask) for part, mask in zip(parts, masks, strict=True)]
-        return [part for part in filtered if part.batch.num_rows]
+        is_first = mark_first_of_each_key(keys)
+        self.result.count(Flaw.ID_DOUBLED, uploads[~is_first])
+        return filter_parts(parts, is_first)
 
     def _convert(self, part: SourceRows, derived: dict[str, pa.Array]) -> None:
         """Adds the rows of `part`, all of them changed, as rows of the table of their kind."""
@@ -330,12 +311,3 @@ class _BatchReader:
             flaw=lambda code, places: self.result.count(code, uploads[places]),
         )
         self.result.rows.setdefault(TABLE_OF_KIND[reading.kind], []).append(Piece(converted, uploads))
-
-
-def _check_ids(ids: pa.Array) -> None:
-    """Raises: UploadRejected where an id is empty or too long."""
-    shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
-    if not shortest:
-        raise UploadRejected("row_without_id", "a row has an empty id")
-    if longest > ID_MAX_BYTES:
-        raise UploadRejected("field_too_large", f"an id of {longest} bytes; at most {ID_MAX_BYTES} are read")
