@@ -7,8 +7,7 @@ ROOT = Path(__file__).parents[1]
 LINES = 300
 # Modules that are still to be split, with their present bound.
 LONGER = {
-    "akosha_assets/lake/errors.py": 310,
-    "akosha_assets/lake/ingestion/source/snapshot_reader.py": 345,
+    "akosha_assets/lake/ingestion/source/snapshot_reader.py": 320,
     "akosha_assets/lake/tables.py": 440,
 }
 

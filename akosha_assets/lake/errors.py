@@ -245,9 +245,8 @@ class LedgerDamaged(LakeError):
     def __init__(self, url: str, cause: str):
         self.url = url
         super().__init__(
-            f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away together with those beside it "
-            "that end in -wal and -shm, "
-            "then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
+            f"the ledger {url} is damaged: {clean_cause(cause)}. Move its file away, with those beside it that "
+            "end in -wal and -shm, then run `akosha ledger rebuild`; docs/runbooks/ledger-loss.md has the steps."
         )
 
 
@@ -261,8 +260,7 @@ class TableLost(LakeError):
         self.uri = uri
         super().__init__(
             f"the table at {uri} {found}. Nothing was changed, and uploads wait. Put the table back, run "
-            "`akosha repair`, "
-            "restore a backup, or replay the inbox: docs/runbooks/hot-tier-loss.md has the steps."
+            "`akosha repair`, restore a backup, or replay the inbox: docs/runbooks/hot-tier-loss.md has the steps."
         )
 
 
