@@ -6,6 +6,8 @@ import pyarrow.compute as pc
 
 # No model makes vectors of more numbers.
 VECTOR_MAX_NUMBERS = 16_384
+# No vector of float16 needs a larger scale; with one its numbers overflow.
+SCALE_MAX = 65_504
 # A half that is infinite or NaN has an exponent of all ones.
 _HALF_EXPONENT = np.uint16(0x7C00)
 # By name of a column of vectors: the column of its scales.
@@ -29,7 +31,9 @@ def find_unusable(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
         vectors = batch.column(place)
         if scale in batch.schema.names:
             rows = _is_set(vectors) & (_lengths(vectors) == 0)
-            rows |= _is_set(vectors) & ~_is_set(batch.column(scale))
+            # Null compares as NaN.
+            scales = np.abs(batch.column(scale).to_numpy(zero_copy_only=False))
+            rows |= _is_set(vectors) & ~(scales <= SCALE_MAX)
         elif name == "vector":
             rows = _find_bad_halves(vectors)
         else:

@@ -126,7 +126,7 @@ def breaks_a_rule(field: pa.Field, cell: Any, scale: Any) -> bool:
         return not np.isfinite(cell)
     if field.name in ("vector", "sketch") and field.nullable:
         if scale != "none":
-            return not cell or scale is None
+            return not cell or scale is None or abs(scale) > 65_504
         return len(cell) % 2 != 0 or not cell or not np.isfinite(np.frombuffer(cell, "<f2")).all()
     # Anything outside these years has no Python form.
     return pa.types.is_temporal(field.type) and not isinstance(cell, date | datetime)

@@ -64,6 +64,8 @@ def to_sketch(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bits, (rows, dimensions / 8) uint8, and scale, (rows,) float32, of each unit vector."""
     rotated = vectors @ rotation(vectors.shape[1]).T
     scale = np.abs(rotated).sum(axis=1) / np.sqrt(np.float32(vectors.shape[1]))
+    # Only a vector that is far from a unit vector has a larger one.
+    scale = np.minimum(scale, np.finfo(np.float16).max)
     return np.packbits(rotated > 0, axis=1), scale.astype(np.float16).astype(np.float32)
 
 

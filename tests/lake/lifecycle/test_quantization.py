@@ -52,3 +52,8 @@ def test_fingerprints_keep_their_lowest_bits_and_estimate_resemblance() -> None:
     assert four.equals(quantization.compact_fingerprint(whole, 4))
     assert 0.68 < quantization.resemblance(four[0].as_py(), four[1].as_py()) < 0.82
     assert quantization.resemblance(eight[0].as_py(), eight[0].as_py()) == 1
+
+
+def test_a_sketch_of_a_vector_that_is_no_unit_vector_has_a_finite_scale() -> None:
+    _, scale = quantization.to_sketch(np.full((1, 384), 65_504, np.float32))
+    assert np.isfinite(scale).all()
