@@ -437,13 +437,13 @@ def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) ->
     )
 
 
-@pytest.mark.parametrize("now", [datetime(2026, 3, 1, 0, 5, tzinfo=UTC), datetime(2027, 8, 9, 23, 0, tzinfo=UTC)])
 def half_request(path: str) -> bytes:
     """A request with the first bytes of a body of 100."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     return head.encode() + b'{"query": '
 
 
+@pytest.mark.parametrize("now", [datetime(2026, 3, 1, 0, 5, tzinfo=UTC), datetime(2027, 8, 9, 23, 0, tzinfo=UTC)])
 def test_the_memory_of_the_examples_is_in_the_demo_fleet(now: datetime) -> None:
     fleet = history(FleetPlan(systems=10, memories=300, days=7, now=now, fingerprints=False), 0)
     assert OF_THE_DEMO["system_id"] == system_id(0)
