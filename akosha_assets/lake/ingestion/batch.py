@@ -94,12 +94,14 @@ class BatchIngest:
         on_step("before_commit")
         claims.begin_commit(self.ledger, batch, now=now())
         result = BatchResult(batch.id)
-        embedded_until = time.monotonic() + self._settings.embedding_seconds
+        embedded_until: float | None = None
         for number, tables in enumerate(table_rows.parts(read.extractions, difference, provenance)):
             timer.end_step("compare")
             if len(batch.uploads) < self._settings.batch_uploads and HOT.address in tables:
-                hot = tables[HOT.address]
-                hot.rows = table_rows.with_vectors(hot.rows, self._load_embedder(), embedded_until)
+                hot, embedder = tables[HOT.address], self._load_embedder()
+                # Loading the model does not count.
+                embedded_until = embedded_until or time.monotonic() + self._settings.embedding_seconds
+                hot.rows = table_rows.with_vectors(hot.rows, embedder, embedded_until)
             timer.end_step("embed")
             self._commit(batch, number, tables, result)
             timer.end_step("commit")
