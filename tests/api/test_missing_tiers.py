@@ -58,7 +58,7 @@ def test_a_memory_that_an_unloaded_tier_may_have_is_not_reported_missing(unloade
     assert unloaded.get(HOT).json()["type"].endswith(":tier-unavailable")
     assert unloaded.get(HOT).headers["Retry-After"] == "5"
     like = {"like": {"system_id": "laptop-ada", "kind": "conversation", "id": "h"}}
-    assert_problem(unloaded.post("/api/v1/search", json=like), 503, "cannot be said now")
+    assert_problem(unloaded.post("/api/v1/search", json=like), 503, "may have it are incomplete")
     assert unloaded.get(COLD).json()["id"] == "c"
     assert_problem(unloaded.get(HOT, params={"as_of": "2026-01-01T00:00:00Z"}), 503, "as of an earlier time")
 

@@ -1,4 +1,4 @@
-"""A snapshot: everything a search needs, at one instant. Immutable, so a search is never disturbed."""
+"""A snapshot: the parts and indexes that a search uses. Immutable, so that updates do not affect searches."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,20 +14,18 @@ from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
 
 
 class Keywords(Protocol):
-    """Finds row numbers by words."""
+    """Keyword search over row ids."""
 
     def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers and scores of the best `k`, best first."""
+        """(hits,) int64 row ids and (hits,) float32 scores of the best `k`, best first."""
 
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
-        """Stems of the words of a question that are looked for."""
+        """Stems of the words to highlight."""
 
 
 @dataclass(frozen=True)
 class TierView:
-    """One tier at one instant. `state` is empty (no table), loading, ready, unavailable or skipped (not asked);
-    `reason` says more.
-    """
+    """One tier of a snapshot. `reason` explains the state."""
 
     name: str
     state: str = "loading"
@@ -36,65 +34,65 @@ class TierView:
     watermark: datetime | None = None
     parts: tuple[Part, ...] = ()
     refused_vectors: int = 0
-    # Rows that cannot be served, those of files that cannot be read among them.
+    # Rows that cannot be served, and those among them whose data files cannot be read.
     rows_set_aside: int = 0
     rows_unreadable: int = 0
-    # Identity hashes of the rows that are set aside in files that can be read.
+    # Identity hashes of rows that are set aside in readable files.
     identities_set_aside: frozenset[int] = frozenset()
-    # The files whose rows are in `parts`, by path.
-    loads: Mapping[str, RowRange] = field(default_factory=dict)
+    # The row ids of each data file in `parts`, by path.
+    row_ranges: Mapping[str, RowRange] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> int:
-        """Rows that can be found."""
+        """Rows that are not hidden."""
         return sum(len(part) - (0 if part.hidden is None else int(part.hidden.sum())) for part in self.parts)
 
     @cached_property
     def rows_with_vector(self) -> int:
-        """Rows of its parts that have a vector."""
+        """Rows with a vector, hidden ones included."""
         return sum(len(held.rows) for part in self.parts for held in part.vectors.values())
 
     @property
     def rows_without_vector(self) -> int:
-        """Rows that wait for a vector."""
+        """Rows without a vector yet."""
         return max(0, self.rows - self.rows_with_vector)
 
     @property
     def doubt(self) -> str | None:
-        """Why its table may hold rows that are not among these; None where it does not."""
+        """Why the table may have rows that the view does not; None if it has none."""
         if self.state == "loading":
             return f"is still being loaded{f' ({self.reason})' if self.reason else ''}"
         if self.state == "ready" and self.rows_set_aside:
-            return f"is not whole ({self.reason})"
+            return f"is incomplete ({self.reason})"
         if self.state == "unavailable":
             return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.reason or '').rstrip('.')})"
         return None
 
     def doubt_about(self, identity: int) -> str | None:
-        """Why its table may hold a row with this identity hash that is not among these; None where it does not."""
+        """Why the table may have a row with this identity hash that the view does not; None if it has none."""
         if self.state == "ready" and not self.rows_unreadable and identity not in self.identities_set_aside:
             return None
         return self.doubt
 
     @property
     def is_whole(self) -> bool:
-        """All rows of the version that it shows are here, and of a table that is there some version is shown."""
+        """The view has all rows of its version, and a version if there is a table."""
         return self.is_loaded and not self.rows_set_aside
 
     @property
     def is_loaded(self) -> bool:
-        """It was loaded, perhaps without rows that cannot be read."""
+        """Some version was loaded, perhaps without rows that cannot be served."""
         return self.state in ("ready", "empty", "skipped") or (self.state == "unavailable" and self.version is not None)
 
     @cached_property
     def days_on_disk(self) -> list[date]:
-        """Days answered from disk, oldest first."""
+        """Days with parts on disk, oldest first."""
         return sorted({part.day for part in self.parts if part.folder is not None})
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The tiers, hottest first, and the keyword index."""
+    """The tiers, hottest first, and the keyword index. `keyword_rows` of the rows are in the index."""
 
     tiers: dict[str, TierView]
     keywords: Keywords
@@ -109,17 +107,17 @@ class Snapshot:
 
     @cached_property
     def rows(self) -> int:
-        """Rows of all tiers, hidden ones too."""
+        """Rows of all tiers, hidden ones included."""
         return sum(len(part) for _, part in self.places)
 
     @cached_property
     def visible_rows(self) -> int:
-        """Rows of all tiers that can be found."""
+        """Rows of all tiers that are not hidden."""
         return sum(tier.rows for tier in self.tiers.values())
 
     @cached_property
     def vectors(self) -> dict[tuple[str, int], int]:
-        """How many rows that can be found have a vector of each space, by its name and length."""
+        """How many visible rows have a vector of each space, by name and dimensions of the space."""
         counted: dict[tuple[str, int], int] = {}
         for _, part in self.places:
             for space, held in part.vectors.items():
@@ -128,7 +126,7 @@ class Snapshot:
         return counted
 
     def dimensions(self) -> dict[str, int]:
-        """Vector length of each space that has vectors."""
+        """Dimensions of each space that has vectors, by its name."""
         return {
             space: held.dimensions
             for tier in self.tiers.values()
@@ -136,46 +134,46 @@ class Snapshot:
             for space, held in part.vectors.items()
         }
 
-    def rows_of_numbers(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each number the position of its part in `places`, -1 if it is no longer served, and its row there."""
+    def locate(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part and row of each row id: (n,) int64 positions in `places`, -1 if not served, and (n,) int64 rows."""
         first, last = self._spans
-        found, rows = np.full(len(numbers), -1, np.int64), np.zeros(len(numbers), np.int64)
-        # The numbers of a part need not be without gaps, so several parts may span one number.
-        of_place, of_number = np.nonzero((numbers >= first[:, None]) & (numbers <= last[:, None]))
-        for place in set(of_place.tolist()):
-            mine = of_number[of_place == place]
-            at, served = self.places[place][1].rows_with_ids(numbers[mine])
-            found[mine[served]], rows[mine[served]] = place, at[served]
-        return found, rows
+        places, rows = np.full(len(row_ids), -1, np.int64), np.zeros(len(row_ids), np.int64)
+        # The row ids of a part may have gaps, so several parts may span one id.
+        candidate_places, candidates = np.nonzero((row_ids >= first[:, None]) & (row_ids <= last[:, None]))
+        for place in set(candidate_places.tolist()):
+            chosen = candidates[candidate_places == place]
+            part_rows, is_served = self.places[place][1].rows_with_ids(row_ids[chosen])
+            places[chosen[is_served]], rows[chosen[is_served]] = place, part_rows[is_served]
+        return places, rows
 
     @cached_property
     def _spans(self) -> tuple[np.ndarray, np.ndarray]:
-        """The first and the last number of each part."""
+        """(parts,) int64: the first and the last row id of each part."""
         spans = np.array([part.span for _, part in self.places], np.int64).reshape(-1, 2)
         return spans[:, 0], spans[:, 1]
 
     def missing(self, identity: Identity) -> NotFound:
-        """What is raised where `find` found nothing."""
-        unasked = next((tier.reason for tier in self.tiers.values() if tier.state == "skipped"), None)
-        return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", unasked)
+        """The error for a memory that `find` did not find."""
+        skipped = next((tier.reason for tier in self.tiers.values() if tier.state == "skipped"), None)
+        return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", skipped)
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
-        """Tier, part and row of a memory, from the hottest tier that has it; None where no table has it.
+        """Tier, part and row of a memory, from the hottest tier that has it; None if no table has it.
 
         Raises:
-            TierUnavailable: it was not found, and a tier may have it that is not served as its table is.
+            TierUnavailable: it was not found, and an incomplete tier may have it.
         """
         hashed = self.hashed(identity)
         for name, tier in self.tiers.items():
             for part in reversed(tier.parts):
                 for row in part.rows_of(hashed):
-                    # In a past snapshot the form that came later is hidden in the same tier.
+                    # In a snapshot of an earlier time, a later version of the row is hidden in the same tier.
                     if (part.hidden is None or not part.hidden[row]) and part.payload.value(
                         "id", int(row)
                     ) == identity.id:
                         return name, part, int(row)
         about = {name: tier.doubt_about(hashed) for name, tier in self.tiers.items()}
         if doubts := {name: doubt for name, doubt in about.items() if doubt is not None}:
-            named = f"{identity.system_id}/{identity.kind}/{identity.id}"
-            raise TierUnavailable(f"whether there is a memory {named!r} cannot be said now", doubts)
+            name = f"{identity.system_id}/{identity.kind}/{identity.id}"
+            raise TierUnavailable(f"memory {name!r} was not found, but tiers that may have it are incomplete", doubts)
         return None

@@ -1,7 +1,7 @@
-"""A time limit that a long call keeps by itself: the thread that works on it looks at the clock between steps.
+"""A cooperative time limit: the thread that does the work checks the clock between steps.
 
-A caller that stops waiting does not free the thread that works for it. Loops whose length depends on data from outside
-call `check_time_limit`; outside of `time_limit` it does nothing.
+A caller that stops waiting does not free the thread that works for it. So loops over untrusted data call
+`check_time_limit`, which does nothing outside of `time_limit`.
 """
 
 import threading
@@ -13,7 +13,7 @@ _current = threading.local()
 
 
 class TimeLimitExceeded(Exception):
-    """A call worked longer than `seconds`."""
+    """A call took longer than `seconds`."""
 
     def __init__(self, seconds: float):
         super().__init__(f"no answer within {seconds:g} s")
@@ -22,7 +22,7 @@ class TimeLimitExceeded(Exception):
 
 @contextmanager
 def time_limit(seconds: float, *, started_at: float | None = None) -> Iterator[None]:
-    """Limit calls of this thread inside the block to `seconds` from `started_at` (`time.monotonic`), or from now."""
+    """Limit the block to `seconds` from `started_at`, a time of `time.monotonic`, or from now, in this thread."""
     before = getattr(_current, "limit", None)
     _current.limit = (seconds, (time.monotonic() if started_at is None else started_at) + seconds)
     try:
@@ -32,7 +32,7 @@ def time_limit(seconds: float, *, started_at: float | None = None) -> Iterator[N
 
 
 def check_time_limit() -> None:
-    """Raises: TimeLimitExceeded where the limit of this thread has passed."""
+    """Raise TimeLimitExceeded if the time limit of this thread has passed."""
     limit = getattr(_current, "limit", None)
     if limit is not None and time.monotonic() > limit[1]:
         raise TimeLimitExceeded(limit[0])

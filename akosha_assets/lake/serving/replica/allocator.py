@@ -1,25 +1,24 @@
-"""Memory that the process has from the system beyond what it holds: kept small while it runs, given back after a large
-load.
+"""Limits the memory that the allocator holds beyond what the process uses.
 
-Speaks to glibc, where that is the allocator; elsewhere nothing is done.
+Works with glibc; does nothing with another allocator.
 """
 
 import ctypes
 
 import pyarrow as pa
 
-# mallopt's numbers, from malloc.h.
+# Parameters of mallopt, from malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-# Each arena keeps what its threads freed; more than two threads seldom allocate at one time.
+# Each arena keeps the memory its threads freed; more than two threads rarely allocate at a time.
 ARENAS = 2
-# A freed block of this size or more goes back at once. Left to itself glibc raises the bound to 32 MiB, the size of a
-# day's columns; a much lower one makes every search fetch its pages anew.
+# A freed block of this size is returned at once. By default glibc raises the bound to 32 MiB, the size of a day's
+# columns; with a much lower bound every search faults its pages in again.
 MMAPPED_BYTES = 4 << 20
 KEPT_FREE_BYTES = 16 << 20
 
 
 def limit_heap() -> None:
-    """Let all threads share freed memory, and return large blocks to the system. For the start of a process."""
+    """Limit the arenas, and return large freed blocks to the system at once. Call it when the process starts."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         for option, value in ((ARENA_MAX, ARENAS), (MMAP_THRESHOLD, MMAPPED_BYTES), (TRIM_THRESHOLD, KEPT_FREE_BYTES)):
@@ -27,7 +26,7 @@ def limit_heap() -> None:
 
 
 def trim_heap() -> None:
-    """Memory that a large load took and freed goes back to the system, as far as the allocators can."""
+    """Return freed memory to the system, as far as the allocators can; worth it after a large load."""
     pa.default_memory_pool().release_unused()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):

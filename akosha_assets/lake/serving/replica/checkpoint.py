@@ -1,6 +1,6 @@
-"""The checkpoint of a replica: what its cache folder holds, written after each change and reopened by the next process.
+"""The checkpoint of a replica: the state of its cache folder, written after each change, opened by the next process.
 
-How parts and the state lie on disk is in `disk_cache.py`.
+The formats on disk are in `disk_cache.py`.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordI
 
 
 class Checkpoint:
-    """Writes and reopens the state in the folder of `cache`; checksums of unchanged files are computed once."""
+    """Writes and reopens the state in the folder of `cache`. Computes checksums of immutable files once."""
 
     def __init__(self, cache: CacheFolder, terms: dict[str, Categories], tiers: Mapping[str, TierReplica]):
         self.cache, self.terms, self.tiers = cache, terms, tiers
@@ -28,27 +28,27 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        """Where the state lies."""
+        """The folder of the state."""
         return self.cache.path
 
     @property
     def keywords_folder(self) -> Path:
-        """Where the keyword index lies while the disk can be used."""
+        """The folder of the keyword index, if it is on disk."""
         return self.folder / "keywords"
 
     def forget(self) -> None:
-        """No file is known any more: the folder, or the keyword index in it, is another one."""
+        """Drop all known checksums, since the folder was replaced."""
         self._keyword_sums, self._part_sums = {}, {}
 
-    def write(self, next_number: int) -> None:
-        """The state on disk describes what is served, and nothing else lies in the folder.
+    def write(self, next_row_id: int) -> None:
+        """Store the state of all tiers, and delete the parts that are no longer served.
 
         Raises: CacheUnavailable.
         """
         with self.cache.writing():
-            self._write(next_number)
+            self._write(next_row_id)
 
-    def _write(self, next_number: int) -> None:
+    def _write(self, next_row_id: int) -> None:
         parts = {name: self._parts(tier) for name, tier in self.tiers.items()}
         self._part_sums = {
             str(self.tiers[name].folder / part): one["files"]
@@ -58,8 +58,11 @@ class Checkpoint:
         unchanging = {name: value for name, value in self._keyword_sums.items() if not name.endswith(".json")}
         sums = disk_cache.checksums(self.keywords_folder, unchanging)
         self._keyword_sums = {name: value for name, value in sums.items() if not name.endswith(".lock")}
-        numbered = {
-            name: {path: (load.start, load.stop, load.day.isoformat()) for path, load in tier.numbered.items()}
+        indexed = {
+            name: {
+                path: (row_range.start, row_range.stop, row_range.day.isoformat())
+                for path, row_range in tier.indexed.items()
+            }
             for name, tier in self.tiers.items()
         }
         terms = {name: list(held.names) for name, held in self.terms.items()}
@@ -69,13 +72,13 @@ class Checkpoint:
         }
         state = disk_cache.CacheState(
             disk_cache.FORMAT,
-            next_number,
+            next_row_id,
             terms,
-            numbered,
+            indexed,
             parts,
             self._keyword_sums,
             left_out,
-            {name: tier.without_words for name, tier in self.tiers.items()},
+            {name: tier.unindexed_rows for name, tier in self.tiers.items()},
         )
         disk_cache.write_state(self.folder, state)
         for name, tier in self.tiers.items():
@@ -84,20 +87,24 @@ class Checkpoint:
                     shutil.rmtree(stale, ignore_errors=True)
 
     def _parts(self, tier: TierReplica) -> dict[str, dict[str, Any]]:
-        """By name of its folder, each part on disk: day, checksums of its files, data files whose rows it has."""
+        """Each part on disk by the name of its folder: day, checksums of its files, paths of its data files."""
         parts = {}
         for part in (part for held in tier.parts.values() for part in held):
             if part.folder is not None:
                 sums = self._part_sums.get(str(part.folder)) or disk_cache.checksums(part.folder, {})
-                paths = [path for path, load in tier.loads.items() if load.day == part.day and load.is_in(part)]
-                parts[part.folder.name] = {"day": part.day.isoformat(), "files": sums, "loads": paths}
+                paths = [
+                    path
+                    for path, row_range in tier.row_ranges.items()
+                    if row_range.day == part.day and row_range.is_in(part)
+                ]
+                parts[part.folder.name] = {"day": part.day.isoformat(), "files": sums, "row_ranges": paths}
         return parts
 
     def reopen(self) -> tuple[KeywordIndex, int]:
-        """The keyword index that an earlier process left, and the next free number; its sound parts are served.
+        """Open what an earlier process stored: its intact parts are served.
 
-        Where the state or the index is damaged, both start empty. The index is in memory where the folder cannot be
-        written.
+        Returns the keyword index and the next free row id. Everything starts empty if the state or the index is
+        damaged. The index is in memory if the folder cannot be written.
         """
         state = disk_cache.read_state(self.folder)
         if state is None or not state.keywords or not disk_cache.is_sound(self.keywords_folder, state.keywords):
@@ -107,11 +114,11 @@ class Checkpoint:
             self.terms[name].restore(names)
         keywords = self._open_keywords()
         for name, tier in self.tiers.items():
-            numbered = state.numbered[name].items()
-            tier.numbered = {
-                path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in numbered
+            indexed = state.indexed[name].items()
+            tier.indexed = {
+                path: RowRange(start, stop, date.fromisoformat(day)) for path, (start, stop, day) in indexed
             }
-            tier.without_words = state.without_words[name]
+            tier.unindexed_rows = state.unindexed_rows[name]
             tier.set_aside.rows = {
                 path: RowsSetAside(tuple(identities), reason)
                 for path, (identities, reason) in state.rows_left_out[name].items()
@@ -119,11 +126,11 @@ class Checkpoint:
             for part_name, held in state.parts[name].items():
                 self._reopen_part(tier, tier.folder / part_name, held, keywords)
             if keywords.folder is None:
-                tier.forget_words()
-        return keywords, state.next_number
+                tier.reset_keywords()
+        return keywords, state.next_row_id
 
     def start_empty(self) -> KeywordIndex:
-        """Empty the folder but for a new keyword index, which is in memory if the folder cannot be written."""
+        """Clear the folder. Returns an empty keyword index, in memory if the folder cannot be written."""
         self.forget()
         with suppress(CacheUnavailable), self.cache.writing():
             for path in self.folder.iterdir():
@@ -131,7 +138,7 @@ class Checkpoint:
         return self._open_keywords()
 
     def replace_keywords(self) -> KeywordIndex:
-        """An empty keyword index instead of the one in the folder; in memory where the folder cannot be written."""
+        """Delete the keyword index. Returns an empty one, in memory if the folder cannot be written."""
         self._keyword_sums = {}
         with suppress(CacheUnavailable), self.cache.writing():
             if self.keywords_folder.exists():
@@ -150,8 +157,8 @@ class Checkpoint:
         if disk_cache.is_sound(folder, held["files"]):
             part = disk_cache.map_part(folder, date.fromisoformat(held["day"]))
             self._part_sums[str(part.folder)] = held["files"]
-            tier.take_over(part, held["loads"])
+            tier.adopt(part, held["row_ranges"])
             return
-        # Loaded again under new numbers, so that the numbers of a day's parts ascend.
-        for path in held["loads"]:
-            keywords.remove(tier.numbered.pop(path).start)
+        # Loaded again with new row ids, so that the row ids of the parts of a day ascend.
+        for path in held["row_ranges"]:
+            keywords.remove(tier.indexed.pop(path).start)

@@ -1,7 +1,6 @@
-"""What a replica keeps on disk between two lives: mapped parts, and a state that says what lies in its folder.
+"""The files of a replica's cache: parts, and a state that lists the files.
 
-Everything here is a cache of the tables. Each file has its CRC-32 in the state; one that does not agree is not served,
-and what it held is read from the tables again.
+The state has the CRC-32 of every file. A file that does not match is not served; its rows are read from the tables.
 """
 
 import json
@@ -29,11 +28,11 @@ from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 
 logger = logging.getLogger(__name__)
 
-# Changes when the meaning of what lies on disk changes; identity hashes are DuckDB's and change with it.
-FORMAT = f"13/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+# Changes with the meaning of the files; identity hashes are DuckDB's and change with its version.
+FORMAT = f"14/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
-# The payload of smaller parts stays in memory: they are soon joined.
+# The payload of smaller parts stays in memory, since they are soon merged.
 FILE_ROWS = 20_000
 # A smaller part is read and not mapped: a lake of many small days must not use up the mappings that a process may have
 # (`vm.max_map_count`), and a larger part has one for its arrays, one for its payload and one for each index.
@@ -45,22 +44,22 @@ ARRAYS = ("row_ids", "identity", "content", "written", "occurred_us", "arrived_u
 
 @dataclass
 class CacheState:
-    """The contents of a replica's folder. `numbered`: by tier, each indexed file: first number, end, day."""
+    """The content of a cache folder. `indexed` has by tier the files in the keyword index: first row id, end, day."""
 
     format: str = FORMAT
-    next_number: int = 1
+    next_row_id: int = 1
     terms: dict[str, list[str]] = field(default_factory=dict)
-    numbered: dict[str, dict[str, tuple[int, int, str]]] = field(default_factory=dict)
+    indexed: dict[str, dict[str, tuple[int, int, str]]] = field(default_factory=dict)
     parts: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     keywords: dict[str, int] = field(default_factory=dict)
     # By tier and path of a file: identity hashes of the rows that are set aside, and the reason.
     rows_left_out: dict[str, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
     # By tier and path of a file: how many of its rows could not be indexed.
-    without_words: dict[str, dict[str, int]] = field(default_factory=dict)
+    unindexed_rows: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def write_state(folder: Path, state: CacheState) -> None:
-    """The state in `folder` is this one, or after a crash the one before."""
+    """Store the state in `folder` atomically: after a crash it has this state or the one before."""
     part = folder / "state.json.part"
     held = json.dumps(asdict(state))
     part.write_text(f"{zlib.crc32(held.encode())}\n{held}")
@@ -68,7 +67,7 @@ def write_state(folder: Path, state: CacheState) -> None:
 
 
 def read_state(folder: Path) -> CacheState | None:
-    """The state in `folder`; None where there is none or another version of the code wrote it."""
+    """The state in `folder`; None if there is none, it is damaged, or another version of Akosha wrote it."""
     try:
         checksum, _, text = (folder / "state.json").read_text(errors="replace").partition("\n")
     except FileNotFoundError:
@@ -77,7 +76,9 @@ def read_state(folder: Path) -> CacheState | None:
         logger.warning("the state of the serving cache cannot be read; it is built again", extra={"cause": str(error)})
         return None
     if checksum != str(zlib.crc32(text.encode())):
-        logger.warning("the state of the serving cache is damaged; it is built again", extra={"folder": str(folder)})
+        logger.warning(
+            "the state of the serving cache is damaged; the cache is built again", extra={"folder": str(folder)}
+        )
         return None
     held = json.loads(text)
     return CacheState(**held) if held["format"] == FORMAT else None
@@ -93,12 +94,12 @@ def checksum(path: Path) -> int:
 
 
 def checksums(folder: Path, known: dict[str, int]) -> dict[str, int]:
-    """CRC-32 by name of the files in `folder`; for those in `known` the value it has."""
+    """CRC-32 of the files in `folder` by name; that of a file in `known` is taken from there."""
     return {path.name: known.get(path.name) or checksum(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def is_sound(folder: Path, expected: dict[str, int]) -> bool:
-    """Every expected file lies in `folder` with the bytes it was written with."""
+    """Whether `folder` has every expected file with its checksum."""
     for name, value in expected.items():
         path = folder / name
         try:
@@ -106,15 +107,15 @@ def is_sound(folder: Path, expected: dict[str, int]) -> bool:
                 continue
         except OSError as error:
             logger.warning("a file of the serving cache cannot be read", extra={"cause": str(error)})
-        logger.warning("a file of the serving cache is damaged; what it held is built again", extra={"path": str(path)})
+        logger.warning("a file of the serving cache is damaged; its content is built again", extra={"path": str(path)})
         return False
     return True
 
 
 def write_part(part: Part, parent: Path, quantizers: CoarseQuantizers) -> Part:
-    """The same part with its bytes in files of a folder under `parent`, mapped when touched.
+    """Write a part to a folder under `parent`. Returns the part backed by these files.
 
-    Raises: OSError or RuntimeError where it cannot be written; nothing of it is left then.
+    Raises: OSError or RuntimeError if it cannot be written; its files are deleted then.
     """
     folder = parent / f"{part.day}-{part.row_ids[0]}-{len(part)}"
     work = parent / f".{folder.name}.part"
@@ -148,8 +149,9 @@ def _write_files(part: Part, folder: Path, quantizers: CoarseQuantizers) -> None
 
 
 def move_payload_to_file(part: Part, parent: Path) -> Part:
-    """The same part with its payload in a file below `parent` that has no name and ends with the part: what answers
-    show of a few rows need not lie in memory for all.
+    """The part with its payload in an unnamed file under `parent`, which is deleted with the part.
+
+    Answers need the payload of a few rows only, so it need not be in memory.
     """
     if isinstance(part.payload, FilePayload) or len(part) < FILE_ROWS:
         return part
@@ -163,7 +165,7 @@ def move_payload_to_file(part: Part, parent: Path) -> Part:
 
 
 def map_part(folder: Path, day: date) -> Part:
-    """The part that `write_part` wrote. Of a large one only what is touched is read."""
+    """The part that `write_part` wrote. A large part is mapped, so that only touched pages are read."""
     arrays = _read_arrays(folder / ARRAYS_FILE)
     with _opened(folder / "payload.arrow", is_mapped=len(arrays["row_ids"]) >= MAPPED_ROWS) as source:
         payload = Payload(pa.ipc.open_file(source).read_all())
@@ -184,7 +186,7 @@ def _opened(path: Path, *, is_mapped: bool) -> pa.NativeFile:
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """All arrays in one file: a line of JSON with the dtype, shape and place of each, then their bytes."""
+    """Write arrays to one file: a line of JSON with the dtype, shape and offset of each, then their bytes."""
     places, offset = {}, 0
     for name, array in arrays.items():
         places[name] = (array.dtype.str, array.shape, offset)
@@ -199,7 +201,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file; views of one buffer, which is mapped where they are of a large part."""
+    """The arrays of a file, as views of one buffer, which is mapped for a large part."""
     with path.open("rb") as file:
         header = file.readline()
     places = json.loads(header)

@@ -1,8 +1,7 @@
-"""Indexes of parts that lie in memory, kept on disk from one process to the next, since building them takes longest of
-a start.
+"""Vector indexes of parts in memory, cached on disk, since building them is the slowest step of a start.
 
-A file is named after the very vectors that it indexes and its own checksum: one that is damaged, or of other vectors,
-is never taken. What is indexed, and how, is `vector_set.py`'s to say.
+The name of a file is a hash of the vectors it indexes and a checksum of its content, so that a damaged file or one of
+other vectors is never used. `vector_set.py` decides what is indexed, and how.
 """
 
 import hashlib
@@ -23,12 +22,12 @@ from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 
 logger = logging.getLogger(__name__)
 
-# Smaller sets are indexed as quickly as read.
+# Smaller sets are indexed as fast as an index is read.
 KEPT_ROWS = 20_000
 
 
 class IndexCache:
-    """The indexes of one tier's parts, in a folder of `cache`; in memory alone while that cannot be written."""
+    """The indexes of one tier's parts, in a folder of `cache`; only in memory while that cannot be written."""
 
     def __init__(self, cache: CacheFolder, tier: str):
         self.cache, self.tier = cache, tier
@@ -36,13 +35,11 @@ class IndexCache:
 
     @property
     def folder(self) -> Path:
-        """Where the indexes lie."""
+        """The folder of the index files."""
         return self.cache.path / "indexes" / self.tier
 
-    def indexed(self, part: Part) -> Part:
-        """The same part with an index for each of its larger sets of vectors, taken from the folder or built and left
-        there.
-        """
+    def with_indexes(self, part: Part) -> Part:
+        """The part with an index for each large set of vectors, read from the folder or built and stored there."""
         vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
         return (
             part
@@ -50,8 +47,8 @@ class IndexCache:
             else replace(part, vectors=vectors)
         )
 
-    def together(self, parts: Sequence[Part]) -> list[Part]:
-        """The same parts, which lie in memory, with their indexes in few files."""
+    def merge(self, parts: Sequence[Part]) -> list[Part]:
+        """The parts, which are in memory, with their indexes merged into few inverted files."""
         segments = [held.index for part in parts for held in part.vectors.values() if held.index is not None]
         moved = {old: new for group in merge_groups(segments) for old, new in zip(group, merge(group), strict=True)}
 
@@ -65,14 +62,14 @@ class IndexCache:
 
         return [placed(part) for part in parts]
 
-    def meet(self, part: Part) -> None:
-        """Further sets are indexed as those of `part` are."""
+    def register(self, part: Part) -> None:
+        """Use the quantizers of `part` for further sets of the same spaces."""
         for space, held in part.vectors.items():
             if held.index is not None:
                 self.quantizers.register(space, held.index.file.quantizer)
 
-    def tidy(self, parts: Iterable[Part]) -> None:
-        """No other index lies in the folder than those of `parts`."""
+    def remove_stale(self, parts: Iterable[Part]) -> None:
+        """Delete the index files that `parts` do not use."""
         wanted = {held.index.name for part in parts for held in part.vectors.values() if held.index is not None}
         with suppress(CacheUnavailable), self.cache.writing():
             for path in self.folder.glob("*"):
@@ -105,14 +102,14 @@ class IndexCache:
         return made
 
     def _read(self, path: Path) -> InvertedFile | None:
-        """The index in a file; None where it is damaged or was removed meanwhile."""
+        """The index in a file; None if the file is damaged or gone."""
         try:
             if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
                 return InvertedFile.read(path, is_mapped=False)
         except (OSError, RuntimeError) as error:
             logger.warning("an index of the serving cache cannot be read", extra={"cause": str(error)})
             return None
-        logger.warning("an index of the serving cache is damaged; it is built again", extra={"path": str(path)})
+        logger.warning("an index of the serving cache is damaged and is built again", extra={"path": str(path)})
         with suppress(CacheUnavailable), self.cache.writing():
             path.unlink(missing_ok=True)
         return None

@@ -1,6 +1,6 @@
-"""Keeps the keyword index in step with the files that a replica serves: words of new files come in, those of others go.
+"""Updates the keyword index to the files that a replica serves.
 
-Which files are served is `tier_replica.py`'s to say; publishing is `replica.py`'s.
+`tier_replica.py` decides which files are served; `replica.py` publishes the result.
 """
 
 import logging
@@ -15,27 +15,32 @@ from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordI
 
 logger = logging.getLogger(__name__)
 
-# Words are committed in between where more rows than this came in one step.
+# An update of more rows is committed in several steps.
 COMMIT_ROWS = 300_000
 
 
 class KeywordUpdate:
-    """One update of `keywords` to the files that `tiers` serve. `go_on` is called between files and may raise."""
+    """One update of `keywords` to the files that `tiers` serve. Calls `check_stop`, which may raise, between files."""
 
-    def __init__(self, keywords: KeywordIndex, tiers: Iterable[TierReplica], go_on: Callable[[], None]):
-        self.keywords, self.tiers, self.go_on = keywords, tuple(tiers), go_on
+    def __init__(self, keywords: KeywordIndex, tiers: Iterable[TierReplica], check_stop: Callable[[], None]):
+        self.keywords, self.tiers, self.check_stop = keywords, tuple(tiers), check_stop
 
     def run(self, on_commit: Callable[[], None]) -> None:
-        """Make the index hold exactly the rows that are served; `on_commit` is called after each commit in between."""
+        """Add and remove rows until the index holds exactly those that are served.
+
+        Calls `on_commit` after each commit but the last. Raises: KeywordIndexUnavailable.
+        """
         waiting = self._remove_rows()
         missing = self._missing()
-        self.keywords.expect(sum(load.stop - load.start for _, loads in missing for load in loads.values()))
-        for tier, loads in missing:
-            for path, load in loads.items():
-                self.go_on()
-                self._index_file(tier, path, load)
-            tier.numbered |= loads
-            waiting += sum(load.stop - load.start for load in loads.values())
+        self.keywords.expect(
+            sum(row_range.stop - row_range.start for _, row_ranges in missing for row_range in row_ranges.values())
+        )
+        for tier, row_ranges in missing:
+            for path, row_range in row_ranges.items():
+                self.check_stop()
+                self._index_file(tier, path, row_range)
+            tier.indexed |= row_ranges
+            waiting += sum(row_range.stop - row_range.start for row_range in row_ranges.values())
             if waiting > COMMIT_ROWS:
                 self.keywords.commit()
                 on_commit()
@@ -45,38 +50,40 @@ class KeywordUpdate:
         self.keywords.expect(0)
 
     def _remove_rows(self) -> int:
-        """Files that are no longer served are removed; returns how many."""
+        """Remove the files that are no longer served; returns their number."""
         removed = 0
         for tier in self.tiers:
-            for path in [path for path in tier.numbered if path not in tier.loads]:
-                self.keywords.remove(tier.numbered.pop(path).start)
-                tier.without_words.pop(path, None)
+            for path in [path for path in tier.indexed if path not in tier.row_ranges]:
+                self.keywords.remove(tier.indexed.pop(path).start)
+                tier.unindexed_rows.pop(path, None)
                 tier.loader.files.discard(path)
                 removed += 1
         return removed
 
     def _missing(self) -> list[tuple[TierReplica, dict[str, RowRange]]]:
-        """Served files without words, those of each day of each tier together, newest days first."""
+        """The served files that are not in the index, grouped by tier and day, newest days first."""
         missing: dict[tuple[date, str], dict[str, RowRange]] = defaultdict(dict)
         by_name = {tier.tier: tier for tier in self.tiers}
         for tier in self.tiers:
-            for path, load in tier.loads.items():
-                if path not in tier.numbered:
-                    missing[load.day, tier.tier][path] = load
+            for path, row_range in tier.row_ranges.items():
+                if path not in tier.indexed:
+                    missing[row_range.day, tier.tier][path] = row_range
         return [(by_name[name], missing[day, name]) for day, name in sorted(missing, reverse=True)]
 
-    def _index_file(self, tier: TierReplica, path: str, load: RowRange) -> None:
-        """The rows of a file are in the index with the next commit; those that cannot be are found by meaning alone."""
+    def _index_file(self, tier: TierReplica, path: str, row_range: RowRange) -> None:
+        """Add the rows of a file. Rows that cannot be indexed are found by vector search only."""
         try:
-            skipped = sum(self.keywords.add(part, load.start, load.stop) for part in tier.parts.get(load.day, ()))
+            skipped = sum(
+                self.keywords.add(part, row_range.start, row_range.stop) for part in tier.parts.get(row_range.day, ())
+            )
         except KeywordIndexUnavailable:
             raise
-        except Exception as error:  # the limit of what one file may cost: its words
-            logger.exception("the words of a data file are left out", extra={"path": path, "cause": str(error)})
-            self.keywords.remove(load.start)
-            skipped = load.stop - load.start
+        except Exception as error:  # one file must not stop the update
+            logger.exception("a data file cannot be indexed", extra={"path": path, "cause": str(error)})
+            self.keywords.remove(row_range.start)
+            skipped = row_range.stop - row_range.start
         if skipped:
-            tier.without_words[path] = skipped
+            tier.unindexed_rows[path] = skipped
 
 
 def update_keywords(
@@ -84,19 +91,22 @@ def update_keywords(
     tiers: Collection[TierReplica],
     checkpoint: Checkpoint,
     *,
-    go_on: Callable[[], None],
+    check_stop: Callable[[], None],
     on_commit: Callable[[], None],
 ) -> KeywordIndex:
-    """The index with the rows that are served: `keywords`, or one in memory where its disk fails meanwhile."""
+    """Update the keyword index. Returns `keywords`, or a new index in memory if the disk of `keywords` failed.
+
+    Raises: KeywordIndexUnavailable where an index in memory fails.
+    """
     try:
-        KeywordUpdate(keywords, tiers, go_on).run(on_commit)
+        KeywordUpdate(keywords, tiers, check_stop).run(on_commit)
     except KeywordIndexUnavailable as error:
         if keywords.folder is None:
             raise
         checkpoint.cache.diagnose(error)
         keywords.close()
         for tier in tiers:
-            tier.forget_words()
+            tier.reset_keywords()
         keywords = checkpoint.replace_keywords()
-        KeywordUpdate(keywords, tiers, go_on).run(on_commit)
+        KeywordUpdate(keywords, tiers, check_stop).run(on_commit)
     return keywords

@@ -1,6 +1,6 @@
-"""Data files of a tier table become parts, read with DuckDB.
+"""Reads data files of a tier table into parts, with DuckDB.
 
-Knows the columns that serving needs of each tier. Which files to read, and when, is `tier_replica.py`'s to say.
+Knows the columns of each tier that serving needs. `tier_replica.py` decides which files are read, and when.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,14 +33,14 @@ PAYLOAD = ("id", "text", "is_summary", "session_id", "tags", "occurred_from", "u
 
 @dataclass(frozen=True)
 class TierColumns:
-    """How a tier's table holds what serving shows and ranks by."""
+    """SQL expressions for the values that serving needs from a tier's table."""
 
     text: str
     is_summary: str
     vector: str
     scale: str
     form: str
-    # Columns of which some change whenever a row is written anew.
+    # Columns of which some change whenever a row is rewritten.
     written: str
 
 
@@ -55,7 +55,7 @@ TIERS = {
 }
 HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
 READ = "FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)"
-# A table may hold times that no answer can show. `least` and `greatest` pass over nulls.
+# A table may have times that Python cannot express. `least` and `greatest` ignore nulls.
 CLAMPED_US = (
     f"if({{0}} IS NULL, NULL, epoch_us(greatest(least({{0}}, TIMESTAMPTZ '{TIME_MAX}'), TIMESTAMPTZ '{TIME_MIN}')))"
 )
@@ -69,7 +69,7 @@ QUERY = f"""
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that keeps rows in file order and stays off the network."""
+    """An in-memory DuckDB that reads rows in file order and does not use the network."""
     return duckdb.connect(
         config={
             "threads": 2,
@@ -81,7 +81,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 
 class Hasher:
-    """Gives the identity hash of one memory, as the parts of `Loader` have it."""
+    """Computes the identity hash of a memory, as in `Part.identity`."""
 
     def __init__(self) -> None:
         self._connection = connect()
@@ -94,14 +94,14 @@ class Hasher:
 
 
 class LoadedFiles(NamedTuple):
-    """What became of data files: a part, None where no row can be served, and by path the rows that are set aside."""
+    """The rows of data files: a part, None if no row can be served, and by path the rows that are set aside."""
 
     part: Part | None
     rows_set_aside: dict[str, RowsSetAside]
 
 
 class Loader:
-    """Reads files of one tier's table into parts. `terms` and `lengths_bytes` are shared by all tables of a replica."""
+    """Reads files of one tier's table into parts. All tables of a replica share `terms`."""
 
     def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Categories]):
         self.columns, self.files, self.terms = TIERS[tier], files, terms
@@ -113,18 +113,18 @@ class Loader:
         self._query = QUERY.format(**vars(self.columns), plain=", ".join(plain))
 
     def load(self, day: date, files: list[DataFile], starts: list[int]) -> LoadedFiles:
-        """The rows of `files`, those of each numbered from its start; starts ascend. Rows that cannot be served are set
-        aside.
+        """The rows of `files`; the row ids of each begin at its start, and `starts` ascend. Sets rows aside that cannot
+        be served.
 
-        Several threads may each load a day.
+        May be called from several threads.
 
         Raises:
-            DataFileUnreadable: a file is gone, damaged or does not have as many rows as the log says.
-            StoreUnavailable: a file is remote, and the store did not answer.
+            DataFileUnreadable: a file is missing or damaged, or its number of rows is not that of the log.
+            StoreUnavailable: the store of a remote file did not answer.
         """
         uri = self.files.lake.uri(self.files.address)
         paths = [self.files.path(file.path, file.size_bytes) for file in files]
-        # A connection keeps some of what it allocated; one that read much is not kept.
+        # A connection keeps memory after a large read, so one that read much is closed.
         is_large = sum(file.rows for file in files) > KEPT_CONNECTION_ROWS
         connection = connect() if is_large else self._connection.cursor()
         try:
@@ -132,14 +132,14 @@ class Loader:
                 rows = connection.sql(self._query, params={"paths": [str(path) for path in paths]})
                 return self._convert(day, files, starts, rows.to_arrow_reader(BATCH_ROWS))
             except duckdb.Error:
-                # Texts that are not UTF-8, or too long for one batch, are no fault of the whole file.
+                # One text that is not UTF-8, or texts too long for one batch, must not cost the whole file.
                 if len(paths) > 1 or (repaired := _repaired_rows(paths[0])) is None:
                     raise
                 connection.register("repaired", repaired)
                 rows = connection.sql(self._query.replace(READ, "FROM repaired"))
                 return self._convert(day, files, starts, rows.to_arrow_reader(FEW_ROWS))
         except (duckdb.Error, pa.ArrowException) as error:
-            # A fetched copy that is damaged would fail again; the next try fetches it anew.
+            # The fetched copy may be damaged, so the next attempt fetches it again.
             for file in files:
                 self.files.discard(file.path)
             raise DataFileUnreadable(uri, str(error)) from error
@@ -147,8 +147,7 @@ class Loader:
             connection.close()
 
     def with_row_count(self, file: DataFile) -> DataFile:
-        """The file with its number of rows, read from itself where the log does not say. One that cannot be read has at
-        least one row.
+        """The file with its number of rows, read from its footer if the log has none; 1 if it cannot be read.
 
         Raises: StoreUnavailable.
         """
@@ -180,10 +179,10 @@ class Loader:
         return LoadedFiles(part, conversion.rows_set_aside([file.path for file in files], starts))
 
     def written(self, file: DataFile) -> np.ndarray:
-        """What the parts of `file` would have as `written`, row by row.
+        """(rows,) uint64: the hash of each row of a file, as in `Part.written`.
 
         Raises:
-            StoreUnavailable: the file is gone or does not hold the rows that the log speaks of.
+            StoreUnavailable: the file is missing or damaged, or its number of rows is not that of the log.
         """
         uri = self.files.lake.uri(self.files.address)
         query = f"{HOW_WRITTEN.format(written=self.columns.written)} {READ} ORDER BY file_row_number"
@@ -225,14 +224,14 @@ class Loader:
 
 
 def _with_sound_tags(batch: pa.RecordBatch) -> pa.Table:
-    """The rows; tags that an earlier version wrote may break a rule of today."""
+    """The rows with valid tags: earlier versions of Akosha stored null tags and long ones."""
     place = batch.schema.get_field_index("tags")
     tags = repair(batch.select([place]))[0].column(0)
     return pa.Table.from_batches([batch.set_column(place, batch.schema.field(place), tags)])
 
 
 def _repaired_rows(path: Path) -> pa.RecordBatchReader | None:
-    """The rows of a data file that DuckDB does not read, with their row numbers; None where nothing can read it."""
+    """The repaired rows of a data file that DuckDB cannot read, with their positions; None if pyarrow cannot either."""
     try:
         file = pq.ParquetFile(path)
         schema = file.schema_arrow.append(pa.field("file_row_number", pa.int64()))

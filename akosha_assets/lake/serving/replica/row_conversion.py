@@ -1,7 +1,6 @@
-"""Rows of data files become parts. A row that cannot be served is set aside alone, counted and named.
+"""Converts rows of data files to parts. A row that cannot be served is set aside alone, counted and named.
 
-What a table may hold is checked when it is written (`row_rules.py`); tables that others wrote, or earlier versions,
-may hold more.
+Akosha checks rows when it writes them (`row_rules.py`); other programs and earlier versions did not.
 """
 
 import logging
@@ -15,25 +14,25 @@ import pyarrow.compute as pc
 from akosha_assets.lake.row_rules import TEXT_MAX_BYTES
 from akosha_assets.lake.serving.parts.part import Part
 
-# Without a value in one of these a row has no place in a part or an answer.
+# A row without a value in one of these columns cannot be part of an answer.
 REQUIRED = ("system_id", "kind", "id", "text", "occurred_us", "arrived_us", "occurred_from")
-# Times that the rows of a load are divided to find those at fault; after that they are set aside together.
+# How often the rows of a load are divided to find invalid ones; after that, batches are set aside as a whole.
 DIVIDED_MAX = 2000
 
 logger = logging.getLogger(__name__)
 
 
 class RowsSetAside(NamedTuple):
-    """Rows of a readable data file that cannot be served."""
+    """Rows of a readable data file that are not served."""
 
     # Hashes as in `Part.identity`.
     identities: tuple[int, ...]
-    # Names the first of them.
+    # Names the first row.
     reason: str
 
 
 class RowConversion:
-    """Rows become parts; those that cannot be served are set aside one by one."""
+    """Converts rows to `parts`, and sets rows aside that cannot be converted."""
 
     def __init__(self, convert: Callable[[pa.Table, np.ndarray], Part]):
         self._convert = convert
@@ -44,7 +43,7 @@ class RowConversion:
         self._divided = 0
 
     def add(self, rows: pa.Table, row_ids: np.ndarray) -> None:
-        """Converts rows with these ids, (rows,) int64 ascending."""
+        """Convert rows with these ids, (rows,) int64 ascending."""
         for reason, is_broken in _broken_rows(rows):
             self._set_aside(rows.filter(pa.array(is_broken)), row_ids[is_broken], reason)
             rows, row_ids = rows.filter(pa.array(~is_broken)), row_ids[~is_broken]
@@ -54,7 +53,7 @@ class RowConversion:
             self.parts.append(self._convert(rows, row_ids))
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - the limit of what one row may cost: that row
+        except Exception as error:  # noqa: BLE001 - one row must not cost the others
             if len(rows) == 1 or self._divided >= DIVIDED_MAX:
                 self._set_aside(rows, row_ids, f"{type(error).__name__}: {error}")
                 return
@@ -64,7 +63,7 @@ class RowConversion:
             self.add(rows.slice(half), row_ids[half:])
 
     def rows_set_aside(self, paths: list[str], starts: list[int]) -> dict[str, RowsSetAside]:
-        """The rows that were set aside, by path of their file; ids of the rows of a file begin with its start."""
+        """The rows that were set aside, by path of their file. The row ids of a file begin at its start."""
         if not self._row_ids:
             return {}
         of_file = [np.searchsorted(starts, row_ids, "right") - 1 for row_ids in self._row_ids]
@@ -87,9 +86,7 @@ class RowConversion:
 
 
 def _broken_rows(rows: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-    """Why rows cannot be served, and the mask of these rows, (rows,) bool. Ends with the first reason that applies to
-    every row that is left; masks are of the rows that earlier masks left.
-    """
+    """Why rows cannot be served, and a mask of them, (rows,) bool, over the rows that earlier masks left."""
     for name in REQUIRED:
         if rows[name].null_count:
             is_null = rows[name].is_null().to_numpy()

@@ -1,4 +1,4 @@
-"""What of a table cannot be served: whole data files, which are retried, and rows of files that can be read."""
+"""Rows of a tier that cannot be served: whole data files, which are tried again, and rows of readable files."""
 
 import logging
 import time

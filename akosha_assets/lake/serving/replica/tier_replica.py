@@ -1,38 +1,51 @@
-"""One tier's table as a replica holds it: its files under their numbers, its days as parts.
+"""The table of one tier in a replica: its data files with their row ids, its days as parts.
 
-Decides which days lie in memory and which on disk. Publishing, threads and the other tiers are `replica.py`'s.
+Decides which days are in memory and which on disk. `replica.py` publishes, and owns the thread and the other tiers.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from akosha_assets.lake.errors import DataFileUnreadable
-from akosha_assets.lake.serving.parts.part import Part, RowRange, compact_parts, concatenate_parts
+from akosha_assets.lake.serving.parts.part import Part, RowRange, compact_parts, concatenate_parts, hide_shadowed
 from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.loading import Loader
 from akosha_assets.lake.serving.replica.set_aside import SetAside
+from akosha_assets.lake.serving.snapshot import TierView
 from akosha_assets.lake.serving.table_log.files import DataFile, Follower, Listing
 from akosha_assets.lake.serving.vectors.nearest import threads
 
+# A day with more parts is merged into one part on disk.
 DISK_PARTS = 8
-# Days that are read while another is taken.
+# Days that are read ahead of the one that is added.
 AHEAD_DAYS = 1
+
+
+class LoadedDay(NamedTuple):
+    """The rows of new data files of one day: a part, None if no row can be served, and the row ids of each file."""
+
+    day: date
+    part: Part | None
+    row_ranges: dict[str, RowRange]
+    next_row_id: int
 
 
 @dataclass
 class TierReplica:
-    """Follows one table. `loads` are the files whose rows are in `parts`; `numbered` those in the keyword index.
+    """Follows one table. `row_ranges` has the files whose rows are in `parts`; `indexed` those in the keyword index.
 
-    Files that cannot be read are in `set_aside` and tried again later; those of `without_words` could not be indexed.
+    `set_aside` has the files and rows that cannot be served, `unindexed_rows` how many rows of a file cannot be
+    indexed.
     """
 
     tier: str
@@ -42,32 +55,33 @@ class TierReplica:
     indexes: IndexCache
     first_in_memory: Callable[[], date]
     memory_bytes: int
-    loads: dict[str, RowRange] = field(default_factory=dict)
-    numbered: dict[str, RowRange] = field(default_factory=dict)
+    row_ranges: dict[str, RowRange] = field(default_factory=dict)
+    indexed: dict[str, RowRange] = field(default_factory=dict)
     parts: dict[date, tuple[Part, ...]] = field(default_factory=dict)
     listing: Listing | None = None
     set_aside: SetAside = field(default_factory=SetAside)
-    without_words: dict[str, int] = field(default_factory=dict)
+    unindexed_rows: dict[str, int] = field(default_factory=dict)
     _unwritten_bytes: int = 0
 
     @property
     def folder(self) -> Path:
-        """Where its parts on disk lie."""
+        """The folder of its parts on disk."""
         return self.cache.path / "parts" / self.tier
 
     @property
-    def rows_with_words(self) -> int:
-        """Rows that are served and in the keyword index."""
+    def keyword_rows(self) -> int:
+        """Served rows that are in the keyword index."""
         rows = 0
-        for path, load in self.loads.items():
-            if path in self.numbered:
-                skipped = self.set_aside.rows_of(path) + self.without_words.get(path, 0)
-                rows += load.stop - load.start - skipped
+        for path, row_range in self.row_ranges.items():
+            if path in self.indexed:
+                skipped = self.set_aside.rows_of(path) + self.unindexed_rows.get(path, 0)
+                rows += row_range.stop - row_range.start - skipped
         return rows
 
     def poll(self) -> Listing | None:
-        """The files to serve where they changed, or where one that was set aside is to be tried again. Raises as
-        `Follower.poll`.
+        """The files to serve, if they changed or a file that was set aside is due; else None.
+
+        Raises as `Follower.poll`.
         """
         newest = self.follower.poll()
         if newest is not None:
@@ -79,94 +93,92 @@ class TierReplica:
             return newest
         return self.listing if self.set_aside.is_due else None
 
-    def missing(self) -> dict[date, list[DataFile]]:
-        """Files of the listing that are not served, by day, without those set aside that are not due."""
+    def new_files(self) -> dict[date, list[DataFile]]:
+        """Files of the listing that are not served, by day, without those that are set aside and not due."""
         assert self.listing is not None
-        return self.listing.new_files({*self.loads, *self.set_aside.waiting})
+        return self.listing.new_files({*self.row_ranges, *self.set_aside.waiting})
 
-    def take_over(self, part: Part, paths: list[str]) -> None:
-        """A part on disk, which an earlier process left, with the rows of these files is served."""
+    def adopt(self, part: Part, paths: list[str]) -> None:
+        """Serve a part that an earlier process wrote, with the rows of the files at `paths`."""
         self.parts[part.day] = tuple(
             sorted((*self.parts.get(part.day, ()), part), key=lambda part: int(part.row_ids[0]))
         )
-        self.loads |= {path: self.numbered[path] for path in paths}
-        self.indexes.meet(part)
+        self.row_ranges |= {path: self.indexed[path] for path in paths}
+        self.indexes.register(part)
 
-    def forget_words(self) -> None:
-        """The keyword index holds no row of this tier."""
-        self.numbered, self.without_words = {}, {}
+    def reset_keywords(self) -> None:
+        """The keyword index was replaced by an empty one."""
+        self.indexed, self.unindexed_rows = {}, {}
 
     def detach(self) -> None:
-        """The folder of the cache is gone: parts are served from the bytes that they mapped, and written again when
-        `settle` can.
-        """
+        """The cache folder was removed: parts are served from the pages they mapped, and `settle` writes them again."""
         self.parts = {
             day: tuple(part if part.folder is None else replace(part, folder=None) for part in parts)
             for day, parts in self.parts.items()
         }
 
-    def without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
-        """The parts when the rows of `paths` are gone."""
+    def parts_without(self, paths: list[str]) -> dict[date, tuple[Part, ...]]:
+        """The parts by day, without the rows of the files at `paths`."""
         parts = dict(self.parts)
         ranges = defaultdict(list)
         for path in paths:
-            ranges[self.loads[path].day].append((self.loads[path].start, self.loads[path].stop))
-        for day, gone in ranges.items():
-            left = []
+            ranges[self.row_ranges[path].day].append((self.row_ranges[path].start, self.row_ranges[path].stop))
+        for day, removed in ranges.items():
+            remaining = []
             for part in parts.get(day, ()):
                 keep = np.ones(len(part), bool)
-                for start, stop in gone:
+                for start, stop in removed:
                     keep[np.searchsorted(part.row_ids, start) : np.searchsorted(part.row_ids, stop)] = False
                 if keep.all():
-                    left.append(part)
+                    remaining.append(part)
                 elif keep.any():
                     smaller = part.filter(keep)
-                    left.append(smaller if part.folder is None else self._write(smaller))
-            parts[day] = tuple(left)
-        return {day: held for day, held in parts.items() if held}
+                    remaining.append(smaller if part.folder is None else self._write(smaller))
+            parts[day] = tuple(remaining)
+        return {day: of_day for day, of_day in parts.items() if of_day}
 
     def load(
-        self, added: dict[date, list[DataFile]], next_number: int, go_on: Callable[[], None]
-    ) -> Iterator[tuple[date, Part | None, dict[str, RowRange], int]]:
-        """For each day of `added`, newest first: a part of the rows of its files, their numbers, and the next free
-        number.
+        self, added: dict[date, list[DataFile]], next_row_id: int, check_stop: Callable[[], None]
+    ) -> Iterator[LoadedDay]:
+        """Load the files of `added`, newest day first; row ids start at `next_row_id`.
 
-        The next day is read while one is taken, no more: a year of history must not be in memory together.
+        Reads one day ahead and no more, so that a year of history is never in memory at once.
         """
         expected = sum(file.rows for files in added.values() for file in files)
-        self.indexes.quantizers.expect(expected + sum(load.stop - load.start for load in self.loads.values()))
+        self.indexes.quantizers.expect(
+            expected + sum(row_range.stop - row_range.start for row_range in self.row_ranges.values())
+        )
         self._unwritten_bytes = 0
-        under_way: deque[tuple[date, dict[str, RowRange], int, Future[Part | None]]] = deque()
-        # Threads of its own: those that scan are for questions.
+        pending: deque[tuple[LoadedDay, Future[Part | None]]] = deque()
+        # Not the pool of `nearest`, which is for searches.
         with ThreadPoolExecutor(1 + AHEAD_DAYS, "loading") as readers:
             for day in sorted(added, reverse=True):
-                go_on()
-                loads, next_number = self._numbered(day, added[day], next_number)
-                files = sorted(added[day], key=lambda file: loads[file.path].start)
-                loading = readers.submit(self._read, day, files, loads)
-                under_way.append((day, loads, next_number, loading))
-                if len(under_way) > AHEAD_DAYS:
-                    yield self._taken(*under_way.popleft())
-            while under_way:
-                yield self._taken(*under_way.popleft())
+                check_stop()
+                row_ranges, next_row_id = self._assign_row_ids(day, added[day], next_row_id)
+                files = sorted(added[day], key=lambda file: row_ranges[file.path].start)
+                reading = readers.submit(self._read, day, files, row_ranges)
+                pending.append((LoadedDay(day, None, row_ranges, next_row_id), reading))
+                if len(pending) > AHEAD_DAYS:
+                    yield self._place(*pending.popleft())
+            while pending:
+                yield self._place(*pending.popleft())
 
-    def _taken(
-        self, day: date, loads: dict[str, RowRange], next_number: int, loading: Future[Part | None]
-    ) -> tuple[date, Part | None, dict[str, RowRange], int]:
-        """What was read, on disk at once where it does not fit into memory."""
-        part = loading.result()
-        loads = {path: load for path, load in loads.items() if path not in self.set_aside.files}
-        if part is not None and not self._fits(day, part):
+    def _place(self, loaded: LoadedDay, reading: Future[Part | None]) -> LoadedDay:
+        """The day with its part, which is written to disk if it does not fit into memory."""
+        part = reading.result()
+        row_ranges = {path: each for path, each in loaded.row_ranges.items() if path not in self.set_aside.files}
+        if part is not None and not self._fits(loaded.day, part):
             part = self._write(part)
             if part.folder is None and not self._has_memory(part):
-                # Neither disk nor memory has room: the files of this day wait, and the tier says why.
-                for path, load in loads.items():
-                    self.set_aside.add_file(path, load.stop - load.start, self.cache.reason or "no memory is left")
-                return day, None, {}, next_number
-        return day, part, loads, next_number
+                # Neither disk nor memory has room: the files of this day wait, and the tier reports them.
+                for path, row_range in row_ranges.items():
+                    reason = self.cache.reason or "no memory is left"
+                    self.set_aside.add_file(path, row_range.stop - row_range.start, reason)
+                part, row_ranges = None, {}
+        return loaded._replace(part=part, row_ranges=row_ranges)
 
     def _has_memory(self, part: Part) -> bool:
-        """Whether a part that could not be written may lie in memory beside the others."""
+        """Whether a part that could not be written fits into memory beside the others."""
         in_memory = sum(each.nbytes for parts in self.parts.values() for each in parts if each.folder is None)
         self._unwritten_bytes += part.nbytes
         if in_memory + self._unwritten_bytes <= self.memory_bytes:
@@ -174,15 +186,13 @@ class TierReplica:
         self._unwritten_bytes -= part.nbytes
         return False
 
-    def _read(self, day: date, files: list[DataFile], loads: dict[str, RowRange]) -> Part | None:
-        """The rows of `files`, which ascend by their numbers. One that cannot be read is set aside, and the others are
-        read without it.
-        """
+    def _read(self, day: date, files: list[DataFile], row_ranges: dict[str, RowRange]) -> Part | None:
+        """The rows of `files`, which are in the order of their row ids. Files that cannot be read are set aside."""
         try:
-            part, left_out = self.loader.load(day, files, [loads[file.path].start for file in files])
+            part, left_out = self.loader.load(day, files, [row_ranges[file.path].start for file in files])
         except DataFileUnreadable as error:
             if len(files) > 1:
-                parts = [part for file in files if (part := self._read(day, [file], loads)) is not None]
+                parts = [part for file in files if (part := self._read(day, [file], row_ranges)) is not None]
                 return concatenate_parts(parts) if parts else None
             (file,) = files
             self.set_aside.add_file(file.path, file.rows, str(error))
@@ -190,22 +200,22 @@ class TierReplica:
         self.set_aside.replace_served([file.path for file in files], left_out)
         return part
 
-    def _numbered(self, day: date, files: list[DataFile], next_number: int) -> tuple[dict[str, RowRange], int]:
-        """The numbers of each file, those that it had before where it was known, and the next free number."""
-        loads = {}
+    def _assign_row_ids(self, day: date, files: list[DataFile], next_row_id: int) -> tuple[dict[str, RowRange], int]:
+        """The row ids of each file, the same as before if it is in the keyword index, and the next free row id."""
+        row_ranges = {}
         for file in files:
-            known = self.numbered.get(file.path)
+            known = self.indexed.get(file.path)
             if known is None or known.stop - known.start != file.rows:
-                known = RowRange(next_number, next_number + file.rows, day)
-                next_number = known.stop
-            loads[file.path] = known
-        return loads, next_number
+                known = RowRange(next_row_id, next_row_id + file.rows, day)
+                next_row_id = known.stop
+            row_ranges[file.path] = known
+        return row_ranges, next_row_id
 
-    def settle(self, go_on: Callable[[], None]) -> bool:
-        """Few parts a day, with indexes; days that may not lie in memory (any longer) lie on disk.
+    def settle(self, check_stop: Callable[[], None]) -> bool:
+        """Merge the parts of each day, build their indexes, and move days that do not fit into memory to disk.
 
-        Returns whether anything changed. Searches go on with the parts they hold. `go_on` is called between long steps
-        and may raise.
+        Returns whether anything changed. Searches under way keep their parts. Calls `check_stop`, which may raise,
+        between long steps.
         """
         before = self.parts
         self.parts = {}
@@ -224,29 +234,29 @@ class TierReplica:
             self.parts[day] = (*on_disk, *([self._write(concatenate_parts(fresh))] if fresh else []))
 
         def build(part: Part) -> Part:
-            go_on()
-            indexed = self.indexes.indexed(part)
+            check_stop()
+            indexed = self.indexes.with_indexes(part)
             with suppress(CacheUnavailable), self.cache.writing():
                 return disk_cache.move_payload_to_file(indexed, self.folder)
             return indexed
 
         memory = [(day, part) for day, held in self.parts.items() for part in held if part.folder is None]
-        built = self.indexes.together(list(threads().map(build, [part for _, part in memory])))
+        built = self.indexes.merge(list(threads().map(build, [part for _, part in memory])))
         ready = dict(zip((id(part) for _, part in memory), built, strict=True))
         self.parts = {day: tuple(ready.get(id(part), part) for part in held) for day, held in self.parts.items()}
         changed = any(not _same(self.parts[day], held) for day, held in before.items())
         if changed:
-            self.indexes.tidy(part for held in self.parts.values() for part in held)
+            self.indexes.remove_stale(part for held in self.parts.values() for part in held)
         return changed
 
     def _write(self, part: Part) -> Part:
-        """The part with its bytes on disk, or as it is while the cache cannot be written."""
+        """The part backed by files, or unchanged while the cache cannot be written."""
         with suppress(CacheUnavailable), self.cache.writing():
             return disk_cache.write_part(part, self.folder, self.indexes.quantizers)
         return part
 
     def _fits(self, day: date, *parts: Part) -> bool:
-        """Whether the parts of `day` may lie in memory beside the newer days that do."""
+        """Whether parts of `day` fit into memory beside the newer days."""
         newer = sum(
             part.nbytes for other, held in self.parts.items() if other > day for part in held if part.folder is None
         )
@@ -255,3 +265,22 @@ class TierReplica:
 
 def _same(some: tuple[Part, ...], others: tuple[Part, ...]) -> bool:
     return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+
+
+def current_views(tiers: Mapping[str, TierReplica], views: Mapping[str, TierView]) -> dict[str, TierView]:
+    """The views, hottest first, with the present parts. Rows that a hotter tier has in a newer version are hidden."""
+    hotter: list[TierReplica] = []
+    current = {}
+    for name, tier in tiers.items():
+        for day in list(tier.parts):
+            hotter_parts = tuple(part for other in hotter for part in other.parts.get(day, ()))
+            if hotter_parts or any(part.hidden is not None for part in tier.parts[day]):
+                tier.parts[day] = hide_shadowed(tier.parts[day], hotter_parts)
+        current[name] = replace(
+            views[name],
+            parts=tuple(part for day in sorted(tier.parts, reverse=True) for part in tier.parts[day]),
+            refused_vectors=tier.loader.refused_vectors,
+            row_ranges=tier.row_ranges,
+        )
+        hotter.append(tier)
+    return current

@@ -275,7 +275,7 @@ class Searcher:
 def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
     started = time.perf_counter()
     row_ids, scores = snapshot.keywords.search(question.parsed, question.filters, depth)
-    place, row = snapshot.rows_of_numbers(row_ids)
+    place, row = snapshot.locate(row_ids)
     is_served = place >= 0
     ranking = Ranking.from_rows(
         "keyword", snapshot.places, place=place[is_served], row=row[is_served], score=scores[is_served]

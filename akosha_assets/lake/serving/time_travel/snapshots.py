@@ -98,7 +98,7 @@ class TimeTravel:
             (tier, file.path)
             for tier, listing in listings.items()
             if listing is not None
-            for files in listing.new_files(present.tiers[tier].loads).values()
+            for files in listing.new_files(present.tiers[tier].row_ranges).values()
             for file in files
         }
         hot = self._view(present.tiers["hot"], listings["hot"], at, {})
@@ -147,7 +147,7 @@ class TimeTravel:
         version = as_of if tier == "hot" and isinstance(as_of, int) else versions.at(at, view.version)
         if version is None:
             return None
-        if version != view.version and not versions.is_whole(version, view.loads):
+        if version != view.version and not versions.is_whole(version, view.row_ranges):
             raise versions.too_old(f"files of version {version} of lifecycle/{tier} are removed by now", view.version)
         return versions.listing(version)
 
@@ -160,10 +160,10 @@ class TimeTravel:
         if listing is None:
             return TierView(view.name, "empty", f"the {view.name} table did not exist then")
         unchanged: dict[date, list[RowRange]] = defaultdict(list)
-        for path, row_range in view.loads.items():
+        for path, row_range in view.row_ranges.items():
             if path in listing.files:
                 unchanged[row_range.day].append(row_range)
-        removed_files = listing.new_files(view.loads)
+        removed_files = listing.new_files(view.row_ranges)
         written = {
             day: np.concatenate([self._removed.written(view.name, file) for file in files])
             for day, files in removed_files.items()
@@ -189,7 +189,7 @@ class TimeTravel:
         invisible = tuple(
             row_range.start
             for name, view in present.tiers.items()
-            for row_range in view.loads.values()
+            for row_range in view.row_ranges.values()
             if not is_visible[name](row_range)
         )
         searchers = [replace(present.keywords, without=invisible)]

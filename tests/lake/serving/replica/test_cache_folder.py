@@ -39,7 +39,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(replica: Replica, words: str) -> list[str]:
     snapshot = replica.snapshot
-    places, rows = snapshot.rows_of_numbers(snapshot.keywords.search(parse_query(words), Filters(), 10)[0])
+    places, rows = snapshot.locate(snapshot.keywords.search(parse_query(words), Filters(), 10)[0])
     pairs = zip(places.tolist(), rows.tolist(), strict=True)
     return sorted(snapshot.places[place][1].payload.value("text", row) for place, row in pairs if place >= 0)
 
@@ -60,7 +60,7 @@ def test_a_disk_that_is_full_at_the_start_costs_no_row(lake: Lake, at_once: None
     replica.stop()
     # The next process goes on with what was written then.
     again = Replica(lake, today=NOW.date)
-    assert again._tails["hot"].loads
+    assert again._tiers["hot"].row_ranges
     again.refresh()
     assert found(again, "marmot") == ["marmot new", "marmot old"]
     again.stop()

@@ -49,7 +49,7 @@ def test_small_parts_take_no_mapping_and_large_ones_few(tmp_path: Path) -> None:
 
 
 def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    state = disk_cache.CacheState(next_number=7, terms={"system_id": ["laptop-ada"]})
+    state = disk_cache.CacheState(next_row_id=7, terms={"system_id": ["laptop-ada"]})
     disk_cache.write_state(tmp_path, state)
     assert disk_cache.read_state(tmp_path) == state
 

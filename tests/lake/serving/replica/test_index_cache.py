@@ -58,10 +58,10 @@ def part(seed: int = 0) -> Part:
 
 
 def test_an_index_is_read_where_one_of_the_same_vectors_lies(cache: CacheFolder) -> None:
-    first = IndexCache(cache, "hot").indexed(part())
+    first = IndexCache(cache, "hot").with_indexes(part())
     (kept,) = folder_of(cache).iterdir()
     written_at = kept.stat().st_mtime_ns
-    second = IndexCache(cache, "hot").indexed(part())
+    second = IndexCache(cache, "hot").with_indexes(part())
     question = second.vectors["space"].floats(slice(5, 6))[0]
     found = [nearest([(made.vectors["space"], None)], question, 20)[1].tolist() for made in (first, second)]
     assert found[0] == found[1]
@@ -71,22 +71,22 @@ def test_an_index_is_read_where_one_of_the_same_vectors_lies(cache: CacheFolder)
 
 def test_an_index_of_other_vectors_is_not_taken(cache: CacheFolder) -> None:
     kept = IndexCache(cache, "hot")
-    kept.indexed(part(0))
-    other = kept.indexed(part(1))
+    kept.with_indexes(part(0))
+    other = kept.with_indexes(part(1))
     assert len(list(folder_of(cache).iterdir())) == 2
-    kept.tidy([other])
+    kept.remove_stale([other])
     assert len(list(folder_of(cache).iterdir())) == 1
     taken = list(folder_of(cache).iterdir())
-    assert kept.indexed(part(1)).vectors.keys() == other.vectors.keys()
+    assert kept.with_indexes(part(1)).vectors.keys() == other.vectors.keys()
     assert list(folder_of(cache).iterdir()) == taken
 
 
 def test_a_damaged_index_is_built_again(cache: CacheFolder) -> None:
-    IndexCache(cache, "hot").indexed(part())
+    IndexCache(cache, "hot").with_indexes(part())
     (kept,) = folder_of(cache).iterdir()
     sound = kept.read_bytes()
     kept.write_bytes(sound[:-100] + bytes(100))
-    again = IndexCache(cache, "hot").indexed(part())
+    again = IndexCache(cache, "hot").with_indexes(part())
     assert again.vectors["space"].index is not None
     (kept,) = folder_of(cache).iterdir()
     assert len(kept.read_bytes()) == len(sound)
@@ -94,11 +94,11 @@ def test_a_damaged_index_is_built_again(cache: CacheFolder) -> None:
 
 def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(cache: CacheFolder) -> None:
     kept = IndexCache(cache, "hot")
-    together = kept.together([kept.indexed(part(seed)) for seed in (0, 1)])
+    together = kept.merge([kept.with_indexes(part(seed)) for seed in (0, 1)])
     segments = [made.vectors["space"].index for made in together]
     assert {segment.set_id for segment in segments if segment is not None} == {0, 1}
     assert len({segment and segment.file for segment in segments}) == 1
-    kept.tidy(together)
+    kept.remove_stale(together)
     names = {segment.name for segment in segments if segment is not None}
     assert {path.name for path in folder_of(cache).iterdir()} == names and len(names) == 2
-    assert kept.together(together) == together
+    assert kept.merge(together) == together

@@ -175,7 +175,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
     hot = replica.snapshot.tiers["hot"]
     assert (hot.state, hot.is_whole, hot.is_loaded, hot.rows_set_aside) == ("ready", False, True, 1)
     assert "1 rows in 1 files cannot be read" in (hot.reason or "")
-    with pytest.raises(TierUnavailable, match="hot is not whole"):
+    with pytest.raises(TierUnavailable, match="hot is incomplete"):
         replica.snapshot.find(Identity("laptop-ada", "conversation", "b"))
     # Others that come meanwhile are served, and the file is tried again later.
     commit(lake, 3, memory("c", "three"))
@@ -240,7 +240,7 @@ def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(
     def fail() -> None:
         raise KeyError("odd")
 
-    monkeypatch.setattr(replica._tails["hot"].follower, "poll", fail)
+    monkeypatch.setattr(replica._tiers["hot"].follower, "poll", fail)
     with pytest.raises(StoreUnavailable, match="KeyError"):
         replica.refresh()
     assert {name: view.state for name, view in replica.snapshot.tiers.items()} == {
@@ -284,7 +284,7 @@ def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
     replica.refresh()
     assert shown
     for snapshot in shown:
-        _, rows = snapshot.rows_of_numbers(snapshot.keywords.search(parse_query("deadlock"), Filters(), 10)[0])
+        _, rows = snapshot.locate(snapshot.keywords.search(parse_query("deadlock"), Filters(), 10)[0])
         assert (len(rows), snapshot.keyword_rows) == (3, 3)
 
 
