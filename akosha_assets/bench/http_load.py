@@ -1,7 +1,6 @@
-"""Many clients over HTTP from one cheap process: requests are made before, answers are hardly looked at.
+"""An HTTP load of many clients from one process.
 
-What it takes of the processor is missing to the service on the same machine, so it parses no more than a status and a
-length. What is asked is the caller's to say.
+It shares the processor with the service it measures, so it parses only the status and the length of an answer.
 """
 
 import asyncio
@@ -22,9 +21,7 @@ Requests = Callable[[int], tuple[str, bytes]]
 
 @dataclass
 class LoadResult:
-    """What a load met: seconds of each answer by name of its request, statuses other than 200, and how long it all
-    took.
-    """
+    """The seconds of each answer by name of its request, the answers other than 200, and the duration of the load."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
@@ -32,11 +29,11 @@ class LoadResult:
 
     @property
     def answers(self) -> int:
-        """How many answers came."""
+        """The number of answers."""
         return sum(len(each) for each in self.seconds.values())
 
     def figures(self) -> dict[str, Any]:
-        """Latencies of all answers together, and what was not 200."""
+        """Latencies of all answers together, and the number of errors."""
         everything = np.concatenate([np.array(each) for each in self.seconds.values()]) * 1000
         shares = {f"p{share}_ms": round(float(np.percentile(everything, share)), 1) for share in (50, 95, 99)}
         per_second = round(self.answers / self.took_seconds, 1)
@@ -47,8 +44,8 @@ class LoadResult:
             "requests_per_second": per_second,
         }
 
-    def met(self, name: str, status: int, seconds: float) -> None:
-        """One answer came."""
+    def record(self, name: str, status: int, seconds: float) -> None:
+        """Add one answer."""
         self.seconds.setdefault(name, []).append(seconds)
         if status != 200:
             self.refused[f"{name} {status}"] += 1
@@ -69,14 +66,14 @@ def get(path: str) -> bytes:
 
 
 def closed(port: int, clients: int, requests: Requests, count: int) -> LoadResult:
-    """`clients` connections, each of which asks again once it was answered, until `count` answers came."""
+    """A closed loop of `count` requests: each of `clients` connections sends the next one after each answer."""
     return uvloop.run(_run(port, clients, requests, count, None))
 
 
 def paced(port: int, clients: int, requests: Requests, count: int, rate: float) -> LoadResult:
-    """`count` requests, `rate` a second, over `clients` connections.
+    """An open load of `count` requests, `rate` a second, over `clients` connections.
 
-    Each is timed from the moment it was due, also where every connection was still waiting for an answer then.
+    Latency counts from the time a request was due, even if all connections were busy then.
     """
     return uvloop.run(_run(port, clients, requests, count, rate))
 
@@ -93,7 +90,7 @@ async def _run(port: int, clients: int, requests: Requests, count: int, rate: fl
             if (wait := due - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             status = await connection.ask(request)
-            load.met(name, status, time.perf_counter() - due)
+            load.record(name, status, time.perf_counter() - due)
         connection.close()
 
     await asyncio.gather(*(client(connection) for connection in connections))

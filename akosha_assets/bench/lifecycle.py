@@ -1,7 +1,7 @@
-"""What aging costs and what it keeps: bytes a row in each tier, rows a second, recall@10, peak memory.
+"""Measures aging: bytes per row in each tier, rows per second, recall@10, peak memory.
 
-Texts are real paragraphs, vectors real ones of them (widened, see `corpus.py`), fingerprints as long and as random as
-real ones. Aging runs as a process of its own, `akosha age --once`, so that its memory is its own.
+Texts are real paragraphs with their vectors (more vectors are interpolated, see `corpus.py`); fingerprints are random
+bytes of real length. Aging runs in its own process, `akosha age --once`, to measure its memory.
 """
 
 from collections.abc import Callable

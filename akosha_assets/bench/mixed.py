@@ -24,7 +24,7 @@ RATE = 20.0
 COMMIT_SECONDS = 5.0
 CHANGED_ROWS = 50
 SAMPLES = 120
-# What a process takes at first is its working set, not growth.
+# Memory that is allocated first is the working set and not growth.
 SETTLING_SHARE = 0.4
 SHOWN_SAMPLES = 12
 

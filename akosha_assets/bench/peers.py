@@ -1,4 +1,4 @@
-"""Other stores on the vectors of a search benchmark, each at its best, and how answers are timed and counted."""
+"""Other vector stores on the same vectors, each tuned to the same recall, and the timing of queries."""
 
 import itertools
 import time

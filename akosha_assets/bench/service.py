@@ -1,4 +1,4 @@
-"""The process of the service for benchmarks: started on a free port over one home, asked, measured, ended."""
+"""A service process for benchmarks, on a free port over one home."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from akosha_assets.bench import runs
 
 
 class BenchService:
-    """A context in which the process runs. `started` is when it was started, by `time.perf_counter`."""
+    """A context in which the process runs. `started` is its start, by `time.perf_counter`."""
 
     def __init__(self, home: Path):
         with socket.socket() as free:
@@ -37,25 +37,25 @@ class BenchService:
         self.log.close()
 
     def seconds_until(self, condition: Callable[[dict[str, Any]], bool], most: float = 900) -> float:
-        """Seconds from the start of the process until `condition` holds for what /health says."""
+        """Seconds from the start of the process until `condition` is true for the answer of /health."""
         while time.perf_counter() - self.started < most:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the service ended with {self.process.returncode}: {self._said()}")
+                raise RuntimeError(f"the service ended with {self.process.returncode}: {self._log_tail()}")
             try:
                 if condition(self.health()):
                     return round(time.perf_counter() - self.started, 1)
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
-        raise RuntimeError(f"the service was not there after {most:g} s: {self._said()}")
+        raise RuntimeError(f"the service was not there after {most:g} s: {self._log_tail()}")
 
     def health(self) -> dict[str, Any]:
-        """What /health says."""
+        """The answer of /health."""
         answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=60).json()
         return answer
 
     def memory_bytes(self) -> dict[str, int]:
-        """Resident memory now, and that of it which is no file's."""
+        """Resident memory, and the part of it that is not mapped from files."""
         status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         found = {
             line.split(":")[0]: int(line.split()[1]) * 1024 for line in status if line.startswith(("VmRSS", "RssAnon"))
@@ -63,9 +63,9 @@ class BenchService:
         return {"rss_bytes": found["VmRSS"], "anonymous_bytes": found["RssAnon"]}
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its threads so far."""
+        """Processor time of all its threads."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def _said(self) -> str:
+    def _log_tail(self) -> str:
         return Path(self.log.name).read_text()[-2000:]
