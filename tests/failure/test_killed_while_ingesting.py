@@ -35,7 +35,7 @@ from akosha_assets.lake.settings import LakeSettings
 
 if "parts" in sys.argv[3:]:
     # As if every upload were too large to be held in memory and stored at once.
-    protocol.HELD_BYTES, spooled_rows.PART_ROWS = 0, 1
+    protocol.IN_MEMORY_MAX_BYTES, spooled_rows.PART_ROWS = 0, 1
 
 claimed = threading.Semaphore(0)
 

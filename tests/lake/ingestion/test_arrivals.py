@@ -66,7 +66,7 @@ class Inbox:
 def inbox(settings: LakeSettings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Inbox:
     """The same outcome is expected of rows that are held in memory and of those that are stored in several parts."""
     if request.param == "spooled":
-        monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+        monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
         monkeypatch.setattr(spooled_rows, "PART_ROWS", 2)
     return Inbox(settings)
 

@@ -1,6 +1,6 @@
-"""Extraction: uploads in, changed rows out, by a pool of sandboxed processes that read the hostile files for us.
+"""Extracts the changed rows of uploads with a pool of sandboxed worker processes, which read the hostile files.
 
-This process never opens an uploaded database. What a worker hands back is checked in `protocol.py` before it is used.
+This process never opens an uploaded database. Answers of workers are validated in `protocol.py` before they are used.
 """
 
 import logging
@@ -29,18 +29,18 @@ __all__ = [
     "SourceFile",
 ]
 
-# Raised when the same upload would give other rows than before.
+# Increased when the same upload gives other rows than before.
 PARSER_VERSION = 1
 
-# Small uploads are read several at a time, which costs half of what reading each by itself would. What is read together
-# may together need no more than a single upload may: its seconds, its memory.
-UPLOADS_TOGETHER = 8
-FILES_TOGETHER = 16
-BYTES_TOGETHER = 1024**2
-KNOWN_ROWS_TOGETHER = 50_000
+# Small uploads are read in groups, at half the cost of reading each individually. A group has the time and the memory
+# of a single upload.
+GROUP_UPLOADS = 8
+GROUP_FILES = 16
+GROUP_BYTES = 1024**2
+GROUP_KNOWN_ROWS = 50_000
 # Of names and keys, which travel in one message.
-NAMES_TOGETHER = 8192
-_TOGETHER = (FILES_TOGETHER, BYTES_TOGETHER, KNOWN_ROWS_TOGETHER, NAMES_TOGETHER)
+GROUP_NAME_CHARACTERS = 8192
+_GROUP_LIMITS = (GROUP_FILES, GROUP_BYTES, GROUP_KNOWN_ROWS, GROUP_NAME_CHARACTERS)
 
 QUEUED_PER_WORKER = 2
 UPLOADS_PER_WORKER = 2000
@@ -53,18 +53,18 @@ Outcome = tuple[ExtractionJob, Extraction | UploadRejected]
 logger = logging.getLogger(__name__)
 
 
-def together(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
-    """Jobs in their order, as many at a time as are read together; a large one comes by itself."""
+def group_jobs(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
+    """Yields the jobs in order, in groups that are read at once. A large job is a group of its own."""
     batch: list[ExtractionJob] = []
-    used = nothing = [0] * len(_TOGETHER)
+    used = nothing = [0] * len(_GROUP_LIMITS)
     for job in jobs:
         size = _size(job)
-        if batch and _exceed(used, size):
+        if batch and _exceeds(used, size):
             yield tuple(batch)
             batch, used = [], nothing
         batch.append(job)
         used = [*map(sum, zip(used, size, strict=True))]
-        if len(batch) == UPLOADS_TOGETHER or _exceed(used, nothing):
+        if len(batch) == GROUP_UPLOADS or _exceeds(used, nothing):
             yield tuple(batch)
             batch, used = [], nothing
     if batch:
@@ -72,13 +72,13 @@ def together(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
 
 
 def _size(job: ExtractionJob) -> list[int]:
-    """What `_TOGETHER` bounds."""
+    """Returns the size of a job in the units of `_GROUP_LIMITS`."""
     stored = sum(file.path.lstat().st_size for file in job.files)
     return [len(job.files), stored, job.known.num_rows, sum(len(file.name) + len(file.key) for file in job.files)]
 
 
-def _exceed(used: list[int], size: list[int]) -> bool:
-    return any(one + other > most for one, other, most in zip(used, size, _TOGETHER, strict=True))
+def _exceeds(used: list[int], size: list[int]) -> bool:
+    return any(one + other > most for one, other, most in zip(used, size, _GROUP_LIMITS, strict=True))
 
 
 class ExtractionPool:
@@ -101,7 +101,7 @@ class ExtractionPool:
         self._scratch: Scratch | None = None
         self._warned = False
         # Jobs of workers that ended, with whether one died on them; and jobs that are to be read by themselves.
-        self._again: deque[tuple[Jobs, bool]] = deque()
+        self._retries: deque[tuple[Jobs, bool]] = deque()
 
     def __enter__(self) -> "ExtractionPool":
         self._scratch = Scratch()
@@ -126,16 +126,18 @@ class ExtractionPool:
         """
         if self._scratch is None:
             raise RuntimeError("ExtractionPool is used outside its with block")
-        source = together(jobs)
+        source = group_jobs(jobs)
         exhausted = False
         try:
             while True:
-                wanted = bool(self._again) or not exhausted
+                wanted = bool(self._retries) or not exhausted
                 # What a worker died on is read by one that has read nothing else.
-                is_fresh_wanted = bool(self._again) and self._again[0][1]
-                worker = (self._fresh if is_fresh_wanted else self._least_loaded)(self._scratch) if wanted else None
+                is_fresh_wanted = bool(self._retries) and self._retries[0][1]
+                worker = (
+                    (self._unused_worker if is_fresh_wanted else self._least_loaded)(self._scratch) if wanted else None
+                )
                 if worker is not None:
-                    batch, died_before = self._again.popleft() if self._again else (next(source, ()), False)
+                    batch, died_before = self._retries.popleft() if self._retries else (next(source, ()), False)
                     if not batch:
                         exhausted = True
                     else:
@@ -145,7 +147,7 @@ class ExtractionPool:
                     return
                 yield from self._collect(wait=worker is None)
         finally:
-            self._again.clear()
+            self._retries.clear()
             for worker in [one for one in self._workers if one.queue]:
                 self._stop(worker)
 
@@ -161,7 +163,7 @@ class ExtractionPool:
             best = self._start(scratch)
         return best
 
-    def _fresh(self, scratch: Scratch) -> Worker | None:
+    def _unused_worker(self, scratch: Scratch) -> Worker | None:
         """A worker that has read nothing, in place of an idle one if need be; None when all are at work."""
         idle = [worker for worker in self._workers if not worker.queue]
         if unused := next((worker for worker in idle if not worker.served), None):
@@ -186,11 +188,11 @@ class ExtractionPool:
         for worker in [one for one in self._workers if one.queue and monotonic() > one.deadline]:
             if not worker.level:
                 raise WorkerUnavailable(
-                    f"an extraction worker was not ready in time; it said: {worker.said() or 'nothing'}"
+                    f"an extraction worker was not ready in time; it said: {worker.stderr_tail() or 'nothing'}"
                 )
             sent = worker.queue.popleft()
-            self._give_up(worker)
-            yield from self._blamed(
+            self._replace(worker)
+            yield from self._reject_or_retry(
                 sent,
                 UploadRejected("worker_timeout", f"not read within {self._limits.seconds} s"),
                 is_worker_suspect=worker.served > 0,
@@ -206,21 +208,23 @@ class ExtractionPool:
         elif not message:
             yield from self._died(worker)
         elif not worker.queue:
-            self._give_up(worker)
+            self._replace(worker)
         else:
             sent = worker.queue.popleft()
             worker.since = monotonic()
             refs = [job.ref for job in sent.jobs]
             outcome, healthy = read_answer(message, worker.folders, sent.result, refs, self._spool)
             used, worker.served = worker.served > 0, worker.served + len(sent.jobs)
-            if not healthy or worker.keeps_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
-                self._give_up(worker)
+            if not healthy or worker.holds_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
+                self._replace(worker)
             if isinstance(outcome, list):
                 yield from zip(sent.jobs, outcome, strict=True)
             else:
-                yield from self._blamed(sent, outcome, is_worker_suspect=used and not healthy)
+                yield from self._reject_or_retry(sent, outcome, is_worker_suspect=used and not healthy)
 
-    def _blamed(self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool) -> Iterator[Outcome]:
+    def _reject_or_retry(
+        self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool
+    ) -> Iterator[Outcome]:
         """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by
         itself.
 
@@ -231,12 +235,12 @@ class ExtractionPool:
                 "uploads that were read together are read one by one",
                 extra={"uploads": len(sent.jobs), "cause": str(rejection or "")},
             )
-            self._again.extend(((job,), False) for job in sent.jobs)
+            self._retries.extend(((job,), False) for job in sent.jobs)
         elif is_worker_suspect and not sent.died_before:
             logger.info(
                 "an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)}
             )
-            self._again.append((sent.jobs, True))
+            self._retries.append((sent.jobs, True))
         else:
             self._check_disk(rejection)
             yield sent.jobs[0], rejection
@@ -254,26 +258,26 @@ class ExtractionPool:
 
     def _died(self, worker: Worker) -> Iterator[Outcome]:
         code = worker.process.wait()
-        logger.warning("an extraction worker died", extra={"code": code, "said": worker.said()})
+        logger.warning("an extraction worker died", extra={"code": code, "said": worker.stderr_tail()})
         sent = worker.queue.popleft() if worker.queue else None
-        self._give_up(worker)
+        self._replace(worker)
         if sent is None:
             return
         if code == -signal.SIGXCPU:
             timeout = UploadRejected("worker_timeout", f"more than {self._limits.seconds} s of processor time")
-            yield from self._blamed(sent, timeout, is_worker_suspect=worker.served > 0)
+            yield from self._reject_or_retry(sent, timeout, is_worker_suspect=worker.served > 0)
         elif sent.died_before or len(sent.jobs) > 1:
             crash = UploadRejected(
                 "worker_crashed", f"two workers died while they read it; the last one with exit code {code}"
             )
-            yield from self._blamed(sent, crash, is_worker_suspect=False)
+            yield from self._reject_or_retry(sent, crash, is_worker_suspect=False)
         else:
             # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.
-            self._again.append((sent.jobs, True))
+            self._retries.append((sent.jobs, True))
 
-    def _give_up(self, worker: Worker) -> None:
+    def _replace(self, worker: Worker) -> None:
         """Ends a worker; what it had not begun is given to another."""
-        self._again.extend((sent.jobs, sent.died_before) for sent in worker.queue)
+        self._retries.extend((sent.jobs, sent.died_before) for sent in worker.queue)
         self._stop(worker)
 
     def _stop(self, worker: Worker) -> None:

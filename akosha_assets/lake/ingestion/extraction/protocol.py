@@ -1,7 +1,7 @@
-"""What goes to a worker and what it hands back, checked before anyone uses it: the worker held hostile bytes and may
-speak for them.
+"""The jobs sent to a worker and its answers. Answers are validated before they are used: the worker read hostile bytes
+and may be controlled by them.
 
-Any answer that is not exactly what a sound worker gives counts as a crash of that worker.
+Any answer that a sound worker would not give counts as a crash of that worker.
 """
 
 import json
@@ -22,8 +22,8 @@ from akosha_assets.lake.ingestion.source.change_detection import SEEN_SCHEMA
 from akosha_assets.lake.schemas import TABLES, extracted
 
 RESULT_MAX_BYTES = 4 * 1024**3
-# Results up to this many bytes are held in memory, larger ones in a file.
-HELD_BYTES = 32 * 1024**2
+# Results of up to this many bytes stay in memory; the rows of larger ones go to a file.
+IN_MEMORY_MAX_BYTES = 32 * 1024**2
 # One Arrow message; a sound worker writes about 16 MiB, or one row.
 MESSAGE_MAX_BYTES = 256 * 1024**2
 # Keys and hashes of all rows of an upload, which stay in memory.
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of an upload, already fetched to `path`, gzip or raw as it lay in the inbox."""
+    """One file of an upload, downloaded to `path`: gzip or raw, as it is in the inbox."""
 
     name: str
     key: str
@@ -52,7 +52,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """One upload to read. `known`: what is known of its system, in KNOWN_SCHEMA; `ref` is the caller's own."""
+    """One upload to read. `known`: the known rows of its system, in KNOWN_SCHEMA. `ref`: the caller's reference."""
 
     ref: int
     system_id: str
@@ -64,12 +64,11 @@ class ExtractionJob:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one upload holds.
+    """The content of one upload.
 
-    `rows`: changed rows only, by table address, in the schema `schemas.extracted`; those of a large upload are in
-    `spooled` instead. `seen`: every row of the snapshot with the hash and event day it stands under, which for rows
-    known from a later snapshot are the known ones. `flaws`: oddities that stopped nothing, counted by code. `seconds`:
-    by step.
+    `rows`: the changed rows by table address, in the schema `schemas.extracted`; those of a large upload are in
+    `spooled` instead. `seen`: the key of every row of the snapshot with its current hash and event day; for rows known
+    from a later snapshot these are the known ones. `flaws`: rows by code of `Flaw`. `seconds`: by step.
     """
 
     ref: int
@@ -82,23 +81,25 @@ class Extraction:
 
     @property
     def bytes_in_memory(self) -> int:
-        """Bytes in Arrow of what is not in a file."""
+        """Arrow bytes of the rows and keys that are in memory."""
         return sum(table.nbytes for table in (*self.rows.values(), self.seen))
 
     @property
     def bytes_in_files(self) -> int:
-        """Bytes in Arrow of the rows in files."""
+        """Arrow bytes of the rows that are in files."""
         return sum(int(rows.sizes.sum()) for rows in self.spooled.values())
 
 
 def read_answer(
     message: bytes, folders: list[Path], result: str, refs: list[int], spool: Path
 ) -> tuple[list[Extraction] | UploadRejected | None, bool]:
-    """What `message` and the file `result` tell of the uploads `refs`, and whether the worker is fit for more. None:
-    each is to be read by itself. Rows of a large result are then in files of `spool`, which no worker can open.
+    """Returns the outcome of the uploads `refs` from `message` and the file `result`, and if the worker is healthy.
+
+    The outcome None means that each upload must be read individually. Rows of a large result are in files of `spool`,
+    which no worker can open.
 
     Raises:
-        LocalStorageFailed: `spool` cannot hold them.
+        LocalStorageFailed: `spool` is full or cannot be written.
     """
     try:
         answer = _object(message)
@@ -106,35 +107,34 @@ def read_answer(
             return None, True
         if "rejected" in answer:
             return _rejection(answer), answer["healthy"] is True
-        with _opened(folders[-1 if answer["on_disk"] is True else 0] / result) as file:
+        with _open_result(folders[-1 if answer["on_disk"] is True else 0] / result) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > HELD_BYTES and len(refs) > 1:
+            if size > IN_MEMORY_MAX_BYTES and len(refs) > 1:
                 return None, True
-            return _extractions(answer, _Result(file, size), refs, spool if size > HELD_BYTES else None), True
+            return _extractions(answer, _Result(file, size), refs, spool if size > IN_MEMORY_MAX_BYTES else None), True
     except LocalStorageFailed:
         raise
     except Exception as error:
-        # Whoever took the worker over chooses what is in it: every way in which it can be wrong costs this upload and
-        # nothing else.
-        logger.warning("an extraction worker gave an answer that cannot be used", exc_info=True)
+        # A worker that was taken over may answer anything. Whatever is wrong with the answer costs this upload only.
+        logger.warning("an extraction worker gave an invalid answer", exc_info=True)
         return UploadRejected(
-            "worker_crashed", f"its worker's answer cannot be used: {type(error).__name__}: {_text(error, 500)}"
+            "worker_crashed", f"the answer of its worker is invalid: {type(error).__name__}: {_text(error, 500)}"
         ), False
 
 
 def _object(message: bytes) -> dict[str, Any]:
-    answer = json.loads(message, parse_constant=_refused_number)
+    answer = json.loads(message, parse_constant=_refuse_constant)
     if not isinstance(answer, dict):
         raise TypeError(f"an answer is a JSON object; found {type(answer).__name__}")
     return answer
 
 
-def _refused_number(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _text(value: Any, most: int) -> str:
-    """What can be stored and logged everywhere: no halves of UTF-16 pairs and no NUL."""
+    """Returns `value` as text without lone surrogates and NUL, which cannot be stored everywhere."""
     return str(value)[:most].encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -159,20 +159,20 @@ def _rejection(answer: dict[str, Any]) -> UploadRejected:
     return UploadRejected(reason, _text(answer["message"], 2000), _text(answer["sample"], 500))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """The plain file at `path`, which has no name any more."""
+def _open_result(path: Path) -> IO[bytes]:
+    """Opens the plain file at `path` and removes its name."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_size > RESULT_MAX_BYTES:
         file.close()
-        raise ValueError(f"result is no plain file of at most {RESULT_MAX_BYTES} bytes")
+        raise ValueError(f"the result is not a plain file of at most {RESULT_MAX_BYTES} bytes")
     path.unlink()
     return file
 
 
 class _Result:
-    """A file of Arrow messages, each read once: its worker may still change the file. The reader that pyarrow takes."""
+    """A file of Arrow messages for pyarrow. Each byte is read once: the worker may still change the file."""
 
     closed = False
 
@@ -180,24 +180,24 @@ class _Result:
         self._file, self.size = file, size
 
     def read(self, length: int) -> bytes:
-        """The next `length` bytes. Raises: ValueError where a message claims more than any may have."""
+        """Returns the next `length` bytes. Raises: ValueError for more than the largest message."""
         if length > MESSAGE_MAX_BYTES:
             raise ValueError(f"a message of {length} bytes; expected at most {MESSAGE_MAX_BYTES}")
         return self._file.read(length)
 
     def tell(self) -> int:
-        """The place of the next byte."""
+        """Returns the position of the next byte."""
         return self._file.tell()
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def close(self) -> None:
-        """Nothing: the file is closed by who opened it."""
+        """Does nothing: the opener closes the file."""
 
     def batches(self, address: str, length: int) -> Iterator[pa.RecordBatch]:
-        """The record batches in the next `length` bytes, checked. Raises: ValueError or ArrowInvalid."""
+        """Yields the validated record batches of the next `length` bytes. Raises: ValueError or ArrowInvalid."""
         schema, end = _EXTRACTED[address], self.tell() + length
         reader = pa.PythonFile(self, mode="r")
         while self.tell() < end:
@@ -208,31 +208,31 @@ class _Result:
                     raise ValueError(f"{address} has a null {schema.names[place]}")
             yield batch
         if self.tell() != end:
-            raise ValueError(f"the messages of {address} do not end where they should")
+            raise ValueError(f"the messages of {address} end at {self.tell()}; expected {end}")
 
 
 def _extractions(answer: dict[str, Any], result: _Result, refs: list[int], spool: Path | None) -> list[Extraction]:
     tables: list[dict[str, list[pa.RecordBatch]]] = [{} for _ in refs]
     spooled: dict[str, SpooledRows] = {}
-    left, met = result.size, set()
+    bytes_left, addresses = result.size, set()
     for address, length, uploads in answer["parts"]:
-        if not isinstance(length, int) or not 0 <= length <= left or address in met:
-            raise ValueError("parts of the result do not fit the file")
-        met.add(address)
-        left -= length
+        if not isinstance(length, int) or not 0 <= length <= bytes_left or address in addresses:
+            raise ValueError("the parts of the result do not match the file")
+        addresses.add(address)
+        bytes_left -= length
         batches = result.batches(address, length)
         if address == "seen" and length > SEEN_MAX_BYTES:
-            raise ValueError(f"what was seen takes {length} bytes; expected at most {SEEN_MAX_BYTES}")
+            raise ValueError(f"the keys of all rows take {length} bytes; expected at most {SEEN_MAX_BYTES}")
         if spool is not None and address != "seen":
-            spooled[address] = _spooled(batches, _EXTRACTED[address], spool)
+            spooled[address] = _spool_rows(batches, _EXTRACTED[address], spool)
             continue
         pieces = iter(uploads)
         for batch in batches:
             for rows, own in zip(_split(batch, next(pieces, [])), tables, strict=True):
                 if rows is not None:
                     own.setdefault(address, []).append(rows)
-    if "seen" not in met:
-        raise ValueError("the result does not say what was seen")
+    if "seen" not in addresses:
+        raise ValueError("the result has no keys of all rows")
     extractions = []
     for ref, own, (rows_read, flaws) in zip(refs, tables, answer["counts"], strict=True):
         made = {address: pa.Table.from_batches(batches, schema=_EXTRACTED[address]) for address, batches in own.items()}
@@ -253,7 +253,7 @@ def _extractions(answer: dict[str, Any], result: _Result, refs: list[int], spool
     return extractions
 
 
-def _spooled(batches: Iterator[pa.RecordBatch], schema: pa.Schema, spool: Path) -> SpooledRows:
+def _spool_rows(batches: Iterator[pa.RecordBatch], schema: pa.Schema, spool: Path) -> SpooledRows:
     try:
         return SpooledRows.write(batches, schema, spool)
     except OSError as error:
@@ -264,9 +264,9 @@ def _spooled(batches: Iterator[pa.RecordBatch], schema: pa.Schema, spool: Path) 
 
 
 def _split(batch: pa.RecordBatch, rows: Any) -> list[pa.RecordBatch | None]:
-    """The rows of each upload, which lie one after the other; None for one that has none."""
+    """Returns the rows of each upload, which follow each other in `batch`; None for an upload without rows."""
     if not all(isinstance(number, int) and number >= 0 for number in rows) or sum(rows) != batch.num_rows:
-        raise ValueError("rows by upload do not fit the batch")
+        raise ValueError("the rows by upload do not add up to the batch")
     pieces, start = [], 0
     for number in rows:
         pieces.append(batch.slice(start, number) if number else None)

@@ -142,12 +142,12 @@ class Worker:
         except (ValueError, KeyError, TypeError) as error:
             code = self.process.wait() if not message else None
             raise WorkerUnavailable(
-                f"an extraction worker did not start (exit code {code}); it said: {self.said() or 'nothing'}"
+                f"an extraction worker did not start (exit code {code}); it said: {self.stderr_tail() or 'nothing'}"
             ) from error
         self.since, self.idle_bytes = monotonic(), self._address_space_bytes()
         return self.level
 
-    def keeps_memory(self) -> bool:
+    def holds_memory(self) -> bool:
         """Whether what it has read so far holds so much of its address space that the next upload would lack it."""
         return self._address_space_bytes() - self.idle_bytes > self.limits.memory_bytes // KEPT_SHARE
 
@@ -161,8 +161,8 @@ class Worker:
             # It has ended, which its channel tells.
             return 0
 
-    def said(self) -> str:
-        """The end of what it wrote to its standard error."""
+    def stderr_tail(self) -> str:
+        """Returns the end of its standard error."""
         path = self.folders[-1] / SAID
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - SAID_BYTES))

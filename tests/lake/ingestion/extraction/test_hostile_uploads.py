@@ -102,7 +102,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtractionPool]:
 def test_a_worker_that_hangs_after_other_uploads_costs_none(
     impatient: ExtractionPool, sound: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "UPLOADS_TOGETHER", 1)
+    monkeypatch.setattr(pool, "GROUP_UPLOADS", 1)
     list(impatient.extract([job(sound)]))
 
     def jobs() -> Iterator[ExtractionJob]:

@@ -76,7 +76,7 @@ def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> Non
 
 
 def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path)
     rows = pa.Table.from_batches([hot_rows(id=name).cast(extracted(HOT)) for name in "abc"])
     contents = {
@@ -92,13 +92,13 @@ def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, m
 
 
 def test_large_results_of_several_uploads_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
     assert read_answer(json.dumps(SOUND).encode(), [tmp_path], "result", [1, 2], SPOOL) == (None, True)
 
 
 def test_rows_that_cannot_be_spooled_are_a_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path / "missing")
     contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows().serialize())}
     with pytest.raises(LocalStorageFailed):
@@ -110,7 +110,7 @@ def test_a_message_that_claims_more_bytes_than_allowed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setattr(protocol, "MESSAGE_MAX_BYTES" if address != "seen" else "SEEN_MAX_BYTES", 500)
-    monkeypatch.setattr(protocol, "HELD_BYTES", 0)
+    monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(text="x" * 1000).serialize())}
     outcome = answered(tmp_path, contents) if address != "seen" else answered(tmp_path, {"seen": 3 * contents["seen"]})
     assert isinstance(outcome, UploadRejected)
