@@ -160,7 +160,7 @@ class _ReplicaCollector(Collector):
         """The metrics of the replica and the searcher now."""
         replica = self.state.replica
         families = {
-            name: GaugeMetricFamily(name, one.says, labels=one.labels)
+            name: GaugeMetricFamily(name, one.help, labels=one.labels)
             for name, one in METRICS.items()
             if "_replica_" in name
         }
@@ -177,11 +177,11 @@ class _ReplicaCollector(Collector):
         families["akosha_replica_cache_writable"].add_metric([], float(replica.cache_reason is None))
         yield from families.values()
         failures = METRICS["akosha_search_snippet_failures_total"]
-        yield CounterMetricFamily(failures.name, failures.says, value=self.state.searcher.snippet_failures)
+        yield CounterMetricFamily(failures.name, failures.help, value=self.state.searcher.snippet_failures)
         model = METRICS["akosha_embedder_up"]
-        yield GaugeMetricFamily(model.name, model.says, value=float(self.state.searcher.embedder is not None))
+        yield GaugeMetricFamily(model.name, model.help, value=float(self.state.searcher.embedder is not None))
 
 
 def _declared(name: str) -> tuple[str, str, tuple[str, ...]]:
     one = METRICS[name]
-    return one.name, one.says, one.labels
+    return one.name, one.help, one.labels

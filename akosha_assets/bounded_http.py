@@ -18,8 +18,8 @@ class BoundedHttp(HttpToolsProtocol):
     send_seconds: float
     most: int
 
-    def __init__(self, *given: Any, **named: Any):
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -28,7 +28,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Starts the timer of the first head."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            self._close_with(503, f"{self.most} connections are open; expected no more", b"retry-after: 1\r\n")
+            self._close_with(503, f"{self.most} connections are open; expected fewer", b"retry-after: 1\r\n")
         else:
             self._expect_head()
 
@@ -99,7 +99,7 @@ class BoundedHttp(HttpToolsProtocol):
             # The head of a pipelined request may be late: its response is not due yet.
             self._expect_head()
         elif self._head_bytes:
-            self._close_with(408, f"the head of the request did not come within {self.head_seconds:g} s")
+            self._close_with(408, f"the head of the request was not complete within {self.head_seconds:g} s")
         else:
             self.transport.close()
 
@@ -120,5 +120,5 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def bounded(*, head_seconds: float, send_seconds: float, most: int) -> type[BoundedHttp]:
-    """The protocol with these bounds, as uvicorn's setting `http` takes it."""
+    """A protocol class with these bounds, for uvicorn's setting `http`."""
     return type("Bounded", (BoundedHttp,), {"head_seconds": head_seconds, "send_seconds": send_seconds, "most": most})

@@ -1,8 +1,7 @@
-"""What stands before Dagster's webserver, which knows neither callers nor sites: a token, and the rules of
-`lake/request_guard.py`.
+"""A guard in front of Dagster's webserver: it requires a token and applies the rules of `lake/request_guard.py`.
 
-The webserver runs whatever reaches it, a mutation by GET included, and its runs execute code. Here a caller proves
-itself by the token, as a bearer or once in the address; a browser keeps a cookie for the session then.
+The webserver has no authentication, accepts mutations by GET, and its runs execute code. A caller sends the token as a
+bearer token, or once in the address; a browser then keeps a session cookie.
 """
 
 import hashlib
@@ -39,24 +38,24 @@ SECURITY_HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-# Reached by a link of another site, the browser holds the cookie back once: the link of this page is of this site.
+# After a link from another site, the browser omits the cookie once; it sends it with the link on this page.
 LOGIN = """<!doctype html><meta charset="utf-8"><title>Akosha: Dagster</title>
-<h1>Dagster asks for a token</h1>
-<p>Open the address that <code>akosha up</code> or <code>akosha demo</code> printed; it ends in <code>?token=…</code>.
-The token is the content of <code>AKOSHA_HOME/operator-token</code>, or <code>AKOSHA_DAGSTER_TOKEN</code> if that is
-set.</p>
-<p>If you did that in this browser already: <a href="">continue</a>.</p>
+<h1>Dagster requires a token</h1>
+<p>Open the address that <code>akosha up</code> or <code>akosha demo</code> printed; it ends in
+<code>?token=…</code>. The token is the content of <code>AKOSHA_HOME/operator-token</code>,
+or <code>AKOSHA_DAGSTER_TOKEN</code> if that is set.</p>
+<p>If you have done that in this browser: <a href="">continue</a>.</p>
 """
 
 
 class DagsterGuard:
-    """Wraps `app`, which is asked only by who holds `token`, on `port` of `host`."""
+    """Passes requests to `app`, served at `host` and `port`, only from callers with `token`."""
 
     def __init__(self, app: App, *, token: str, host: str, port: int):
         self.app, self.token = app, token
         self.guard = RequestGuard(listens_on=host, hosts=(), origins=(), routes=Routes(), settings=("", ""))
-        # Cookies are for all ports of a host, so the name has the port. Other services there see the value, which is
-        # not the token.
+        # Browsers send a cookie to all ports of a host, so its name has the port. Its value, which other services see,
+        # is not the token.
         self.cookie = f"akosha_dagster_{port}"
         self.session = hmac.new(token.encode(), b"dagster session", hashlib.sha256).hexdigest()
 
@@ -67,18 +66,18 @@ class DagsterGuard:
             return
         headers: Headers = scope["headers"]
         refusal = self._refusal(scope, headers)
-        given = self._given(scope)
-        if refusal is None and given is not None and operator_token.matches(given, self.token):
+        token = self._token_in_address(scope)
+        if refusal is None and token is not None and operator_token.matches(token, self.token):
             await self._sign_in(scope, send)
             return
-        if refusal is None and not self._is_known(scope, headers):
+        if refusal is None and not self._is_authenticated(scope, headers):
             refusal = Refusal(
                 401,
                 "token-missing",
                 "expected the operator token, as Authorization: Bearer or once as ?token= in the address",
             )
         if refusal is None:
-            await self.app(scope, receive, send if scope["type"] == "websocket" else _secured(send))
+            await self.app(scope, receive, send if scope["type"] == "websocket" else _with_security_headers(send))
         elif scope["type"] == "websocket":
             # The server answers the handshake with 403.
             await receive()
@@ -100,41 +99,41 @@ class DagsterGuard:
         is_graphql = path.rstrip("/") == GRAPHQL
         if method not in READS and (is_graphql or any(length != b"0" for length in lengths)):
             return refuse_content(found)
-        # Dagster reads a query of GET or of the address as it does a body, mutations too.
+        # Dagster executes a query from the address like one from a body, mutations included.
         if is_graphql and ((method in READS and not is_page) or _query(scope, "query") is not None):
             return Refusal(
                 405, "method-not-allowed", "found a query by GET or in the address; expected POST with a JSON body"
             )
         return None
 
-    def _is_known(self, scope: Message, headers: Headers) -> bool:
+    def _is_authenticated(self, scope: Message, headers: Headers) -> bool:
         for name, value in headers:
             if name == b"authorization" and operator_token.matches(
                 operator_token.bearer(value.decode("latin-1")), self.token
             ):
                 return True
         if scope["type"] == "websocket" and not any(name == b"origin" for name, _ in headers):
-            # Browsers always send it; others have no use for a cookie.
+            # Browsers always send an origin; other clients use the bearer token.
             return False
-        return any(name == b"cookie" and self._holds_session(value.decode("latin-1")) for name, value in headers)
+        return any(name == b"cookie" and self._has_session(value.decode("latin-1")) for name, value in headers)
 
-    def _holds_session(self, cookies: str) -> bool:
+    def _has_session(self, cookies: str) -> bool:
         try:
             morsel = SimpleCookie(cookies).get(self.cookie)
         except CookieError:
             return False
         return morsel is not None and operator_token.matches(morsel.value, self.session)
 
-    def _given(self, scope: Message) -> str | None:
+    def _token_in_address(self, scope: Message) -> str | None:
         return _query(scope, "token") if scope["type"] == "http" and scope["method"] == "GET" else None
 
     async def _sign_in(self, scope: Message, send: Send) -> None:
-        left = urlencode([(name, value) for name, value in _pairs(scope) if name != "token"])
-        # Two slashes would lead to another host.
+        query = urlencode([(name, value) for name, value in _pairs(scope) if name != "token"])
+        # A browser reads two leading slashes as another host.
         path = "/" + scope["raw_path"].decode("latin-1").lstrip("/\\")
         cookie = f"{self.cookie}={self.session}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
-            (b"location", (path + ("?" + left if left else "")).encode()),
+            (b"location", (path + ("?" + query if query else "")).encode()),
             (b"set-cookie", cookie.encode()),
             (b"content-length", b"0"),
         ]
@@ -142,7 +141,7 @@ class DagsterGuard:
 
     async def _refuse(self, scope: Message, send: Send, refusal: Refusal, *, as_page: bool) -> None:
         if as_page and refusal.status == HTTPStatus.UNAUTHORIZED:
-            kind, body = b"text/html; charset=utf-8", LOGIN.encode()
+            content_type, body = b"text/html; charset=utf-8", LOGIN.encode()
         else:
             problem = {
                 "type": f"urn:akosha:problem:{refusal.name}",
@@ -151,9 +150,9 @@ class DagsterGuard:
                 "detail": refusal.detail,
                 "instance": scope["path"],
             }
-            kind, body = b"application/problem+json", json.dumps(problem).encode()
+            content_type, body = b"application/problem+json", json.dumps(problem).encode()
         headers = [
-            (b"content-type", kind),
+            (b"content-type", content_type),
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
         ]
@@ -166,16 +165,16 @@ async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
     await send({"type": "http.response.body", "body": body})
 
 
-def _secured(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+def _with_security_headers(send: Send) -> Send:
+    async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
-            named = {name.lower() for name, _ in message.get("headers", [])} - {b"content-security-policy"}
-            # Of two policies, both hold.
-            added = [header for header in SECURITY_HEADERS if header[0] not in named]
+            # A second content security policy is added: browsers enforce both.
+            present = {name.lower() for name, _ in message.get("headers", [])} - {b"content-security-policy"}
+            added = [header for header in SECURITY_HEADERS if header[0] not in present]
             message = {**message, "headers": [*message.get("headers", []), *added]}
         await send(message)
 
-    return sending
+    return send_secured
 
 
 def _pairs(scope: Message) -> list[tuple[str, str]]:

@@ -51,10 +51,10 @@ def reasons_table() -> str:
 
 def metrics_table(metrics: dict[str, Any]) -> str:
     """Name, labels and meaning of every metric, as a Markdown table."""
-    lines = ["| Metric | Labels | Says |", "|---|---|---|"]
+    lines = ["| Metric | Labels | Meaning |", "|---|---|---|"]
     for metric in metrics.values():
         labels = ", ".join(f"`{label}`" for label in metric.labels)
-        lines.append(f"| `{metric.name}` | {labels} | {metric.says} |")
+        lines.append(f"| `{metric.name}` | {labels} | {metric.help} |")
     return "\n".join(lines)
 
 

@@ -36,7 +36,7 @@ def test_an_incomplete_head_times_out(client: httpx.Client) -> None:
         with connected(client) as one:
             one.sendall(half)
             answer = rest(one)
-        assert answer.startswith(b"HTTP/1.1 408 ") and b"did not come within 0.4 s" in answer
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"was not complete within 0.4 s" in answer
 
 
 def test_a_silent_connection_times_out(client: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""The code location loads, and holds what the docs promise."""
+"""The code location loads and contains what the docs describe."""
 
 import functools
 import json
@@ -14,7 +14,7 @@ from akosha_assets.lake.schemas import TABLES, WRITTEN_BY_INGESTION
 ROOT = Path(__file__).parents[2]
 # Written by the ingest run, so their logic is that of ingestion/arrivals.
 BY_ARRIVALS = {spec.address for spec in WRITTEN_BY_INGESTION} - {"lifecycle/hot"}
-# They say that a duty of another stage is done, and have nothing of their own.
+# Materialized by the sensor of `lifecycle/aging`; they have no module of their own.
 DUTIES = {"lifecycle/embeddings"}
 
 
@@ -31,8 +31,8 @@ def test_the_definitions_load_without_a_problem() -> None:
     dg.Definitions.validate_loadable(loaded())
 
 
-def test_the_way_of_the_data_is_the_one_in_the_docs() -> None:
-    ways = {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in specs().items()}
+def test_the_dependencies_of_ingestion_are_those_in_the_docs() -> None:
+    dependencies = {name: sorted(dep.asset_key.to_user_string() for dep in spec.deps) for name, spec in specs().items()}
     by_arrivals = {address: ["ingestion/arrivals"] for address in BY_ARRIVALS}
     expected = {
         "ingestion/uploads": [],
@@ -42,10 +42,10 @@ def test_the_way_of_the_data_is_the_one_in_the_docs() -> None:
         "lifecycle/hot": ["ingestion/arrivals"],
         **by_arrivals,
     }
-    assert {name: ways.get(name) for name in expected} == expected
+    assert {name: dependencies.get(name) for name in expected} == expected
 
 
-def test_jobs_sensors_and_schedules_are_there_and_the_sensor_runs_by_default() -> None:
+def test_sensors_and_schedules_run_by_default() -> None:
     repository = loaded().get_repository_def()
     assert {"ingest", "replay_arrivals", "rebuild_hot_day", "embed"} <= {job.name for job in repository.get_all_jobs()}
     sensor = repository.get_sensor_def("upload_sensor")
@@ -84,7 +84,7 @@ def test_runs_start_no_process_of_their_own_for_each_step() -> None:
         assert job.executor_def.name == "in_process", job.name
 
 
-def test_every_asset_says_what_it_is_whose_it_is_and_what_it_holds() -> None:
+def test_every_asset_has_a_description_owners_kinds_and_columns() -> None:
     for name, spec in specs().items():
         assert spec.description and spec.group_name == name.split("/")[0] and spec.owners and spec.kinds, name
         if name in TABLES:

@@ -1,4 +1,4 @@
-"""The upload sensor: finds, asks for one run, and asks again only where the ledger says so."""
+"""The upload sensor discovers uploads and requests runs for those that the ledger says are due."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,14 +29,14 @@ def tick(instance: dg.DagsterInstance) -> dg.SensorResult:
     return result
 
 
-def test_an_empty_inbox_asks_for_nothing(home: LakeSettings) -> None:
+def test_an_empty_inbox_requests_no_run(home: LakeSettings) -> None:
     (home.home / "inbox").mkdir()
     result = tick(dg.DagsterInstance.ephemeral())
     assert not result.run_requests
     assert "0 uploads wait" in str(result.skip_reason)
 
 
-def test_a_new_upload_asks_for_a_run_and_is_shown_as_materialised(home: LakeSettings) -> None:
+def test_a_new_upload_requests_a_run_and_is_materialized(home: LakeSettings) -> None:
     make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
     result = tick(dg.DagsterInstance.ephemeral())
     assert result.run_requests is not None and len(result.run_requests) == 1
@@ -44,7 +44,7 @@ def test_a_new_upload_asks_for_a_run_and_is_shown_as_materialised(home: LakeSett
     assert [event.asset_key.to_user_string() for event in result.asset_events] == ["ingestion/uploads"]
 
 
-def test_what_still_waits_is_asked_for_at_every_tick_without_being_found_again(home: LakeSettings) -> None:
+def test_a_waiting_upload_requests_a_run_at_every_tick(home: LakeSettings) -> None:
     make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
     instance = dg.DagsterInstance.ephemeral()
     tick(instance)
@@ -53,7 +53,7 @@ def test_what_still_waits_is_asked_for_at_every_tick_without_being_found_again(h
 
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
-def test_a_run_under_way_is_enough(home: LakeSettings, status: dg.DagsterRunStatus) -> None:
+def test_a_run_in_progress_is_enough(home: LakeSettings, status: dg.DagsterRunStatus) -> None:
     make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
     instance = dg.DagsterInstance.ephemeral()
     create_run_for_test(instance, job_name="ingest", status=status)
@@ -62,7 +62,7 @@ def test_a_run_under_way_is_enough(home: LakeSettings, status: dg.DagsterRunStat
     assert f"is {status.value.lower()}" in str(result.skip_reason)
 
 
-def test_uploads_that_a_live_batch_holds_ask_for_nothing(home: LakeSettings) -> None:
+def test_claimed_uploads_request_no_run(home: LakeSettings) -> None:
     make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
     instance = dg.DagsterInstance.ephemeral()
     tick(instance)
@@ -73,7 +73,7 @@ def test_uploads_that_a_live_batch_holds_ask_for_nothing(home: LakeSettings) -> 
     assert not result.run_requests and "1 of them in an ingest run" in str(result.skip_reason)
 
 
-def test_a_batch_whose_lease_has_ended_asks_for_a_run(home: LakeSettings) -> None:
+def test_a_batch_whose_lease_ended_requests_a_run(home: LakeSettings) -> None:
     make_upload(home.home / "inbox", "laptop-ada", reflections=["a lesson"])
     instance = dg.DagsterInstance.ephemeral()
     tick(instance)
@@ -83,7 +83,7 @@ def test_a_batch_whose_lease_has_ended_asks_for_a_run(home: LakeSettings) -> Non
     assert tick(instance).run_requests
 
 
-def test_a_run_that_stays_started_without_holding_a_lease_counts_as_dead() -> None:
+def test_a_started_run_without_a_lease_counts_as_dead() -> None:
     instance = dg.DagsterInstance.ephemeral()
     create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED)
     later = datetime.now(UTC) + PATIENCE + timedelta(seconds=1)
@@ -91,7 +91,7 @@ def test_a_run_that_stays_started_without_holding_a_lease_counts_as_dead() -> No
     assert reason_to_wait(instance, now=later, is_due=True, live_batches=1, patience=PATIENCE)
 
 
-def test_a_large_backlog_asks_for_as_many_runs_as_are_allowed(
+def test_a_large_backlog_requests_as_many_runs_as_are_allowed(
     home: LakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AKOSHA_INGEST_RUNS", "2")

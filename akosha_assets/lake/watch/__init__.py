@@ -1,1 +1,1 @@
-"""What operators are told: metrics, alerts, spans, and what Dagster says of itself."""
+"""Alerts, metrics, bootstrap mode, and the connection to Dagster."""

@@ -1,7 +1,7 @@
-"""What Prometheus is told of ingestion, tables and Dagster; the same from the service and from `akosha metrics`.
+"""Prometheus metrics of ingestion, tables and Dagster, the same from the service and from `akosha metrics`.
 
-Every name is declared in `METRICS`, which the docs and a test follow. No label names a system, an upload or a user:
-labels are tables, states, reasons, daemons, sensors and jobs, whose number the code bounds.
+Every metric is declared in `METRICS`, which the docs and a test follow. No label names a system, an upload or a user:
+labels are tables, states, reasons, daemons, sensors and jobs, whose number is bounded.
 """
 
 import threading
@@ -26,7 +26,7 @@ from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 
-# A scrape within this time is answered from the last reading.
+# A scrape within this time uses the last reading.
 READING_SECONDS = 5.0
 TABLES_SECONDS = 60.0
 FRESHNESS = {"healthy": 0, "warning": 1, "degraded": 2, "unknown": 3}
@@ -34,10 +34,10 @@ FRESHNESS = {"healthy": 0, "warning": 1, "degraded": 2, "unknown": 3}
 
 @dataclass(frozen=True)
 class Declared:
-    """One metric: its name, what it says, and the names of its labels."""
+    """One metric: its name, help text and label names."""
 
     name: str
-    says: str
+    help: str
     labels: tuple[str, ...] = ()
 
 
@@ -46,31 +46,35 @@ METRICS = {
     for one in (
         Declared(
             "akosha_ingestion_backlog_count",
-            "Complete uploads that wait to be taken in, those of running batches included.",
+            "Complete uploads that are not ingested yet, those of running batches included.",
         ),
         Declared("akosha_ingestion_backlog_bytes", "Compressed bytes of the waiting uploads."),
         Declared("akosha_ingestion_oldest_waiting_seconds", "Age of the oldest waiting upload; 0 when none waits."),
-        Declared("akosha_ingestion_claimed_count", "Waiting uploads that a running batch holds."),
-        Declared("akosha_ingestion_arriving_count", "Uploads whose manifest is not there yet."),
+        Declared("akosha_ingestion_claimed_count", "Waiting uploads that a running batch has claimed."),
+        Declared("akosha_ingestion_arriving_count", "Uploads without a manifest so far."),
         Declared(
             "akosha_ingestion_incomplete_count",
             "Uploads without a manifest for longer than AKOSHA_INCOMPLETE_GRACE_SECONDS.",
         ),
-        Declared("akosha_ingestion_ingested_count", "Uploads taken in, as the ledger holds them."),
+        Declared("akosha_ingestion_ingested_count", "Ingested uploads in the ledger."),
         Declared("akosha_ingestion_quarantined_count", "Uploads in quarantine, by reason.", ("reason",)),
-        Declared("akosha_ingestion_arrivals_per_second", "Uploads found a second over the last five minutes."),
-        Declared("akosha_ingestion_drained_per_second", "Uploads taken in a second over the last five minutes."),
+        Declared("akosha_ingestion_arrivals_per_second", "Uploads discovered per second over the last five minutes."),
+        Declared("akosha_ingestion_drained_per_second", "Uploads ingested per second over the last five minutes."),
         Declared(
             "akosha_ingestion_catch_up_seconds",
-            "Predicted seconds until nothing waits; +Inf while the backlog does not shrink.",
+            "Predicted seconds until no upload waits; +Inf while the backlog does not shrink.",
         ),
-        Declared("akosha_ingestion_largest_system_ratio", "Share of the waiting uploads that the busiest system sent."),
+        Declared(
+            "akosha_ingestion_largest_system_ratio", "Share of the waiting uploads that come from the busiest system."
+        ),
         Declared("akosha_ingestion_live_batches", "Batches that hold a lease."),
-        Declared("akosha_ingestion_expired_leases", "Batches whose lease ended and that nobody has taken over yet."),
-        Declared("akosha_ingestion_counted", "What the ledger has counted since it was made, by name.", ("name",)),
+        Declared(
+            "akosha_ingestion_expired_leases", "Batches whose lease ended and that no process has taken over yet."
+        ),
+        Declared("akosha_ingestion_counted", "Counters of the ledger since its creation, by name.", ("name",)),
         Declared(
             "akosha_ingestion_outage_seconds",
-            "Seconds since a store, the ledger or a disk interrupted discovery or ingest; 0 while none does.",
+            "Seconds since a store, the ledger or a disk by_step discovery or ingest; 0 while none does.",
             ("step",),
         ),
         Declared("akosha_ledger_up", "1 while the ledger answers."),
@@ -85,21 +89,23 @@ METRICS = {
             ("tier",),
         ),
         Declared("akosha_lifecycle_oldest_due_days", "Days by which the oldest of them is late."),
-        Declared("akosha_dagster_up", "1 while Dagster's webserver answers at AKOSHA_DAGSTER_URL."),
+        Declared("akosha_dagster_up", "1 while Dagster's webserver at AKOSHA_DAGSTER_URL answers."),
         Declared("akosha_dagster_queued_runs", "Runs in Dagster's queue, counted up to 500."),
         Declared("akosha_dagster_oldest_queued_seconds", "Age of the oldest queued run; 0 when none is queued."),
         Declared("akosha_dagster_active_runs", "Runs that start or run, counted up to 500."),
         Declared("akosha_dagster_failed_runs", "Runs of the last day that failed, by job.", ("job",)),
-        Declared("akosha_dagster_heartbeat_seconds", "Seconds since a daemon last reported itself.", ("daemon",)),
+        Declared("akosha_dagster_heartbeat_seconds", "Seconds since the last heartbeat of a daemon.", ("daemon",)),
         Declared("akosha_dagster_sensor_lag_seconds", "Seconds by which a sensor's next tick is overdue.", ("sensor",)),
         Declared(
             "akosha_dagster_freshness",
-            "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never recorded.",
+            "Freshness of an asset: 0 fresh, 1 late, 2 failed, 3 never materialized.",
             ("asset",),
         ),
         Declared("akosha_bootstrap_mode", "1 while the orchestrator is configured and does not answer."),
-        Declared("akosha_alerts_firing", "Alerts that are not resolved, by severity.", ("severity",)),
-        Declared("akosha_alerts_undelivered", "Alert messages that could not be delivered yet."),
+        Declared("akosha_alerts_firing", "Firing alerts, by severity.", ("severity",)),
+        Declared(
+            "akosha_alerts_undelivered", "Alert messages that no channel, or not every channel, has accepted yet."
+        ),
     )
 }
 
@@ -107,19 +113,19 @@ Sample = tuple[str, tuple[str, ...], float]
 
 
 class IngestionCollector(Collector):
-    """Reads ledger, table logs and Dagster when scraped, each at most once in a while."""
+    """Reads the ledger, the table logs and Dagster when scraped, each at most once per some seconds."""
 
     def __init__(self, lake: Lake, ledger: Callable[[], Ledger]):
         self.lake, self.ledger = lake, ledger
         self._lock = threading.Lock()
-        self._held: dict[str, tuple[float, list[Sample]]] = {}
+        self._readings: dict[str, tuple[float, list[Sample]]] = {}
 
     def describe(self) -> list[Metric]:
-        """Nothing is read at registration."""
+        """Every metric without samples, so that registration reads nothing."""
         return [_family(one) for one in METRICS.values()]
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric that can be known now. What cannot be read is absent, and its `…_up` is 0."""
+        """Every metric that can be read now. Those of a source that does not answer are absent, and its `…_up` is 0."""
         families = {name: _family(one) for name, one in METRICS.items()}
         with self._lock:
             samples = [
@@ -132,10 +138,10 @@ class IngestionCollector(Collector):
         yield from (family for family in families.values() if family.samples)
 
     def _reading(self, name: str, seconds: float, read: Callable[[], Iterator[Sample]]) -> list[Sample]:
-        at, samples = self._held.get(name, (-seconds, []))
+        at, samples = self._readings.get(name, (-seconds, []))
         if time.monotonic() - at >= seconds or not samples:
             samples = list(read())
-            self._held[name] = (time.monotonic(), samples)
+            self._readings[name] = (time.monotonic(), samples)
         return samples
 
     def _of_ledger(self) -> Iterator[Sample]:
@@ -143,7 +149,7 @@ class IngestionCollector(Collector):
             ledger = self.ledger()
             measured = backlog.measure(ledger, now=datetime.now(UTC))
             counts = ledger.counts()
-            interrupted = {outage.step: outage for outage in outages.find_all(ledger)}
+            by_step = {outage.step: outage for outage in outages.find_all(ledger)}
             firing, undelivered = alerts.count_alerts(ledger)
             bootstrapped = bootstrap.since(ledger) is not None
         except (LedgerUnavailable, LedgerDamaged):
@@ -168,7 +174,7 @@ class IngestionCollector(Collector):
         ):
             yield f"akosha_ingestion_{name}", (), value
         for step in outages.STEPS:
-            seconds = (measured.measured_at - interrupted[step].since).total_seconds() if step in interrupted else 0.0
+            seconds = (measured.measured_at - by_step[step].since).total_seconds() if step in by_step else 0.0
             yield "akosha_ingestion_outage_seconds", (step,), max(0.0, seconds)
         for reason, count in (measured.quarantined_by_reason or {"none": 0}).items():
             yield "akosha_ingestion_quarantined_count", (reason,), count
@@ -187,7 +193,7 @@ class IngestionCollector(Collector):
             today = datetime.now(UTC).date()
             policy = TierPolicy.of(self.lake.settings)
             late = due(self.lake, policy, today)
-            bare = sum(days_without_vectors(self.lake, self.lake.settings.embedding_model).values())
+            without_vector = sum(days_without_vectors(self.lake, self.lake.settings.embedding_model).values())
         except (LakeError, OSError):
             yield "akosha_store_up", (), 0
             return
@@ -196,7 +202,7 @@ class IngestionCollector(Collector):
             yield "akosha_table_rows", (one.address,), one.rows
             yield "akosha_table_bytes", (one.address,), one.stored_bytes
             yield "akosha_table_files", (one.address,), one.files
-        yield "akosha_embedding_backlog_rows", (), bare
+        yield "akosha_embedding_backlog_rows", (), without_vector
         for tier in ("warm", "cold"):
             yield "akosha_lifecycle_due_days", (tier,), sum(item.tier == tier for item in late)
         last = {"warm": policy.last_day_of("hot", today), "cold": policy.last_day_of("warm", today)}
@@ -232,4 +238,4 @@ class IngestionCollector(Collector):
 
 
 def _family(one: Declared) -> GaugeMetricFamily:
-    return GaugeMetricFamily(one.name, one.says, labels=one.labels)
+    return GaugeMetricFamily(one.name, one.help, labels=one.labels)

@@ -1,4 +1,4 @@
-"""Starts ingestion now: a run of Dagster where one answers, else `akosha ingest --once` as a child of this process."""
+"""Starts ingestion now: as a run of Dagster if it answers, else as a child process `akosha ingest --once`."""
 
 import logging
 import os
@@ -33,10 +33,10 @@ class Started:
 
 
 def retry_now(ledger: Ledger) -> int:
-    """Waiting uploads that were put off after a failure are due; returns how many. Their attempts stay counted."""
-    put_off = sa.and_(uploads.c.state == "waiting", uploads.c.not_before.is_not(None))
+    """Waiting uploads that a failure delayed are due now; returns how many. Their attempts stay counted."""
+    delayed = sa.and_(uploads.c.state == "waiting", uploads.c.not_before.is_not(None))
     with ledger.write() as connection:
-        return connection.execute(sa.update(uploads).where(put_off).values(not_before=None)).rowcount
+        return connection.execute(sa.update(uploads).where(delayed).values(not_before=None)).rowcount
 
 
 class Trigger:
@@ -51,7 +51,7 @@ class Trigger:
         """Ingestion is under way or queued."""
         with self._lock:
             if self._child is not None and self._child.poll() is None:
-                return Started("process", str(self._child.pid), True, "the process started before is still at work")
+                return Started("process", str(self._child.pid), True, "an earlier process is still ingesting")
             reason = "AKOSHA_DAGSTER_URL is not set"
             if self.settings.dagster_url:
                 try:
@@ -62,14 +62,14 @@ class Trigger:
             return self._by_process(reason)
 
     def close(self) -> None:
-        """The child was asked to end; it finishes or hands back what it has in hand."""
+        """The child process has ended: it finished its batch, released it, or was killed after `drain_seconds`."""
         with self._lock:
             if self._child is not None and self._child.poll() is None:
                 self._child.terminate()
                 try:
                     self._child.wait(self.settings.drain_seconds)
                 except subprocess.TimeoutExpired:
-                    # Its lease ends, and whoever claims next takes its batch over.
+                    # Its lease ends, and the next claim takes its batch over.
                     self._child.kill()
                     self._child.wait()
 
@@ -97,8 +97,8 @@ class Trigger:
         return Started("process", str(self._child.pid), False, reason)
 
     def _environment(self) -> dict[str, str]:
-        given = {
+        variables = {
             f"AKOSHA_{name.upper()}": str(getattr(self.settings, name))
             for name in ("home", "inbox_url", "lake_url", "ledger_url")
         }
-        return {**os.environ, **given}
+        return {**os.environ, **variables}

@@ -1,4 +1,4 @@
-"""The backlog sensor says, without a run, whether ingestion is caught up; also where nothing was ever taken in."""
+"""The backlog sensor records whether ingestion is caught up, without a run and before anything was ingested."""
 
 import json
 from collections.abc import Iterator
@@ -54,11 +54,11 @@ def tick(cursor: str | None = None) -> tuple[dict[str, dg.AssetCheckEvaluation],
     return checks, any(isinstance(event, dg.AssetMaterialization) for event in events), result.cursor
 
 
-def test_nothing_waits_and_that_is_recorded(ledger: Ledger) -> None:
+def test_an_empty_backlog_is_recorded_once(ledger: Ledger) -> None:
     checks, materialised, cursor = tick()
     assert materialised
     assert checks[SIZE].passed and checks[AGE].passed
-    assert tick(cursor) == ({}, False, None), "said once, not at every tick"
+    assert tick(cursor) == ({}, False, None), "recorded once, not at every tick"
 
 
 def test_a_first_start_with_an_old_backlog_fails_at_once(ledger: Ledger) -> None:
@@ -71,7 +71,7 @@ def test_a_first_start_with_an_old_backlog_fails_at_once(ledger: Ledger) -> None
     }
 
 
-def test_a_change_is_said_at_the_next_tick(ledger: Ledger) -> None:
+def test_a_change_is_recorded_at_the_next_tick(ledger: Ledger) -> None:
     _, _, cursor = tick()
     waits(ledger, 1, since=timedelta(minutes=10))
     checks, materialised, cursor = tick(cursor)
@@ -81,7 +81,7 @@ def test_a_change_is_said_at_the_next_tick(ledger: Ledger) -> None:
     assert json.loads(cursor)["state"] == {"caught_up": False, SIZE: "ok", AGE: "warn"}
 
 
-def test_the_asset_records_nothing_while_behind(ledger: Ledger) -> None:
+def test_the_asset_is_not_materialized_while_behind(ledger: Ledger) -> None:
     for behind in (False, True):
         if behind:
             waits(ledger, 1, since=timedelta(hours=1))

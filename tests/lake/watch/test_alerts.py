@@ -70,7 +70,7 @@ def ledger(tmp_path: Path, webhook: Webhook) -> Iterator[Ledger]:
     opened.close()
 
 
-def test_one_message_when_it_fires_and_one_when_it_is_over(ledger: Ledger, webhook: Webhook) -> None:
+def test_one_message_when_it_fires_and_one_when_it_resolves(ledger: Ledger, webhook: Webhook) -> None:
     for second in (0, 10, 20):
         alerts.observe(ledger, [LATE], scopes=[Scope.FRESHNESS], now=NOW + timedelta(seconds=second))
         deliver(ledger, now=NOW + timedelta(seconds=second))
@@ -84,7 +84,7 @@ def test_one_message_when_it_fires_and_one_when_it_is_over(ledger: Ledger, webho
     assert [message["title"] for message in webhook.messages[1:]] == ["Resolved: ingestion/backlog is late"]
 
 
-def test_trouble_that_grows_worse_is_said_again(ledger: Ledger, webhook: Webhook) -> None:
+def test_a_change_of_severity_is_sent(ledger: Ledger, webhook: Webhook) -> None:
     worse = Condition(LATE.key, Severity.CRITICAL, LATE.title, LATE.detail, LATE.runbook)
     for minutes, one in enumerate([LATE, worse, worse]):
         alerts.observe(ledger, [one], scopes=[Scope.FRESHNESS], now=NOW + minutes * MINUTE)
@@ -92,7 +92,7 @@ def test_trouble_that_grows_worse_is_said_again(ledger: Ledger, webhook: Webhook
     assert [message["title"].split(":")[0] for message in webhook.messages] == ["Warning", "Critical"]
 
 
-def test_what_cannot_be_looked_at_is_not_over(ledger: Ledger) -> None:
+def test_a_scope_that_was_not_judged_resolves_nothing(ledger: Ledger) -> None:
     alerts.observe(ledger, [LATE], scopes=[Scope.FRESHNESS], now=NOW)
     alerts.observe(ledger, [], scopes=[Scope.BACKLOG], now=NOW + 10 * MINUTE)
     assert alerts.count_alerts(ledger)[0][Severity.WARNING] == 1
@@ -111,7 +111,7 @@ def test_a_channel_that_is_down_gets_the_message_later(ledger: Ledger, webhook: 
     assert len(webhook.messages) == 1
 
 
-def test_a_channel_that_took_the_message_does_not_get_it_twice(ledger: Ledger, webhook: Webhook) -> None:
+def test_a_channel_that_accepted_a_message_gets_it_once(ledger: Ledger, webhook: Webhook) -> None:
     both = SecretStr(f"{webhook.url} json://127.0.0.1:9/")
     two = Ledger(ledger.engine, ledger.settings.model_copy(update={"alert_urls": both}))
     alerts.observe(two, [LATE], scopes=[Scope.FRESHNESS], now=NOW)
@@ -120,7 +120,7 @@ def test_a_channel_that_took_the_message_does_not_get_it_twice(ledger: Ledger, w
     assert len(webhook.messages) == 1
 
 
-def test_a_flood_is_held_back_and_not_lost(ledger: Ledger, webhook: Webhook) -> None:
+def test_messages_beyond_the_rate_limit_are_sent_later(ledger: Ledger, webhook: Webhook) -> None:
     flood = [Condition(f"run/job-{n}", Severity.WARNING, f"Job {n} fails", "x", Runbook.FAILED_RUN) for n in range(8)]
     alerts.observe(ledger, flood, scopes=[Scope.RUN], now=NOW)
     assert deliver(ledger, now=NOW) == Delivery(sent=5, failed=0, postponed=3)
@@ -128,7 +128,7 @@ def test_a_flood_is_held_back_and_not_lost(ledger: Ledger, webhook: Webhook) -> 
     assert len({message["title"] for message in webhook.messages}) == 8
 
 
-def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
+def test_many_quarantined_uploads_are_an_alert(ledger: Ledger) -> None:
     found = [FoundUpload(f"s{n}", f"u{n}", "session-buddy", f"p{n}", "1", 1, NOW) for n in range(3)]
     ledger.add(found, found_by="listing", now=NOW)
     batch = claims.claim(ledger, run_id="r", now=NOW)
@@ -141,7 +141,7 @@ def test_a_burst_of_quarantines_is_trouble(ledger: Ledger) -> None:
     assert all(f"s{n}/u{n}" in row.detail for n in range(3))
 
 
-def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) -> None:
+def test_a_dagster_that_does_not_answer_is_an_alert(ledger: Ledger) -> None:
     there = Ledger(
         ledger.engine,
         ledger.settings.model_copy(update={"dagster_url": "http://127.0.0.1:9", "backlog_age_seconds": 600}),
@@ -152,7 +152,7 @@ def test_a_dagster_that_does_not_answer_is_trouble_of_its_own(ledger: Ledger) ->
     assert conditions.evaluate(there, now=NOW + 3 * MINUTE) == ["dagster/webserver"]
 
 
-def test_a_silence_that_nobody_watched_says_nothing(ledger: Ledger) -> None:
+def test_an_outage_that_nobody_confirmed_starts_again(ledger: Ledger) -> None:
     assert down_for(ledger, "x", is_up=False, now=NOW) == timedelta()
     assert down_for(ledger, "x", is_up=False, now=NOW + MINUTE) == MINUTE
     assert down_for(ledger, "x", is_up=False, now=NOW + 60 * MINUTE) == timedelta()
@@ -248,7 +248,7 @@ def test_a_store_that_hangs_delays_nobody(lake: Lake, monkeypatch: pytest.Monkey
     assert probe.errors() == {}
 
 
-def test_a_ledger_that_does_not_answer_is_told_once_and_recorded_when_it_does(
+def test_a_ledger_that_does_not_answer_is_sent_once_and_recorded_when_it_answers(
     ledger: Ledger, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alarm = LedgerAlarm(ledger.settings)
@@ -301,12 +301,12 @@ def test_every_late_or_failing_duty_leads_to_its_own_runbook() -> None:
     }
 
 
-def test_dagster_tells_of_runs_checks_freshness_and_daemons() -> None:
+def test_failed_runs_and_checks_late_assets_and_silent_daemons_are_alerts() -> None:
     state = Orchestration(
         failed_last={"ingest": "0123456789"},
         failed_checks=[
             FailedCheck("lifecycle/warm", "recall_at_10", "ERROR", "0.5 is too low"),
-            # What the ledger itself says of the backlog is an alert already.
+            # The backlog is judged from the ledger.
             FailedCheck("ingestion/backlog", "waiting_uploads", "ERROR", "60,000 uploads wait"),
         ],
         freshness={"ingestion/backlog": "degraded", "lifecycle/aging": "healthy", "lifecycle/embeddings": "unknown"},
@@ -322,7 +322,7 @@ def test_dagster_tells_of_runs_checks_freshness_and_daemons() -> None:
     }
 
 
-def test_no_channel_means_nothing_is_owed(tmp_path: Path) -> None:
+def test_without_a_channel_no_message_is_pending(tmp_path: Path) -> None:
     quiet = Ledger.open(LakeSettings(home=tmp_path / "quiet"))
     alerts.observe(quiet, [LATE], scopes=[Scope.FRESHNESS], now=NOW)
     deliver(quiet, now=NOW)

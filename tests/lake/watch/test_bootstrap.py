@@ -1,6 +1,4 @@
-"""While the orchestrator is silent Akosha works by itself and keeps samples; afterwards they are sent and it steps
-back.
-"""
+"""While the orchestrator is down, Akosha's schedules run and samples are buffered; then they are sent."""
 
 import json
 from collections.abc import Iterator
@@ -55,7 +53,9 @@ def ledger(tmp_path: Path, orchestrator: Orchestrator) -> Iterator[Ledger]:
     opened.close()
 
 
-def test_ten_silent_seconds_begin_it_and_an_answer_ends_it(ledger: Ledger, orchestrator: Orchestrator) -> None:
+def test_ten_seconds_without_an_answer_begin_it_and_an_answer_ends_it(
+    ledger: Ledger, orchestrator: Orchestrator
+) -> None:
     conditions.evaluate(ledger, now=NOW)
     assert bootstrap.steps_back(ledger)
     orchestrator.is_up = False
@@ -77,7 +77,7 @@ def test_ten_silent_seconds_begin_it_and_an_answer_ends_it(ledger: Ledger, orche
     assert alerts.list_alerts(ledger)[0].state == "resolved"
 
 
-def test_samples_that_are_refused_wait_on(ledger: Ledger, orchestrator: Orchestrator) -> None:
+def test_refused_samples_stay_buffered(ledger: Ledger, orchestrator: Orchestrator) -> None:
     orchestrator.is_up = orchestrator.takes_samples = False
     for seconds in (0, 11, 22):
         conditions.evaluate(ledger, now=NOW + seconds * SECOND)
