@@ -160,6 +160,8 @@ def _newest_lines(path: Path, max_bytes: int) -> list[str]:
 
 def _is_healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS).is_success
+        # Loading the certificates takes longer than the request, and http has none.
+        is_https = url.startswith("https:")
+        return httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS, verify=is_https).is_success
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
