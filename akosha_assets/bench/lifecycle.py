@@ -229,15 +229,15 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) ->
 
 def _hot_as_it_was(lake: Lake, day: date) -> tuple[pa.Array, np.ndarray]:
     """Ids in order and float vectors of the day, from the version of hot before anything was aged."""
-    from deltalake import DeltaTable
-
     from akosha_assets.lake import tables
 
     now = lake.open(HOT_TABLE.address)
     if now is None:
         raise RuntimeError("nothing was stored")
     first = min(entry["version"] for entry in now.history() if entry.get("akosha_op") == "age") - 1
-    table = DeltaTable(lake.uri(HOT_TABLE.address), version=first, storage_options=lake.storage_options)
+    table = lake.open(HOT_TABLE.address, first)
+    if table is None:
+        raise RuntimeError(f"version {first} of hot is gone")
     rows = (
         tables.select(table, ["id", "vector"], HOT_TABLE.schema, f"event_day = '{day}'").sort_by("id").combine_chunks()
     )

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from akosha_assets.lake import tables
+from akosha_assets.lake import commits, tables
 from akosha_assets.lake.errors import TableLost
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import TABLES
@@ -89,13 +89,13 @@ class Lake:
         """Appends `rows` exactly once; returns the version that has them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
-        return tables.append(self.uri(address), rows, fence, options, metadata, expected=expected)
+        return commits.append(self.uri(address), rows, fence, options, metadata, expected=expected)
 
     def upsert(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str], *, only: str) -> int:
         """Inserts `rows` or replaces older forms of them; returns the version that has them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
-        return tables.upsert(self.uri(address), rows, fence, options, metadata, only=only, expected=expected)
+        return commits.upsert(self.uri(address), rows, fence, options, metadata, only=only, expected=expected)
 
     def select(self, address: str, columns: list[str], where: str = "") -> pa.Table:
         """`columns` of the rows that match `where` (SQL without alias); no rows if the table does not exist."""

@@ -22,10 +22,8 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError
 
-from akosha_assets.lake import tables
-from akosha_assets.lake.errors import StoreUnavailable, TableContended
+from akosha_assets.lake import commits, tables
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.table_spec import TableSpec, bare
 
@@ -69,24 +67,20 @@ def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -
     """`columns` of the rows for which `where` holds, a few thousand rows at a time, in no order."""
     wanted = pa.schema([spec.schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
-    try:
-        found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")  # noqa: S608
-        # pyarrow releases the interpreter lock while a store answers; the reader of delta-rs does not.
+    with tables.read_errors(table.table_uri):
+        found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")
+        # Read by pyarrow, which lets other threads run while a store answers; the reader that is returned does not.
         reader = pa.RecordBatchReader.from_stream(found)
-        while (batch := _next(reader)) is not None:
-            yield batch.cast(wanted)
-    except OSError as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
+    while (batch := _next(reader, table.table_uri)) is not None:
+        yield batch.cast(wanted)
 
 
-def _next(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
+def _next(reader: pa.RecordBatchReader, uri: str) -> pa.RecordBatch | None:
     try:
-        return reader.read_next_batch()
+        with tables.read_errors(uri):
+            return reader.read_next_batch()
     except StopIteration:
         return None
-    except pa.ArrowInvalid as error:
-        # The store's own error, as the stream reports it.
-        raise OSError(str(error)) from error
 
 
 def replace(
@@ -105,15 +99,15 @@ def replace(
     thread of the process at a time.
 
     Raises:
-        TableContended: another commit changed those rows, or `writer` committed elsewhere, since `table` was opened.
-        StoreUnavailable: the store did not answer.
+        TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
+        StoreUnavailable: the store does not work, or data files of the table are gone.
     """
 
     # Column comments belong to the table: in each file they would take 4 kB, more than a few rows.
     plain = bare(spec.schema)
 
     def write(source: Iterable[pa.RecordBatch]) -> None:
-        try:
+        with tables.write_errors(table):
             write_deltalake(
                 table,
                 pa.RecordBatchReader.from_batches(plain, (_sound(batch, plain) for batch in source)),
@@ -123,10 +117,6 @@ def replace(
                 commit_properties=_once(table, writer, metadata),
                 writer_properties=_writer(spec),
             )
-        except CommitFailedError as error:
-            raise TableContended(table.table_uri, 1, str(error)) from error
-        except OSError as error:
-            raise StoreUnavailable(table.table_uri, str(error)) from error
 
     if isinstance(batches, list):
         write(batches)
@@ -197,26 +187,18 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 
 
 def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
-    """Appends `rows` in one commit. Raises: as `replace`."""
-    rows = tables.checked(table.table_uri, rows)
-    try:
+    """`rows` are added, by one commit. Raises as `replace`."""
+    rows = commits.checked(table.table_uri, rows)
+    with tables.write_errors(table):
         write_deltalake(
             table, rows.cast(bare(rows.schema)), mode="append", commit_properties=_once(table, writer, metadata)
         )
-    except CommitFailedError as error:
-        raise TableContended(table.table_uri, 1, str(error)) from error
-    except OSError as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
 
 
 def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:
-    """Removes the rows that match `where` in one commit; returns their number. Raises: as `replace`."""
-    try:
+    """No row for which `where` holds is left, by one commit; returns how many went. Raises as `replace`."""
+    with tables.write_errors(table):
         outcome = table.delete(where, commit_properties=_once(table, writer, metadata))
-    except CommitFailedError as error:
-        raise TableContended(table.table_uri, 1, str(error)) from error
-    except OSError as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
     return int(outcome["num_deleted_rows"] or 0)
 
 

@@ -5,9 +5,6 @@ import uuid
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import pyarrow as pa
-from deltalake import DeltaTable
-
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 
@@ -16,13 +13,12 @@ FREE_BYTES_MIN = 256 * 1024**2
 CHECK_BYTES = b"akosha write check"
 
 
-def find_failure(table: DeltaTable) -> str | None:
-    """Returns what is wrong with the store of `table` or with its files.
+def find_failure(uri: str, data_paths: list[str]) -> str | None:
+    """Returns what is wrong with the store of the table at `uri` or with its files.
 
     None if a small object can be written, read and removed beside the table's log, the disk has free space, and every
-    data file of the handle's version exists.
+    file of `data_paths` exists.
     """
-    uri = table.table_uri
     path = _local_path(uri)
     store = ObjectStore(path.as_uri() if path is not None else uri)
     key = f"_delta_log/_write_check_{uuid.uuid4().hex}"
@@ -36,11 +32,10 @@ def find_failure(table: DeltaTable) -> str | None:
         return "a small object reads back with other bytes than were written"
     if path is not None and (free := shutil.disk_usage(path).free) < FREE_BYTES_MIN:
         return f"the disk is full: {free:,} bytes are free, and a commit needs up to {FREE_BYTES_MIN:,}"
-    return _find_missing_file(table, store)
+    return _find_missing_file(data_paths, store)
 
 
-def _find_missing_file(table: DeltaTable, store: ObjectStore) -> str | None:
-    expected = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+def _find_missing_file(expected: list[str], store: ObjectStore) -> str | None:
     try:
         present = {item.key for item in store.list()}
     except StoreUnavailable as error:

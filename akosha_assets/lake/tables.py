@@ -1,41 +1,62 @@
-"""Delta operations: open, append, upsert, overwrite. Only this module and `days.py` import `deltalake`.
+"""Delta tables: create, open, read, maintain. `tables.py`, `commits.py` and `days.py` are the only importers of
+`deltalake`; its errors become ours here.
 
-Errors of `deltalake` become the lake's own here. Every write goes through `commit`: open a handle, check whether the
-transaction was already committed, write with that handle, retry on a conflict. So a write happens exactly once, and a
-writer that lost its lease cannot commit.
+Writing batches of rows is in `commits.py`, changing one event day in `days.py`.
 """
 
-import logging
-import random
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Schema, WriterProperties
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended, TableLost
-from akosha_assets.lake.row_rules import clamp_times, repair_table
+from akosha_assets.lake.row_rules import clamp_times
 from akosha_assets.lake.table_spec import TableSpec
 
-logger = logging.getLogger(__name__)
-
-COMMIT_ATTEMPTS = 12
-# Failed writes on a working store after which the rows are at fault.
-WRITE_ATTEMPTS = 3
-# A snapshot time further ahead than this comes from a wrong clock.
+# No right clock is further ahead than this.
 CLOCKS_AHEAD = timedelta(minutes=15)
 # Parts of one sequence at most.
 PARTS_MAX = 1_000_000
-WRITER = WriterProperties(compression="ZSTD", compression_level=3)
-
 
 Table = DeltaTable
+
+
+@contextmanager
+def write_errors(table: Table) -> Iterator[None]:
+    """Errors of a write through the handle `table` become ours.
+
+    Raises:
+        TableContended: another commit conflicts with this one.
+        StoreUnavailable: the store does not work, the disk is full, or data files of the table are gone.
+        DeltaError: the store works; what is written is refused.
+    """
+    try:
+        yield
+    except CommitFailedError as error:
+        raise TableContended(table.table_uri, 1, str(error)) from error
+    except OSError as error:
+        raise StoreUnavailable(table.table_uri, str(error)) from error
+    except DeltaError as error:
+        # The same error stands for a store that refuses and for rows that cannot be written.
+        if (failure := store_check.find_failure(table.table_uri, data_paths(table))) is not None:
+            raise StoreUnavailable(table.table_uri, f"{failure} ({error})") from error
+        raise
+
+
+@contextmanager
+def read_errors(uri: str) -> Iterator[None]:
+    """Errors of a read below `uri` become StoreUnavailable: what the log names must be readable."""
+    try:
+        yield
+    except (OSError, DeltaError, pa.ArrowInvalid) as error:
+        # What fails while rows stream in is raised by Arrow, as if the rows were at fault.
+        raise StoreUnavailable(uri, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -105,8 +126,8 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             storage_options=storage_options,
         )
     except CommitFailedError:
-        # Another writer created it meanwhile.
-        return _open_existing(uri, storage_options)
+        # Somebody else created it between our look and our commit.
+        return open_existing(uri, storage_options)
     except (OSError, DeltaError) as error:
         # A new table has no rows that could be at fault.
         raise StoreUnavailable(uri, str(error)) from error
@@ -158,7 +179,7 @@ def create_over_files(
         if open_table(uri, storage_options) is not None:
             raise TableContended(uri, 1, str(error)) from error
         raise StoreUnavailable(uri, str(error)) from error
-    return _open_existing(uri, storage_options)
+    return open_existing(uri, storage_options)
 
 
 def _configuration(spec: TableSpec) -> dict[str, str | None]:
@@ -185,14 +206,18 @@ def open_table(uri: str, storage_options: dict[str, str], version: int | None = 
         raise StoreUnavailable(uri, str(error)) from error
 
 
-def _open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
-    try:
+def open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
+    """A fresh handle on the newest version. Raises StoreUnavailable where no table lies."""
+    with read_errors(uri):
         return DeltaTable(uri, storage_options=storage_options)
-    except (OSError, DeltaError) as error:
-        raise StoreUnavailable(uri, str(error)) from error
 
 
-def _open_expected(uri: str, storage_options: dict[str, str], expected: KnownTable) -> DeltaTable:
+def open_expected(uri: str, storage_options: dict[str, str], expected: KnownTable) -> DeltaTable:
+    """A fresh handle on the `expected` table at its newest version.
+
+    Raises:
+        TableLost: it is not there, or another table, or an older version of it.
+    """
     table = open_table(uri, storage_options)
     found = "is gone" if table is None else expected.find_loss(KnownTable.from_handle(table))
     if table is None or found is not None:
@@ -206,196 +231,13 @@ def committed_sequence(table: DeltaTable, writer: str) -> int | None:
     Raises:
         StoreUnavailable: the log could not be read.
     """
-    try:
+    with read_errors(table.table_uri):
         known: int | None = table.transaction_version(writer)
-    except (OSError, DeltaError) as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
     return known
 
 
-def commit(  # noqa: C901
-    uri: str,
-    storage_options: dict[str, str],
-    fence: Fence | None,
-    write: Callable[[DeltaTable, CommitProperties], Any],
-    metadata: dict[str, str],
-    expected: KnownTable | None = None,
-) -> int:
-    """Commits `write` exactly once under `fence`; returns the table version that has it.
-
-    Without a fence it may be committed twice if the reply to a commit is lost: only for changes that are idempotent.
-
-    Raises:
-        TableLost: the table at `uri` is not the `expected` one, or is gone.
-        LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
-        TableContended: every attempt conflicted with another commit.
-        StoreUnavailable: the table cannot be read or written now, or has lost data files.
-        DeltaError: store and table work, but the write fails every time.
-    """
-    cause, refused = "", 0
-    for attempt in range(COMMIT_ATTEMPTS):
-        if expected is None:
-            table = _open_existing(uri, storage_options)
-        else:
-            table = _open_expected(uri, storage_options, expected)
-        if fence is not None:
-            last_part = committed_sequence(table, f"{fence.writer}/part") if fence.part else None
-            if fence.is_committed(committed_sequence(table, fence.writer), last_part):
-                return table.version()
-        try:
-            properties = CommitProperties(
-                custom_metadata=metadata,
-                max_commit_retries=50,
-                app_transactions=[Transaction(*one) for one in fence.transactions.items()] if fence else [],
-            )
-            write(table, properties)
-            return table.version()
-        except CommitFailedError as error:
-            cause = str(error)
-            logger.info("commit met a concurrent change", extra={"table": uri, "attempt": attempt, "cause": cause})
-            _pause(attempt)
-        except SchemaMismatchError:
-            raise
-        except OSError as error:
-            raise StoreUnavailable(uri, str(error)) from error
-        except DeltaError as error:
-            # A failing store and rows that cannot be written raise the same error.
-            if (failure := store_check.find_failure(table)) is not None:
-                raise StoreUnavailable(uri, f"{failure} ({error})") from error
-            refused += 1
-            if refused == WRITE_ATTEMPTS:
-                raise
-            logger.warning(
-                "a write failed and is tried again", extra={"table": uri, "attempt": attempt, "cause": str(error)}
-            )
-            _pause(attempt)
-    raise TableContended(uri, COMMIT_ATTEMPTS, cause)
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 6))
-
-
-def checked(uri: str, rows: pa.Table) -> pa.Table:
-    """The rows, repaired where they break a rule. Repairs are logged, because extraction should have made them."""
-    repaired, counts = repair_table(rows)
-    if counts:
-        logger.warning("rows were repaired as they were written", extra={"table": uri, **counts})
-    return repaired
-
-
-def append(
-    uri: str,
-    rows: pa.Table,
-    fence: Fence,
-    storage_options: dict[str, str],
-    metadata: dict[str, str],
-    *,
-    expected: KnownTable | None = None,
-) -> int:
-    """Appends `rows` exactly once; returns the version that has them. Without rows only the fence is recorded."""
-    rows = checked(uri, rows)
-
-    def write(table: DeltaTable, properties: CommitProperties) -> None:
-        write_deltalake(table, rows, mode="append", commit_properties=properties, writer_properties=WRITER)
-
-    return commit(uri, storage_options, fence, write, metadata, expected)
-
-
-def upsert(
-    uri: str,
-    rows: pa.Table,
-    fence: Fence,
-    storage_options: dict[str, str],
-    metadata: dict[str, str],
-    *,
-    only: str,
-    expected: KnownTable | None = None,
-) -> int:
-    """Inserts `rows`, or replaces their forms from older snapshots, in one commit; returns the version that has them.
-
-    `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
-    that no other file is read. A stored row from the same or a newer snapshot is kept, unless that snapshot is in the
-    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text.
-    """
-    rows = checked(uri, rows)
-    latest = f"to_timestamp_micros({int((datetime.now(UTC) + CLOCKS_AHEAD).timestamp() * 1e6)})"
-    updates = {name: f's."{name}"' for name in rows.schema.names}
-    if {"vector", "space", "text"} <= set(updates):
-        for name in ("vector", "space"):
-            updates[name] = f"CASE WHEN s.vector IS NULL AND s.text = t.text THEN t.{name} ELSE s.{name} END"
-
-    def write(table: DeltaTable, properties: CommitProperties) -> None:
-        merger = table.merge(
-            rows,
-            predicate=f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id",
-            source_alias="s",
-            target_alias="t",
-            commit_properties=properties,
-            writer_properties=WRITER,
-        )
-        merger.when_matched_update(
-            updates, predicate=f"t.snapshot_at < s.snapshot_at OR t.snapshot_at > {latest}"
-        ).when_not_matched_insert_all().execute()
-
-    return commit(uri, storage_options, fence, write, metadata, expected)
-
-
-def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> int:
-    """Replaces all rows of the table by `rows`; returns the version that has them.
-
-    Raises:
-        TableContended: the table was changed since `table` was opened.
-    """
-    try:
-        write_deltalake(
-            table,
-            checked(table.table_uri, rows),
-            mode="overwrite",
-            commit_properties=CommitProperties(custom_metadata=metadata),
-            writer_properties=WRITER,
-        )
-    except CommitFailedError as error:
-        raise TableContended(table.table_uri, 1, str(error)) from error
-    except (OSError, DeltaError) as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
-    return table.version()
-
-
-def update_columns(
-    uri: str,
-    rows: pa.Table,
-    columns: list[str],
-    storage_options: dict[str, str],
-    metadata: dict[str, str],
-    *,
-    only: str,
-) -> int:
-    """Sets `columns` in the rows whose content is still that of `rows`; returns the version that has them.
-
-    `rows` have the identity, `content_hash` and `columns`; `only` selects the files to read, as in `upsert`.
-    """
-    rows = checked(uri, rows)
-
-    def write(table: DeltaTable, properties: CommitProperties) -> None:
-        table.merge(
-            rows,
-            predicate=(
-                f"({only}) AND t.system_id = s.system_id AND t.kind = s.kind AND t.id = s.id AND "
-                "t.content_hash = s.content_hash"
-            ),
-            source_alias="s",
-            target_alias="t",
-            commit_properties=properties,
-            writer_properties=WRITER,
-        ).when_matched_update({name: f"s.{name}" for name in columns}).execute()
-
-    return commit(uri, storage_options, None, write, metadata)
-
-
 def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str = "") -> pa.Table:
-    """`columns` of the rows for which `where` (SQL) holds, read with file pruning from any store; times as Python has
-    them.
+    """`columns` of the rows for which `where` (SQL) holds; times that Python does not have are clamped.
 
     Not `DeltaTable.to_pyarrow_table`: in deltalake 1.6.3 it now and then aborts the process at exit.
 
@@ -405,20 +247,15 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     wanted = pa.schema([schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
     condition = f" WHERE {where}" if where else ""
-    try:
-        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))  # noqa: S608
-    except (OSError, DeltaError, pa.ArrowInvalid) as error:
-        # What fails while rows stream in is told by Arrow, as if the rows were at fault.
-        raise StoreUnavailable(table.table_uri, str(error)) from error
+    with read_errors(table.table_uri):
+        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))
     return clamp_times(found.cast(wanted))
 
 
 def refresh(table: DeltaTable) -> None:
     """The handle shows the newest version."""
-    try:
+    with read_errors(table.table_uri):
         table.update_incremental()
-    except (OSError, DeltaError) as error:
-        raise StoreUnavailable(table.table_uri, str(error)) from error
 
 
 def data_files(table: DeltaTable) -> pa.Table:
@@ -426,6 +263,32 @@ def data_files(table: DeltaTable) -> pa.Table:
     return pa.table(table.get_add_actions(flatten=True))
 
 
-def quoted(values: list[str]) -> str:
-    """`values` as a list of SQL string literals for an IN predicate."""
-    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+def data_paths(table: DeltaTable) -> list[str]:
+    """The paths of the handle's data files below the table, URL-encoded."""
+    paths: list[str] = data_files(table)["path"].to_pylist()
+    return paths
+
+
+def pack(
+    table: DeltaTable, partition: list[tuple[str, str, str]] | None, *, file_bytes: int, row_group_rows: int
+) -> None:
+    """Small files of `partition`, or of the whole table, are merged up to `file_bytes`. Raises as `write_errors`."""
+    writer = WriterProperties(compression="ZSTD", compression_level=6, max_row_group_size=row_group_rows)
+    with write_errors(table):
+        table.optimize.compact(partition_filters=partition, target_size=file_bytes, writer_properties=writer)
+
+
+def clean_log(table: DeltaTable) -> None:
+    """The log has a checkpoint at the handle's version, and no entries past their retention."""
+    with write_errors(table):
+        table.create_checkpoint()
+        table.cleanup_metadata()
+
+
+def vacuum(table: DeltaTable, retention_hours: int, *, is_full: bool, dry_run: bool) -> list[str]:
+    """Files that the log removed `retention_hours` ago are deleted, or listed by a dry run; returns their paths.
+
+    `is_full`: also files of that age that the log does not know.
+    """
+    with write_errors(table):
+        return table.vacuum(retention_hours, dry_run=dry_run, full=is_full)

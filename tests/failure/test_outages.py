@@ -12,7 +12,7 @@ import boto3
 import pytest
 from deltalake.exceptions import DeltaError
 
-from akosha_assets.lake import objects, store_check, tables
+from akosha_assets.lake import commits, objects, store_check, tables
 from akosha_assets.lake.catalog import CLIENT, Lake
 from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable, LocalStorageFailed, StoreUnavailable
 from akosha_assets.lake.ingestion import arrivals
@@ -231,10 +231,10 @@ def test_a_data_file_that_is_gone_is_the_tables_fault(tmp_path: Path) -> None:
     ingest(settings)
     table = Lake(settings).open("lifecycle/hot")
     assert table is not None
-    assert store_check.find_failure(table) is None
+    assert store_check.find_failure(table.table_uri, tables.data_paths(table)) is None
     file = next((tmp_path / "lake/lifecycle/hot").rglob("*.parquet"))
     file.unlink()
-    assert "data files are missing" in (store_check.find_failure(table) or "")
+    assert "data files are missing" in (store_check.find_failure(table.table_uri, tables.data_paths(table)) or "")
     assert not list((tmp_path / "lake").rglob("*write_check*"))
 
 
@@ -243,14 +243,14 @@ def test_rows_that_cannot_be_written_are_still_found_one_by_one(
 ) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0, max_attempts=2)
     put_uploads(settings, hour=0)
-    append = tables.append
+    append = commits.append
 
-    def refuse(uri: str, rows: Any, *rest: Any) -> int:
+    def refuse(uri: str, rows: Any, *rest: Any, **options: Any) -> int:
         if "system_id" in rows.schema.names and "b" in rows["system_id"].to_pylist():
             raise DeltaError("these rows cannot be written")
-        return append(uri, rows, *rest)
+        return append(uri, rows, *rest, **options)
 
-    monkeypatch.setattr(tables, "append", refuse)
+    monkeypatch.setattr(commits, "append", refuse)
     ingest(settings)
     assert states(settings) == {("ingested", 0): 2, ("quarantined", 2): 1}
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from akosha_assets.lake import days, row_rules, tables
+from akosha_assets.lake import commits, days, row_rules, tables
 from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.row_rules import (
@@ -242,7 +242,7 @@ def test_every_write_path_repairs_what_it_writes(tmp_path: Path) -> None:
     tables.append(uri, rows("appended"), Fence("w", 1), {}, {})
     tables.upsert(uri, rows("upserted"), Fence("w", 2), {}, {}, only="t.event_day = '2026-11-20'")
     columns = [*IDENTITY, "content_hash", "text", "vector"]
-    tables.update_columns(uri, rows("appended").select(columns), ["text", "vector"], {}, {}, only="true")
+    commits.update_columns(uri, rows("appended").select(columns), ["text", "vector"], {}, {}, only="true")
     table = tables.open_table(uri, {})
     assert table is not None
     days.append(table, rows("added"), writer="d", metadata={})

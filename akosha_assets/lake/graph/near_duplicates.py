@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 
-from akosha_assets.lake import tables
+from akosha_assets.lake import commits
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
 
@@ -74,7 +74,7 @@ def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
             "SELECT count(*), coalesce(max(systems), 0) FROM (SELECT count(DISTINCT system_id) AS systems FROM found "
             "GROUP BY group_id)"
         ).fetchone()
-    version = tables.overwrite(lake.create(NEAR_DUPLICATES.address), found, {"akosha_run": run_id})
+    version = commits.overwrite(lake.create(NEAR_DUPLICATES.address), found, {"akosha_run": run_id})
     groups, widest = counted or (0, 0)
     return Grouped(rows.num_rows, found.num_rows, groups, widest, version, crowded)
 

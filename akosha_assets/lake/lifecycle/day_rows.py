@@ -10,13 +10,13 @@ from datetime import date
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.table_spec import TableSpec
+from akosha_assets.lake.tables import Table
 
 # Rows that are converted at once: enough for vectorized work, few enough for the memory that their words take.
 FORM_ROWS = 4_096
@@ -29,7 +29,7 @@ class Source:
     """The rows of the day in one tier, at the version of `table`."""
 
     tier: str
-    table: DeltaTable
+    table: Table
     spec: TableSpec
     rows: int
 
@@ -40,7 +40,7 @@ def open_source(handles: TableCache, tier: str, day: date) -> Source | None:
     return None if table is None else Source(tier, table, handles.lake.spec(address(tier)), rows_of(table, day))
 
 
-def rows_of(table: DeltaTable, day: date) -> int:
+def rows_of(table: Table, day: date) -> int:
     """The number of rows of the day, from the table's log."""
     stored = days.stored(table).get(day)
     return stored.rows if stored else 0

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from akosha_assets.lake import days, tables
+from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -154,7 +154,7 @@ def _hidden_forms(lake: Lake, tier: str, day: date, system_id: str, kind: str, i
     where = days.predicate(
         day,
         " AND ".join(
-            f"{name} IN ({tables.quoted([value])})"
+            f"{name} IN ({quoting.literals([value])})"
             for name, value in (("system_id", system_id), ("kind", kind), ("id", id))
         ),
     )

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from akosha_assets.lake import days, tables
+from akosha_assets.lake import commits, days, quoting, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.embeddings import Embedder, as_stored
@@ -33,7 +33,7 @@ class Embedded:
 
 def days_without_vectors(lake: Lake, space: str) -> dict[date, int]:
     """Rows by event day that have no vector of `space`."""
-    bare = lake.select(HOT.address, ["event_day"], f"space IS NULL OR space <> {tables.quoted([space])}")
+    bare = lake.select(HOT.address, ["event_day"], f"space IS NULL OR space <> {quoting.literals([space])}")
     return {entry["values"]: entry["counts"] for entry in bare["event_day"].value_counts().to_pylist()}
 
 
@@ -45,7 +45,7 @@ def embed_day(
     Rows that change meanwhile are left as they are.
     """
     done, version = 0, None
-    where = days.predicate(day, f"space IS NULL OR space <> {tables.quoted([embedder.space])}")
+    where = days.predicate(day, f"space IS NULL OR space <> {quoting.literals([embedder.space])}")
     missing = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
     for start in range(0, missing.num_rows, COMMIT_ROWS):
         part = missing.slice(start, COMMIT_ROWS)
@@ -60,10 +60,10 @@ def embed_day(
             part.slice(0, len(vectors)).drop_columns(["text"]).append_column("vector", pa.array(vectors, pa.binary()))
         )
         rows = rows.append_column("space", pa.repeat(embedder.space, rows.num_rows))
-        systems = tables.quoted(sorted(pc.unique(rows["system_id"]).to_pylist()))
+        systems = quoting.literals(sorted(pc.unique(rows["system_id"]).to_pylist()))
         only = f"t.event_day = DATE '{day}' AND t.system_id IN ({systems})"
         metadata = {"akosha_embed": embedder.space, "akosha_run": run_id}
-        version = tables.update_columns(
+        version = commits.update_columns(
             lake.uri(HOT.address), rows, ["vector", "space"], lake.storage_options, metadata, only=only
         )
         done += rows.num_rows

@@ -12,7 +12,6 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
 from akosha_assets.lake import days
 from akosha_assets.lake.errors import MoveUnverified
@@ -23,6 +22,7 @@ from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
 from akosha_assets.lake.row_rules import repair
+from akosha_assets.lake.tables import Table
 
 # A larger day is written while it is read, and moves alone: two at a time would take twice the memory and gain little.
 LARGE_DAY_ROWS = 100_000
@@ -161,7 +161,7 @@ def _convert(
 
 
 def record(
-    moves: DeltaTable,
+    moves: Table,
     day: date,
     tier: str,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from akosha_assets.lake import days, tables
+from akosha_assets.lake import days, quoting, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
@@ -51,7 +51,7 @@ def unshadowed(rows: pa.Table, hotter: pa.Table) -> pa.Table:
 def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
     """Each memory of `event_days` once, in its hottest form: `columns`, which every tier must have, and `tier`."""
     needed = [*IDENTITY, *[name for name in columns if name not in IDENTITY]]
-    where = f"event_day IN ({tables.quoted([day.isoformat() for day in event_days])})"
+    where = f"event_day IN ({quoting.literals([day.isoformat() for day in event_days])})"
     seen: pa.Table | None = None
     parts = []
     for tier in TIERS:
@@ -67,7 +67,7 @@ def read(lake: Lake, columns: list[str], *, event_days: list[date]) -> pa.Table:
 def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
     """The memory in its hottest form with all columns; None if no tier has it."""
     where = " AND ".join(
-        f"{name} IN ({tables.quoted([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True)
+        f"{name} IN ({quoting.literals([value])})" for name, value in zip(IDENTITY, (system_id, kind, id), strict=True)
     )
     for tier in TIERS:
         table = lake.open(address(tier))

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from akosha_assets.lake import days, tables
+from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
@@ -57,10 +57,10 @@ def reprocessable_days(
     lake: Lake, tier: str, policy: TierPolicy, *, first: date, last: date, space: str | None
 ) -> dict[date, ReprocessableDay]:
     """The rows that can be reprocessed, by day from `first` to `last`. `space`: that of the available model, if any."""
-    former = tables.quoted(_former_policies(lake, tier, policy))
-    other_method = f"summary_method <> {tables.quoted([policy.summary_method])}"
+    former = quoting.literals(_former_policies(lake, tier, policy))
+    other_method = f"summary_method <> {quoting.literals([policy.summary_method])}"
     other_form = f"policy_version IN ({former})" if former else "false"
-    other_space = f"space <> {tables.quoted([space])}" if space else "false"
+    other_space = f"space <> {quoting.literals([space])}" if space else "false"
     if tier == WARM:
         conditions = {
             "resummarised": f"text IS NOT NULL AND {other_method}",

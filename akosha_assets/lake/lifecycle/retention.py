@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from akosha_assets.lake import days, tables
+from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, NotFound, TableContended
 from akosha_assets.lake.lifecycle.placement import TIERS, address
@@ -34,7 +34,7 @@ class Hold:
         """SQL that is true for the rows under the hold."""
         terms = []
         if self.system_id is not None:
-            terms.append(f"system_id IN ({tables.quoted([self.system_id])})")
+            terms.append(f"system_id IN ({quoting.literals([self.system_id])})")
         if self.from_day is not None:
             terms.append(f"event_day >= '{self.from_day}'")
         if self.until_day is not None:

@@ -7,10 +7,10 @@ is most of the time.
 from types import TracebackType
 
 import duckdb
-from deltalake import DeltaTable
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.tables import Table
 
 
 class TableCache:
@@ -19,7 +19,7 @@ class TableCache:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.connection = duckdb.connect()
-        self._handles: dict[str, DeltaTable] = {}
+        self._handles: dict[str, Table] = {}
 
     def __enter__(self) -> "TableCache":
         return self
@@ -29,7 +29,7 @@ class TableCache:
     ) -> None:
         self.connection.close()
 
-    def open(self, address: str) -> DeltaTable | None:
+    def open(self, address: str) -> Table | None:
         """The table; None while nothing was written to it."""
         handle = self._handles.get(address)
         if handle is None:
@@ -40,7 +40,7 @@ class TableCache:
             tables.refresh(handle)
         return handle
 
-    def create(self, address: str) -> DeltaTable:
+    def create(self, address: str) -> Table:
         """The table, created if it does not exist."""
         handle = self.open(address)
         if handle is None:

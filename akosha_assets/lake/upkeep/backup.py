@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from deltalake import DeltaTable
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, TableContended
@@ -29,6 +28,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tables import Table
 from akosha_assets.lake.upkeep.ledger_copy import copy_out
 
 CUT_ATTEMPTS = 30
@@ -196,7 +196,7 @@ def prune(store: ObjectStore, *, keep_after: datetime, now: datetime) -> tuple[i
     return len(old), len(orphans)
 
 
-def _consistent_cut(lake: Lake, ledger: Ledger, to: Path) -> tuple[dict[str, DeltaTable], dict[str, int]]:
+def _consistent_cut(lake: Lake, ledger: Ledger, to: Path) -> tuple[dict[str, Table], dict[str, int]]:
     """Table versions and a copy of the ledger that belong together: no table changed while the ledger was copied.
 
     With a ledger older than the tables an upload would be ingested twice; with a newer one its rows would be missing.
@@ -217,7 +217,7 @@ def _consistent_cut(lake: Lake, ledger: Ledger, to: Path) -> tuple[dict[str, Del
     raise TableContended(", ".join(changed), CUT_ATTEMPTS, "tables were written to while the ledger was copied")
 
 
-def _open(lake: Lake) -> dict[str, DeltaTable]:
+def _open(lake: Lake) -> dict[str, Table]:
     return {address: table for address in TABLES if (table := lake.open(address)) is not None}
 
 

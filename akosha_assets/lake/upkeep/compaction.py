@@ -12,10 +12,8 @@ from datetime import date, timedelta
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable, WriterProperties
-from deltalake.exceptions import CommitFailedError
 
-from akosha_assets.lake import days
+from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import TableContended
 from akosha_assets.lake.table_spec import TableSpec
@@ -30,7 +28,6 @@ ORDER = ("system_id", "occurred_at")
 # Memory for sorting a day; more spills to disk.
 SORT_MIB = 512
 BATCH_ROWS = 8_192
-WRITER = WriterProperties(compression="ZSTD", compression_level=6, max_row_group_size=days.ROW_GROUP_ROWS)
 
 
 @dataclass(frozen=True)
@@ -65,9 +62,8 @@ def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
                 extra={"table": address, "day": str(day), "cause": str(error)},
             )
             contended += 1
-            table.update_incremental()
-    table.create_checkpoint()
-    table.cleanup_metadata()
+            tables.refresh(table)
+    tables.clean_log(table)
     stored = sum(pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist())
     partitions = len(days.stored(table)) if lake.spec(address).partition_by else 1
     return Compacted(
@@ -82,7 +78,7 @@ def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
     )
 
 
-def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tuple[date | None, bool]]:
+def _parts(lake: Lake, table: tables.Table, address: str, today: date) -> list[tuple[date | None, bool]]:
     """The days that need compaction, and whether each is at rest; (None, False) for a table without partitions."""
     if not lake.spec(address).partition_by:
         return [(None, False)] if len(table.file_uris()) >= BUSY_FILES else []
@@ -98,18 +94,15 @@ def _parts(lake: Lake, table: DeltaTable, address: str, today: date) -> list[tup
     return found
 
 
-def _pack(table: DeltaTable, spec: TableSpec, day: date | None, *, is_ordered: bool) -> None:
+def _pack(table: tables.Table, spec: TableSpec, day: date | None, *, is_ordered: bool) -> None:
     if day is not None and is_ordered:
         _order(table, spec, day)
         return
     filters = None if day is None else [("event_day", "=", day.isoformat())]
-    try:
-        table.optimize.compact(partition_filters=filters, target_size=TARGET_BYTES, writer_properties=WRITER)
-    except CommitFailedError as error:
-        raise TableContended(spec.address, 1, str(error)) from error
+    tables.pack(table, filters, file_bytes=TARGET_BYTES, row_group_rows=days.ROW_GROUP_ROWS)
 
 
-def _order(table: DeltaTable, spec: TableSpec, day: date) -> None:
+def _order(table: tables.Table, spec: TableSpec, day: date) -> None:
     """Rewrites the day sorted by system and time.
 
     Not `optimize.z_order`: it interleaves leading bits, and most system ids share a prefix.

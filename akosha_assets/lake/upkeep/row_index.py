@@ -7,8 +7,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.table_spec import TableSpec
-from akosha_assets.lake.tables import CLOCKS_AHEAD, quoted
+from akosha_assets.lake.tables import CLOCKS_AHEAD
 
 MEMORY_MIB = 512
 
@@ -23,7 +24,7 @@ class RowIndex:
             self._columns.append("space")
         connection.execute("SET TimeZone='UTC'")
         connection.execute(f"SET memory_limit='{MEMORY_MIB}MiB'")
-        connection.execute(f"SET temp_directory={quoted([str(spill)])}")
+        connection.execute(f"SET temp_directory={literals([str(spill)])}")
         empty = spec.schema.empty_table().select(self._columns)
         connection.register("batch", self._numbered(empty, 0, 0, now))
         connection.execute("CREATE TABLE keys AS SELECT * FROM batch")

@@ -6,6 +6,7 @@ log never had.
 
 from dataclasses import dataclass
 
+from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
@@ -37,5 +38,5 @@ def vacuum(lake: Lake, ledger: Ledger, address: str, *, is_full: bool, dry_run: 
     table = lake.open(address)
     if table is None:
         return None
-    removed = table.vacuum(RETENTION_HOURS, dry_run=dry_run, full=is_full)
+    removed = tables.vacuum(table, RETENTION_HOURS, is_full=is_full, dry_run=dry_run)
     return Vacuumed(address, len(removed), is_full, dry_run, table.version())

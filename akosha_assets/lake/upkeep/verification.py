@@ -28,9 +28,9 @@ from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import COLD, WARM
+from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.table_spec import TableSpec
-from akosha_assets.lake.tables import quoted
 from akosha_assets.lake.upkeep import backup
 from akosha_assets.lake.upkeep.data_files import UnreadableFile, local_copy, read_columns
 
@@ -88,7 +88,7 @@ class _Keys:
 
     def __post_init__(self) -> None:
         self.connection.execute(f"SET memory_limit='{MEMORY_MIB}MiB'")
-        self.connection.execute(f"SET temp_directory={quoted([str(self.spill)])}")
+        self.connection.execute(f"SET temp_directory={literals([str(self.spill)])}")
         for name in ("stored", "inbox", "backup"):
             self.connection.execute(f"CREATE TABLE {name} (system_id VARCHAR, kind VARCHAR, id VARCHAR)")
 
