@@ -6,7 +6,7 @@ A change uses the handle whose rows were read. If another writer changed the day
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -58,9 +58,11 @@ def stored(table: DeltaTable) -> dict[date, Stored]:
     }
 
 
-def predicate(day: date, where: str = "") -> str:
-    """SQL that names the rows of `day` for which `where` holds."""
-    return f"event_day = '{day.isoformat()}'" + (f" AND ({where})" if where else "")
+def predicate(day: date | Collection[date], where: str = "") -> str:
+    """SQL that selects the rows of one event day, or of several, for which `where` holds."""
+    names = [f"DATE '{one.isoformat()}'" for one in ([day] if isinstance(day, date) else day)]
+    chosen = f"event_day = {names[0]}" if len(names) == 1 else f"event_day IN ({', '.join(names)})"
+    return chosen + (f" AND ({where})" if where else "")
 
 
 def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -> Iterator[pa.RecordBatch]:
@@ -89,7 +91,7 @@ def replace(
     batches: Iterable[pa.RecordBatch],
     where: str,
     *,
-    writer: str,
+    writer: str | Collection[str],
     metadata: dict[str, str],
     file_bytes: int | None = None,
 ) -> int:
@@ -186,7 +188,7 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
     return False
 
 
-def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str, str]) -> None:
+def append(table: DeltaTable, rows: pa.Table, *, writer: str | Collection[str], metadata: dict[str, str]) -> None:
     """`rows` are added, by one commit. Raises as `replace`."""
     rows = commits.checked(table.table_uri, rows)
     with tables.write_errors(table):
@@ -195,18 +197,18 @@ def append(table: DeltaTable, rows: pa.Table, *, writer: str, metadata: dict[str
         )
 
 
-def remove(table: DeltaTable, where: str, *, writer: str, metadata: dict[str, str]) -> int:
+def remove(table: DeltaTable, where: str, *, writer: str | Collection[str], metadata: dict[str, str]) -> int:
     """No row for which `where` holds is left, by one commit; returns how many went. Raises as `replace`."""
     with tables.write_errors(table):
         outcome = table.delete(where, commit_properties=_once(table, writer, metadata))
     return int(outcome["num_deleted_rows"] or 0)
 
 
-def _once(table: DeltaTable, writer: str, metadata: dict[str, str]) -> CommitProperties:
-    """Commit properties with which only one of two commits of a writer on the same version succeeds."""
-    known = tables.committed_sequence(table, writer)
+def _once(table: DeltaTable, writer: str | Collection[str], metadata: dict[str, str]) -> CommitProperties:
+    """Two commits of one writer that were prepared on the same version exclude each other."""
+    writers = [writer] if isinstance(writer, str) else writer
     return CommitProperties(
         custom_metadata=metadata,
         max_commit_retries=50,
-        app_transactions=[Transaction(writer, (known if known is not None else 0) + 1)],
+        app_transactions=[Transaction(name, (tables.committed_sequence(table, name) or 0) + 1) for name in writers],
     )

@@ -1,6 +1,6 @@
 """Ages event days: finds the days that are due and moves them. Safe to stop anywhere and to run again.
 
-`moving.py` moves one day; docs/lifecycle.md describes the steps. `retention.py` deletes rows that are past cold.
+`moving.py` moves the days; docs/lifecycle.md describes the steps. `retention.py` deletes rows that are past cold.
 """
 
 import logging
@@ -19,7 +19,14 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import warm
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
-from akosha_assets.lake.lifecycle.moving import LARGE_DAY_ROWS, Aged, Checkpoint, move_day, no_checkpoint
+from akosha_assets.lake.lifecycle.moving import (
+    LARGE_DAY_ROWS,
+    Aged,
+    Checkpoint,
+    can_move_together,
+    move_days,
+    no_checkpoint,
+)
 from akosha_assets.lake.lifecycle.placement import TIERS, days_in
 from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
@@ -27,6 +34,8 @@ from akosha_assets.lake.lifecycle.table_cache import TableCache
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+# Small days that move in one commit of each table.
+GROUP_DAYS = 128
 Outcome = Aged | RecallBelowPolicy | TableContended
 
 
@@ -69,14 +78,13 @@ def age_day(
     today: date,
     embedder: Embedder | None = None,
     checkpoint: Checkpoint = no_checkpoint,
-    handles: TableCache | None = None,
 ) -> Aged:
     """Moves the rows of `event_day` to the tier of its age; does nothing if no hotter tier has any.
 
     Rows without a vector get one from `embedder` first, because the next form no longer has their whole text.
 
     `checkpoint` is called with the name of each step once it is durable: gated, written, verified, recorded, and
-    flipped:TIER for each tier that the rows left. `handles`: those of the calling thread, if it has any.
+    flipped:TIER for each tier that the rows left.
 
     Raises:
         InvalidRequest: the day belongs in hot.
@@ -89,17 +97,24 @@ def age_day(
         raise InvalidRequest("event_day", f"{event_day} belongs in hot until {move.policy.moves_on(event_day, HOT)}")
     if embedder is not None:
         embed_day(lake, event_day, embedder, run_id=move.aged_by)
-    with ExitStack() as own:
-        handles = handles or own.enter_context(TableCache(lake))
-        for attempt in range(ATTEMPTS):
-            try:
-                return move_day(handles, event_day, target, move, checkpoint)
-            except TableContended as error:
-                logger.info(
-                    "another writer changed a day while it moved",
-                    extra={"event_day": str(event_day), "attempt": attempt, "cause": str(error)},
-                )
-                last = error
+    with TableCache(lake) as handles:
+        (aged,) = _move(handles, [event_day], target, move, checkpoint)
+    return aged
+
+
+def _move(
+    handles: TableCache, event_days: list[date], target: str, move: warm.Move, checkpoint: Checkpoint = no_checkpoint
+) -> list[Aged]:
+    """Moves the days, up to `ATTEMPTS` times if other writers change them. Raises as `move_days`."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return move_days(handles, event_days, target, move, checkpoint)
+        except TableContended as error:
+            logger.info(
+                "another writer changed a day while it moved",
+                extra={"event_days": f"{event_days[0]}/{event_days[-1]}", "attempt": attempt, "cause": str(error)},
+            )
+            last = error
     raise last
 
 
@@ -108,40 +123,38 @@ def age(
 ) -> Iterator[Aged | RecallBelowPolicy]:
     """Ages `items`, several at a time, and yields the result of each in their order.
 
-    A day that the recall gate stops is yielded as its error.
+    Small days of one tier move together, so that many of them take few commits. A day that the recall gate stops is
+    yielded as its error.
 
     Raises:
+        InvalidRequest: a day belongs in hot.
         TableContended: other writers changed a day at every attempt; raised after the other days were aged.
     """
-    embedder = embedder_for(lake, items)
+    for item in items:
+        if target_of(policy, item.event_day, today) == HOT:
+            raise InvalidRequest("event_day", f"{item.event_day} belongs in hot")
+    embedder, missing = embedder_for(lake, items)
     move = warm.Move(policy, moved_at, run)
 
-    def age_item(item: Due) -> Outcome:
+    def age_group(group: list[Due]) -> list[Outcome]:
         handles = free.get()
         try:
-            return age_day(lake, item.event_day, move=move, today=today, embedder=embedder, handles=handles)
-        except (RecallBelowPolicy, TableContended) as error:
-            logger.warning(
-                "a day stays in its tier for now",
-                extra={"event_day": str(item.event_day), "tier": item.tier, "cause": str(error)},
-            )
-            return error
+            if embedder is not None:
+                for event_day in [item.event_day for item in group if item.event_day in missing]:
+                    embed_day(lake, event_day, embedder, run_id=run)
+            return _age_group(handles, group, move)
         finally:
             free.put(handles)
 
     contended: TableContended | None = None
-    stored_days = days_in(lake)
-    rows_of = {
-        item.event_day: sum(tier[item.event_day].rows for tier in stored_days.values() if item.event_day in tier)
-        for item in items
-    }
+    rows_of = _count_rows(lake, items)
     at_once = lake.settings.aging_days_at_once
-    # Days run in parallel; BLAS threads below them would only wait for each other.
+    # Groups run in parallel; BLAS threads below them would only wait for each other.
     with ExitStack() as stack, threadpool_limits(1, "blas"):
         free: queue.SimpleQueue[TableCache] = queue.SimpleQueue()
         for _ in range(at_once):
             free.put(stack.enter_context(TableCache(lake)))
-        for outcome in _in_order([(item, rows_of[item.event_day]) for item in items], age_item, at_once):
+        for outcome in _in_order(group_small_days(items, rows_of), rows_of, age_group, at_once):
             if isinstance(outcome, TableContended):
                 contended = outcome
             else:
@@ -150,37 +163,80 @@ def age(
         raise contended
 
 
-def _in_order(items: list[tuple[Due, int]], work: Callable[[Due], Outcome], at_once: int) -> Iterator[Outcome]:
-    """Yields the result of `work` for each of `items`, which come with their rows.
+def _count_rows(lake: Lake, items: list[Due]) -> dict[date, int]:
+    """The rows of the day of each item in all tiers."""
+    stored = days_in(lake).values()
+    return {
+        item.event_day: sum(tier[item.event_day].rows for tier in stored if item.event_day in tier) for item in items
+    }
 
-    `at_once` days run in parallel; a large day runs alone, in the calling thread.
+
+def group_small_days(items: list[Due], rows_of: dict[date, int]) -> list[list[Due]]:
+    """`items` in their order, neighbours of one tier that may move together in one list, all others alone."""
+    groups: list[list[Due]] = []
+    for item in items:
+        group = groups[-1] if groups else []
+        if (
+            group
+            and len(group) < GROUP_DAYS
+            and group[-1].tier == item.tier
+            and all(can_move_together(rows_of[one.event_day]) for one in (group[-1], item))
+        ):
+            group.append(item)
+        else:
+            groups.append([item])
+    return groups
+
+
+def _age_group(handles: TableCache, group: list[Due], move: warm.Move) -> list[Outcome]:
+    try:
+        return list(_move(handles, [item.event_day for item in group], group[0].tier, move))
+    except (RecallBelowPolicy, TableContended) as error:
+        if len(group) > 1:
+            # Another writer keeps changing one of the days; the others move without it.
+            return [outcome for item in group for outcome in _age_group(handles, [item], move)]
+        day, tier = str(group[0].event_day), group[0].tier
+        logger.warning("a day stays in its tier for now", extra={"event_day": day, "tier": tier, "cause": str(error)})
+        return [error]
+
+
+def _in_order(
+    groups: list[list[Due]], rows_of: dict[date, int], work: Callable[[list[Due]], list[Outcome]], at_once: int
+) -> Iterator[Outcome]:
+    """Yields the results of `work` for `groups`, in their order.
+
+    `at_once` groups run in parallel; a large day runs alone, in the calling thread.
     """
-    pending: deque[Future[Outcome]] = deque()
+    pending: deque[Future[list[Outcome]]] = deque()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="age")
     try:
-        for item, rows in items:
-            is_large = rows > LARGE_DAY_ROWS
+        for group in groups:
+            is_large = rows_of[group[0].event_day] > LARGE_DAY_ROWS
             while pending and (is_large or len(pending) > 2 * at_once):
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
             if is_large:
-                yield work(item)
+                yield from work(group)
             else:
-                pending.append(pool.submit(work, item))
+                pending.append(pool.submit(work, group))
         while pending:
-            yield pending.popleft().result()
+            yield from pending.popleft().result()
     finally:
-        # Running days finish; the next run ages the others.
+        # Running groups finish; the next run ages the others.
         pool.shutdown(cancel_futures=True)
 
 
-def embedder_for(lake: Lake, items: list[Due]) -> Embedder | None:
-    """The model if some of `items` have rows without a vector; None if none have, or if the model cannot be loaded."""
-    missing = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
-    rows = sum(missing.get(item.event_day, 0) for item in items)
-    if not rows:
-        return None
+def embedder_for(lake: Lake, items: list[Due]) -> tuple[Embedder | None, set[date]]:
+    """The model, and the days of `items` that have rows without a vector.
+
+    The model is None if no day has such rows, or if it cannot be loaded: then they move without a vector.
+    """
+    rows_of = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
+    missing = {item.event_day for item in items if rows_of.get(item.event_day)}
+    if not missing:
+        return None, missing
     try:
-        return Embedder.load(lake.settings)
+        return Embedder.load(lake.settings), missing
     except EmbeddingUnavailable as error:
+        rows = sum(rows_of[day] for day in missing)
         logger.warning("rows move to a colder tier without a vector", extra={"rows": rows, "cause": str(error)})
-        return None
+        return None, missing

@@ -6,7 +6,7 @@ The numbers are settings. The version of a policy is a hash of them, so a change
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
 
 from akosha_assets.lake.lifecycle.quantization import INT8_METHOD, SKETCH_METHOD
@@ -64,18 +64,18 @@ class TierPolicy:
 
     def last_day_of(self, tier: str, today: date) -> date:
         """The newest event day that no longer belongs in `tier`, which is hot or warm."""
-        return today - timedelta(days=self.hot_days if tier == HOT else self.warm_days)
+        return _add_days(today, -(self.hot_days if tier == HOT else self.warm_days))
 
     def first_kept_day(self, today: date) -> date:
         """The oldest event day that retention keeps."""
         return years_before(today, self.cold_years)
 
-    def moves_on(self, event_day: date, tier: str) -> date | None:
+    def moves_on(self, event_day: date, tier: str) -> date:
         """The day on which rows of `event_day` leave `tier`; for cold, the last day on which retention keeps them."""
         if tier == HOT:
-            return event_day + timedelta(days=self.hot_days)
+            return _add_days(event_day, self.hot_days)
         if tier == WARM:
-            return event_day + timedelta(days=self.warm_days)
+            return _add_days(event_day, self.warm_days)
         return years_before(event_day, -self.cold_years)
 
     def required_recall(self, tier: str) -> float:
@@ -83,9 +83,17 @@ class TierPolicy:
         return self.warm_recall if tier == WARM else self.cold_recall
 
 
+def _add_days(day: date, count: int) -> date:
+    """The date `count` days later, or earlier if it is negative, limited to the calendar of Python."""
+    return date.fromordinal(min(max(day.toordinal() + count, 1), date.max.toordinal()))
+
+
 def years_before(day: date, years: int) -> date:
-    """The same date `years` earlier; the 29th of February becomes the 28th."""
+    """The same date `years` earlier, limited to the calendar of Python; the 29th of February becomes the 28th."""
+    year = day.year - years
+    if not date.min.year <= year <= date.max.year:
+        return date.min if year < date.min.year else date.max
     try:
-        return day.replace(year=day.year - years)
+        return day.replace(year=year)
     except ValueError:
-        return day.replace(year=day.year - years, day=28)
+        return day.replace(year=year, day=28)

@@ -78,7 +78,7 @@ class NearestRows:
 
 
 def gate(handles: TableCache, day: date, tier: str, sources: Sequence[day_rows.Source], policy: TierPolicy) -> Recall:
-    """The recall of the rows of `sources` in the form of `tier`.
+    """The recall of the rows of `day` in `sources` in the form of `tier`.
 
     Raises:
         RecallBelowPolicy: it is below the policy.
@@ -94,7 +94,7 @@ def measure(
     handles: TableCache, day: date, tier: str, sources: Sequence[day_rows.Source], policy: TierPolicy
 ) -> Recall:
     """recall@10 of the form that the rows of `day` in `sources` would have in `tier`."""
-    if not policy.recall_probes or sum(source.rows for source in sources) < MIN_VECTORS:
+    if not policy.recall_probes or sum(source.rows_of.get(day, 0) for source in sources) < MIN_VECTORS:
         return Recall(None, 0, 0)
     probes = _probes(handles, day, sources, policy.recall_probes)
     by_space = {
@@ -131,12 +131,12 @@ def _add(by_space: dict[str, NearestRows], batches: Iterable[pa.RecordBatch], ap
 def _probes(handles: TableCache, day: date, sources: Sequence[day_rows.Source], count: int) -> pa.Table:
     """The stored probes of the day; a day without probes gets a sample of `count` of its rows."""
     table = handles.create(address("probes"))
-    if day_rows.rows_of(table, day):
+    if day_rows.count_rows(table, [day]):
         return tables.select(table, PROBES.schema.names, PROBES.schema, days.predicate(day))
     sampled = []
     for source in sources:
         # The content hash samples at random, and the same rows each time.
-        every = max(1, source.rows // (4 * count))
+        every = max(1, source.rows_of.get(day, 0) // (4 * count))
         where = days.predicate(day, f"vector IS NOT NULL AND content_hash % {every} = 0")
         columns = [*IDENTITY, "event_day", "vector", "space", "content_hash", *_scale_column(source)]
         for batch in days.stream(source.table, source.spec, columns, where):

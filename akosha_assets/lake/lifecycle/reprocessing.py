@@ -18,7 +18,7 @@ from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
-from akosha_assets.lake.lifecycle.moving import record
+from akosha_assets.lake.lifecycle.moving import Aged, record
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
 
@@ -127,9 +127,9 @@ def reprocess_day(
             writer=f"age/{event_day}",
             metadata={"akosha_op": "renew"},
         )
-        lying = day_rows.rows_of(table, event_day)
-        moves = lake.create(address("moves"))
-        record(moves, event_day, tier, rows=lying, rows_without_vector=sum(bare), recall_at_10=None, move=move)
+        rows = day_rows.count_rows(table, [event_day]).get(event_day, 0)
+        renewed_day = Aged(event_day=event_day, tier=tier, rows=rows, rows_without_vector=sum(bare))
+        record(lake.create(address("moves")), [renewed_day], move)
     return ReprocessedDay(event_day, tier, todo.resummarised, todo.embedded, todo.requantised, todo.left)
 
 

@@ -18,11 +18,12 @@ from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import aging, moving
-from akosha_assets.lake.lifecycle.aging import age, age_day, due
+from akosha_assets.lake.lifecycle.aging import Due, age, age_day, due, group_small_days
 from akosha_assets.lake.lifecycle.moving import Aged
 from akosha_assets.lake.lifecycle.placement import days_in, locate, read
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.warm import Move
+from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, MOVES
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -250,6 +251,7 @@ STEPS = ["gated", "written", "verified", "recorded", "flipped:warm", "flipped:ho
 AGE_AND_DIE = """
 import os, signal, sys
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, MOVES
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -294,3 +296,49 @@ def test_a_run_killed_after_any_step_leaves_each_row_once_and_the_next_run_ends_
     assert locate(lake, "system-0", "conversation", "id-000099").row["content_hash"] == hash_of(99, "at last")
     assert {tier: list(found) for tier, found in days_in(lake).items()} == {"hot": [], "warm": [], "cold": [day]}
     assert pc.sum(lake.select("lifecycle/metrics", ["memories"])["memories"]).as_py() == 110
+
+
+def test_many_small_days_move_in_few_commits_each_with_its_own_record(lake, settings):
+    policy = TierPolicy.of(settings)
+    ages = range(100, 140)
+    rows = [row for age_days in ages for row in hot_rows(days_ago(age_days), 2, first=age_days * 10).to_pylist()]
+    store(lake, pa.Table.from_pylist(rows, HOT.schema), batch=1)
+    hot_version = lake.open(HOT.address).version()
+    outcomes = list(age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test"))
+    assert [(one.event_day, one.rows, one.rows_moved) for one in outcomes] == [
+        (days_ago(age_days), 2, 2) for age_days in reversed(ages)
+    ]
+    assert due(lake, policy, TODAY) == []
+    assert lake.open(HOT.address).version() == hot_version + 1
+    assert lake.open(COLD.address).version() == 1
+    assert lake.select(COLD.address, ["id"]).num_rows == 2 * len(ages)
+    moves = lake.select(MOVES.address, ["event_day", "rows"])
+    assert sorted(moves["event_day"].to_pylist()) == [days_ago(age_days) for age_days in reversed(ages)]
+    memories = lake.select(DAILY_METRICS.address, ["event_day", "memories"])
+    assert set(memories["event_day"].to_pylist()) == {days_ago(age_days) for age_days in ages}
+    assert pc.sum(memories["memories"]).as_py() == 2 * len(ages)
+
+
+def test_small_days_of_one_tier_are_grouped_and_large_ones_move_alone():
+    sizes = {days_ago(day): 100 if day == 103 else 5 for day in range(80, 110)}
+    items = [Due(day, "cold" if day <= days_ago(90) else "warm", rows, 0) for day, rows in sorted(sizes.items())]
+    groups = group_small_days(items, sizes)
+    assert [item for group in groups for item in group] == items
+    assert [len(group) for group in groups] == [6, 1, 13, 10]
+
+
+def test_a_day_that_others_keep_writing_to_does_not_keep_its_neighbours(lake, settings, monkeypatch):
+    policy = TierPolicy.of(settings)
+    for age_days in (100, 101, 102):
+        store(lake, hot_rows(days_ago(age_days), 2, first=age_days * 10), batch=age_days)
+    busy, move_days = days_ago(101), moving.move_days
+
+    def contend(cache, event_days, *rest):
+        if busy in event_days:
+            raise TableContended("hot", 1, "busy")
+        return move_days(cache, event_days, *rest)
+
+    monkeypatch.setattr(aging, "move_days", contend)
+    with pytest.raises(TableContended):
+        list(age(lake, due(lake, policy, TODAY), policy=policy, today=TODAY, moved_at=NOW, run="test"))
+    assert [item.event_day for item in due(lake, policy, TODAY)] == [busy]

@@ -4,6 +4,9 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import InvalidSettings
 from akosha_assets.lake.lifecycle.policy import TierPolicy
@@ -25,6 +28,15 @@ def test_the_day_a_row_moves_is_the_first_day_of_its_next_tier(settings: LakeSet
     for tier, following in (("hot", "warm"), ("warm", "cold")):
         assert policy.tier_of(day, policy.moves_on(day, tier)) == following
     assert policy.moves_on(day, "cold") == date(2031, 2, 28)
+
+
+@given(event_day=st.dates(), today=st.dates(), cold_years=st.integers(1, 10_000))
+@settings_of_hypothesis(max_examples=200, deadline=None)
+def test_every_day_of_the_calendar_has_a_tier(event_day: date, today: date, cold_years: int) -> None:
+    policy = replace(TierPolicy.of(LakeSettings()), cold_years=cold_years)
+    assert policy.tier_of(event_day, today) in ("hot", "warm", "cold", "expired")
+    assert policy.moves_on(event_day, "hot") <= policy.moves_on(event_day, "warm")
+    assert policy.moves_on(event_day, "cold") >= event_day
 
 
 def test_any_change_of_the_policy_is_another_version(settings: LakeSettings) -> None:
