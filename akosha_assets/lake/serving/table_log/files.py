@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, UploadRejected
+from akosha_assets.lake.errors import DataFileUnreadable, StoreUnavailable, TableUnreadable, UploadRejected
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.serving.table_log.commit_times import CommitTimes
 
@@ -126,7 +126,7 @@ class Follower:
             or self.lake.has_lost_log(self.address)
             or self._known_table(self.address) is not None
         ):
-            raise StoreUnavailable(self.lake.uri(self.address), "the table was there before and has no log now")
+            raise TableUnreadable(self.lake.uri(self.address), "was written to and has no log now")
         return None
 
     def _accept(self, found: tables.KnownTable) -> tables.KnownTable:
@@ -139,11 +139,11 @@ class Follower:
             return found
         self._table = self._open()
         if self._table is None:
-            raise StoreUnavailable(self.lake.uri(self.address), "is gone")
+            raise TableUnreadable(self.lake.uri(self.address), "is gone")
         found = tables.KnownTable.from_handle(self._table)
         if (loss := known.find_loss(found)) is not None:
             self._table = None
-            raise StoreUnavailable(self.lake.uri(self.address), f"the table {loss}")
+            raise TableUnreadable(self.lake.uri(self.address), loss)
         return found
 
     def _moved(self) -> bool:
