@@ -44,7 +44,7 @@ def columns_table(address: str) -> str:
 
 def reasons_table() -> str:
     """Every reason for which uploads are quarantined, as a Markdown table."""
-    from akosha_assets.lake.errors import REASONS
+    from akosha_assets.lake.reasons import REASONS
 
     return "\n".join(["| Reason | Means |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in REASONS.items())])
 

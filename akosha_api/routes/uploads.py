@@ -9,8 +9,9 @@ from akosha_api.app_state import AppState
 from akosha_api.dependencies import StateDep
 from akosha_api.read_models import UploadList, UploadModel
 from akosha_api.validation_errors import Name
-from akosha_assets.lake.errors import REASONS, InvalidRequest
+from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
+from akosha_assets.lake.reasons import REASONS
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
 

@@ -20,10 +20,10 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import EmbeddingUnavailable
 from akosha_assets.lake.lifecycle import quantization, recall
 from akosha_assets.lake.lifecycle.placement import days_in
-from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
 from akosha_assets.lake.schemas import HOT as HOT_TABLE
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
+from akosha_assets.lake.tiers import COLD, HOT, WARM
 
 SYSTEMS = 200
 MADE_UP = "made up: no model can be loaded"

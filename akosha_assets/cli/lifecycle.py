@@ -177,9 +177,10 @@ def renew(
     from akosha_assets.lake.catalog import Lake
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.ingestion.ledger.known_tables import guarded
-    from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
+    from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
     from akosha_assets.lake.settings import LakeSettings
+    from akosha_assets.lake.tiers import COLD, WARM
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
     policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()

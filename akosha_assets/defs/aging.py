@@ -18,8 +18,9 @@ from akosha_assets.defs.partitions import EVENT_DAYS, is_event_day
 from akosha_assets.defs.schedules import exclusive, run_in_progress
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger.duty_lease import Duty
-from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.reprocessing import ReprocessedDay
+from akosha_assets.lake.tiers import COLD, WARM
 
 if TYPE_CHECKING:
     from akosha_assets.lake.errors import RecallBelowPolicy

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Flaw(StrEnum):
-    """One oddity. Reasons that stop an upload are `errors.REASONS`."""
+    """One oddity. Reasons that stop an upload are `reasons.REASONS`."""
 
     # Of an upload's files and tables.
     BOOKKEEPING_LEFT_OUT = "bookkeeping_left_out"

@@ -8,9 +8,10 @@ import pytest
 from akosha_api.app import create_app
 from akosha_api.problems import TYPE_PREFIX, ProblemName
 from akosha_api.settings import ApiSettings
-from akosha_assets.lake.errors import REASONS
-from akosha_assets.lake.serving.states import TIERS, RankingStatus, SearchMode, TierStatus
+from akosha_assets.lake.reasons import REASONS
+from akosha_assets.lake.serving.states import RankingStatus, SearchMode, TierStatus
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tiers import TIERS
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from akosha_api.settings import ApiSettings
-from akosha_assets.lake.errors import REASONS
+from akosha_assets.lake.reasons import REASONS
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.reference import regenerate

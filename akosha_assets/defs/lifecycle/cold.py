@@ -10,7 +10,7 @@ from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
 from akosha_assets.defs.schedules import BACKGROUND
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.lifecycle.policy import COLD, WARM
+from akosha_assets.lake.tiers import COLD, WARM
 
 
 @dg.asset(

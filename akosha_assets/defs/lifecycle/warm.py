@@ -9,7 +9,7 @@ from akosha_assets.defs.metadata import OWNERS, table_metadata
 from akosha_assets.defs.partitions import EVENT_DAYS
 from akosha_assets.defs.schedules import BACKGROUND
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.lifecycle.policy import WARM
+from akosha_assets.lake.tiers import WARM
 
 
 @dg.asset(

@@ -27,9 +27,10 @@ from akosha_assets.lake.lifecycle.moving import (
     move_days,
     no_checkpoint,
 )
-from akosha_assets.lake.lifecycle.placement import TIERS, days_in
-from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.placement import days_in
+from akosha_assets.lake.lifecycle.policy import EXPIRED, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
+from akosha_assets.lake.tiers import COLD, HOT, TIERS, WARM
 
 logger = logging.getLogger(__name__)
 

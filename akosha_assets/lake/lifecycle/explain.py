@@ -12,8 +12,9 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import NotFound
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
-from akosha_assets.lake.lifecycle.placement import TIERS, address, locate
-from akosha_assets.lake.lifecycle.policy import HOT, TierPolicy
+from akosha_assets.lake.lifecycle.placement import address, locate
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.tiers import HOT, TIERS
 
 
 @dataclass(frozen=True, kw_only=True)

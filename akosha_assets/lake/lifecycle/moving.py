@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from akosha_assets.lake import days
 from akosha_assets.lake.errors import MoveUnverified
 from akosha_assets.lake.lifecycle import cold, day_rows, recall, warm
-from akosha_assets.lake.lifecycle.placement import TIERS, address
-from akosha_assets.lake.lifecycle.policy import COLD, WARM
+from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.tables import Table
+from akosha_assets.lake.tiers import COLD, TIERS, WARM
 
 # A larger day is written while it is read, and moves alone: two at a time would take twice the memory and gain little.
 LARGE_DAY_ROWS = 100_000

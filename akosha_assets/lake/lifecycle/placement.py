@@ -15,9 +15,7 @@ import pyarrow as pa
 from akosha_assets.lake import days, quoting, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import IDENTITY
-from akosha_assets.lake.lifecycle.policy import COLD, HOT, WARM
-
-TIERS = (HOT, WARM, COLD)
+from akosha_assets.lake.tiers import TIERS
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from functools import cached_property
 from akosha_assets.lake.lifecycle.quantization import INT8_METHOD, SKETCH_METHOD
 from akosha_assets.lake.lifecycle.summaries import METHOD
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tiers import COLD, HOT, WARM
 
-HOT, WARM, COLD, EXPIRED = "hot", "warm", "cold", "expired"
+# Past the cold window; the rows are in cold until retention deletes them.
+EXPIRED = "expired"
 
 
 @dataclass(frozen=True)

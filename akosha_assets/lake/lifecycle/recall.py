@@ -18,9 +18,10 @@ from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.errors import RecallBelowPolicy
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization
 from akosha_assets.lake.lifecycle.placement import address
-from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
+from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle_tables import PROBES
+from akosha_assets.lake.tiers import WARM
 
 NEIGHBOURS = 10
 # With fewer vectors nearly all are among the ten nearest, and recall means nothing.

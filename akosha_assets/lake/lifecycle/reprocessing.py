@@ -20,7 +20,8 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
 from akosha_assets.lake.lifecycle.moving import Aged, record
 from akosha_assets.lake.lifecycle.placement import address
-from akosha_assets.lake.lifecycle.policy import WARM, TierPolicy
+from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.tiers import WARM
 
 # The methods of policies that were stored before policies named them.
 _BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": quantization.SKETCH_METHOD}

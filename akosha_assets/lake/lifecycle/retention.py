@@ -12,10 +12,11 @@ import pyarrow as pa
 from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, NotFound, TableContended
-from akosha_assets.lake.lifecycle.placement import TIERS, address
+from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import HOLDS
 from akosha_assets.lake.tables import Fence
+from akosha_assets.lake.tiers import TIERS
 
 WRITER = "retention/holds"
 

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle import cold, warm
-from akosha_assets.lake.lifecycle.placement import TIERS, address, days_in
-from akosha_assets.lake.lifecycle.policy import COLD, EXPIRED, HOT, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.placement import address, days_in
+from akosha_assets.lake.lifecycle.policy import EXPIRED, TierPolicy
+from akosha_assets.lake.tiers import COLD, HOT, TIERS, WARM
 
 GIB = 1024**3
 SAMPLE_ROWS = 2_000
 # Memory of the service for one row of each tier, without its text: one and a half times the float16 vector in hot, the
 # mapped index entry in warm, nothing in cold.
-VECTOR_MEMORY_BYTES = {HOT: 1.5 * 768, WARM: 104, COLD: 0}
+VECTOR_MEMORY_BYTES: dict[str, float] = {HOT: 1.5 * 768, WARM: 104, COLD: 0}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,6 @@
-"""The tiers, the search modes, and the states of tiers and rankings in an answer."""
+"""The search modes, and the states of tiers and rankings in an answer."""
 
 from enum import StrEnum
-
-# Names of the tiers, hottest first. A row that moves is in the colder one before it leaves the hotter one.
-TIERS = ("hot", "warm", "cold")
 
 
 class SearchMode(StrEnum):

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LakeError
-from akosha_assets.lake.lifecycle.placement import TIERS
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tiers import TIERS
 
 logger = logging.getLogger(__name__)
 

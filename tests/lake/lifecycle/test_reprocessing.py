@@ -8,7 +8,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.placement import locate
-from akosha_assets.lake.lifecycle.policy import COLD, WARM, TierPolicy
+from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.reprocessing import (
     ReprocessableDay,
     ReprocessedDay,
@@ -17,6 +17,7 @@ from akosha_assets.lake.lifecycle.reprocessing import (
 )
 from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
+from akosha_assets.lake.tiers import COLD, WARM
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows, store
 

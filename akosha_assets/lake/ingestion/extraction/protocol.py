@@ -16,9 +16,10 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from akosha_assets.lake.errors import REASONS, LocalStorageFailed, UploadRejected
+from akosha_assets.lake.errors import LocalStorageFailed, UploadRejected
 from akosha_assets.lake.ingestion.extraction.spooled_rows import SpooledRows
 from akosha_assets.lake.ingestion.source.change_detection import SEEN_SCHEMA
+from akosha_assets.lake.reasons import REASONS
 from akosha_assets.lake.schemas import TABLES, extracted
 
 RESULT_MAX_BYTES = 4 * 1024**3

@@ -15,10 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from akosha_assets.lake.errors import REASONS, AmbiguousUpload, InvalidRequest, NotFound
+from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, NotFound
 from akosha_assets.lake.ingestion.ledger.database import LedgerDatabase
 from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
+from akosha_assets.lake.reasons import REASONS
 
 LOOKUP_ROWS = 500
 # Systems that are named when an upload id is ambiguous.

@@ -29,13 +29,13 @@ from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalF
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
 from akosha_assets.lake.tables import KnownTable
 from akosha_assets.lake.telemetry import RateLimitedWarning
+from akosha_assets.lake.tiers import TIERS
 
 logger = logging.getLogger(__name__)
 
-# In the order in which tables are polled: a row that moves is in the colder table before it leaves the hotter one.
-TIERS = ("hot", "warm", "cold")
-# Versions of the hot table whose time of serving is remembered.
-SERVED_VERSIONS = 5000
+# The order in which tables are looked at: a row that moved is in the colder one before it leaves the hotter one.
+# Versions of the hot table of which it is known since when they are served.
+REACHED_KEPT = 5000
 
 
 class _Stopping(Exception):

@@ -21,8 +21,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable, TableUnreadable
 from akosha_assets.lake.ingestion.extraction.sandbox import sandbox_level
 from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, out_of_memory
-from akosha_assets.lake.serving.states import TIERS
 from akosha_assets.lake.serving.table_log.files import LocalFiles
+from akosha_assets.lake.tiers import TIERS
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, encode_reply, out_of_memory
 from akosha_assets.lake.serving.sql.statement import refused_in
 from akosha_assets.lake.serving.sql.values import projection
-from akosha_assets.lake.serving.states import TIERS
+from akosha_assets.lake.tiers import TIERS
 
 # Columns that are useless in SQL: encoded vectors, and source columns as JSON.
 HIDDEN_COLUMNS = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
