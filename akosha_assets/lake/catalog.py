@@ -1,6 +1,6 @@
-"""The Lake opens tables by address. Assets, the service and the CLI all use one.
+"""The Lake: opens every table by its address. Assets, the service and the CLI share this class.
 
-`schemas.py` has the columns of each table; `tables.py` the operations on one.
+`schemas.py` has the columns of each table, `tables.py` and `commits.py` the operations on one.
 """
 
 import os
@@ -18,7 +18,7 @@ from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.table_spec import TableSpec
 
-# The client's defaults wait three minutes for a store that does not answer; operators need to know sooner.
+# By default the client waits three minutes for a store that does not answer; operators need to know earlier.
 CLIENT = {"timeout": "60s", "connect_timeout": "5s", "max_retries": "5", "retry_timeout": "30s"}
 
 
@@ -26,8 +26,8 @@ CLIENT = {"timeout": "60s", "connect_timeout": "5s", "max_retries": "5", "retry_
 class Lake:
     """Tables by address under one URL, created at the first write.
 
-    `expected` has the tables that must exist: those in the ledger, and those that this process has written to. Nothing
-    is written to one of them that is gone, went back to an older version or was replaced by another table.
+    `expected` has the tables that must exist: those that the ledger knows and those that this process has written to.
+    Nothing is written to one of them that is gone, went back to an older version or was replaced by another table.
     """
 
     settings: LakeSettings
@@ -45,16 +45,16 @@ class Lake:
         return options
 
     def uri(self, address: str) -> str:
-        """The location of the table of `address`: a path for a folder, else a URL."""
+        """The place of the table of `address`: a path for a folder, else a URL."""
         url = f"{self.settings.lake()}/{address}"
         return unquote(urlsplit(url).path) if url.startswith("file:") else url
 
     def create(self, address: str) -> tables.Table:
-        """A fresh handle on the table, created if it does not exist.
+        """Creates the table unless it exists; returns a fresh handle.
 
         Raises:
-            TableLost: an expected table is gone, replaced or older, or there are data files without a log: a new table
-                would hide their rows, and a vacuum would remove them.
+            TableLost: it is expected and missing, older or replaced; or there are data files without a log, whose rows
+                a new table would hide and a vacuum would remove.
         """
         uri = self.uri(address)
         table, expected = self.open(address), self.expected.get(address)
@@ -73,32 +73,32 @@ class Lake:
         return table
 
     def open(self, address: str, version: int | None = None) -> tables.Table | None:
-        """A fresh handle on the newest version or on `version`; None if the table or that version does not exist."""
+        """A fresh handle on `version`, by default the newest; None if there is no table or no such version."""
         return tables.open_table(self.uri(address), self.storage_options, version)
 
     def has_lost_log(self, address: str) -> bool:
-        """Whether a table that cannot be opened has data files; they had a log, since a table is created first."""
+        """Whether a table that cannot be opened was written to: data files were written under a log."""
         entries = ObjectStore(f"{self.settings.lake()}/{address}").list()
         return any(not entry.key.startswith("_delta_log/") for entry in entries)
 
     def spec(self, address: str) -> TableSpec:
-        """The columns and properties of the table."""
+        """The schema and layout of the table."""
         return TABLES[address]
 
     def append(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str]) -> int:
-        """Appends `rows` exactly once; returns the version that has them."""
+        """Appends `rows` once; returns the version that contains them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
         return commits.append(self.uri(address), rows, fence, options, metadata, expected=expected)
 
     def upsert(self, address: str, rows: pa.Table, fence: tables.Fence, metadata: dict[str, str], *, only: str) -> int:
-        """Inserts `rows` or replaces older forms of them; returns the version that has them."""
+        """Inserts or replaces each of `rows`; returns the version that contains them."""
         self.create(address)
         options, expected = self.storage_options, self.expected[address]
         return commits.upsert(self.uri(address), rows, fence, options, metadata, only=only, expected=expected)
 
     def select(self, address: str, columns: list[str], where: str = "") -> pa.Table:
-        """`columns` of the rows that match `where` (SQL without alias); no rows if the table does not exist."""
+        """`columns` of the rows for which `where` (SQL, no alias) holds; no rows if the table does not exist."""
         table = self.open(address)
         schema = self.spec(address).schema
         if table is None:

@@ -1,7 +1,8 @@
 """Writes batches of rows to Delta tables: append, upsert, overwrite, update of columns.
 
-Every write goes through `commit`: open a handle, look whether the transaction is known, write with that same handle,
-try again on a conflict. That makes a write happen exactly once and fences off writers that lost their lease.
+Every write goes through `commit`: it opens a handle, checks whether the transaction is committed already, writes with
+the same handle, and retries on a conflict. So a write happens exactly once, and a writer that lost its lease is fenced
+off.
 """
 
 import logging
@@ -35,27 +36,22 @@ def commit(
     metadata: dict[str, str],
     expected: tables.KnownTable | None = None,
 ) -> int:
-    """`write` has happened exactly once under `fence`; returns the table version that holds it.
+    """Runs `write` exactly once under `fence`; returns the table version that contains it.
 
-    Without a fence it may happen again when a commit's reply is lost: for changes that do no harm twice.
+    Without a fence it may run again when the reply to a commit is lost: only for changes that may be repeated.
 
     Raises:
         TableLost: what lies at `uri` is not the `expected` table, or none.
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
         TableContended: every attempt met a conflicting commit.
-        StoreUnavailable: the table cannot be read or written now, or has lost data files.
-        DeltaError: store and table work, and what is written is refused again and again.
+        StoreUnavailable: the table cannot be read or written now, or data files of it are missing.
+        DeltaError: the store and the table work, but every attempt to write these rows is refused.
     """
     cause, refused = "", 0
     for attempt in range(COMMIT_ATTEMPTS):
-        if expected is None:
-            table = tables.open_existing(uri, storage_options)
-        else:
-            table = tables.open_expected(uri, storage_options, expected)
-        if fence is not None:
-            last_part = tables.committed_sequence(table, f"{fence.writer}/part") if fence.part else None
-            if fence.is_committed(tables.committed_sequence(table, fence.writer), last_part):
-                return table.version()
+        table = _open(uri, storage_options, expected)
+        if fence is not None and _is_committed(table, fence):
+            return table.version()
         try:
             properties = CommitProperties(
                 custom_metadata=metadata,
@@ -66,7 +62,7 @@ def commit(
             return table.version()
         except CommitFailedError as error:
             cause = str(error)
-            logger.info("commit met a concurrent change", extra={"table": uri, "attempt": attempt, "cause": cause})
+            logger.info("a commit met a conflicting commit", extra={"table": uri, "attempt": attempt, "cause": cause})
             _pause(attempt)
         except SchemaMismatchError:
             raise
@@ -80,10 +76,22 @@ def commit(
             if refused == WRITE_ATTEMPTS:
                 raise
             logger.warning(
-                "a write failed and is tried again", extra={"table": uri, "attempt": attempt, "cause": str(error)}
+                "a write failed and is retried", extra={"table": uri, "attempt": attempt, "cause": str(error)}
             )
             _pause(attempt)
     raise TableContended(uri, COMMIT_ATTEMPTS, cause)
+
+
+def _open(uri: str, storage_options: dict[str, str], expected: tables.KnownTable | None) -> DeltaTable:
+    if expected is None:
+        return tables.open_existing(uri, storage_options)
+    return tables.open_expected(uri, storage_options, expected)
+
+
+def _is_committed(table: DeltaTable, fence: tables.Fence) -> bool:
+    """Whether the table has this part of the fence. Raises LeaseLost if it has a higher sequence."""
+    last_part = tables.committed_sequence(table, f"{fence.writer}/part") if fence.part else None
+    return fence.is_committed(tables.committed_sequence(table, fence.writer), last_part)
 
 
 def _pause(attempt: int) -> None:
@@ -91,7 +99,7 @@ def _pause(attempt: int) -> None:
 
 
 def checked(uri: str, rows: pa.Table) -> pa.Table:
-    """The rows as a table may hold them. What had to be repaired is logged: extraction should have done it."""
+    """The rows, repaired where they break a row rule. Repairs are logged, because extraction should have made them."""
     repaired, counts = repair_table(rows)
     if counts:
         logger.warning("rows were repaired as they were written", extra={"table": uri, **counts})
@@ -107,7 +115,7 @@ def append(
     *,
     expected: tables.KnownTable | None = None,
 ) -> int:
-    """`rows` are in the table once; returns the version that holds them. No rows: only the fence is recorded."""
+    """Appends `rows` once; returns the version that contains them. Without rows only the fence is recorded."""
     rows = checked(uri, rows)
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
@@ -157,7 +165,7 @@ def upsert(
 
 
 def overwrite(table: DeltaTable, rows: pa.Table, metadata: dict[str, str]) -> int:
-    """The table holds `rows` and nothing else; returns the version that does.
+    """Replaces all rows of the table by `rows`; returns the version that contains them.
 
     Raises:
         TableContended: the table was changed since `table` was opened.
@@ -182,9 +190,9 @@ def update_columns(
     *,
     only: str,
 ) -> int:
-    """Rows of the table that still have the content of `rows` have `columns` from it; returns the version.
+    """Sets `columns` of the rows that still have the `content_hash` of `rows`; returns the version.
 
-    `rows` hold the identity, `content_hash` and `columns`; `only` bounds what is read, as in `upsert`.
+    `rows` have the identity, `content_hash` and `columns`; `only` bounds what is read, as in `upsert`.
     """
     rows = checked(uri, rows)
 

@@ -1,7 +1,7 @@
-"""Delta operations on one event day: its size, stream, replace, remove.
+"""Reads and changes event days of Delta tables: sizes, stream, replace, append, remove.
 
-A change uses the handle whose rows were read. If another writer changed the day since, the commit fails with
-`TableContended` and the caller reads again. Operations on whole batches are in `tables.py`.
+A change is made with the handle whose rows were read. If another commit touched the days since then, the commit fails
+with `TableContended` and the caller reads again. Writes of batches are in `commits.py`.
 """
 
 import queue
@@ -27,17 +27,16 @@ from akosha_assets.lake import commits, tables
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.table_spec import TableSpec, bare
 
-# Values of these columns never repeat, so a dictionary would be built and thrown away.
+# Their values never repeat, so a dictionary would be built for nothing.
 _UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
-# What a reader has to fetch and a writer has to hold at once, for each column: small, or a day of a million rows fills
-# the memory.
+# A reader fetches and a writer holds a whole row group of a column; a large one of a large day would fill the memory.
 ROW_GROUP_ROWS = 16_384
 _STREAMING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What the table's log says of one event day."""
+    """The size of one event day, from the table's log."""
 
     rows: int
     stored_bytes: int
@@ -45,7 +44,7 @@ class Stored:
 
 
 def stored(table: DeltaTable) -> dict[date, Stored]:
-    """Rows, bytes and files of every event day that holds any, from the log alone."""
+    """Rows, bytes and files of every event day that has any, from the log alone."""
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
         return {}
@@ -66,12 +65,16 @@ def predicate(day: date | Collection[date], where: str = "") -> str:
 
 
 def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -> Iterator[pa.RecordBatch]:
-    """`columns` of the rows for which `where` holds, a few thousand rows at a time, in no order."""
+    """Yields `columns` of the rows for which `where` holds, a few thousand rows at a time, in no order.
+
+    Raises:
+        StoreUnavailable: a data file cannot be read.
+    """
     wanted = pa.schema([spec.schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
     with tables.read_errors(table.table_uri):
         found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")
-        # Read by pyarrow, which lets other threads run while a store answers; the reader that is returned does not.
+        # pyarrow releases the interpreter lock while it waits for a store; the reader that `execute` returns does not.
         reader = pa.RecordBatchReader.from_stream(found)
     while (batch := _next(reader, table.table_uri)) is not None:
         yield batch.cast(wanted)
@@ -95,17 +98,17 @@ def replace(
     metadata: dict[str, str],
     file_bytes: int | None = None,
 ) -> int:
-    """Replaces the rows that match `where` by `batches` in one commit; returns the version that has them.
+    """Replaces the rows for which `where` holds by `batches`, in one commit; returns the version that contains them.
 
-    `file_bytes`: the target size of a file. A list is written as it is; an iterator is consumed batch by batch, by one
-    thread of the process at a time.
+    Files are at most about `file_bytes` long. A list is written as it is; an iterator is consumed batch by batch, by
+    one thread of the process at a time.
 
     Raises:
         TableContended: another commit touched those rows, or `writer` committed elsewhere, since `table` was opened.
         StoreUnavailable: the store does not work, or data files of the table are gone.
     """
 
-    # Column comments belong to the table: in each file they would take 4 kB, more than a few rows.
+    # Without comments: they take 4 kB in each file, more than a few rows do.
     plain = bare(spec.schema)
 
     def write(source: Iterable[pa.RecordBatch]) -> None:
@@ -128,12 +131,12 @@ def replace(
 
 
 def _sound(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The rows, repaired where they break a rule: earlier versions had fewer rules."""
+    """The rows, repaired: rows that an earlier version wrote may break a row rule."""
     return repair(pa.RecordBatch.from_arrays(batch.columns, schema=schema))[0]
 
 
 def _writer(spec: TableSpec) -> WriterProperties:
-    """Statistics of the columns that select files only: on a small day, those of all columns outweigh the rows."""
+    """Writes statistics only of columns that prune files: those of all others take more space than a small day."""
     columns = {
         name: ColumnProperties(
             dictionary_enabled=name not in _UNIQUE, statistics_enabled="CHUNK" if name in spec.statistics else "NONE"
@@ -150,9 +153,9 @@ def _writer(spec: TableSpec) -> WriterProperties:
 
 
 def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.RecordBatch]], None]) -> None:
-    """Calls `write` in a thread with `batches`, which the calling thread produces.
+    """Runs `write` on `batches`, which are produced in the calling thread.
 
-    delta-rs pulls the batches from inside its runtime, where another table cannot be read.
+    delta-rs consumes them in a thread of its own, in which no other table can be read.
     """
     handed: queue.Queue[pa.RecordBatch | BaseException | None] = queue.Queue(maxsize=2)
 
@@ -162,7 +165,8 @@ def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.Reco
                 raise batch
             yield batch
 
-    # A write that waits for a batch blocks a thread of delta-rs; two of them could block all threads that read.
+    # A write that waits for its next batch blocks a thread of delta-rs; two of them could block every thread that
+    # reads.
     with _STREAMING, ThreadPoolExecutor(1, thread_name_prefix="delta-write") as pool:
         writing = pool.submit(write, taken())
         try:
@@ -171,14 +175,14 @@ def _handed(batches: Iterable[pa.RecordBatch], write: Callable[[Iterable[pa.Reco
                     break
             _put(handed, None, writing)
         except BaseException as error:
-            # The write must fail and not end as if these were all rows.
+            # The write must fail, not commit the rows so far.
             _put(handed, error, writing)
             raise
         writing.result()
 
 
 def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
-    """Puts `item` into the queue; False if the write has already ended."""
+    """Queues `item`; False if the write has ended already."""
     while not writing.done():
         try:
             handed.put(item, timeout=0.5)
@@ -189,7 +193,7 @@ def _put(handed: queue.Queue[Any], item: object, writing: Future[None]) -> bool:
 
 
 def append(table: DeltaTable, rows: pa.Table, *, writer: str | Collection[str], metadata: dict[str, str]) -> None:
-    """`rows` are added, by one commit. Raises as `replace`."""
+    """Appends `rows` in one commit. Raises as `replace`."""
     rows = commits.checked(table.table_uri, rows)
     with tables.write_errors(table):
         write_deltalake(
@@ -198,14 +202,14 @@ def append(table: DeltaTable, rows: pa.Table, *, writer: str | Collection[str], 
 
 
 def remove(table: DeltaTable, where: str, *, writer: str | Collection[str], metadata: dict[str, str]) -> int:
-    """No row for which `where` holds is left, by one commit; returns how many went. Raises as `replace`."""
+    """Removes the rows for which `where` holds, in one commit; returns how many. Raises as `replace`."""
     with tables.write_errors(table):
         outcome = table.delete(where, commit_properties=_once(table, writer, metadata))
     return int(outcome["num_deleted_rows"] or 0)
 
 
 def _once(table: DeltaTable, writer: str | Collection[str], metadata: dict[str, str]) -> CommitProperties:
-    """Two commits of one writer that were prepared on the same version exclude each other."""
+    """Properties by which two commits of one writer that start from the same version conflict."""
     writers = [writer] if isinstance(writer, str) else writer
     return CommitProperties(
         custom_metadata=metadata,

@@ -165,7 +165,7 @@ class OrchestratorUnavailable(TransientError):
 
 
 class UploadRejected(LakeError):
-    """The upload itself is at fault. `message` says what was found and what was expected; `sample` quotes the upload."""
+    """The upload itself is at fault. `message` says what was found and expected; `sample` quotes the upload."""
 
     def __init__(self, reason: Reason | str, message: str, sample: str = ""):
         self.reason = Reason(reason)
@@ -251,7 +251,7 @@ class LedgerDamaged(LakeError):
 
 
 class TableLost(LakeError):
-    """A table that was written to is gone, has no log, was replaced or is older than it was. Nothing is written to it."""
+    """A table that was written to is gone, has no log, was replaced or is older. Nothing is written to it."""
 
     def __init__(self, uri: str, found: str):
         self.uri = uri

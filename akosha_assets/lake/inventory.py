@@ -1,7 +1,4 @@
-"""How much each table holds, from its log alone: rows, bytes and files. Reads no data file.
-
-Sizes of single days are in `days.py`. Who shows the numbers (assets, status) is elsewhere.
-"""
+"""Rows, bytes and files of a table, from its log alone. `days.py` has the sizes of single days."""
 
 from dataclasses import dataclass
 
@@ -13,7 +10,7 @@ from akosha_assets.lake.catalog import Lake
 
 @dataclass(frozen=True)
 class TableSize:
-    """What a table holds at `version`. A table nobody wrote to has version -1 and no rows."""
+    """The size of a table at `version`. A table that does not exist has version -1 and no rows."""
 
     address: str
     version: int
@@ -23,7 +20,7 @@ class TableSize:
 
 
 def table_size(lake: Lake, address: str, connection: duckdb.DuckDBPyConnection) -> TableSize:
-    """Rows, bytes and files of the whole table; `connection` does the sums."""
+    """Rows, bytes and files of the table; `connection` computes the sums."""
     table = lake.open(address)
     if table is None:
         return TableSize(address, -1, 0, 0, 0)

@@ -20,12 +20,15 @@ logger = logging.getLogger(__name__)
 
 
 def path(home: Path) -> Path:
-    """The file of the token."""
+    """The path of the token file of `home`."""
     return home / NAME
 
 
 def read(home: Path) -> str:
-    """The token of `home`; empty if there is none, or if the file is not a regular one of this account, mode 0600."""
+    """The token of `home`; empty if there is none, or if others could have read it.
+
+    The file must be a regular file of this account with mode 0600.
+    """
     try:
         handle = os.open(path(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -39,9 +42,9 @@ def read(home: Path) -> str:
 
 
 def read_or_create(home: Path) -> str:
-    """The token of `home`, created if there is none; one that others could have read or written is replaced.
+    """The token of `home`. It is created if there is none, and replaced if others could have read or written it.
 
-    Empty if it cannot be stored: then operator routes refuse everybody.
+    Empty if it cannot be stored: then nobody has it.
     """
     if token := read(home):
         return token
@@ -59,7 +62,7 @@ def read_or_create(home: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Holds a lock on the folder against other processes."""
+    """Holds an exclusive lock on the folder."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -82,11 +85,11 @@ def _create(home: Path) -> str:
 
 
 def matches(given: str, token: str) -> bool:
-    """Whether `given` equals `token`, compared in constant time; nothing matches an empty token."""
+    """Whether `given` is `token`, in constant time; nothing matches an empty token."""
     return bool(token) and hmac.compare_digest(given.encode(), token.encode())
 
 
 def bearer(authorization: str) -> str:
-    """The token of an `Authorization` header; empty where it has none."""
+    """The token of an `Authorization` header; empty if it has none."""
     scheme, _, token = authorization.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

@@ -1,4 +1,4 @@
-"""The Arrow schema of every table, by address: one place for column names, types and units.
+"""The Arrow schema of every table by address, with the names, types and units of the columns.
 
 Identity is (system_id, kind, id) in every table; a kind belongs to exactly one table. Times are UTC, microseconds; days
 are UTC dates. Columns that several tables share are in `columns.py`; how tables are opened and changed is in
@@ -113,7 +113,7 @@ ABSENCES = TableSpec(
     ),
     row_key=(*IDENTITY, "is_absent", "snapshot_at"),
     newest_by=("batch_id",),
-    description="Rows that are missing from a later snapshot of their system. They are recorded; nothing is deleted.",
+    description="Rows that a later snapshot of their system does not have. An absence is recorded; nothing is deleted.",
 )
 
 NEAR_DUPLICATES = TableSpec(

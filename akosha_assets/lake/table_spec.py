@@ -1,4 +1,4 @@
-"""The specification of a Delta table: address, columns, partition, row key. The tables are in `schemas.py`."""
+"""The description of a Delta table: address, columns, partition, and which rows are current. See `schemas.py`."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from akosha_assets.lake.columns import IDENTITY
 class TableSpec:
     """One Delta table: its address, columns, kinds of rows, partition columns, and the columns with file statistics.
 
-    `row_key` names a row once; of several rows with one key the greatest by `newest_by` counts. Where
-    `is_replaced_by_day` is set, every write replaces all rows of a day. Where `run_column` is set, every write replaces
-    the whole table, and all its rows have the same value there.
+    `row_key` identifies a row; of several rows with one key the greatest by `newest_by` is current. If
+    `is_replaced_by_day` is set, every write replaces all rows of a day. If `run_column` is set, every write replaces
+    the whole table, and all its rows have the same value in that column.
     """
 
     address: str

@@ -108,7 +108,7 @@ class Fence:
 
 
 def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaTable:
-    """Creates the table of `spec` at `uri`, or opens the one that is there."""
+    """Creates the table of `spec` at `uri` unless it exists; returns a fresh handle."""
     try:
         return DeltaTable(uri, storage_options=storage_options)
     except TableNotFoundError:
@@ -126,16 +126,16 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             storage_options=storage_options,
         )
     except CommitFailedError:
-        # Somebody else created it between our look and our commit.
+        # Another process created it meanwhile.
         return open_existing(uri, storage_options)
     except (OSError, DeltaError) as error:
-        # A new table has no rows that could be at fault.
+        # A new table has no rows that could be the cause.
         raise StoreUnavailable(uri, str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """A data file in a table's log: `path` below the table, URL-encoded; `statistics` as Delta's JSON."""
+    """A data file as the log describes it: `path` below the table, URL-encoded; `statistics` as JSON of Delta."""
 
     path: str
     size_bytes: int
@@ -195,7 +195,7 @@ def _configuration(spec: TableSpec) -> dict[str, str | None]:
 
 
 def open_table(uri: str, storage_options: dict[str, str], version: int | None = None) -> DeltaTable | None:
-    """A fresh handle on the newest version or on `version`; None if the table or that version does not exist."""
+    """A fresh handle on `version`, by default the newest; None if there is no table or the log lacks that version."""
     try:
         return DeltaTable(uri, version=version, storage_options=storage_options)
     except TableNotFoundError:
@@ -226,7 +226,7 @@ def open_expected(uri: str, storage_options: dict[str, str], expected: KnownTabl
 
 
 def committed_sequence(table: DeltaTable, writer: str) -> int | None:
-    """The last sequence that `writer` committed, at the version of the handle; None if it never did.
+    """The last sequence that `writer` had committed at the version of the handle; None if it had committed none.
 
     Raises:
         StoreUnavailable: the log could not be read.
@@ -242,7 +242,7 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     Not `DeltaTable.to_pyarrow_table`: in deltalake 1.6.3 it now and then aborts the process at exit.
 
     Raises:
-        StoreUnavailable: a data file cannot be read; the table says that it is there.
+        StoreUnavailable: a data file of the handle's version cannot be read.
     """
     wanted = pa.schema([schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
@@ -253,7 +253,7 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
 
 
 def refresh(table: DeltaTable) -> None:
-    """The handle shows the newest version."""
+    """Moves the handle to the newest version."""
     with read_errors(table.table_uri):
         table.update_incremental()
 
@@ -272,21 +272,21 @@ def data_paths(table: DeltaTable) -> list[str]:
 def pack(
     table: DeltaTable, partition: list[tuple[str, str, str]] | None, *, file_bytes: int, row_group_rows: int
 ) -> None:
-    """Small files of `partition`, or of the whole table, are merged up to `file_bytes`. Raises as `write_errors`."""
+    """Merges small files of `partition`, or of the table, up to `file_bytes`. Raises as `write_errors`."""
     writer = WriterProperties(compression="ZSTD", compression_level=6, max_row_group_size=row_group_rows)
     with write_errors(table):
         table.optimize.compact(partition_filters=partition, target_size=file_bytes, writer_properties=writer)
 
 
 def clean_log(table: DeltaTable) -> None:
-    """The log has a checkpoint at the handle's version, and no entries past their retention."""
+    """Writes a checkpoint of the handle's version and removes log entries past their retention."""
     with write_errors(table):
         table.create_checkpoint()
         table.cleanup_metadata()
 
 
 def vacuum(table: DeltaTable, retention_hours: int, *, is_full: bool, dry_run: bool) -> list[str]:
-    """Files that the log removed `retention_hours` ago are deleted, or listed by a dry run; returns their paths.
+    """Deletes files that the log removed `retention_hours` ago, or lists them in a dry run; returns their paths.
 
     `is_full`: also files of that age that the log does not know.
     """

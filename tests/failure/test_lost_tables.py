@@ -33,7 +33,7 @@ AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of a lake with two ingested uploads; every table exists, and its files are older than a week."""
+    """The home of a lake with two uploads and every table; its files are older than the retention of vacuum."""
     home = tmp_path_factory.mktemp("template")
     settings = LakeSettings(home=home, workers=1)
     for hour in range(2):

@@ -1,51 +1,51 @@
-"""`graph/near_duplicates`: groups memories of the fleet with nearly the same text. No row is dropped for it.
+"""`graph/near_duplicates`: groups of memories with nearly the same text. No memory is removed because of it.
 
-Memories with equal fingerprints are one. Among the others, locality-sensitive hashing finds candidates, and the share
-of equal MinHash values, an estimate of the Jaccard similarity of their 3-grams, confirms them (Broder, 1997).
+Memories with equal fingerprints are compared once. Locality-sensitive hashing finds candidates among the distinct
+ones; the share of equal MinHash values, which estimates the Jaccard similarity of their 3-grams, confirms them (Broder,
+1997).
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 
 from akosha_assets.lake import commits
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.schemas import HOT, NEAR_DUPLICATES
 
 VALUES = 128
-# Texts above this similarity differ in little more than names and numbers.
+# Texts above this estimate differ in little more than names and numbers.
 SIMILARITY = 0.85
-# Leaders that one memory is compared with at most. Fingerprints come from outside: if more share a bucket they were
-# crafted to, and comparing all with all would take quadratic time.
+# The most leaders that one memory is compared with. Fingerprints come from uploads: more distinct ones in one bucket
+# are crafted, and comparing all with all would take the square of their number.
 CANDIDATES_MAX = 1000
-# Session-Buddy's values are compared only with each other; the library must not mix them with other schemes.
+# Values of Session-Buddy are only compared with each other; the library must not mix them with its own.
 SCHEME = "legacy"
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """The result of grouping: memories compared, memories in groups, groups, systems in the widest group."""
+    """Counts of a run: all memories, memories in groups, groups, and systems in the group with most systems."""
 
     memories: int
     grouped: int
     groups: int
     widest_systems: int
     version: int
-    # Fingerprints that were not added as leaders, because they already had the maximum of candidates.
+    # Distinct fingerprints that do not lead a group, because they had `CANDIDATES_MAX` candidates.
     crowded: int
 
 
 def group(lake: Lake, *, now: datetime, run_id: str) -> Grouped:
-    """Rewrites the table: every memory of the hot tier that has near-duplicates, with its group."""
+    """Replaces the table by the groups of near-duplicates in the hot tier."""
     rows = lake.select(
         HOT.address, ["system_id", "kind", "id", "fingerprint", "occurred_at"], "fingerprint IS NOT NULL"
     )
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone='UTC'")
+    with connect() as connection:
         connection.register("memories", rows)
         distinct = connection.sql(
             """SELECT fingerprint, arg_min(system_id || '/' || kind || '/' || id, occurred_at) AS first

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from akosha_assets.lake import commits, days, quoting, tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import IDENTITY
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
 
@@ -82,9 +83,8 @@ def rebuild_day(
     where = days.predicate(day)
     rows = tables.select(table, HOT.schema.names, HOT.schema, where)
     if rows.num_rows:
-        own = connection or duckdb.connect()
+        own = connection or connect()
         try:
-            own.execute("SET TimeZone='UTC'")
             own.register("day_rows", rows)
             newest = own.sql(
                 """SELECT * FROM day_rows

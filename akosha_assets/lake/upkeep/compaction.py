@@ -9,12 +9,13 @@ import logging
 import tempfile
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.errors import TableContended
 from akosha_assets.lake.table_spec import TableSpec
 
@@ -107,10 +108,10 @@ def _order(table: tables.Table, spec: TableSpec, day: date) -> None:
 
     Not `optimize.z_order`: it interleaves leading bits, and most system ids share a prefix.
     """
-    with tempfile.TemporaryDirectory(prefix="akosha-order-") as spill, duckdb.connect() as connection:
-        connection.execute("SET TimeZone='UTC'")
-        connection.execute(f"SET memory_limit='{SORT_MIB}MiB'")
-        connection.execute(f"SET temp_directory='{spill}'")
+    with (
+        tempfile.TemporaryDirectory(prefix="akosha-order-") as spill,
+        connect(memory_mib=SORT_MIB, spill=Path(spill)) as connection,
+    ):
         rows = pa.RecordBatchReader.from_batches(
             spec.schema, days.stream(table, spec, spec.schema.names, days.predicate(day))
         )

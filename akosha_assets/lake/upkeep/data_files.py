@@ -75,7 +75,7 @@ def read_columns(path: Path, key: str, spec: TableSpec, columns: list[str]) -> I
 
 @dataclass
 class TableFile:
-    """A local copy, at `path`, of the data file `entry` of the lake. `rows` and `day` are set once it was read."""
+    """The data file `entry` of the lake, at `path` on this machine. `rows` and `day` are set once it was read."""
 
     entry: Object
     path: Path

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +22,7 @@ import sqlalchemy as sa
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.errors import InvalidRequest, TableLost, UploadRejected
 from akosha_assets.lake.ingestion import ledger_rebuild
 from akosha_assets.lake.ingestion.ledger import known_tables, replay
@@ -33,7 +33,7 @@ from akosha_assets.lake.objects import Object, ObjectStore
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.table_spec import bare
 from akosha_assets.lake.upkeep.data_files import FILE_MAX_BYTES, TableFile, UnreadableFile, local_copy
-from akosha_assets.lake.upkeep.row_index import RowIndex
+from akosha_assets.lake.upkeep.row_index import MEMORY_MIB, RowIndex
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +131,8 @@ def _read(lake: Lake, store: ObjectStore, address: str, scratch: Path, now: date
     spec = lake.spec(address)
     spill = scratch / "spill"
     spill.mkdir()
-    with duckdb.connect() as connection:
-        index = RowIndex(connection, spec, now=now, spill=spill)
+    with connect(memory_mib=MEMORY_MIB, spill=spill) as connection:
+        index = RowIndex(connection, spec, now=now)
         for number, entry in enumerate(_data_entries(store)):
             with ExitStack() as stack:
                 try:

@@ -1,13 +1,11 @@
 """Which rows of many data files count: one row for each key, the newest. Spills to disk; holds no whole row."""
 
 from datetime import datetime
-from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.table_spec import TableSpec
 from akosha_assets.lake.tables import CLOCKS_AHEAD
 
@@ -17,14 +15,11 @@ MEMORY_MIB = 512
 class RowIndex:
     """The keys of the rows of numbered files, in the order in which they lie there."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, spec: TableSpec, *, now: datetime, spill: Path):
+    def __init__(self, connection: duckdb.DuckDBPyConnection, spec: TableSpec, *, now: datetime):
         self._connection, self._spec, self._now = connection, spec, now
         self._columns = list(dict.fromkeys([*spec.row_key, *spec.newest_by, *filter(None, [spec.run_column])]))
         if "space" in spec.schema.names:
             self._columns.append("space")
-        connection.execute("SET TimeZone='UTC'")
-        connection.execute(f"SET memory_limit='{MEMORY_MIB}MiB'")
-        connection.execute(f"SET temp_directory={literals([str(spill)])}")
         empty = spec.schema.empty_table().select(self._columns)
         connection.register("batch", self._numbered(empty, 0, 0, now))
         connection.execute("CREATE TABLE keys AS SELECT * FROM batch")

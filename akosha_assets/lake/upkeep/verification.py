@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from akosha_assets.lake import days
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import IDENTITY
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.errors import BackupDamaged, StoreUnavailable, UploadRejected
 from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool
@@ -28,7 +29,6 @@ from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import COLD, WARM
-from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.table_spec import TableSpec
 from akosha_assets.lake.upkeep import backup
@@ -82,13 +82,10 @@ class _Keys:
     """Identities by where they were found, on disk where they are many."""
 
     connection: duckdb.DuckDBPyConnection
-    spill: Path
     first_day: date
     unread: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.connection.execute(f"SET memory_limit='{MEMORY_MIB}MiB'")
-        self.connection.execute(f"SET temp_directory={literals([str(self.spill)])}")
         for name in ("stored", "inbox", "backup"):
             self.connection.execute(f"CREATE TABLE {name} (system_id VARCHAR, kind VARCHAR, id VARCHAR)")
 
@@ -112,9 +109,12 @@ def verify(lake: Lake, ledger: Ledger, *, now: datetime) -> Verification:
         BackupDamaged: a file of the backup cannot be read.
     """
     first_day = TierPolicy.of(lake.settings).first_kept_day(now.date())
-    with tempfile.TemporaryDirectory(prefix="akosha-verify-") as name, duckdb.connect() as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="akosha-verify-") as name,
+        connect(memory_mib=MEMORY_MIB, spill=Path(name)) as connection,
+    ):
         folder = Path(name)
-        keys = _Keys(connection, folder, first_day)
+        keys = _Keys(connection, first_day)
         for rows in _stored(lake):
             keys.add("stored", rows)
         read = 0
