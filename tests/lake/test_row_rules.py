@@ -239,8 +239,8 @@ def test_every_write_path_repairs_what_it_writes(tmp_path: Path) -> None:
         at = datetime.fromisoformat("2026-11-20T12:00:00+00:00")
         return pa.Table.from_pylist([{**same, **bad, "id": one, "snapshot_at": at} for one in ids], schema=spec.schema)
 
-    tables.append(uri, rows("appended"), Fence("w", 1), {}, {})
-    tables.upsert(uri, rows("upserted"), Fence("w", 2), {}, {}, only="t.event_day = '2026-11-20'")
+    commits.append(uri, rows("appended"), Fence("w", 1), {}, {})
+    commits.upsert(uri, rows("upserted"), Fence("w", 2), {}, {}, only="t.event_day = '2026-11-20'")
     columns = [*IDENTITY, "content_hash", "text", "vector"]
     commits.update_columns(uri, rows("appended").select(columns), ["text", "vector"], {}, {}, only="true")
     table = tables.open_table(uri, {})

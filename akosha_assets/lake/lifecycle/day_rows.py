@@ -68,11 +68,11 @@ def superseded(sources: list[Source], event_days: Collection[date]) -> dict[str,
             batches = days.stream(source.table, source.spec, columns, days.predicate(event_days))
             connection.register(source.tier, pa.Table.from_batches(batches, schema))
         union = " UNION ALL ".join(
-            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}"
+            f"SELECT *, '{source.tier}' AS tier, {rank} AS rank FROM {source.tier}"  # noqa: S608
             for rank, source in enumerate(sources)
         )
         old = connection.sql(
-            f"SELECT tier, system_id, kind, id, event_day FROM ({union}) QUALIFY row_number() OVER "
+            f"SELECT tier, system_id, kind, id, event_day FROM ({union}) QUALIFY row_number() OVER "  # noqa: S608
             "(PARTITION BY system_id, kind, id, event_day ORDER BY snapshot_at DESC, rank) > 1"
         ).to_arrow_table()
     return {
