@@ -1,4 +1,4 @@
-"""Columns that several tables share, with their types, units and meaning. Which table has which is in `schemas.py`.
+"""Columns that several tables share, with their types, units and meaning. `schemas.py` has the tables.
 
 Vectors are little-endian float16 bytes unless a table says otherwise.
 """
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 UTC = pa.timestamp("us", tz="UTC")
 
-# Names a row in every table of uploaded rows and of memories.
+# Identifies a row in every table of uploaded rows and of memories.
 IDENTITY = ("system_id", "kind", "id")
 IDENTITY_FIELDS = [
     pa.field(

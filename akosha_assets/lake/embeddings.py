@@ -1,7 +1,7 @@
-"""Embeds stored texts and queries with the model of the settings. Only this module imports fastembed.
+"""Embeds texts and queries with the model of the settings. The only importer of fastembed.
 
-A vector belongs to the space of its model. If no model can be loaded, this module raises an error. `fetch` downloads a
-model; nothing else does, because it can take minutes.
+A vector belongs to the space of its model. If no model can be loaded, this module raises; no other vector takes its
+place. Only `fetch` downloads a model, because that can take minutes.
 """
 
 import json
@@ -16,9 +16,9 @@ from akosha_assets.lake.settings import LakeSettings
 
 logger = logging.getLogger(__name__)
 
-# The cost of a batch is quadratic in its longest text, so texts of similar length are embedded together.
+# Attention takes the square of the longest text in a batch, so texts of similar length are embedded together.
 BATCH_ROWS = 64
-# A tokenizer needs many times the memory of its text, and a model reads at most 512 tokens, so longer texts are cut.
+# A tokenizer needs many times the memory of its text, and a model reads at most 512 tokens, so texts are cut before.
 TEXT_MAX_CHARS = 16_384
 
 
@@ -32,10 +32,10 @@ class Embedder:
 
     @classmethod
     def load(cls, settings: LakeSettings, *, threads: int | None = None) -> "Embedder":
-        """The model of the settings, from its folder or from the cache under the home; never from the network.
+        """Loads the model of the settings from its folder or from the cache under the home, never from the network.
 
         Raises:
-            EmbeddingUnavailable: the model is not there or cannot be loaded.
+            EmbeddingUnavailable: there is no such model, or it cannot be loaded.
         """
         if settings.embedding_model_dir is not None:
             if not (settings.embedding_model_dir / "tokenizer.json").is_file():
@@ -55,7 +55,7 @@ class Embedder:
         from fastembed import TextEmbedding
         from loguru import logger as fastembed_logger
 
-        # fastembed logs an error for each place without the model; the exception below says it once.
+        # fastembed logs an error for each place that it searches; the exception below is enough.
         fastembed_logger.disable("fastembed")
         try:
             model = TextEmbedding(name, threads=threads, **where)  # type: ignore[arg-type]
@@ -65,7 +65,7 @@ class Embedder:
         return cls(model, name, dimensions)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of the texts: (texts, dimensions) float32; a long text is represented by its beginning."""
+        """Unit vectors in the order of `texts`: (texts, dimensions) float32. Long texts are cut at `TEXT_MAX_CHARS`."""
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
         texts = [text[:TEXT_MAX_CHARS] for text in texts]
@@ -80,10 +80,10 @@ class Embedder:
 
 
 def fetch(settings: LakeSettings) -> Path:
-    """Downloads the model of the settings into the cache under the home, if it is not there.
+    """Downloads the model of the settings into the cache under the home unless it is there; returns the cache's folder.
 
     Raises:
-        EmbeddingUnavailable: the download failed.
+        EmbeddingUnavailable: it could not be downloaded.
     """
     from fastembed import TextEmbedding
     from loguru import logger as fastembed_logger
@@ -106,7 +106,7 @@ def cache_dir(settings: LakeSettings) -> Path:
 
 
 def as_stored(vectors: np.ndarray) -> list[bytes]:
-    """Rows of `vectors` in the form of the tables: little-endian float16."""
+    """The rows of `vectors`, (rows, dimensions) float32, as the tables store them: little-endian float16."""
     return [row.tobytes() for row in np.ascontiguousarray(vectors, dtype="<f2")]
 
 
@@ -118,7 +118,7 @@ def _unavailable(name: str, where: object, cause: str) -> EmbeddingUnavailable:
 
 
 def _register(name: str, folder: Path) -> None:
-    """Registers a model that fastembed does not know, by its `config.json`: mean pooling, unit length."""
+    """Registers a model that fastembed does not know, by the `config.json` in `folder`: mean pooling, unit length."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 

@@ -1,7 +1,7 @@
-"""Which requests a web page of another site could have caused: decided from `Host`, `Origin`, `Sec-Fetch-…` and
-`Content-Type`.
+"""Refuses requests that a web page of another site can cause, by `Host`, `Origin`, `Sec-Fetch-…` and `Content-Type`.
 
-Used in front of the API and of Dagster's webserver. Knows no web framework: it reads the raw headers of an ASGI scope.
+Used in front of the API and of Dagster's webserver. It reads the raw headers of an ASGI scope and needs no web
+framework.
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 Headers = Iterable[tuple[bytes, bytes]]
-# What decides, by name, from `collect`.
+# The values of the headers that decide, by name; see `collect`.
 Deciding = dict[bytes, list[str]]
 DECIDING = frozenset((b"host", b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"content-type"))
 
@@ -22,9 +22,7 @@ SHOWN_CHARS = 100
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is refused. `name` ends the type of the problem document, `detail` says what was found and
-    expected.
-    """
+    """Why a request is refused. `name`: end of the problem type; `detail`: what was found and what was expected."""
 
     status: int
     name: str
@@ -33,11 +31,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Routes:
-    """Paths with a rule of their own.
+    """Paths with special rules.
 
-    `probes` may be asked by any IP address as Host, or none: orchestrators and Prometheus ask a pod by its address, a
-    page that rebinds a name cannot send one, and what these paths answer holds nothing of a memory. `pages` may be
-    opened from a link anywhere.
+    `probes` accept any IP address as Host, or no Host: orchestrators and Prometheus use the address of a pod, a page
+    that rebinds a name cannot send an address, and the responses contain no memories. `pages` may be opened from
+    any link.
     """
 
     probes: Collection[str] = ()
@@ -45,7 +43,7 @@ class Routes:
 
 
 class RequestGuard:
-    """Refuses what does not come from a program of its own or from a page of the service itself."""
+    """Refuses requests of web pages, except those of the service itself."""
 
     def __init__(
         self,
@@ -56,17 +54,16 @@ class RequestGuard:
         routes: Routes,
         settings: tuple[str, str],
     ):
-        """`hosts` are names or addresses that the service is asked by beside loopback and `listens_on`; `*.NAME` is any
-        below NAME.
+        """`hosts`: accepted names and addresses besides loopback and `listens_on`; `*.NAME` accepts all names below.
 
-        `settings` names where hosts and origins are set, for messages; empty where they are not.
+        `settings`: the names of the two settings for hosts and origins, for messages; empty strings if there are none.
         """
         self.hosts = frozenset(
             name.lower().strip("[]") for name in (*hosts, listens_on) if not _is_unspecified(name.strip("[]"))
         )
         self.origins = frozenset(origin.lower() for origin in origins)
         self.routes, self.settings = routes, settings
-        # The same few values come with every request; a caller that invents new ones cannot fill memory.
+        # Bounded: a caller that sends new values with every request cannot fill memory.
         self._named = lru_cache(256)(self._is_named)
 
     def refuse(self, method: str, path: str, headers: Headers, *, has_body: bool) -> Refusal | None:
@@ -79,7 +76,7 @@ class RequestGuard:
         )
 
     def refuse_host(self, path: str, headers: Deciding) -> Refusal | None:
-        """Refuses names that the service is not known by, which is what DNS rebinding sends."""
+        """Refuses unknown host names, which DNS rebinding sends."""
         host = headers.get(b"host", [])
         if len(host) == 1 and self._named(host[0].lower()):
             return None
@@ -92,7 +89,7 @@ class RequestGuard:
         return Refusal(421, "host-not-allowed", f"found {found}; expected one of {allowed}{self._adds(0, 'names')}")
 
     def refuse_origin(self, method: str, path: str, headers: Deciding) -> Refusal | None:
-        """Refuses what a browser says that it sends for a page of another origin."""
+        """Refuses requests that a browser marks as sent by a page of another origin."""
         host = headers.get(b"host", [""])[0]
         for origin in headers.get(b"origin", ()):
             if origin.partition("://")[2].lower() != host.lower() and origin.lower() not in self.origins:
@@ -128,7 +125,7 @@ class RequestGuard:
 
 
 def refuse_content(headers: Deciding) -> Refusal | None:
-    """Refuses a body that is not declared as JSON: a page may send other types anywhere without asking first."""
+    """Refuses a body that is not declared as JSON: pages may send other types to any site without a preflight."""
     kinds = headers.get(b"content-type", [])
     if kinds == ["application/json"] or (
         kinds and all(kind.partition(";")[0].strip().lower() == "application/json" for kind in kinds)
@@ -139,12 +136,12 @@ def refuse_content(headers: Deciding) -> Refusal | None:
 
 
 def is_navigation(headers: Deciding) -> bool:
-    """Whether a browser opens a page of its own window with this request; a frame does not count."""
+    """Whether a browser opens a page in a window with this request; a frame does not count."""
     return headers.get(b"sec-fetch-mode") == ["navigate"] and headers.get(b"sec-fetch-dest") == ["document"]
 
 
 def is_loopback(name: str) -> bool:
-    """Whether `name` is this machine for itself; an address is without brackets."""
+    """Whether `name` is a loopback name or address; an address has no brackets."""
     if name.lower() == "localhost":
         return True
     try:
@@ -185,7 +182,7 @@ def parse_origins(text: str) -> tuple[str, ...]:
 
 
 def collect(headers: Headers) -> Deciding:
-    """The values of those raw headers that decide, by name; a header that came twice has two."""
+    """The values of the headers that decide, by name; a repeated header has several."""
     found: Deciding = {}
     for name, value in headers:
         if name in DECIDING:
