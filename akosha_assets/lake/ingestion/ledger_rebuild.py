@@ -1,6 +1,6 @@
-"""A ledger belongs to one lake. Ingestion with another one's ledger, or an empty one, would store every row twice.
+"""A ledger belongs to one lake. With the ledger of another lake, or an empty one, ingestion would store rows twice.
 
-Checks that they belong together, and restores a lost ledger from the tables' provenance columns and the inbox.
+Checks that they belong together, and rebuilds a lost ledger from the provenance columns of the tables and the inbox.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.duckdb_session import connect
+from akosha_assets.lake.duckdb_utc import connect_utc
 from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.ledger import known_tables
@@ -27,25 +27,25 @@ PROVENANCE = ["system_id", "upload_id", "object_key", "arrived_at", "snapshot_at
 
 
 def check(lake: Lake, ledger: Ledger) -> None:
-    """The ledger belongs to the tables; a new one belongs to an empty lake from now on.
+    """The ledger belongs to the tables. A new ledger and an empty lake belong together from now on.
 
     Raises:
         LedgerMismatch: it does not; the message says what to do.
         TableLost: a table that this ledger knows is gone or went back.
     """
-    held = ledger.remembered(LAKE_ID)
+    lake_id = ledger.remembered(LAKE_ID)
     known_tables.check(ledger, lake)
-    table = lake.create(HOT.address) if held is None else lake.open(HOT.address)
+    table = lake.create(HOT.address) if lake_id is None else lake.open(HOT.address)
     if table is None:
         # A ledger of an earlier version, which knows the lake's id alone.
         raise TableLost(lake.uri(HOT.address), "is gone")
     found = str(table.metadata().id)
-    if held == found:
+    if lake_id == found:
         known_tables.remember_all(ledger, lake)
         return
-    if held is not None:
+    if lake_id is not None:
         raise LedgerMismatch(
-            f"the ledger belongs to lake {held}, but the tables at {lake.settings.lake()} are lake {found}. "
+            f"the ledger belongs to lake {lake_id}, but the tables at {lake.settings.lake()} are lake {found}. "
             "Point AKOSHA_LEDGER_URL and AKOSHA_LAKE_URL at a pair; after a restore of the tables run `akosha ledger "
             "rebuild` on a new ledger."
         )
@@ -67,7 +67,7 @@ def adopt(ledger: Ledger, lake: Lake) -> None:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What a restored ledger holds: uploads whose rows are in the tables, uploads that wait to be compared, systems."""
+    """Numbers of a rebuilt ledger: uploads whose rows are in the tables, uploads that wait to be compared, systems."""
 
     ingested: int
     waiting: int
@@ -75,17 +75,17 @@ class Rebuilt:
 
 
 def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
-    """A new ledger knows the uploads of the inbox and of the tables again.
+    """Adds the uploads of the inbox and of the tables to a new ledger.
 
-    Those of the inbox wait and are compared with the tables: rows in one table say nothing of rows that another one
-    lost. Those that have left the inbox count as ingested where a row came from them.
+    Those of the inbox wait, to be compared with the tables: rows in one table do not prove that another one has its
+    rows. Those that are no longer in the inbox count as ingested if any row came from them.
 
     Raises:
-        InvalidRequest: the ledger has taken uploads in already.
+        InvalidRequest: the ledger has ingested uploads already.
     """
     if ledger.remembered(LAKE_ID) is not None:
         raise InvalidRequest(
-            "ledger", f"{ledger.engine.url!r} has taken uploads in already; expected a new ledger. Move it away first."
+            "ledger", f"{ledger.engine.url!r} has ingested uploads already; expected a new ledger. Move it away first."
         )
     sweep(ledger.settings, ledger, now=now, whole=True)
     found = _provenance(lake)
@@ -99,7 +99,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
             if connection.execute(sa.update(uploads).where(match).values(**arrived)).rowcount:
                 continue
             ingested = {"state": UploadState.INGESTED, "ingested_at": one["arrived_at"], **arrived}
-            gone = {
+            removed = {
                 "system_id": one["system_id"],
                 "upload_id": one["upload_id"],
                 "layout": "session-buddy",
@@ -110,7 +110,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
                 "removed_at": now,
                 **ingested,
             }
-            connection.execute(insert(uploads).values(**gone).on_conflict_do_nothing())
+            connection.execute(insert(uploads).values(**removed).on_conflict_do_nothing())
         connection.execute(sa.update(uploads).where(uploads.c.state == UploadState.WAITING).values(requeued_at=now))
         names = {one["system_id"]: one["arrived_at"] for one in reversed(found)}
         if names:
@@ -126,15 +126,15 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
 
 
 def _provenance(lake: Lake) -> list[dict[str, Any]]:
-    """Every upload that a row came from, in order of its first arrival."""
+    """Every upload that a row came from, in the order in which they arrived."""
     parts = []
     for address, spec in TABLES.items():
         if set(PROVENANCE) <= set(spec.schema.names):
             rows = lake.select(address, PROVENANCE)
             parts.append(rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])))
-    with connect() as connection:
+    with connect_utc() as connection:
         connection.register("provenance", pa.concat_tables(parts))
-        return (
+        uploads: list[dict[str, Any]] = (
             connection.sql(
                 """SELECT system_id, upload_id, any_value(object_key) AS object_key, min(arrived_at) AS arrived_at,
                       max(snapshot_at) AS snapshot_at, max(batch_id) AS batch_id
@@ -143,10 +143,11 @@ def _provenance(lake: Lake) -> list[dict[str, Any]]:
             .to_arrow_table()
             .to_pylist()
         )
+    return uploads
 
 
 def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: datetime) -> None:
-    """The next batch has a higher number than any that is in the tables, in a row or as a fence."""
+    """The next batch gets a higher id than any batch in the tables, in a row or as a fence."""
     for spec in WRITTEN_BY_INGESTION:
         table = lake.create(spec.address)
         highest = max([highest, *[table.transaction_version(f"ingest/{lane}") or 0 for lane in range(LANES)]])

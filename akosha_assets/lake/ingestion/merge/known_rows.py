@@ -1,6 +1,6 @@
-"""What is known of a system: identity, hash and day of every row it has. A cache of the tables, kept in the ledger.
+"""The known rows of a system: identity, hash and event day of each. A cache of the tables, in the ledger.
 
-Encoding, decoding and rebuilding only; comparing with a snapshot is in `reconcile.py`.
+Encodes, decodes and rebuilds them; `reconcile.py` compares them with a snapshot.
 """
 
 from datetime import datetime
@@ -10,31 +10,47 @@ import pyarrow.compute
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import UTC
-from akosha_assets.lake.duckdb_session import connect
+from akosha_assets.lake.duckdb_utc import connect_utc
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.ledger.plausible import EPOCH
 from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.schemas import ABSENCES, TABLES
 
 KNOWN_BY_SYSTEM = pa.schema([pa.field("system_id", pa.string()), *KNOWN_SCHEMA])
+_STORED_ROWS = pa.schema([field for field in KNOWN_BY_SYSTEM if field.name != "is_absent"])
+_ADDRESSES = [address for address, spec in TABLES.items() if "content_hash" in spec.schema.names]
+NEWEST_FORMS = """
+WITH newest AS (
+    SELECT * FROM stored_rows
+    QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC) = 1
+), presence AS (
+    SELECT system_id, kind, id, arg_max(is_absent, snapshot_at) AS is_absent, max(snapshot_at) AS at
+    FROM absences GROUP BY ALL
+)
+SELECT n.system_id, n.kind, n.id, n.content_hash, n.event_day, n.snapshot_at,
+       coalesce(p.is_absent AND p.at >= n.snapshot_at, false) AS is_absent
+FROM newest n LEFT JOIN presence p USING (system_id, kind, id)
+ORDER BY n.system_id
+"""
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def encode(rows: pa.Table) -> bytes:
-    """`rows` (KNOWN_SCHEMA) as the ledger keeps them."""
+    """`rows` (KNOWN_SCHEMA) as the ledger stores them: an Arrow stream, compressed."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, KNOWN_SCHEMA, options=COMPRESSED) as writer:
         writer.write_table(rows.select(KNOWN_SCHEMA.names))
-    return sink.getvalue().to_pybytes()
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
 
 
 def decode(data: bytes) -> pa.Table:
-    """What `encode` was given."""
+    """The rows (KNOWN_SCHEMA) that `encode` was called with."""
     return pa.ipc.open_stream(data).read_all()
 
 
 def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
-    """`rows` with every `snapshot_at` after `latest` replaced by 1970: a clock was ahead when they were taken in."""
+    """`rows` with every `snapshot_at` after `latest` replaced by 1970: a clock was ahead when they were ingested."""
     limit = pa.scalar(latest, UTC)
     newest = pa.compute.max(rows["snapshot_at"]).as_py() if rows.num_rows else None
     if newest is None or newest <= latest:
@@ -46,65 +62,45 @@ def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
 
 
 def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str, pa.Table]:
-    """What every table holds of `system_ids`, newest form of each row. Systems without rows get an empty table.
+    """Known rows (KNOWN_SCHEMA) of `system_ids` as the tables have them, each row in its newest form.
 
-    A form from a snapshot after `latest` stands behind all others.
+    A form whose snapshot was taken after `latest` counts as the oldest. A system without rows gets an empty table.
     """
-
-    parts = []
-    for address, spec in TABLES.items():
-        if "content_hash" not in spec.schema.names:
-            continue
-        columns = ["system_id", "kind", "id", "content_hash", "snapshot_at"]
-        dated = "event_day" in spec.schema.names
-        found = lake.select(
-            address, [*columns, *(["event_day"] if dated else [])], f"system_id IN ({literals(system_ids)})"
-        )
-        if not dated:
-            found = found.append_column("event_day", pa.nulls(found.num_rows, pa.date32()))
-        parts.append(found.select([*columns, "event_day"]))
-    # Tables differ in what may be null.
-    held = pa.concat_tables(
-        [part.cast(pa.schema([field.with_nullable(True) for field in part.schema])) for part in parts]
-    )
-    held = without_future(held, latest)
-    gone = lake.select(
-        ABSENCES.address,
-        ["system_id", "kind", "id", "is_absent", "snapshot_at"],
-        f"system_id IN ({literals(system_ids)})",
-    )
-    gone = without_future(gone, latest)
-    with connect() as connection:
-        rows = connection.sql(
-            """
-            WITH newest AS (
-                SELECT * FROM held QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC) = 1
-            ), presence AS (
-                SELECT system_id, kind, id, arg_max(is_absent, snapshot_at) AS is_absent, max(snapshot_at) AS at FROM gone GROUP BY ALL
-            )
-            SELECT n.system_id, n.kind, n.id, n.content_hash, n.event_day, n.snapshot_at,
-                   coalesce(p.is_absent AND p.at >= n.snapshot_at, false) AS is_absent
-            FROM newest n LEFT JOIN presence p USING (system_id, kind, id)
-            ORDER BY n.system_id
-            """
-        ).to_arrow_table()
-    return split(rows, system_ids)
+    condition = f"system_id IN ({literals(system_ids)})"
+    stored_rows = pa.concat_tables([_stored_rows(lake, address, condition) for address in _ADDRESSES])
+    stored_rows = without_future(stored_rows, latest)
+    columns = ["system_id", "kind", "id", "is_absent", "snapshot_at"]
+    absences = without_future(lake.select(ABSENCES.address, columns, condition), latest)
+    with connect_utc() as connection:
+        connection.register("stored_rows", stored_rows)
+        connection.register("absences", absences)
+        return split(connection.sql(NEWEST_FORMS).to_arrow_table(), system_ids)
 
 
-def raised(rows: pa.Table, digests: dict[str, dict[str, str]]) -> pa.Table:
-    """`rows` after files were found unchanged: a file proves the rows it holds until the time of its last snapshot."""
-    # Compared as numbers of microseconds: pyarrow knows no larger of two timestamps.
+def _stored_rows(lake: Lake, address: str, condition: str) -> pa.Table:
+    """Rows of one table as `_STORED_ROWS`; a table without event days has nulls."""
+    columns = [name for name in _STORED_ROWS.names if name in TABLES[address].schema.names]
+    rows = lake.select(address, columns, condition)
+    if "event_day" not in columns:
+        rows = rows.append_column("event_day", pa.nulls(rows.num_rows, pa.date32()))
+    return rows.select(_STORED_ROWS.names).cast(_STORED_ROWS)
+
+
+def confirm(rows: pa.Table, digests: dict[str, dict[str, str]]) -> pa.Table:
+    """`rows` after a snapshot with unchanged files: rows of a file have at least the `snapshot_at` of its digest."""
+    # Compared as microseconds: pyarrow has no maximum of two timestamps.
     at, kinds, present = rows["snapshot_at"].cast(pa.int64()), rows["kind"], pa.compute.invert(rows["is_absent"])
     for name, digest in digests.items():
-        of_graph = pa.compute.starts_with(kinds, "kg_")
-        of_file = of_graph if name.startswith("knowledge_graph") else pa.compute.invert(of_graph)
-        proven = pa.scalar(datetime.fromisoformat(digest["at"]), UTC).cast(pa.int64())
-        at = pa.compute.if_else(pa.compute.and_(of_file, present), pa.compute.max_element_wise(at, proven), at)
+        is_of_file = pa.compute.starts_with(kinds, "kg_")
+        if not name.startswith("knowledge_graph"):
+            is_of_file = pa.compute.invert(is_of_file)
+        confirmed_at = pa.scalar(datetime.fromisoformat(digest["at"]), UTC).cast(pa.int64())
+        at = pa.compute.if_else(pa.compute.and_(is_of_file, present), pa.compute.max_element_wise(at, confirmed_at), at)
     return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at.cast(UTC))
 
 
 def split(rows: pa.Table, system_ids: list[str]) -> dict[str, pa.Table]:
-    """`rows` (with `system_id`, in its order) by system; a system without rows gets an empty table."""
+    """`rows` (KNOWN_BY_SYSTEM, ordered by system) by system; a system without rows gets an empty table."""
     result = dict.fromkeys(system_ids, KNOWN_SCHEMA.empty_table())
     start = 0
     # Rows of a system are together, so their numbers follow from the counts.
