@@ -35,10 +35,10 @@ REASONS: dict[str, str] = {
     Reason.SYSTEM_ID_INVALID: (
         "The system id in the object key is not 1 to 100 letters, digits, dots, dashes or underscores."
     ),
-    Reason.UPLOAD_ID_INVALID: "The upload id in the object key cannot be a name of an upload.",
+    Reason.UPLOAD_ID_INVALID: "The upload id in the object key is not a valid name.",
     Reason.MANIFEST_NOT_JSON: "The manifest is not a JSON object.",
-    Reason.MANIFEST_INVALID: "The manifest lacks what is needed or contradicts its own object key.",
-    Reason.FILE_MISSING: "The manifest lists a file that does not lie in the upload.",
+    Reason.MANIFEST_INVALID: "The manifest lacks a required field or contradicts its object key.",
+    Reason.FILE_MISSING: "The manifest lists a file that the upload does not have.",
     Reason.FILE_NOT_REGULAR: "A file of the upload is a symbolic link or something else that is not a plain file.",
     Reason.FILE_TOO_LARGE: "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_BYTES` together.",
     Reason.FILE_TOO_LARGE_RAW: (
@@ -46,14 +46,14 @@ REASONS: dict[str, str] = {
     ),
     Reason.GZIP_DAMAGED: "A gzip file ends early or fails its checksum.",
     Reason.DATABASE_UNREADABLE: "A file is neither a DuckDB nor a SQLite database that can be opened.",
-    Reason.DATABASE_HOSTILE: "A table that is read is a view, or a column is computed when it is read.",
+    Reason.DATABASE_HOSTILE: "A table is a view, or has a generated column.",
     Reason.TOO_MANY_ROWS: "The upload has more rows than `AKOSHA_UPLOAD_MAX_ROWS`.",
     Reason.TOO_MANY_TABLES: "A database has more than 1,000 tables.",
     Reason.TOO_MANY_COLUMNS: "A table has more columns than `AKOSHA_UPLOAD_MAX_COLUMNS`.",
     Reason.TOO_MANY_EVENT_DAYS: "The rows to store fall on more event days than `AKOSHA_UPLOAD_MAX_EVENT_DAYS`.",
     Reason.FIELD_TOO_LARGE: "A text field is larger than `AKOSHA_UPLOAD_MAX_FIELD_BYTES`.",
     Reason.COLUMN_TYPE_UNEXPECTED: (
-        "A column that is needed is missing or has a type that cannot be turned into the expected one."
+        "A required column is missing or has a type that cannot be converted to the expected one."
     ),
     Reason.ROW_WITHOUT_ID: "A row has no id.",
     Reason.WORKER_TIMEOUT: "The upload took longer than `AKOSHA_UPLOAD_SECONDS` to read.",

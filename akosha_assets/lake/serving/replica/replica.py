@@ -33,9 +33,8 @@ from akosha_assets.lake.tiers import TIERS
 
 logger = logging.getLogger(__name__)
 
-# The order in which tables are looked at: a row that moved is in the colder one before it leaves the hotter one.
-# Versions of the hot table of which it is known since when they are served.
-REACHED_KEPT = 5000
+# Versions of the hot table whose time of serving is remembered.
+SERVED_VERSIONS = 5000
 
 
 class _Stopping(Exception):
