@@ -193,7 +193,7 @@ def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> Non
         died_before = pool._workers[0]
         died_before.served = 0
         os.kill(died_before.process.pid, signal.SIGSTOP)
-        pool._again.append(((job(sound, 3),), True))
+        pool._retries.append(((job(sound, 3),), True))
         outcomes = pool.extract(iter([job(sound, 4)]))
         died_before.process.send_signal(signal.SIGKILL)
         found = {job.ref: outcome for job, outcome in outcomes}
