@@ -4,20 +4,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# No model makes vectors of more numbers.
-VECTOR_MAX_NUMBERS = 16_384
+# No model that the settings allow makes vectors of more numbers.
+VECTOR_MAX_NUMBERS = 4_096
 # No vector of float16 needs a larger scale; with one its numbers overflow.
 SCALE_MAX = 65_504
 # A half that is infinite or NaN has an exponent of all ones.
 _HALF_EXPONENT = np.uint16(0x7C00)
 # By name of a column of vectors: the column of its scales.
 SCALES = {"vector": "vector_scale", "sketch": "sketch_scale"}
+# By name of a column of vectors with a scale: bytes of its longest vector, of int8 numbers or of bits.
+SCALED_MAX_BYTES = {"vector": VECTOR_MAX_NUMBERS, "sketch": VECTOR_MAX_NUMBERS // 8}
 
 
 def find_unusable(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
     """The rows whose vector cannot be used, (rows,) bool, by column; only columns that may be null and have such rows.
 
-    A vector without scale is float16: finite numbers, at least one. One with a scale needs that scale.
+    A vector without scale is float16: finite numbers, at least one. One with a scale needs that scale. None has more
+    than `VECTOR_MAX_NUMBERS`: the rotation of a sketch takes the cube of its numbers.
     """
     found = {}
     for name, scale in SCALES.items():
@@ -30,7 +33,8 @@ def find_unusable(batch: pa.RecordBatch) -> dict[str, np.ndarray]:
             continue
         vectors = batch.column(place)
         if scale in batch.schema.names:
-            rows = _is_set(vectors) & (_lengths(vectors) == 0)
+            lengths = _lengths(vectors)
+            rows = _is_set(vectors) & ((lengths == 0) | (lengths > SCALED_MAX_BYTES[name]))
             # Null compares as NaN.
             scales = np.abs(batch.column(scale).to_numpy(zero_copy_only=False))
             rows |= _is_set(vectors) & ~(scales <= SCALE_MAX)

@@ -19,6 +19,7 @@ from akosha_assets.lake.serving.vectors import inverted_file, sketches
 from akosha_assets.lake.serving.vectors.inverted_file import BLOCK_ROWS, InvertedFile
 from akosha_assets.lake.serving.vectors.merging import Segment
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers, inner_products
+from akosha_assets.lake.vector_rules import VECTOR_MAX_NUMBERS
 
 # With fewer rows an exact scan is as fast as an index.
 INDEX_MIN_ROWS = 2048
@@ -224,7 +225,7 @@ def _are_finite(vectors: np.ndarray) -> np.ndarray:
 def decode_vectors(
     column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
 ) -> tuple[dict[str, VectorSet], int]:
-    """Vectors by space from stored bytes, and the number of vectors left out: wrong length, or not finite.
+    """Vectors by space from stored bytes, and the number of vectors left out: wrong or too large length, or not finite.
 
     `column`: (rows,) binary; `spaces`: (rows,) string; `scales`: (rows,) float32. `lengths_bytes` has the length of a
     vector by space; a new space gets the most frequent length of its vectors here.
@@ -241,7 +242,8 @@ def decode_vectors(
         has_length = pc.and_(mask, pc.equal(lengths, length).fill_null(False))
         # `filter` copies; most tables need no filter.
         filtered = column if pc.all(has_length).as_py() else column.filter(has_length)
-        if not len(filtered) or length % np.dtype(FORMS[form]).itemsize:
+        numbers_each = length * 8 if form == "sketch" else length // np.dtype(FORMS[form]).itemsize
+        if not len(filtered) or length % np.dtype(FORMS[form]).itemsize or numbers_each > VECTOR_MAX_NUMBERS:
             left_out += stored
             continue
         numbers = as_matrix(filtered, FORMS[form])

@@ -13,6 +13,7 @@ from akosha_assets.lake.serving.vectors.merging import merge as joined_segments
 from akosha_assets.lake.serving.vectors.nearest import nearest
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors, decode_vectors
+from akosha_assets.lake.vector_rules import VECTOR_MAX_NUMBERS, find_unusable
 
 DIMENSIONS = 192
 
@@ -132,3 +133,14 @@ def test_vectors_of_wrong_length_or_not_finite_are_left_out() -> None:
     assert lengths == {"a": 8, "b": 8}
     again, refused = decode_vectors(pa.array([good[:4]], pa.binary()), pa.array(["a"]), "float16", None, lengths)
     assert (again, refused) == ({}, 1)
+
+
+def test_a_sketch_of_more_numbers_than_any_model_makes_is_left_out() -> None:
+    # Its rotation would take minutes and the thread of whoever asks for similar rows.
+    longest = VECTOR_MAX_NUMBERS // 8
+    for size, count in ((longest + 1, 0), (16, 1)):
+        column, scales = pa.array([bytes(size)], pa.binary()), np.ones(1, np.float32)
+        found, refused = decode_vectors(column, pa.array(["a"]), "sketch", scales, {})
+        assert (len(found), refused) == (count, 1 - count)
+        batch = pa.record_batch({"sketch": column, "sketch_scale": pa.array(scales)})
+        assert (find_unusable(batch) == {}) is bool(count)
