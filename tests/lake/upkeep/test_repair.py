@@ -67,6 +67,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
             near_duplicates.group(lake, now=NOW + timedelta(hours=hour), run_id="test")
         compact(lake, ENTITIES.address, today=NOW.date())
     shutil.rmtree(home / "inbox")
+    (home / "inbox" / "systems").mkdir(parents=True)
     return home
 
 

@@ -4,7 +4,6 @@ Works on changed rows only. Flaws that do not stop a row are reported by code an
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -95,7 +94,8 @@ def _decode(text: str | None) -> str | None:
         return text
     try:
         raw = base64.b64decode(text.removeprefix(ENCODED_TEXT), validate=True).decode("utf-8", "surrogatepass")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
+        # Not base64, not ASCII, or not UTF-8 once decoded.
         return text
     # Surrogate pairs become their character, lone surrogates U+FFFD.
     return raw.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

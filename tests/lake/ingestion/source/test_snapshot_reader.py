@@ -13,7 +13,7 @@ import pytest
 from akosha_assets.lake.ingestion.extraction.sandbox import hardened_connection
 from akosha_assets.lake.ingestion.source import snapshot_reader
 from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
-from akosha_assets.lake.ingestion.source.conversion import VECTOR_NUMBERS
+from akosha_assets.lake.ingestion.source.conversion import ENCODED_TEXT, VECTOR_NUMBERS, decode_texts
 from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.snapshot_reader import SnapshotReader
@@ -374,3 +374,9 @@ def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: Snapsho
     (row,) = rows(read(reader, path), "graph/entities")
 
     assert (row["name"], row["observations"], row["properties"]) == ("DuckDB", ["fast", "small"], '{"v": 2}')
+
+
+@pytest.mark.parametrize("encoded", ["ÿ", "not base64!", "/w=="])
+def test_a_text_that_only_looks_encoded_is_kept(encoded: str) -> None:
+    text = f"{ENCODED_TEXT}{encoded}"
+    assert decode_texts(pa.array([text])).to_pylist() == [text]
