@@ -23,7 +23,7 @@ from akosha_assets.lake.row_rules import repair_table
 logger = logging.getLogger(__name__)
 
 COMMIT_ATTEMPTS = 12
-# Writes that fail although the store works, before the rows are blamed.
+# Failed writes on a working store after which the rows are at fault.
 WRITE_ATTEMPTS = 3
 WRITER = WriterProperties(compression="ZSTD", compression_level=3)
 
@@ -41,7 +41,7 @@ def commit(
     Without a fence it may run again when the reply to a commit is lost: only for changes that may be repeated.
 
     Raises:
-        TableLost: what lies at `uri` is not the `expected` table, or none.
+        TableLost: the table at `uri` is not the `expected` one, or is gone.
         LeaseLost: a higher sequence of the same writer is committed, so this writer was replaced.
         TableContended: every attempt met a conflicting commit.
         StoreUnavailable: the table cannot be read or written now, or data files of it are missing.
@@ -69,7 +69,7 @@ def commit(
         except OSError as error:
             raise StoreUnavailable(uri, str(error)) from error
         except DeltaError as error:
-            # The same error stands for a store that refuses and for rows that cannot be written.
+            # A failing store and rows that cannot be written raise the same error.
             if (failure := store_check.find_failure(uri, tables.data_paths(table))) is not None:
                 raise StoreUnavailable(uri, f"{failure} ({error})") from error
             refused += 1
@@ -134,12 +134,11 @@ def upsert(
     only: str,
     expected: tables.KnownTable | None = None,
 ) -> int:
-    """Each of `rows` stands in the table in this form, replacing an older snapshot's; one commit.
+    """Inserts `rows`, or replaces their forms from older snapshots, in one commit; returns the version with them.
 
-    `only` is a predicate on the target (alias `t`) that names the partitions and systems where old forms can lie, so
-    that no other file is read. A row that stands there from the same or a newer snapshot is left alone, unless that
-    snapshot lies in the future: then a clock was ahead when it was taken in. A form that comes without a vector keeps
-    the one that was made of the same text.
+    `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
+    that no other file is read. A stored row from the same or a newer snapshot is kept, unless that snapshot is in the
+    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text.
     """
     rows = checked(uri, rows)
     latest = f"to_timestamp_micros({int((datetime.now(UTC) + tables.CLOCKS_AHEAD).timestamp() * 1e6)})"
