@@ -19,14 +19,13 @@ from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.schemas import HOT, TABLES
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.repair import repair
 from akosha_assets.lake.upkeep.vacuum import vacuum
-from tests.bucket import bucket
 from tests.factories import make_upload
+from tests.lost_tables import Loss, copied, go_back, keys, remove, remove_log, take_in
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -54,45 +53,8 @@ def filled(
     request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Lake]:
     """That lake, in a folder or in a bucket."""
-    home = tmp_path / "akosha"
-    shutil.copytree(template, home)
-    if request.param == "folder":
-        yield Lake(LakeSettings(home=home, workers=1))
-        return
-    with bucket("lost", monkeypatch) as url:
-        source, target = ObjectStore((home / "lake").as_uri()), ObjectStore(f"{url}/lake")
-        for item in source.list():
-            target.put(item.key, source.read(item.key, max_bytes=1 << 30))
-        yield Lake(LakeSettings(home=home, lake_url=target.url, workers=1))
-
-
-def take_in(lake: Lake) -> None:
-    with closing(Ledger.open(lake.settings)) as ledger:
-        listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
-        arrivals.ingest(lake, ledger, run_id="test")
-
-
-def keys(lake: Lake, address: str) -> list[str]:
-    return [one.key for one in ObjectStore(f"{lake.settings.lake()}/{address}").list()]
-
-
-def remove(lake: Lake, address: str, prefix: str = "") -> None:
-    store = ObjectStore(f"{lake.settings.lake()}/{address}")
-    for key in [key for key in keys(lake, address) if key.startswith(prefix)]:
-        store.delete(key)
-    if store.folder is not None:
-        shutil.rmtree(store.folder / prefix, ignore_errors=True)
-
-
-def remove_log(lake: Lake, address: str) -> None:
-    remove(lake, address, "_delta_log")
-
-
-def go_back(lake: Lake, address: str) -> None:
-    """The log ends one commit earlier."""
-    table = lake.open(address)
-    assert table is not None and table.version() > 0
-    ObjectStore(f"{lake.settings.lake()}/{address}").delete(f"_delta_log/{table.version():020d}.json")
+    with copied(template, tmp_path / "akosha", request.param, monkeypatch) as lake:
+        yield lake
 
 
 def make_anew(lake: Lake, address: str) -> None:
@@ -100,7 +62,6 @@ def make_anew(lake: Lake, address: str) -> None:
     tables.create(lake.uri(address), lake.spec(address), lake.storage_options)
 
 
-Loss = Callable[[Lake, str], None]
 LOSSES = [remove, remove_log, go_back, make_anew]
 
 

@@ -14,8 +14,6 @@ import pytest
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, TableLost
 from akosha_assets.lake.graph import near_duplicates
-from akosha_assets.lake.ingestion import arrivals
-from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle import aging
@@ -28,10 +26,9 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.compaction import compact
 from akosha_assets.lake.upkeep.repair import Repaired, repair
 from akosha_assets.lake.upkeep.vacuum import vacuum
-from tests.bucket import bucket
 from tests.factories import make_upload
-from tests.failure.test_lost_tables import Loss, go_back, remove, remove_log
 from tests.hot_rows import NOW, commit, memory, upsert
+from tests.lost_tables import Loss, copied, go_back, remove, remove_log, take_in
 
 AT = NOW.replace(hour=12, minute=0, second=0) - timedelta(days=2)
 
@@ -76,22 +73,8 @@ def lake(
     request: pytest.FixtureRequest, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Lake]:
     """That lake, in a folder or in a bucket."""
-    home = tmp_path / "akosha"
-    shutil.copytree(template, home)
-    if request.param == "folder":
-        yield Lake(LakeSettings(home=home, workers=1))
-        return
-    with bucket("repair", monkeypatch) as url:
-        source, target = ObjectStore((home / "lake").as_uri()), ObjectStore(f"{url}/lake")
-        for item in source.list():
-            target.put(item.key, source.read(item.key, max_bytes=1 << 30))
-        yield Lake(LakeSettings(home=home, lake_url=target.url, workers=1))
-
-
-def take_in(lake: Lake) -> None:
-    with closing(Ledger.open(lake.settings)) as ledger:
-        listing.sweep(lake.settings, ledger, now=datetime.now(UTC), whole=True)
-        arrivals.ingest(lake, ledger, run_id="test")
+    with copied(template, tmp_path / "akosha", request.param, monkeypatch) as lake:
+        yield lake
 
 
 def rows_of(lake: Lake, address: str) -> list[tuple[object, ...]]:
