@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
@@ -330,6 +330,7 @@ VALUES = st.fixed_dictionaries(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(VALUES, min_size=1, max_size=6, unique_by=lambda row: row["id"]))
+@example(rows=[dict.fromkeys(TYPES, None) | {"id": "a", "content": "a\0b"}])
 def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
     lasting: ExtractionPool, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
@@ -352,6 +353,8 @@ def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
     ((_, again),) = lasting.extract([replace(job(path), known=known)])
 
     assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {
-        row["id"]: row["content"] or "" for row in rows
+        row["id"]: (row["content"] or "").replace("\0", "\ufffd") for row in rows
     }
+    if any("\0" in (row["content"] or "") for row in rows):
+        assert first.flaws["text_with_nul"] >= 1
     assert isinstance(again, Extraction) and again.rows == {}
