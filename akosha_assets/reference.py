@@ -147,7 +147,7 @@ def passages() -> dict[str, Callable[[], str]]:
 
 
 def regenerate(text: str) -> str:
-    """`text` with every passage generated anew.
+    """`text` with every passage generated again.
 
     Raises:
         KeyError: no generator has the name of a passage.

@@ -45,7 +45,7 @@ def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
         small = history(FleetPlan(systems=1, memories=5, now=now, seed=1), 0)[-1].tables
         with Renderer() as renderer:
             warming, first, changed = (compressed(renderer, each) for each in (small, tables, _one_percent(tables)))
-        # Compressed anew each time, as a client does; only the time in the gzip header differs.
+        # Compressed again each time, as a client does; only the time in the gzip header differs.
         again = {name: igzip.compress(igzip.decompress(data), compresslevel=1) for name, data in first.items()}
         rounds = []
         for number, data in enumerate((first, again, changed)):

@@ -56,9 +56,9 @@ def ingest_process(settings: LakeSettings, **environment: str) -> Ingested:
 def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> Ingested:
     """`akosha` with `arguments` and `--json` ran to its end on the home of `settings`. Raises as `ingest_process`."""
     program = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", *arguments, "--json"]
-    told = settings.home / "usage.json"
+    usage = settings.home / "usage.json"
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, str(told), *program],
+        [sys.executable, "-c", _MEASURED, str(usage), *program],
         env=environment(settings.home) | changed,
         capture_output=True,
         text=True,
@@ -66,7 +66,7 @@ def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> 
     )
     if done.returncode != 0:
         raise RuntimeError(f"akosha {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
-    peak, seconds = json.loads(told.read_text())
+    peak, seconds = json.loads(usage.read_text())
     return Ingested(json.loads(done.stdout), peak * 1024, round(seconds, 2))
 
 

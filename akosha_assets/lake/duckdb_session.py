@@ -1,5 +1,6 @@
-"""DuckDB connections for the lake's own rows: in memory, with times in UTC."""
+"""DuckDB connections of this process, with times in UTC; DuckDB's default is the time zone of the machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -7,12 +8,17 @@ import duckdb
 from akosha_assets.lake.quoting import literal
 
 
-def connect(*, memory_mib: int | None = None, spill: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """A new connection. It uses at most `memory_mib` MiB, and the folder `spill` for what needs more."""
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone='UTC'")
+def connect(
+    config: Mapping[str, str] | None = None, *, memory_mib: int | None = None, spill: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A connection to a new database in memory.
+
+    It uses at most `memory_mib` MiB, and the folder `spill` for what needs more. `config` has further settings.
+    """
+    connection = duckdb.connect(config=dict(config or {}))
+    connection.execute("SET TimeZone = 'UTC'")
     if memory_mib is not None:
-        connection.execute(f"SET memory_limit='{memory_mib}MiB'")
+        connection.execute(f"SET memory_limit = '{memory_mib}MiB'")
     if spill is not None:
-        connection.execute(f"SET temp_directory={literal(str(spill))}")
+        connection.execute(f"SET temp_directory = {literal(str(spill))}")
     return connection

@@ -207,7 +207,7 @@ def open_table(uri: str, storage_options: dict[str, str], version: int | None = 
 
 
 def open_existing(uri: str, storage_options: dict[str, str]) -> DeltaTable:
-    """A fresh handle on the newest version. Raises StoreUnavailable where no table lies."""
+    """A fresh handle on the newest version. Raises StoreUnavailable if there is no table."""
     with read_errors(uri):
         return DeltaTable(uri, storage_options=storage_options)
 

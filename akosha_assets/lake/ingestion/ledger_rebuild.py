@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.duckdb_utc import connect_utc
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.ledger import known_tables
@@ -132,7 +132,7 @@ def _provenance(lake: Lake) -> list[dict[str, Any]]:
         if set(PROVENANCE) <= set(spec.schema.names):
             rows = lake.select(address, PROVENANCE)
             parts.append(rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema])))
-    with connect_utc() as connection:
+    with connect() as connection:
         connection.register("provenance", pa.concat_tables(parts))
         uploads: list[dict[str, Any]] = (
             connection.sql(

@@ -35,7 +35,7 @@ class UnreadableFile(Exception):
 
 
 def local_copy(store: ObjectStore, key: str, folder: Path, stack: ExitStack) -> Path:
-    """The file at `key` on this machine; a copy of a remote one lies in `folder` as long as `stack` is open.
+    """The file at `key` on this machine; a copy of a remote one is in `folder` as long as `stack` is open.
 
     Raises:
         UploadRejected: it is not there, or not a regular file.
@@ -90,7 +90,7 @@ class TableFile:
 
         Raises:
             UnreadableFile: a page cannot be decoded, a column is missing, has another type, or holds a null where the
-                schema forbids it, or the rows lie on more than one event day.
+                schema forbids it, or the rows are on more than one event day.
         """
         self.rows, self._ranges, self._nulls = 0, {}, {}
         try:

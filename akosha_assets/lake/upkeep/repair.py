@@ -1,7 +1,7 @@
 """Gives a table that lost its log a new one over the data files that are there: `akosha repair`.
 
 Nothing is deleted: the old log, where there is one, is moved to a folder beside it, and files that cannot be read or
-whose rows are replaced stay where they lie. Rows that the lost log had removed come back: aging, retention and the next
+whose rows are replaced stay where they are. Rows that the lost log had removed come back: aging, retention and the next
 grouping remove them again. How one file is read is in `data_files.py`, which of several forms of a row counts in
 `row_index.py`.
 """
@@ -150,7 +150,7 @@ def _read(lake: Lake, store: ObjectStore, address: str, scratch: Path, now: date
 
 
 def _data_entries(store: ObjectStore) -> Iterator[Object]:
-    """Parquet files of the table; what lies in hidden folders, as logs do, is none."""
+    """Parquet files of the table; files in hidden folders, such as logs, are none."""
     for entry in store.list():
         if entry.key.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in entry.key.split("/")):
             yield entry
@@ -190,7 +190,7 @@ def _rewrite(
 
 
 def _move_log_aside(store: ObjectStore, now: datetime) -> str | None:
-    """The log lies in the folder that is returned; None where there was none.
+    """Moves the log to the folder that is returned; None if there was none.
 
     Copied before it is removed, so that a process that dies leaves all of it in one of both places.
     """

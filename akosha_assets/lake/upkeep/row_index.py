@@ -13,7 +13,7 @@ MEMORY_MIB = 512
 
 
 class RowIndex:
-    """The keys of the rows of numbered files, in the order in which they lie there."""
+    """The keys of the rows of numbered files, in the order of the files."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, spec: TableSpec, *, now: datetime):
         self._connection, self._spec, self._now = connection, spec, now

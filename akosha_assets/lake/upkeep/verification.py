@@ -102,7 +102,7 @@ class _Keys:
 def verify(lake: Lake, ledger: Ledger, *, now: datetime) -> Verification:
     """Every ingested upload of the inbox and the newest backup were compared with the tables.
 
-    Reads every upload anew, so it takes about as long as ingesting them all.
+    Reads every upload again, so it takes about as long as ingesting them all.
 
     Raises:
         StoreUnavailable: the inbox, the lake or the backups did not answer.
@@ -154,7 +154,7 @@ def _columns(spec: TableSpec) -> list[str]:
 
 
 def _in_inbox(ledger: Ledger, unread: dict[str, str]) -> Iterator[pa.Table]:
-    """The rows of each ingested upload that still lies in the inbox; `unread` gets those that cannot be read."""
+    """The rows of each ingested upload that is still in the inbox; `unread` gets those that cannot be read."""
     with ExtractionPool(ledger.settings) as pool, scratch.spool() as spool:
         fetched: dict[int, Fetched] = {}
 

@@ -65,7 +65,7 @@ class StoredAlert:
 
     @property
     def message(self) -> str:
-        """What a channel has to be told: `STATE/SEVERITY`."""
+        """What a channel must be notified of: `STATE/SEVERITY`."""
         return f"{self.state}/{self.severity}"
 
     @property
@@ -88,13 +88,7 @@ def observe(ledger: Ledger, conditions: Iterable[Condition], *, scopes: Iterable
         known = {row.key: row for row in connection.execute(sa.select(alerts))}
         for key, condition in present.items():
             row = known.get(key)
-            values: dict[str, Any] = {
-                "severity": condition.severity,
-                "detail": condition.detail,
-                "title": condition.title,
-                "runbook": condition.runbook,
-                "seen_at": now,
-            }
+            values = _values(condition, now)
             if row is None or row.state == AlertState.RESOLVED:
                 values |= {"state": AlertState.FIRING, "fired_at": now, "resolved_at": None}
             if row is None or row.state == AlertState.RESOLVED or row.severity != condition.severity:
@@ -114,16 +108,22 @@ def observe(ledger: Ledger, conditions: Iterable[Condition], *, scopes: Iterable
     return changed
 
 
-def record_resolved(
-    ledger: Ledger, condition: Condition, *, fired_at: datetime, now: datetime, delivered: Mapping[str, str]
-) -> None:
-    """The ledger has an alert that fired at `fired_at` and resolved at `now`; the message about its end is pending."""
-    values: dict[str, Any] = {
+def _values(condition: Condition, now: datetime) -> dict[str, Any]:
+    """The columns of an alert that describe its condition, seen at `now`."""
+    return {
         "severity": condition.severity,
         "detail": condition.detail,
         "title": condition.title,
         "runbook": condition.runbook,
         "seen_at": now,
+    }
+
+
+def record_resolved(
+    ledger: Ledger, condition: Condition, *, fired_at: datetime, now: datetime, delivered: Mapping[str, str]
+) -> None:
+    """The ledger has an alert that fired at `fired_at` and resolved at `now`; the message about its end is pending."""
+    values = _values(condition, now) | {
         "state": AlertState.RESOLVED,
         "fired_at": fired_at,
         "resolved_at": now,

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from akosha_assets.lake.ingestion.extraction.system_calls import deny_system_calls, has_filter
-from akosha_assets.lake.ingestion.source.queries import literal
+from akosha_assets.lake.quoting import literal
 
 OPEN_FILES = 64
 ALLOCATOR_THREAD = "jemalloc_bg_thd"

@@ -33,7 +33,7 @@ class SpooledRows:
 
     @staticmethod
     def write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> "SpooledRows":
-        """The rows of `batches` lie in a file of `folder` that is gone when nobody refers to them any more.
+        """Writes the rows of `batches` to a file of `folder` that is gone when nobody refers to them any more.
 
         Raises: OSError when they cannot be written.
         """

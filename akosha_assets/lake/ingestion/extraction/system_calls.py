@@ -124,7 +124,7 @@ _WRITES: dict[str, tuple[int | None, int | None]] = {
     "mkdirat": (258, 34),
     "rmdir": (84, None),
 }
-# Their flags lie in memory, where a filter cannot look: "not there" makes the C library use the older call.
+# Their flags are in memory, which a filter cannot read: "not there" makes the C library use the older call.
 _ABSENT: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435), "openat2": (437, 437)}
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _CLONE, _TGKILL, _PRLIMIT, _OPEN, _OPENAT = (56, 220), (234, 131), (302, 261), (2, None), (257, 56)

@@ -88,7 +88,7 @@ def remember_all(ledger: Ledger, lake: Lake) -> None:
 
 
 def adopt(ledger: Ledger, lake: Lake, address: str) -> None:
-    """The table that lies there now is the one that the ledger knows, whatever it knew before."""
+    """The ledger knows the current table from now on, in place of the one that it knew before."""
     table = lake.open(address)
     if table is None:
         raise TableLost(lake.uri(address), "is gone")

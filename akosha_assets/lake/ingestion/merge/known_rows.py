@@ -10,7 +10,7 @@ import pyarrow.compute
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.columns import UTC
-from akosha_assets.lake.duckdb_utc import connect_utc
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.ledger.plausible import EPOCH
 from akosha_assets.lake.quoting import literals
@@ -71,7 +71,7 @@ def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str,
     stored_rows = without_future(stored_rows, latest)
     columns = ["system_id", "kind", "id", "is_absent", "snapshot_at"]
     absences = without_future(lake.select(ABSENCES.address, columns, condition), latest)
-    with connect_utc() as connection:
+    with connect() as connection:
         connection.register("stored_rows", stored_rows)
         connection.register("absences", absences)
         return split(connection.sql(NEWEST_FORMS).to_arrow_table(), system_ids)

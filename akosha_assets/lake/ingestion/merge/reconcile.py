@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from akosha_assets.lake.columns import UTC
-from akosha_assets.lake.duckdb_utc import connect_utc
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
 
 # DuckDB takes about 700 MB for a million rows, if it may.
-MEMORY = {"memory_limit": "256MiB", "threads": "2", "preserve_insertion_order": "false"}
+MEMORY_MIB = 256
+SETTINGS = {"threads": "2", "preserve_insertion_order": "false"}
 
 SNAPSHOTS = pa.schema([("ref", pa.int64()), ("system_id", pa.string()), ("snapshot_at", UTC)])
 SEEN = pa.schema(
@@ -47,12 +48,12 @@ class Difference:
 def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path) -> Difference:
     """The difference that `snapshots` (SNAPSHOTS) with their rows `seen` (SEEN) make to `known` (KNOWN_BY_SYSTEM).
 
-    DuckDB uses MEMORY and writes what does not fit to the folder `spill`.
+    DuckDB uses at most MEMORY_MIB and writes what does not fit to the folder `spill`.
 
     A snapshot older than what is known of a row never replaces it. Rows that a snapshot lacks are absent only where the
     snapshot holds other rows of that kind, since an empty table may be one that was not written yet.
     """
-    with connect_utc({**MEMORY, "temp_directory": str(spill)}) as connection:
+    with connect(SETTINGS, memory_mib=MEMORY_MIB, spill=spill) as connection:
         for name, table in {"snapshots": snapshots, "seen_rows": seen, "known_rows": known}.items():
             connection.register(name, table)
         connection.execute(RECONCILE)

@@ -25,8 +25,6 @@ from akosha_assets.lake.ingestion.source.queries import (
     Column,
     Field,
     Select,
-    identifier,
-    literal,
     select_modelled,
     select_rescued,
 )
@@ -38,6 +36,7 @@ from akosha_assets.lake.ingestion.source.sqlite_and_json import (
     sqlite_tables,
 )
 from akosha_assets.lake.ingestion.source.tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
+from akosha_assets.lake.quoting import identifier, literal
 
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
 _TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count,

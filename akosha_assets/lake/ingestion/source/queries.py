@@ -10,6 +10,7 @@ from enum import Enum
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.source.tables import RESCUED_KEYS, SourceTable
+from akosha_assets.lake.quoting import identifier, literal
 
 TEXTS = frozenset(
     {
@@ -116,16 +117,6 @@ class Select:
 
     sql: str
     fields: tuple[Field, ...]
-
-
-def identifier(name: str) -> str:
-    """`name` as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """`text` as a quoted SQL string."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ...], *, vectors: bool) -> Select:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.source.limits import Limits
-from akosha_assets.lake.ingestion.source.queries import identifier
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
+from akosha_assets.lake.quoting import identifier
 
 TABLES_MAX = 1000
 SQLITE_BATCH_ROWS = 10_000

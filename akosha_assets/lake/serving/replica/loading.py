@@ -46,7 +46,7 @@ class TierColumns:
 
 WRITTEN = "snapshot_at, batch_id, space"
 AGED = f"{WRITTEN}, moved_at, aged_by, policy_version"
-TIERS = {
+TIER_COLUMNS = {
     "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16", WRITTEN),
     "warm": TierColumns(
         "coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8", f"{AGED}, vector_scale"
@@ -104,7 +104,7 @@ class Loader:
     """Reads files of one tier's table into parts. All tables of a replica share `terms`."""
 
     def __init__(self, tier: str, files: LocalFiles, terms: dict[str, Categories]):
-        self.columns, self.files, self.terms = TIERS[tier], files, terms
+        self.columns, self.files, self.terms = TIER_COLUMNS[tier], files, terms
         self._connection = connect()
         self._lock = Lock()
         self._lengths_bytes: dict[str, int] = {}

@@ -130,7 +130,7 @@ class Follower:
         return None
 
     def _accept(self, found: tables.KnownTable) -> tables.KnownTable:
-        """The table that lies there now, if it is the one that the ledger knows; without a ledger, the one from before.
+        """The current table, if it is the one that the ledger knows; without a ledger, the one from before.
 
         What the ledger knows is read before the table is opened again: a commit in between makes it newer, not older.
         """
@@ -147,7 +147,7 @@ class Follower:
         return found
 
     def _moved(self) -> bool:
-        """Whether the log has a version after the one told, or another entry in its place; said to be so now and then,
+        """Whether the log has a version after the reported one, or another entry in its place; true now and then,
         lest a cleaned log hides it.
         """
         now = time.monotonic()

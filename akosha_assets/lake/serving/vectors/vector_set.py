@@ -158,7 +158,7 @@ class VectorSet:
         return type(self)(self.rows[positions], self.matrix.take(positions, axis=0), self.form, scale)
 
     def filter(self, keep: np.ndarray) -> Self:
-        """The vectors of the rows that `keep`, a mask of the part's rows, holds for; `rows` are numbered anew."""
+        """The vectors of the rows that `keep`, a mask of the part's rows, holds for; `rows` are renumbered."""
         is_kept = keep[self.rows]
         new_rows = np.cumsum(keep, dtype=np.int32) - 1
         scale = None if self.scale is None else self.scale[is_kept]
