@@ -15,6 +15,7 @@ from akosha_api.app_state import AppState, Pool
 from akosha_api.inbox_check import InboxCheck
 from akosha_api.mcp import route as mcp
 from akosha_api.metrics import RequestMetrics
+from akosha_api.operator_check import OperatorCheck
 from akosha_api.problems import MEDIA_TYPE, Problem
 from akosha_api.recall_monitor import RecallMonitor
 from akosha_api.request_middleware import RequestMiddleware
@@ -35,7 +36,6 @@ from akosha_api.routes import (
 )
 from akosha_api.searchable_loop import SearchableLoop
 from akosha_api.settings import ApiSettings
-from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable
@@ -90,15 +90,14 @@ def create_app(lake_settings: LakeSettings, settings: ApiSettings, *, replica: R
         )
         app.state.akosha = state
         app.state.metrics = RequestMetrics(state)
-        app.state.operator_token = settings.admin_token.get_secret_value().strip() or operator_token.read_or_create(
-            lake_settings.home
-        )
+        app.state.operator = OperatorCheck(settings, lake_settings.home)
         app.state.trigger = Trigger(lake_settings)
         loops = (
             AlertLoop(state.ledger, served, settings),
             RecallMonitor(served, app.state.metrics, settings),
             SearchableLoop(state),
             inbox,
+            app.state.operator,
         )
         for loop in loops:
             loop.start()

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 
 from akosha_api.app_state import AppState
 from akosha_api.metrics import RequestMetrics
+from akosha_api.operator_check import OperatorCheck
 from akosha_assets.lake import operator_token
 
 # For /docs only; `_require_operator` checks the token.
@@ -32,9 +33,15 @@ async def _require_operator(request: Request, _shown: Annotated[object, Security
 
     The address of the caller proves nothing: a proxy on this machine forwards requests of the whole network.
     """
-    token: str = request.app.state.operator_token
+    operator: OperatorCheck = request.app.state.operator
     sent = operator_token.bearer(request.headers.get("authorization", ""))
-    if not operator_token.matches(sent, token):
+    if not operator.token:
+        raise HTTPException(
+            status.HTTP_403_FORBIDDEN,
+            f"there is no operator token, because AKOSHA_HOME/{operator_token.NAME} could not be stored; the log has "
+            f"the cause, and the service tries again every {operator.seconds:.0f} s",
+        )
+    if not operator.matches(sent):
         raise HTTPException(
             status.HTTP_403_FORBIDDEN,
             f"found {'another token' if sent else 'no token'}; expected Authorization: Bearer with the operator token: "

@@ -33,11 +33,13 @@ def read(home: Path) -> str:
         handle = os.open(path(home), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
-    with open(handle, encoding="ascii", errors="replace") as file:  # noqa: PTH123 - opened by its handle
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             return ""
-        token = file.read(1024).strip()
+        token = os.read(handle, 1024).decode("ascii", "replace").strip()
+    finally:
+        os.close(handle)
     return token if len(token) >= MIN_CHARS else ""
 
 
@@ -78,9 +80,13 @@ def _create(home: Path) -> str:
         logger.warning(
             "the operator token could have been read or written by others and is replaced", extra={"file": str(target)}
         )
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-    temporary.replace(target)
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+        temporary.replace(target)
+    finally:
+        # A full disk may have room for the file and not for its bytes.
+        temporary.unlink(missing_ok=True)
     return read(home)
 
 

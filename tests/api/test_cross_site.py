@@ -1,19 +1,22 @@
-"""No route answers a page of another site, and no operator route a caller without the token, whatever it sends."""
+"""No route answers pages of other sites, and operator routes answer no caller without the token."""
 
 import asyncio
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from starlette.routing import BaseRoute
 
+from akosha_api import operator_check
 from akosha_api.app import create_app
 from akosha_api.settings import ApiSettings
 from akosha_assets.lake import operator_token
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
 
 REBOUND = {"Host": "evil.example:8682", "Origin": "http://evil.example:8682", "Sec-Fetch-Site": "same-origin"}
 HOSTILE: dict[str, tuple[dict[str, str], int]] = {
@@ -41,7 +44,7 @@ OPERATOR = {"/api/v1/shutdown", "/api/v1/ingestion/trigger", "/api/v1/uploads/re
 
 
 def registered(routes: list[BaseRoute]) -> list[tuple[str, str]]:
-    """Every method and path that the service has, with something in the place of parameters."""
+    """Every method and path that the service has, with `x` in place of parameters."""
     found = []
     for route in routes:
         if (included := getattr(route, "original_router", None)) is not None:
@@ -95,7 +98,7 @@ def test_a_body_must_be_declared_as_json(client: httpx.Client) -> None:
     )
 
 
-def test_refusals_say_what_was_found_and_what_to_do(client: httpx.Client) -> None:
+def test_refusals_name_what_was_found_and_what_to_do(client: httpx.Client) -> None:
     detail = client.get("/api/v1/systems", headers={"Host": "akosha.example"}).json()["detail"]
     assert detail.startswith("found Host 'akosha.example'; expected one of localhost")
     assert detail.endswith("AKOSHA_API_ALLOWED_HOSTS adds names")
@@ -104,11 +107,11 @@ def test_refusals_say_what_was_found_and_what_to_do(client: httpx.Client) -> Non
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X-Forwarded-For": "127.0.0.1"}]
+    "headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer"}, {"X-Forwarded-For": "127.0.0.1"}]
 )
-def test_a_loopback_address_is_not_an_operator(client: httpx.Client, given: dict[str, str]) -> None:
+def test_a_loopback_address_is_not_an_operator(client: httpx.Client, headers: dict[str, str]) -> None:
     for path in OPERATOR:
-        refusal = client.post(path, json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | given)
+        refusal = client.post(path, json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | headers)
         assert refused(refusal, 403), path
         assert "AKOSHA_HOME/operator-token" in refusal.json()["detail"]
 
@@ -119,6 +122,27 @@ def test_the_token_of_the_home_is_accepted_behind_a_plain_proxy(client: httpx.Cl
         client.post("/api/v1/uploads/redrive", json={"reason": "gzip_damaged"}, headers=LIKE_NGINX | token).status_code
         == 200
     )
+
+
+def test_operator_routes_open_once_the_token_can_be_stored(
+    serve: Callable[..., httpx.Client], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_check, "RETRY_SECONDS", 0.05)
+    lake = Lake(LakeSettings(home=tmp_path / "home"))
+    obstacle = operator_token.path(lake.settings.home) / "not-a-file"
+    obstacle.mkdir(parents=True)
+    client = serve(lake, wait=False)
+
+    def redrive() -> httpx.Response:
+        token = {"Authorization": f"Bearer {operator_token.read(lake.settings.home) or 'none-yet'}"}
+        return client.post("/api/v1/uploads/redrive", json={"upload_id": "x"}, headers=token)
+
+    refusal = redrive()
+    assert refused(refusal, 403) and "could not be stored" in refusal.json()["detail"]
+    obstacle.rmdir()
+    obstacle.parent.rmdir()
+    until(lambda: redrive().status_code == 200)
+    assert [file.name for file in lake.settings.home.glob(f"{operator_token.NAME}*")] == [operator_token.NAME]
 
 
 def test_a_token_of_the_settings_replaces_that_of_the_home(serve: Callable[..., httpx.Client], lake: Lake) -> None:
@@ -185,8 +209,8 @@ def test_web_sockets_are_refused(client: httpx.Client) -> None:
     from websockets.asyncio.client import connect
     from websockets.exceptions import InvalidStatus
 
-    async def ask(path: str, **given: Any) -> None:
-        async with connect(f"ws://127.0.0.1:{client.base_url.port}{path}", **given):
+    async def ask(path: str, **options: Any) -> None:
+        async with connect(f"ws://127.0.0.1:{client.base_url.port}{path}", **options):
             pass
 
     for path in ("/", "/mcp", "/api/v1/search"):
