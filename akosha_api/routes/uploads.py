@@ -10,7 +10,8 @@ from akosha_api.dependencies import StateDep
 from akosha_api.read_models import UploadList, UploadModel
 from akosha_api.validation_errors import Name
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
+from akosha_assets.lake.ingestion.ledger.states import UploadFilter
 from akosha_assets.lake.reasons import REASONS
 
 router = APIRouter(prefix="/api/v1", tags=["uploads"])
@@ -21,9 +22,7 @@ CURSOR_MAX_DIGITS = 18
 @router.get("/uploads")
 async def list_uploads(
     service: StateDep,
-    state: Annotated[
-        Name | None, Query(json_schema_extra={"enum": [*(one.value for one in UploadState), "incomplete"]})
-    ] = None,
+    state: Annotated[Name | None, Query(json_schema_extra={"enum": list(UploadFilter)})] = None,
     system_id: Annotated[Name | None, Query()] = None,
     reason: Annotated[
         Name | None,

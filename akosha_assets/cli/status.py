@@ -11,6 +11,7 @@ from akosha_assets.cli.inbox import INBOX_HINT, missing_inbox
 from akosha_assets.cli.ledgers import open_ledger
 from akosha_assets.cli.output import Json, console, emit, escape_markup, format_bytes, grid, lake_errors
 from akosha_assets.cli.search import Url
+from akosha_assets.lake.ingestion.ledger.states import UploadFilter, UploadState
 
 if TYPE_CHECKING:
     from akosha_assets.lake.ingestion.backlog import Backlog
@@ -103,9 +104,8 @@ def _watch(seconds: float) -> None:
 
 def uploads(
     state: Annotated[
-        str,
-        typer.Option(help="Only uploads in this state: arriving, waiting, claimed, ingested, quarantined, incomplete."),
-    ] = "",
+        UploadFilter | None, typer.Option(help="Only uploads in this state; incomplete: arriving for too long.")
+    ] = None,
     system: Annotated[str, typer.Option(help="Only uploads of this system.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Uploads at most, newest first.")] = 20,
     as_json: Json = False,
@@ -117,7 +117,7 @@ def uploads(
     from akosha_assets.lake.settings import LakeSettings
 
     with lake_errors(), open_ledger(LakeSettings(), create=False) as ledger:
-        page = ledger.uploads(state=state or None, system_id=system or None, limit=limit)
+        page = ledger.uploads(state=state, system_id=system or None, limit=limit)
     rows = [asdict(row) for row in page.uploads]
     if as_json:
         emit({"uploads": rows, "cursor": page.cursor})
@@ -125,7 +125,7 @@ def uploads(
     console.print(grid("Uploads", ("upload", "seen UTC", "state (rows new, changed, same)"), map(_line, rows)))
     # The table shows the reason code; the message with the details follows below.
     for row in rows:
-        if row["message"] and row["state"] == "quarantined":
+        if row["message"] and row["state"] == UploadState.QUARANTINED:
             console.print(
                 f"  [dim]{escape_markup(row['upload_id'])}:[/] {escape_markup(row['message'])}",
                 highlight=False,

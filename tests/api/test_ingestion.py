@@ -19,7 +19,7 @@ from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import claims, replay
 from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import as_operator, until
 from tests.factories import make_upload

@@ -70,7 +70,7 @@ def test_ingest_counts_the_uploads_that_another_run_holds(home: Path) -> None:
     ingested = answer("ingest", "--once")
     assert (ingested["batches"], ingested["waiting"], ingested["held"]) == (0, 1, 1)
     shown = run("ingest", "--once").stdout.replace("\n", " ")
-    assert "No waiting upload could be claimed" in shown and "1 of them are held by another run" in shown
+    assert "No waiting upload could be claimed" in shown and "1 of them are claimed by another run" in shown
 
 
 def test_untrusted_names_are_printed_without_interpretation(home: Path) -> None:
@@ -89,13 +89,15 @@ def test_untrusted_names_are_printed_without_interpretation(home: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["search", "anything", "--url", NOBODY], 3, "Start it with `akosha up`"),
-        (["uploads", "--state", "lost"], 2, "expected one of arriving"),
+        (["uploads", "--state", "lost"], 2, "'lost' is not one of 'arriving'"),
         (["ingest"], 2, "--once is missing"),
         (["search"], 2, "Missing argument"),
         (["up", "--api-port", "70000"], 2, "Usage"),
     ],
 )
-def test_the_exit_code_tells_the_kind_of_failure(home: Path, arguments: list[str], code: int, message: str) -> None:
+def test_the_exit_code_is_that_of_the_kind_of_failure(
+    home: Path, arguments: list[str], code: int, message: str
+) -> None:
     result = run(*arguments)
     assert result.exit_code == code
     assert message in result.stderr.replace("\n", " ")

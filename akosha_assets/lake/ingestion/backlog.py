@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
-from akosha_assets.lake.ingestion.ledger.rows import BACKLOG, LIVE, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
+from akosha_assets.lake.ingestion.ledger.states import BACKLOG, LIVE, UploadState
 from akosha_assets.lake.settings import LakeSettings
 
 Level = Literal["ok", "warn", "error"]

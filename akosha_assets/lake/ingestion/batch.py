@@ -24,7 +24,7 @@ from akosha_assets.lake.ingestion.ledger import claims, known_tables
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.merge import reconcile, table_rows
 from akosha_assets.lake.ingestion.merge.reconcile import Difference
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates

@@ -17,7 +17,7 @@ from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJ
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings

@@ -16,8 +16,8 @@ from akosha_assets.lake.errors import InvalidRequest, LedgerMismatch, TableLost
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.ledger import known_tables
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import BatchState, UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, systems, uploads
+from akosha_assets.lake.ingestion.ledger.states import BatchState, UploadState
 from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
 
 LAKE_ID = "lake_id"

@@ -8,7 +8,7 @@ from typing import Any
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from akosha_assets.lake.errors import InvalidRequest, TableLost, UploadRejected
 from akosha_assets.lake.ingestion import ledger_rebuild
 from akosha_assets.lake.ingestion.ledger import known_tables, replay
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import LIVE
 from akosha_assets.lake.ingestion.ledger.schema import batches
+from akosha_assets.lake.ingestion.ledger.states import LIVE
 from akosha_assets.lake.objects import Object, ObjectStore
 from akosha_assets.lake.schemas import TABLES
 from akosha_assets.lake.table_spec import bare

@@ -25,8 +25,9 @@ from akosha_assets.lake.ingestion.extraction import scratch
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA, Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import COLD, WARM
 from akosha_assets.lake.schemas import TABLES

@@ -14,8 +14,8 @@ from akosha_assets.lake.ingestion.extraction import protocol, spooled_rows
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import replay
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.searchable import record_searchable
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from tests import tiny_model
 from tests.factories import make_upload

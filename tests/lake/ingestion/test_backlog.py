@@ -10,7 +10,7 @@ from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_ag
 from akosha_assets.lake.ingestion.ledger import claims, replay
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
 

@@ -15,7 +15,7 @@ from akosha_assets.lake.errors import LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger import claims
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, conditions, tiers
 from akosha_assets.lake.watch.alert_kinds import AlertState, Runbook, Scope, Severity

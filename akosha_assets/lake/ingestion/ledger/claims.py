@@ -19,9 +19,10 @@ from akosha_assets.lake.errors import LeaseLost
 from akosha_assets.lake.ingestion.ledger import outages, plausible
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import SystemState, UploadOutcome, pause_after, upload_values
-from akosha_assets.lake.ingestion.ledger.rows import LIVE, BatchState, UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import batches, insert_for, known, systems, uploads
 from akosha_assets.lake.ingestion.ledger.selection import select_uploads, set_unknown_ages
+from akosha_assets.lake.ingestion.ledger.states import LIVE, BatchState, UploadState
 from akosha_assets.lake.tables import Fence
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from sqlalchemy.engine import Connection
 
 from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, NotFound
 from akosha_assets.lake.ingestion.ledger.database import LedgerDatabase
-from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadFilter, UploadState
 from akosha_assets.lake.reasons import REASONS
 
 LOOKUP_ROWS = 500
@@ -120,14 +121,14 @@ class Ledger(LedgerDatabase):
     ) -> Page:
         """Uploads that match, newest first. State `incomplete`: arriving for longer than the grace period."""
         query = sa.select(uploads).order_by(uploads.c.id.desc()).limit(limit + 1)
-        if state == "incomplete":
+        if state == UploadFilter.INCOMPLETE:
             query = query.where(
                 uploads.c.state == UploadState.ARRIVING,
                 uploads.c.seen_at < self._incomplete_before(now or datetime.now(UTC)),
             )
         elif state is not None:
-            if state not in tuple(UploadState):
-                expected = ", ".join((*UploadState, "incomplete"))
+            if state not in tuple(UploadFilter):
+                expected = ", ".join(UploadFilter)
                 raise InvalidRequest("state", f"{state!r} is not a state; expected one of {expected}")
             query = query.where(uploads.c.state == state)
         if system_id is not None:

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 
 from akosha_assets.lake.errors import LakeError, LeaseLost, TransientError
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 
 # Steps that an outage can interrupt; each has its own entry in the ledger.
 STEPS = ("discovery", "notifications", "ingest")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 
 # Columns of a receipt that the first ingestion of an upload fills.

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import batches, uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.tables import CLOCKS_AHEAD
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,8 +6,8 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-from akosha_assets.lake.ingestion.ledger.rows import UploadState
 from akosha_assets.lake.ingestion.ledger.schema import uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 
 # An upload is named in an alert by its system and id; of more only the newest are.
 NAMED_UPLOADS = 5

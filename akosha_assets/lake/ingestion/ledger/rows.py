@@ -1,36 +1,12 @@
-"""Rows of the ledger as they are handed out, and the states that they may have."""
+"""Rows of the ledger as its readers get them."""
 
 from dataclasses import dataclass, fields
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
-
-class UploadState(StrEnum):
-    """The state of an upload; `ledger.py` has the transitions."""
-
-    ARRIVING = "arriving"
-    WAITING = "waiting"
-    CLAIMED = "claimed"
-    INGESTED = "ingested"
-    QUARANTINED = "quarantined"
-
-
-class BatchState(StrEnum):
-    """The state of a batch."""
-
-    CLAIMED = "claimed"
-    COMMITTING = "committing"
-    DONE = "done"
-    FAILED = "failed"
-
-
-# States of an upload that is part of the backlog.
-BACKLOG = (UploadState.WAITING, UploadState.CLAIMED)
-# States of a batch that some run works on, or worked on when it died.
-LIVE = (BatchState.CLAIMED, BatchState.COMMITTING)
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ from datetime import date, datetime
 import sqlalchemy as sa
 
 from akosha_assets.lake.ingestion.ledger import plausible
-from akosha_assets.lake.ingestion.ledger.rows import UploadRow, UploadState
+from akosha_assets.lake.ingestion.ledger.rows import UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import systems, uploads
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.snapshot_times import corrected_snapshot_time
 from akosha_assets.lake.settings import LakeSettings
 
