@@ -242,32 +242,36 @@ _TIMES_US = st.one_of(
 )
 
 
-def _table_column(field: pa.Field) -> st.SearchStrategy[Any]:  # noqa: C901
-    name, kind = field.name, field.type
-    values: st.SearchStrategy[Any]
-    if name in ("system_id", "id"):
-        return ID if name == "id" else st.sampled_from(["laptop-ada", "laptop bob é\n", "\0", "..", "%2F?#"])
-    if name == "kind":
-        return st.sampled_from(["conversation", "reflection"])
-    if name == "event_day":
-        return st.sampled_from(DAYS)
-    if name in ("text", "summary"):
-        values = TEXT | MARKED
-    elif name in ("attributes", "_rescued"):
-        values = ANY_JSON_TEXT
-    elif name in ("vector", "sketch"):
-        values = HALVES
-    elif name == "space":
-        values = st.sampled_from(["akosha/tiny", "", "other/space"])
-    elif name == "content_hash":
-        values = st.integers(-(2**63), 2**63 - 1)
-    elif name == "moved_at":
-        values = st.just(int(NOON.timestamp() * US))
-    elif pa.types.is_timestamp(kind):
-        values = _TIMES_US
-    else:
-        values = {**_OF_TYPE, pa.int64(): st.integers(0, 2**31)}[kind]
+_KEY_COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "id": ID,
+    "system_id": st.sampled_from(["laptop-ada", "laptop bob é\n", "\0", "..", "%2F?#"]),
+    "kind": st.sampled_from(["conversation", "reflection"]),
+    "event_day": st.sampled_from(DAYS),
+}
+_TABLE_COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("text", "summary"), TEXT | MARKED),
+    **dict.fromkeys(("attributes", "_rescued"), ANY_JSON_TEXT),
+    **dict.fromkeys(("vector", "sketch"), HALVES),
+    "space": st.sampled_from(["akosha/tiny", "", "other/space"]),
+    "content_hash": st.integers(-(2**63), 2**63 - 1),
+    "moved_at": st.just(int(NOON.timestamp() * US)),
+}
+
+
+def _table_column(field: pa.Field) -> st.SearchStrategy[Any]:
+    """Values of a column of our tables: by its name, else by its type."""
+    if field.name in _KEY_COLUMNS:
+        return _KEY_COLUMNS[field.name]
+    values = _TABLE_COLUMNS.get(field.name)
+    if values is None:
+        values = _values_of_type(field.type)
     return st.none() | values if field.nullable else values
+
+
+def _values_of_type(kind: pa.DataType) -> st.SearchStrategy[Any]:
+    if pa.types.is_timestamp(kind):
+        return _TIMES_US
+    return st.integers(0, 2**31) if kind == pa.int64() else _OF_TYPE[kind]
 
 
 def table_rows(spec: TableSpec, max_rows: int) -> st.SearchStrategy[pa.Table]:
