@@ -105,7 +105,7 @@ def describe(request: Request, error: Exception) -> tuple[ProblemName, dict[str,
         return name, document(request, status, name, detail, fields)
     if name is ProblemName.INTERNAL_ERROR:
         logger.error("a request raised an unexpected error", exc_info=error, extra={"path": request.url.path})
-        return name, document(request, status, name, f"{type(error).__name__}; the log of the service says more")
+        return name, document(request, status, name, f"{type(error).__name__}; the service's log has its traceback")
     if status >= 500:
         logger.warning("request failed", extra={"path": request.url.path, "problem": name, "cause": str(error)})
     fields = [{"field": error.field, "message": str(error)}] if isinstance(error, InvalidRequest) else []

@@ -1,6 +1,6 @@
-"""A thread that looks whether the inbox folder exists.
+"""A thread that checks whether the inbox folder exists.
 
-Not done by a request: a hanging network file system would hang its answer.
+Requests do not check it: a network file system that hangs would delay their answers.
 """
 
 from pathlib import Path
@@ -13,14 +13,14 @@ CHECK_SECONDS = 5.0
 
 
 class InboxCheck(Background):
-    """Looks at the start and then every `CHECK_SECONDS`."""
+    """Checks at the start and then every `CHECK_SECONDS`."""
 
     name = "inbox"
 
     def __init__(self, settings: LakeSettings):
         super().__init__(CHECK_SECONDS)
         self.settings = settings
-        # The folder, where it did not exist at the last look.
+        # The folder if it did not exist at the last check.
         self.missing: Path | None = None
 
     @property

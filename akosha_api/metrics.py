@@ -153,7 +153,7 @@ class _ReplicaCollector(Collector):
         self.state = state
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that registration reads no state."""
+        """No metrics, so that registration reads no state."""
         return []
 
     def collect(self) -> Iterator[Metric]:

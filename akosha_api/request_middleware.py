@@ -1,6 +1,6 @@
 """The ASGI layer around every request: request id, guard, HEAD as GET, limits of the body, headers, metrics.
 
-One plain layer: each further one costs every search. It does not look into answers.
+One plain layer, because each further one slows every search. It does not read answers.
 """
 
 import asyncio

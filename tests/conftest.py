@@ -11,7 +11,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
 ROOT = Path(__file__).parents[1]
-# How long an example takes says nothing on a busy machine.
+# On a busy machine the duration of an example means nothing.
 hypothesis.settings.register_profile("akosha", deadline=None)
 hypothesis.settings.load_profile("akosha")
 # Read before a fixture removes the variables. Everything is installed, so a skipped test is a failure.

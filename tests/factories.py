@@ -1,4 +1,4 @@
-"""Makes uploads from rows given as dicts: DuckDB files and a manifest, as Session-Buddy writes them."""
+"""Makes uploads from rows as dicts: DuckDB files and a manifest, as Session-Buddy writes them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo

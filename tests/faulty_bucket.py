@@ -1,4 +1,4 @@
-"""A bucket behind a proxy that refuses requests on demand, as a store that is down or whose token has expired."""
+"""A bucket behind a proxy that refuses requests on demand, like a store that is down or whose token has expired."""
 
 import http.client
 import os

@@ -11,7 +11,7 @@ from akosha_assets.lake import aws_clients
 
 @contextmanager
 def hanging_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Its address. Every AWS client of the process is pointed at it and gives up soon."""
+    """The address of the server. All AWS clients of the process use it, with short time-outs."""
     for name, value in {"CONNECT_SECONDS": 1, "READ_SECONDS": 0.2, "ATTEMPTS": 1}.items():
         monkeypatch.setattr(aws_clients, name, value)
     # The kernel completes connections of the backlog; nobody reads them.

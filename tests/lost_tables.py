@@ -56,8 +56,8 @@ def remove_log(lake: Lake, address: str) -> None:
     remove(lake, address, "_delta_log")
 
 
-def go_back(lake: Lake, address: str) -> None:
-    """The log ends one commit earlier."""
+def remove_newest_commit(lake: Lake, address: str) -> None:
+    """Removes the newest commit from the log."""
     table = lake.open(address)
     assert table is not None and table.version() > 0
     ObjectStore(f"{lake.settings.lake()}/{address}").delete(f"_delta_log/{table.version():020d}.json")

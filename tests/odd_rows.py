@@ -17,12 +17,12 @@ Row = dict[str, Any]
 
 TODAY = datetime.now(UTC).date()
 NOON = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
-# Of few days, or a run of the test spends its time on partitions.
+# Few days, because each is a partition, which costs time.
 DAYS = [TODAY, TODAY - timedelta(days=10), TODAY - timedelta(days=100)]
-# Every row that has it is found by it.
+# A search for this word finds every row that has it.
 MARKER = "quartzite"
 
-# Stretches of text that broke something somewhere.
+# Texts that have broken some program.
 PIECES = [
     "\0",
     "a\0b",
@@ -106,7 +106,7 @@ TAGS = st.one_of(
     st.lists(st.none() | LABEL, max_size=4),
     st.sampled_from([[], [None], [""], ["sql", None], ["t" * 5000], ["many"] * 2000]),
 )
-# As the wall clock of a client shows it.
+# Local times of a client, without a zone.
 _TIMES = [
     *(NOON - timedelta(days=(TODAY - day).days, hours=1) for day in DAYS),
     *(datetime(year, 1, 1, tzinfo=UTC) for year in (1, 1900, 1970, 2100, 9999)),
@@ -145,7 +145,7 @@ _OF_TYPE: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.list_(pa.string()): TAGS,
     pa.list_(pa.float32(), 384): VECTOR,
 }
-# Columns that the source does not let be null, and those it holds as JSON.
+# Columns that the source declares NOT NULL, and those of type JSON.
 NEEDED = {"id", "content", "category", "name", "entity_type"}
 _JSON = {
     ("reflections_v2", "metadata"),
@@ -160,7 +160,7 @@ DUCKDB_TABLES = ("conversations_v2", "reflections_v2", "conversations", "reflect
 def _source_column(table: str, field: pa.Field) -> st.SearchStrategy[Any]:
     values: st.SearchStrategy[Any]
     if (table, field.name) in _JSON:
-        # DuckDB refuses what is no JSON there.
+        # DuckDB refuses invalid JSON in these columns.
         values = JSON.map(json.dumps)
     elif field.name == "metadata":
         values = ANY_JSON_TEXT
@@ -170,7 +170,7 @@ def _source_column(table: str, field: pa.Field) -> st.SearchStrategy[Any]:
 
 
 def source_row(table: str) -> st.SearchStrategy[Row]:
-    """A row of a table of Session-Buddy's databases with every column that DuckDB lets it have."""
+    """A row of a table of Session-Buddy's databases with any value that DuckDB accepts in each column."""
     schema = blank("knowledge_graph" if table.startswith("kg_") else "reflection").tables[table]
     return st.fixed_dictionaries({field.name: _source_column(table, field) for field in schema})
 
@@ -275,7 +275,7 @@ def _values_of_type(kind: pa.DataType) -> st.SearchStrategy[Any]:
 
 
 def table_rows(spec: TableSpec, max_rows: int) -> st.SearchStrategy[pa.Table]:
-    """Rows as any writer may have put them into the table, bound by its schema alone."""
+    """Rows as any writer may have stored them: only the schema restricts them."""
     row = st.fixed_dictionaries({field.name: _table_column(field) for field in spec.schema})
     return st.lists(row, max_size=max_rows).map(lambda rows: _table(rows, spec.schema))
 

@@ -29,8 +29,8 @@ WIPE = {"query": 'mutation { setConcurrencyLimit(concurrencyKey: "owned", limit:
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterInstance]:
-    with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as made:
-        yield made
+    with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as new_instance:
+        yield new_instance
 
 
 @contextmanager
@@ -189,11 +189,11 @@ def test_a_web_socket_stays_open_and_a_half_sent_head_times_out(
     monkeypatch.setattr(dagster_webserver, "HEAD_SECONDS", 0.3)
     with serving(instance) as short:
         port = int(short.rpartition(":")[2])
-        asked: dict[str, Any] = {"subprotocols": ["graphql-ws"], "additional_headers": BEARER}
-        with connect(f"ws://127.0.0.1:{port}/graphql", **asked) as held:
+        options: dict[str, Any] = {"subprotocols": ["graphql-ws"], "additional_headers": BEARER}
+        with connect(f"ws://127.0.0.1:{port}/graphql", **options) as web_socket:
             for _ in range(3):
-                held.send('{"type": "connection_init"}')
-                assert "connection_ack" in str(held.recv(timeout=10))
+                web_socket.send('{"type": "connection_init"}')
+                assert "connection_ack" in str(web_socket.recv(timeout=10))
                 with socket.create_connection(("127.0.0.1", port), timeout=10) as half:
                     half.sendall(b"GET / HTTP/1.1\r\n")
                     assert half.recv(65536).startswith(b"HTTP/1.1 408 ")
@@ -258,7 +258,7 @@ def test_the_ui_works_in_a_browser_once_the_printed_address_was_opened(url: str)
 
         until(is_acknowledged)
         assert wrong == []
-        # A page elsewhere cannot frame it, though the browser holds the cookie.
+        # Another site cannot frame the UI, although the browser has the cookie.
         other = context.new_page()
         other.set_content(f'<iframe src="{url}/runs"></iframe>')
         other.wait_for_timeout(300)

@@ -172,8 +172,8 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
     for hit, text in zip(report.results, texts, strict=True):
         if hit.shortened:
             continue
-        whole = hit.model_copy(update={"text": text, "is_truncated": False})
-        added_bytes = len(whole.json_bytes()) - len(hit.json_bytes())
+        with_whole_text = hit.model_copy(update={"text": text, "is_truncated": False})
+        added_bytes = len(with_whole_text.json_bytes()) - len(hit.json_bytes())
         if added_bytes <= bytes_left:
             hit.text, hit.is_truncated = text, False
             bytes_left -= added_bytes

@@ -1,7 +1,7 @@
-"""Warm and cold tables of any size for benchmarks: vectors in, Delta rows in the true form of their tier out.
+"""Builds warm and cold tables of any size for benchmarks from vectors, with rows in the form of their tier.
 
-Written straight into the tier: aging as many rows as a quarter holds would take hours. Fingerprints are left out, which
-serving does not read.
+Rows are written straight into the tier, because aging the rows of a quarter would take hours. Fingerprints are null:
+serving does not read them.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -36,21 +36,20 @@ class AgedLake:
         self._commits = 0
 
     def append(self, numbers: np.ndarray, vectors: np.ndarray, day: int) -> np.ndarray:
-        """Rows with `numbers` as ids are in the `day`th day of the tier, in one commit; returns their vectors as the
-        tier holds them.
+        """Commits rows with `numbers` as ids to day `day` of the tier; returns their vectors as stored.
 
-        Of cold, which holds none, the float vectors come back.
+        The cold tier stores no vectors, so its float vectors are returned.
         """
         spec = SPECS[self.tier]
         self._commits += 1
         occurred = (datetime.now(UTC) - timedelta(days=NEWEST[self.tier] + day)).replace(microsecond=0)
-        columns, held = self._vectors(vectors)
+        columns, stored_vectors = self._vectors(vectors)
         columns |= self._columns(numbers, occurred)
         rows = pa.table(
             [columns.get(f.name, pa.nulls(len(numbers), f.type)).cast(f.type) for f in spec.schema], schema=spec.schema
         )
         self.lake.append(spec.address, rows, Fence("bench", self._commits), {})
-        return held
+        return stored_vectors
 
     def _vectors(self, vectors: np.ndarray) -> tuple[dict[str, pa.Array], np.ndarray]:
         every = np.arange(len(vectors))

@@ -1,5 +1,4 @@
-"""A local S3 API server with what a deployment in a cloud has: an inbox bucket that notifies a queue, and one for the
-tables.
+"""A local S3 server set up like a cloud deployment: an inbox bucket that notifies a queue, and a bucket for tables.
 
 For benchmarks only. The server is a dependency of the tests, not of the product.
 """
@@ -34,7 +33,7 @@ def buckets() -> Iterator[dict[str, str]]:
         ) from error
     import boto3
 
-    # It writes a line for every request.
+    # It logs every request.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -1,4 +1,4 @@
-"""How fast a backlog of small uploads from many systems is drained, and whether every row is there once afterwards."""
+"""Measures how fast a backlog of small uploads from many systems drains, and whether every row is stored once."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,8 +20,8 @@ def run(
     """Fill an inbox with `uploads` uploads of `systems` systems, then time one ingest process from its start to its
     end.
 
-    `distinct` databases are rendered and reused by bytes under the other systems' names; identity is per system, so
-    every row is stored for each. `rows_expected` are the memories of each system's last snapshot.
+    `distinct` databases are rendered; the other systems upload copies. Identity is per system, so every row is stored
+    for each system. `rows_expected` are the memories of each system's last snapshot.
     """
     snapshots = max(1, uploads // systems)
     plan = FleetPlan(

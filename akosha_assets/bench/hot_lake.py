@@ -1,4 +1,4 @@
-"""A hot table of any size for benchmarks: vectors and texts in, committed Delta rows out."""
+"""Builds a hot table of any size for benchmarks from vectors and texts."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,16 +11,16 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.tables import Fence
 
 BATCH_ROWS = 25_000
-# The window is seven days, and today is one of them.
+# The hot window is seven days, today included.
 DAYS = 7
 
 
 def fill(
     lake: Lake, vectors: np.ndarray, texts: list[str], space: str, *, systems: int, on_rows: Callable[[int], None]
 ) -> None:
-    """The hot table holds a row for each of `vectors`, spread evenly over the last seven days and over `systems`.
+    """Fills the hot table with a row for each of `vectors`, spread evenly over the last seven days and over `systems`.
 
-    A text is two paragraphs, so that no two rows of a million have the same.
+    A text is two paragraphs, so that a million rows have different texts.
     """
     now = datetime.now(UTC).replace(microsecond=0)
     bounds = np.linspace(0, len(vectors), DAYS + 1).astype(int)
@@ -30,8 +30,8 @@ def fill(
         for start in range(bounds[day], bounds[day + 1], BATCH_ROWS):
             numbers = np.arange(start, min(start + BATCH_ROWS, bounds[day + 1]))
             sequence += 1
-            made = rows(numbers, vectors[numbers], texts, space, systems, occurred, sequence)
-            lake.append(HOT.address, made, Fence("bench", sequence), {})
+            new_rows = rows(numbers, vectors[numbers], texts, space, systems, occurred, sequence)
+            lake.append(HOT.address, new_rows, Fence("bench", sequence), {})
             on_rows(len(numbers))
 
 
@@ -44,7 +44,7 @@ def rows(
     occurred: datetime,
     sequence: int,
 ) -> pa.Table:
-    """Rows of the hot table with these `numbers` as ids, which happened and arrived at `occurred`."""
+    """Rows of the hot table with `numbers` as ids, which occurred and arrived at `occurred`."""
     count = len(numbers)
     paragraphs = pa.array(texts)
     other = (numbers * 7_919 + numbers // len(texts)) % len(texts)

@@ -21,7 +21,7 @@ Requests = Callable[[int], tuple[str, bytes]]
 
 @dataclass
 class LoadResult:
-    """The seconds of each answer by name of its request, the answers other than 200, and the duration of the load."""
+    """Seconds of each answer by name of its request, other answers than 200, and the duration of the load."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)

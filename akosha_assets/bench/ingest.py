@@ -1,8 +1,8 @@
-"""How fast large snapshots become committed rows, where the time goes, and how soon a small upload can be found.
+"""Measures how fast large snapshots are committed, the time per step, and how soon a small upload is searchable.
 
-The first part is one ingest process on full snapshots with vectors. The second starts all services as `akosha up` does
-and puts single uploads into their inbox, timed until the API's receipt says that it serves them: an inbox in a folder,
-or with `s3` a bucket with notifications, and the tables in a bucket too, on an S3 API server of the bench's own.
+The first part runs one ingest process on full snapshots with vectors. The second starts all services as `akosha up`
+does and uploads one snapshot at a time, timed until the API's receipt says that its rows are searchable. Inbox and
+tables are folders or, with `s3`, buckets of a local S3 server; the inbox bucket has notifications.
 """
 
 import json
@@ -28,15 +28,14 @@ from akosha_assets.lake import operator_token
 from akosha_assets.lake.settings import LakeSettings
 
 START_SECONDS = 180
-FOUND_SECONDS = 120
+SEARCHABLE_SECONDS = 120
 
 
 def run(*, uploads: int, memories: int, distinct: int, singles: int, s3: bool, work: Path | None) -> dict[str, Any]:
-    """`uploads` snapshots of `memories` memories with vectors in one process; then `singles` uploads, one after the
-    other.
+    """Ingest `uploads` snapshots of `memories` memories with vectors, then `singles` uploads one by one.
 
     Raises:
-        InvalidRequest: `s3` is wanted and there is no S3 API server to start.
+        InvalidRequest: `s3` is true and no S3 server is installed.
     """
     with ExitStack() as stack:
         environment = stack.enter_context(buckets()) if s3 else {}
@@ -49,7 +48,7 @@ def _measured(
     plan = FleetPlan(systems=uploads, memories=memories, distinct=distinct, vectors=True, days=7, now=datetime.now(UTC))
     with runs.home(work) as settings:
         upload_fleet(settings.inbox(), plan)
-        # The fleet's vectors are stored as they come, so that the figure is of ingestion and not of a model.
+        # The vectors of the uploads are stored, so that this measures ingestion and not a model.
         ingested = runs.ingest_process(settings, AKOSHA_UPLOADED_VECTOR_SPACE="bench", AKOSHA_EMBEDDING_SECONDS="0")
     report = ingested.report
     busy = report["seconds_taking_in"]
@@ -75,7 +74,7 @@ def _measured(
 
 
 def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str]) -> list[float]:
-    """Seconds from each upload's manifest until the API serves its rows."""
+    """Seconds from writing each upload's manifest until the API serves its rows."""
     api, dagster = _free_ports(2)
     waits = []
     inbox_url = environment.get("AKOSHA_INBOX_URL", settings.inbox())
@@ -87,7 +86,7 @@ def _searchable(settings: LakeSettings, singles: int, environment: dict[str, str
             receipt = _answered(
                 f"http://127.0.0.1:{api}/api/v1/uploads/{sent.upload_id}",
                 lambda answer: bool(answer.get("searchable_at")),
-                FOUND_SECONDS,
+                SEARCHABLE_SECONDS,
             )
             if receipt["state"] != "ingested":
                 raise RuntimeError(f"upload {sent.upload_id} became {receipt['state']}: {receipt['message']}")
@@ -101,13 +100,13 @@ def _services(settings: LakeSettings, api: int, dagster: int, changed: dict[str,
     ports = ["--api-port", str(api), "--dagster-port", str(dagster)]
     command = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", "up", *ports]
     environment = runs.environment(settings.home) | changed
-    with (settings.home / "up.out").open("wb") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+    with (settings.home / "up.out").open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             _answered(f"http://127.0.0.1:{api}/ready", lambda _: True, START_SECONDS)
             token = operator_token.read(settings.home)
             _answered(f"http://127.0.0.1:{dagster}/server_info", lambda _: True, START_SECONDS, token)
-            # The daemon's first ticks come after the web server answers.
+            # The daemon first ticks after the web server answers.
             time.sleep(15)
             yield
         finally:
@@ -128,7 +127,7 @@ def _answered(url: str, is_enough: Any, seconds: float, token: str = "") -> dict
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(0.2)
-    raise RuntimeError(f"{url} did not say what was expected within {seconds} s; last: {answer}")
+    raise RuntimeError(f"{url} did not give the expected answer within {seconds} s; last: {answer}")
 
 
 def _free_ports(count: int) -> list[int]:

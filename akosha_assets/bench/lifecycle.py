@@ -26,11 +26,11 @@ from akosha_assets.lake.tables import Fence
 from akosha_assets.lake.tiers import COLD, HOT, WARM
 
 SYSTEMS = 200
-MADE_UP = "made up: no model can be loaded"
+CLUSTERED = "made up: no model can be loaded"
 CHUNK_ROWS = 20_000
 STORED_AT_ONCE = 2
 PARAGRAPHS_A_TEXT = 5
-# Ages of the two days of a short run: one that goes to warm, one that goes straight to cold.
+# Ages of the two days of a short run: one moves to warm, one straight to cold.
 WARM_AGE, COLD_AGE = 10, 100
 
 
@@ -44,15 +44,15 @@ def run(
     work: Path | None,
     on_day: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Store `rows` rows in each of `days` event days, age all that is due in one process, and ask what came out of it.
+    """Store `rows` rows in each of `days` event days, age what is due in one process, and measure the result.
 
-    The first day goes to warm, the second to cold; more days are a history that ends yesterday. `embedded` real vectors
-    are made, once.
+    The first day moves to warm, the second to cold; more days are a history that ends yesterday. `embedded` texts are
+    embedded once per home.
     """
     today = datetime.now(UTC).date()
     ages = [WARM_AGE, COLD_AGE][:days] if days <= 2 else list(range(1, days + 1))
     vectors, paragraphs, space = _vectors(embedded + questions)
-    asked, known = vectors[:questions], vectors[questions:]
+    query_vectors, known = vectors[:questions], vectors[questions:]
     stored = corpus.widened(known, rows)
     with runs.home(work) as settings:
         lake = Lake(settings)
@@ -62,16 +62,16 @@ def run(
                 pool.submit(_store, lake, today - timedelta(days=age), stored, paragraphs, space, number)
                 for number, age in enumerate(ages)
             ]
-            for made in making:
-                made.result()
+            for generated in making:
+                generated.result()
                 on_day()
         stored_seconds = round(clock() - started, 1)
         hot = days_in(lake)[HOT]
-        # The gate measures here and stops nothing.
+        # The recall gate measures here and never stops a day.
         aged = runs.command_process(settings, "age", "--once", AKOSHA_WARM_RECALL="0", AKOSHA_COLD_RECALL="0")
         moved = aged.report["moved"]
         lying = days_in(lake)
-        answers = {tier: _recall(lake, tier, lying[tier], asked) for tier in (WARM, COLD) if lying[tier]}
+        answers = {tier: _recall(lake, tier, lying[tier], query_vectors) for tier in (WARM, COLD) if lying[tier]}
         seconds = aged.report["seconds"]
         count = sum(day["rows_moved"] for day in moved)
         sizes = {
@@ -97,29 +97,29 @@ def run(
             "storing_seconds": stored_seconds,
             "peak_rss_bytes": aged.peak_rss_bytes,
             "small_commits": _small_commits(work, commits, stored[:5], paragraphs, space) if commits else None,
-            "vectors": {"real": len(known) if space != MADE_UP else 0, "widened_to": rows, "space": space},
+            "vectors": {"real": len(known) if space != CLUSTERED else 0, "widened_to": rows, "space": space},
             "machine": runs.machine(),
         }
 
 
 def _vectors(count: int) -> tuple[np.ndarray, list[str], str]:
-    """Real vectors and their paragraphs; without a model, vectors in loose clusters, whose recall says little."""
+    """Real vectors and their paragraphs; without a model, vectors in loose clusters, whose recall is not realistic."""
     try:
         return corpus.real_vectors(LakeSettings(), count)
     except EmbeddingUnavailable:
         rng = np.random.default_rng(1)
-        made = rng.standard_normal((60, 384))[rng.integers(0, 60, count)] + 0.5 * rng.standard_normal((count, 384))
+        generated = rng.standard_normal((60, 384))[rng.integers(0, 60, count)] + 0.5 * rng.standard_normal((count, 384))
         return (
-            (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32),
+            (generated / np.linalg.norm(generated, axis=1, keepdims=True)).astype(np.float32),
             corpus.paragraphs(count),
-            MADE_UP,
+            CLUSTERED,
         )
 
 
 def _small_commits(
     work: Path | None, commits: int, vectors: np.ndarray, paragraphs: list[str], space: str
 ) -> dict[str, Any]:
-    """Measure a small model of a week of frequent commits: seven event days, compacted once for every hour."""
+    """Measure a scaled-down week of frequent commits: seven event days, compacted once for every hour."""
     from akosha_assets.lake.upkeep.compaction import compact
 
     today = datetime.now(UTC).date()
@@ -143,7 +143,7 @@ def _small_commits(
 
 
 def _store(lake: Lake, day: date, vectors: np.ndarray, paragraphs: list[str], space: str, number: int) -> None:
-    """`day` holds a row for each of `vectors`."""
+    """Stores a row for each of `vectors` in `day`."""
     rng = np.random.default_rng(number)
     known = pa.array(paragraphs)
     midnight = np.datetime64(datetime.combine(day, time()), "us")
@@ -200,17 +200,17 @@ def _bytes_per_row(found: dict[date, Any]) -> float:
     return sum(day.stored_bytes for day in found.values()) / rows if rows else 0.0
 
 
-def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) -> float:
+def _recall(lake: Lake, tier: str, found: dict[date, Any], query_vectors: np.ndarray) -> float:
     """recall@10 of one event day of `tier` for held-out queries, against exact search on its float vectors."""
     day = min(found)
-    # The hot form of the day is gone from the present version, but not from the past.
+    # The current version of hot no longer has the day; an earlier version has it.
     ids, exact = _hot_as_it_was(lake, day)
     columns = ["id", "vector", "vector_scale"] if tier == WARM else ["id", "sketch", "sketch_scale"]
     rows = lake.select(f"lifecycle/{tier}", columns, f"event_day = '{day}'").sort_by("id").combine_chunks()
     if not rows["id"].combine_chunks().equals(ids):
-        raise RuntimeError(f"{day} in {tier} holds other rows than it held in hot")
+        raise RuntimeError(f"{day} in {tier} does not have the rows that it had in hot")
     form, scale = rows[columns[1]].combine_chunks(), rows[columns[2]].to_numpy()
-    nearest = recall.NearestRows(asked, pa.array([""] * len(asked)))
+    nearest = recall.NearestRows(query_vectors, pa.array([""] * len(query_vectors)))
     for start in range(0, len(exact), CHUNK_ROWS):
         part, steps = form.slice(start, CHUNK_ROWS), scale[start : start + CHUNK_ROWS]
         keys = rows["id"].combine_chunks().slice(start, CHUNK_ROWS)
@@ -228,7 +228,7 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], asked: np.ndarray) ->
 
 
 def _hot_as_it_was(lake: Lake, day: date) -> tuple[pa.Array, np.ndarray]:
-    """Ids in order and float vectors of the day, from the version of hot before anything was aged."""
+    """Sorted ids and float vectors of the day, from the version of hot before aging."""
     from akosha_assets.lake import tables
 
     now = lake.open(HOT_TABLE.address)

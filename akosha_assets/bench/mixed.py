@@ -1,4 +1,4 @@
-"""A long mixed load with commits: whether the memory of the service grows, and whether every request is answered."""
+"""Measures under a long mixed load with commits whether memory of the service grows, and counts failed requests."""
 
 import json
 import threading
@@ -32,7 +32,7 @@ SHOWN_SAMPLES = 12
 def mixed(
     service: BenchService,
     lake: Lake,
-    asked: np.ndarray,
+    query_vectors: np.ndarray,
     texts: list[str],
     space: str,
     *,
@@ -40,11 +40,9 @@ def mixed(
     seconds: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """`RATE` requests a second of every kind for `seconds`, a commit of changed rows every few seconds, memory at
-    intervals.
+    """Send `RATE` mixed requests a second for `seconds`, commit changed rows every few seconds, and sample memory.
 
-    Commits change rows and add none, so what grows is not data. Growth is the slope over the last three fifths of the
-    time.
+    Commits change rows and add none, so growth is not data. Growth is the slope over the last three fifths of the time.
     """
     started, rows = time.perf_counter(), service.health()["tiers"]["hot"]["rows"]
     samples: list[tuple[float, dict[str, int]]] = []
@@ -55,12 +53,20 @@ def mixed(
     def commit() -> None:
         sequence = len(commits) + 1
         numbers = (np.arange(CHANGED_ROWS) + CHANGED_ROWS * sequence) % max(CHANGED_ROWS, rows // 7)
-        made = rows_of(numbers, asked[numbers % len(asked)], texts[sequence % 97 :], space, systems, newest, sequence)
-        at = schema.get_field_index("snapshot_at")
-        made = made.set_column(
-            at, schema.field(at), pa.repeat(pa.scalar(datetime.now(UTC), schema.field(at).type), len(made))
+        new_rows = rows_of(
+            numbers,
+            query_vectors[numbers % len(query_vectors)],
+            texts[sequence % 97 :],
+            space,
+            systems,
+            newest,
+            sequence,
         )
-        lake.upsert(HOT.address, made, Fence("bench/mixed", sequence), {}, only=f"t.event_day = '{newest.date()}'")
+        at = schema.get_field_index("snapshot_at")
+        new_rows = new_rows.set_column(
+            at, schema.field(at), pa.repeat(pa.scalar(datetime.now(UTC), schema.field(at).type), len(new_rows))
+        )
+        lake.upsert(HOT.address, new_rows, Fence("bench/mixed", sequence), {}, only=f"t.event_day = '{newest.date()}'")
         commits.append(sequence)
 
     def sample() -> None:
@@ -68,12 +74,12 @@ def mixed(
 
     say(f"mixed load for {seconds} s")
     with _every(max(1.0, seconds / SAMPLES), sample), _every(COMMIT_SECONDS, commit):
-        load = paced(service.port, CLIENTS, _requests(asked, texts, systems), round(seconds * RATE), RATE)
+        load = paced(service.port, CLIENTS, _requests(query_vectors, texts, systems), round(seconds * RATE), RATE)
     times = np.array([at for at, _ in samples])
     late = times >= SETTLING_SHARE * times[-1]
     growth = {
         f"{name}_per_hour": round(
-            3600 * float(np.polyfit(times[late], np.array([held[name] for _, held in samples])[late], 1)[0])
+            3600 * float(np.polyfit(times[late], np.array([memory[name] for _, memory in samples])[late], 1)[0])
         )
         for name in ("rss_bytes", "anonymous_bytes")
     }
@@ -91,13 +97,13 @@ def mixed(
         "commits": len(commits),
         "rows_before": rows,
         "rows_after": service.health()["tiers"]["hot"]["rows"],
-        "memory": [{"second": round(at), **held} for at, held in samples[:: max(1, len(samples) // SHOWN_SAMPLES)]],
+        "memory": [{"second": round(at), **memory} for at, memory in samples[:: max(1, len(samples) // SHOWN_SAMPLES)]],
         "growth": growth,
     }
 
 
-def _requests(asked: np.ndarray, texts: list[str], systems: int) -> Requests:
-    """Of each hundred requests, how many are of which kind."""
+def _requests(query_vectors: np.ndarray, texts: list[str], systems: int) -> Requests:
+    """How many of each hundred requests are of each kind."""
     kinds = np.repeat(
         [
             "vector",
@@ -120,7 +126,7 @@ def _requests(asked: np.ndarray, texts: list[str], systems: int) -> Requests:
 
     def request(turn: int) -> tuple[str, bytes]:
         kind = str(kinds[turn % len(kinds)])
-        vector = asked[turn % len(asked)].tolist()
+        vector = query_vectors[turn % len(query_vectors)].tolist()
         text = texts[turn % len(texts)].split()
         words = " ".join(text[turn // len(texts) % 20 :][:5]) or text[0]
         system = f"system-{turn % systems:05d}"
@@ -152,7 +158,7 @@ def _requests(asked: np.ndarray, texts: list[str], systems: int) -> Requests:
 
 @contextmanager
 def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    """`act` runs every so many seconds in a thread of its own. What it raised is raised at the end."""
+    """Calls `act` every few seconds in a thread. An exception of `act` is raised at the end."""
     ended = threading.Event()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Other vector stores on the same vectors, each tuned to the same recall, and the timing of queries."""
+"""Runs other vector stores on the same vectors, each tuned to the same recall, and times queries."""
 
 import itertools
 import time
@@ -11,26 +11,26 @@ import numpy as np
 import pyarrow as pa
 
 K = 10
-# The recall that figures of different stores are compared at.
+# The recall at which stores are compared.
 RECALL = 0.99
-# Of LanceDB: bits a number of its index, lists looked into, candidates ranked for each result.
+# LanceDB: bits per code of its index, `nprobes`, and `refine_factor`.
 LANCEDB_BITS = (1, 4)
 LANCEDB_LISTS = (20, 40, 80)
 LANCEDB_REFINED = (3, 10, 20, 40)
-# Questions that a setting is tried with.
-TRIED = 50
-# Questions of an exact scan, which takes long for each.
+# Queries to try a setting with.
+TUNING_QUERIES = 50
+# Queries of the exact scan, which is slow.
 SCANNED = 20
 
 
-def timed(ask: Callable[[np.ndarray], set[int]], asked: np.ndarray, truth: list[set[int]]) -> dict[str, float]:
-    """recall@10 of `ask`, its latency, one question at a time, and what it takes of processors, which other work slows
-    down less.
+def timed(ask: Callable[[np.ndarray], set[int]], query_vectors: np.ndarray, truth: list[set[int]]) -> dict[str, float]:
+    """recall@10 of `ask`, and latency and processor time of one query at a time. Other work on the machine distorts
+    processor time less than latency.
     """
-    ask(asked[0])
+    ask(query_vectors[0])
     hits, seconds = 0, []
     used = time.process_time()
-    for vector, right in zip(asked, truth, strict=True):
+    for vector, right in zip(query_vectors, truth, strict=True):
         started = time.perf_counter()
         found = ask(vector)
         seconds.append(time.perf_counter() - started)
@@ -47,10 +47,8 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     }
 
 
-def lancedb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]], folder: Path) -> dict[str, Any]:
-    """LanceDB with each index in its fastest setting that reaches the recall; the fastest index first, then the
-    `others`.
-    """
+def lancedb(stored: np.ndarray, query_vectors: np.ndarray, truth: list[set[int]], folder: Path) -> dict[str, Any]:
+    """LanceDB with each index, in its fastest setting that reaches the recall; `others` are the slower indexes."""
     from lancedb import connect
     from lancedb.index import IvfRq
 
@@ -60,12 +58,14 @@ def lancedb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]], folder
         started = time.perf_counter()
         table.create_index("vector", config=IvfRq(distance_type="cosine", num_bits=bits), replace=True)
         rate = round(len(stored) / (time.perf_counter() - started))
-        found.append({"index": "IVF_RQ", "bits": bits, "build_rows_per_second": rate, **_tuned(table, asked, truth)})
+        found.append(
+            {"index": "IVF_RQ", "bits": bits, "build_rows_per_second": rate, **_tuned(table, query_vectors, truth)}
+        )
     best, *others = sorted(found, key=lambda one: (one["recall_at_10"] < RECALL, one["p50_ms"]))
     return best | {"others": others}
 
 
-def _tuned(table: Any, asked: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
+def _tuned(table: Any, query_vectors: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
     def asks(lists: int, refined: int) -> Callable[[np.ndarray], set[int]]:
         def ask(vector: np.ndarray) -> set[int]:
             query = table.search(vector).distance_type("cosine").select(["id", "_distance"]).limit(K)
@@ -74,16 +74,18 @@ def _tuned(table: Any, asked: np.ndarray, truth: list[set[int]]) -> dict[str, An
         return ask
 
     settings = itertools.product(LANCEDB_LISTS, LANCEDB_REFINED)
-    tried = [(timed(asks(*setting), asked[:TRIED], truth[:TRIED]), setting) for setting in settings]
-    enough = [(figures["p50_ms"], setting) for figures, setting in tried if figures["recall_at_10"] >= RECALL]
+    trials = [
+        (timed(asks(*setting), query_vectors[:TUNING_QUERIES], truth[:TUNING_QUERIES]), setting) for setting in settings
+    ]
+    enough = [(figures["p50_ms"], setting) for figures, setting in trials if figures["recall_at_10"] >= RECALL]
     _, (lists, refined) = (
-        min(enough) if enough else max((figures["recall_at_10"], setting) for figures, setting in tried)
+        min(enough) if enough else max((figures["recall_at_10"], setting) for figures, setting in trials)
     )
-    return {"nprobes": lists, "refine": refined, **timed(asks(lists, refined), asked, truth)}
+    return {"nprobes": lists, "refine": refined, **timed(asks(lists, refined), query_vectors, truth)}
 
 
-def duckdb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
-    """DuckDB without an index: what exact search in the database costs."""
+def duckdb(stored: np.ndarray, query_vectors: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
+    """DuckDB without an index, as exact search in the database."""
     with engine.connect() as connection:
         connection.register("given", _arrow(stored))
         started = time.perf_counter()
@@ -94,7 +96,7 @@ def duckdb(stored: np.ndarray, asked: np.ndarray, truth: list[set[int]]) -> dict
         def ask(vector: np.ndarray) -> set[int]:
             return {row[0] for row in connection.execute(query, [vector.tolist()]).fetchall()}
 
-        figures = timed(ask, asked[:SCANNED], truth[:SCANNED])
+        figures = timed(ask, query_vectors[:SCANNED], truth[:SCANNED])
     return {"index": "none, exact scan", **figures, "build_rows_per_second": round(len(stored) / seconds)}
 
 

@@ -1,4 +1,4 @@
-"""How good the results are: judged queries of the simulated fleet against its memories, by each way of ranking."""
+"""Measures the relevance of each ranking with the judged queries of the simulated fleet."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -27,26 +27,25 @@ KEYWORD_WEIGHTS = (0.3, 0.5, 0.6, 0.7, 1.0)
 
 
 class _Remembering(Embedder):
-    """Embeds each text once, since every way of ranking asks the same."""
+    """Caches the vector of each text: every ranking runs the same queries."""
 
     def __init__(self, embedder: Embedder):
         self._embedder, self.space, self.dimensions = embedder, embedder.space, embedder.dimensions
         self._known: dict[str, np.ndarray] = {}
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """As the embedder it is made of."""
+        """As `Embedder`."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known |= dict(zip(new, self._embedder.embed(new), strict=True))
         return np.stack([self._known[text] for text in texts])
 
 
 def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | None) -> dict[str, Any]:
-    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries; every result counts that is of the right
-    topic.
+    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries. A result is relevant if its topic is.
 
-    Recall@10 is the share of the relevant memories among the ten results, of as many as ten could hold. A `sweep` has
-    nDCG@10 of hybrid for other weights and constants of the fusion, for all topics and for each half of them: a choice
-    that is best for both does not rest on a few queries.
+    Recall@10 is the number of relevant results divided by that of relevant memories, at most ten. `sweep` adds nDCG@10
+    of hybrid search for other weights and constants of the fusion, for all topics and for each half of them: values
+    that are best for both halves do not depend on a few queries.
     """
     embedder = _Remembering(Embedder.load(LakeSettings()))
     plan = FleetPlan(systems=systems, memories=memories, now=datetime.now(UTC), fingerprints=False)
@@ -67,7 +66,7 @@ def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | 
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
         answer[figure] = {mode: by_mode[mode]["all"][figure] for mode in MODES}
     answer["by_style"] = {
-        mode: {style: held for style, held in by_mode[mode].items() if style != "all"} for mode in MODES
+        mode: {style: values for style, values in by_mode[mode].items() if style != "all"} for mode in MODES
     }
     if swept is not None:
         answer["sweep"] = swept
@@ -149,5 +148,5 @@ def _scored(
         found = (float(right.sum()) / possible, 1 / (1 + int(first[0])) if len(first) else 0.0, ndcg)
         figures["all"].append(found)
         figures.setdefault(query.style, []).append(found)
-    means = {style: np.mean(held, axis=0).round(3).tolist() for style, held in figures.items()}
+    means = {style: np.mean(values, axis=0).round(3).tolist() for style, values in figures.items()}
     return {style: dict(zip(("recall_at_10", "mrr", "ndcg_at_10"), mean, strict=True)) for style, mean in means.items()}

@@ -1,8 +1,8 @@
-"""What a snapshot costs that was sent before: unchanged, and with one row in a hundred changed, against its first time.
+"""Measures the cost of a snapshot that is sent again, unchanged or with 1 % changed rows, relative to its first time.
 
-A round is one ingest run. It takes in small uploads first, which start its workers, and then the snapshots, which are
-measured: a run starts its workers once, however many uploads wait. A round ends when the rows are stored and, where an
-embedding model can be loaded, have their vectors: making those is most of what a new row costs.
+A round is one ingest run. It first ingests small uploads, which start its workers, and then the measured snapshots: a
+run starts its workers once, however many uploads wait. A round ends when the rows are stored and, if an embedding model
+can be loaded, have vectors. Embedding is most of the cost of a new row.
 """
 
 import tempfile
@@ -32,9 +32,7 @@ ROUNDS = ("first", "unchanged", "one_percent")
 
 
 def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
-    """`systems` full snapshots of `memories` memories each, sent three times. The `rows_alone` figures leave vectors
-    out.
-    """
+    """Upload `systems` full snapshots of `memories` memories each three times. `rows_alone` excludes vectors."""
     now = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="akosha-bench-", dir=work) as folder:
         settings = LakeSettings(
@@ -45,7 +43,7 @@ def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
         small = history(FleetPlan(systems=1, memories=5, now=now, seed=1), 0)[-1].tables
         with Renderer() as renderer:
             warming, first, changed = (compressed(renderer, each) for each in (small, tables, _one_percent(tables)))
-        # Compressed again each time, as a client does; only the time in the gzip header differs.
+        # Compressed again for each upload, as clients do; only the time in the gzip header differs.
         again = {name: igzip.compress(igzip.decompress(data), compresslevel=1) for name, data in first.items()}
         rounds = []
         for number, data in enumerate((first, again, changed)):
@@ -61,9 +59,9 @@ def run(*, systems: int, memories: int, work: Path | None) -> dict[str, Any]:
         embedded = lake.select(HOT.address, ["space"]).filter(pc.is_valid(pc.field("space"))).num_rows
         ledger.close()
     steps = [_steps(results) for results in rounds]
-    whole = [sum(each.values()) for each in steps]
-    rows = [seconds - each["embed"] for seconds, each in zip(whole, steps, strict=True)]
-    first_seconds, *later = whole
+    totals = [sum(each.values()) for each in steps]
+    rows = [seconds - each["embed"] for seconds, each in zip(totals, steps, strict=True)]
+    first_seconds, *later = totals
     return {
         "systems": systems,
         "memories": memories,
@@ -102,7 +100,7 @@ def _stored(results: Sequence[BatchResult]) -> int:
 
 
 def _one_percent(tables: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
-    """The same snapshot with every hundredth memory changed in its importance."""
+    """The snapshot with another importance of every hundredth memory."""
     changed = {name: list(rows) for name, rows in tables.items()}
     for name in ("conversations_v2", "reflections_v2"):
         rows = changed.get(name, [])

@@ -1,4 +1,4 @@
-"""What benchmarks share: a home of their own, one `akosha ingest --once` in a process that is measured, the machine."""
+"""Helpers of benchmarks: a temporary home, a measured process of `akosha`, and the description of the machine."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from typing import Any
 
 from akosha_assets.lake.settings import LakeSettings
 
-# A small process between: a child's peak memory begins with that of whoever started it, which here may hold a million
-# vectors.
+# A small process in between: a child's peak memory starts with that of its parent,
+# which may hold a million vectors here.
 _MEASURED = """
 import json, resource, subprocess, sys
 done = subprocess.run(sys.argv[2:])
@@ -28,9 +28,7 @@ sys.exit(done.returncode)
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one process of the product reported, its peak memory (the larger of the run and its largest worker), their
-    CPU time.
-    """
+    """The report of one process, its peak memory (of the run or its largest worker), and the CPU time of all."""
 
     report: dict[str, Any]
     peak_rss_bytes: int
@@ -39,22 +37,22 @@ class Ingested:
 
 @contextmanager
 def home(work: Path | None) -> Iterator[LakeSettings]:
-    """Settings of an empty home in a folder that is removed afterwards, below `work` where given."""
+    """Settings of an empty home in a temporary folder, below `work` if it is set."""
     with tempfile.TemporaryDirectory(prefix="akosha-bench-", dir=work) as folder:
         yield LakeSettings(home=Path(folder), inbox_url="", lake_url="", ledger_url="")
 
 
 def ingest_process(settings: LakeSettings, **environment: str) -> Ingested:
-    """`akosha ingest --once` ran to its end on the home of `settings`.
+    """Runs `akosha ingest --once` on the home of `settings`.
 
     Raises:
-        RuntimeError: it failed; the message is what it wrote.
+        RuntimeError: it failed; the message is its output.
     """
     return command_process(settings, "ingest", "--once", **environment)
 
 
 def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> Ingested:
-    """`akosha` with `arguments` and `--json` ran to its end on the home of `settings`. Raises as `ingest_process`."""
+    """Runs `akosha` with `arguments` and `--json` on the home of `settings`. Raises as `ingest_process`."""
     program = [sys.executable, "-c", "from akosha_assets.cli.main import app; app()", *arguments, "--json"]
     usage = settings.home / "usage.json"
     done = subprocess.run(
@@ -71,17 +69,17 @@ def command_process(settings: LakeSettings, *arguments: str, **changed: str) -> 
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Environment of a process of the product on `home`: nothing of the caller's settings but the embedding model."""
-    kept = {
+    """Environment of a process on `home`: of the caller's settings it has the embedding model only."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("AKOSHA_") or name.startswith("AKOSHA_EMBEDDING")
     }
-    return kept | {"AKOSHA_HOME": str(home)}
+    return inherited | {"AKOSHA_HOME": str(home)}
 
 
 def rss_bytes(pid: int | None = None) -> int:
-    """Resident memory of a process now; of this one where none is given."""
+    """Resident memory of a process now; by default this one."""
     fields = Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -93,7 +91,7 @@ def anonymous_bytes() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the benchmark ran on."""
     return {
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),

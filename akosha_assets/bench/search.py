@@ -1,4 +1,4 @@
-"""How fast and how right a search is in one process, beside LanceDB and DuckDB on the same vectors in the same run."""
+"""Measures latency and recall of searches in one process, and of LanceDB and DuckDB on the same vectors."""
 
 import time
 from collections.abc import Callable
@@ -26,17 +26,17 @@ from akosha_assets.lake.settings import LakeSettings
 def run(
     *, vectors: int, queries: int, real: int, peers: bool, systems: int, work: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Fill a hot table with `vectors` rows, load it, and ask `queries` held-out real vectors, one at a time.
+    """Fill a hot table with `vectors` rows, load it, and run `queries` held-out real vectors, one at a time.
 
-    Recall is against an exact scan of the same stored vectors. The product answers with whole results, near-duplicates
-    not folded, since it is neighbours that are counted; `ids_only` is its search alone. Peers answer with ids and
+    Recall is against an exact scan of the same stored vectors. Searches return complete results and do not collapse
+    near-duplicates, because recall counts neighbours; `ids_only` is the vector search alone. Peers return ids and
     distances.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
-    asked, base = known[:queries], known[queries:]
+    query_vectors, base = known[:queries], known[queries:]
     stored = widened(base, vectors)
-    truth = _exact(stored, asked)
+    truth = _exact(stored, query_vectors)
     with runs.home(work) as settings:
         lake = Lake(settings)
         say("writing the table")
@@ -51,11 +51,11 @@ def run(
             "vectors": vectors,
             "vectors_real": min(len(base), vectors),
             "queries": queries,
-            **_measured(replica, asked, truth),
-            "ids_only": _ids_only(replica, asked, truth, space),
+            **_measured(replica, query_vectors, truth),
+            "ids_only": _ids_only(replica, query_vectors, truth, space),
             "build_rows_per_second": _build_rate(replica, space),
             "load_and_index_seconds": round(load_seconds, 1),
-            "one_system": _filtered(replica, asked, stored, systems),
+            "one_system": _filtered(replica, query_vectors, stored, systems),
             "keyword": _keyword(replica, texts[:queries]),
             "rss_bytes": runs.rss_bytes(),
         }
@@ -63,22 +63,22 @@ def run(
         if peers:
             say("peers")
             answer["peers"] = {
-                "lancedb": others.lancedb(stored, asked, truth, settings.home),
-                "duckdb": others.duckdb(stored, asked, truth),
+                "lancedb": others.lancedb(stored, query_vectors, truth, settings.home),
+                "duckdb": others.duckdb(stored, query_vectors, truth),
             }
         return answer | {"machine": runs.machine()}
 
 
-def _measured(replica: Replica, asked: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
+def _measured(replica: Replica, query_vectors: np.ndarray, truth: list[set[int]]) -> dict[str, Any]:
     searcher = Searcher(None)
 
     def ask(vector: np.ndarray) -> Answer:
         return searcher.search(replica.snapshot, Question(vector=tuple(vector.tolist()), limit=K, collapse=False))
 
-    return timed(lambda vector: {int(result["id"]) for result in ask(vector).results}, asked, truth)
+    return timed(lambda vector: {int(result["id"]) for result in ask(vector).results}, query_vectors, truth)
 
 
-def _ids_only(replica: Replica, asked: np.ndarray, truth: list[set[int]], space: str) -> dict[str, float]:
+def _ids_only(replica: Replica, query_vectors: np.ndarray, truth: list[set[int]], space: str) -> dict[str, float]:
     parts = replica.snapshot.tiers["hot"].parts
     sets: list[Selected] = [(part.vectors[space], None) for part in parts]
 
@@ -89,23 +89,23 @@ def _ids_only(replica: Replica, asked: np.ndarray, truth: list[set[int]], space:
             for owner, row in zip(owners.tolist(), rows.tolist(), strict=True)
         }
 
-    return timed(ask, asked, truth)
+    return timed(ask, query_vectors, truth)
 
 
-def _exact(stored: np.ndarray, asked: np.ndarray) -> list[set[int]]:
-    best = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in asked]
+def _exact(stored: np.ndarray, query_vectors: np.ndarray) -> list[set[int]]:
+    best = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in query_vectors]
     for start in range(0, len(stored), 50_000):
-        scores = asked @ stored[start : start + 50_000].astype(np.float32).T
+        scores = query_vectors @ stored[start : start + 50_000].astype(np.float32).T
         for row, found in enumerate(scores):
             joined = np.concatenate([best[row][0], found])
             ids = np.concatenate([best[row][1], np.arange(start, start + len(found))])
-            kept = top_k(joined, K)
-            best[row] = joined[kept], ids[kept]
+            order = top_k(joined, K)
+            best[row] = joined[order], ids[order]
     return [set(ids.tolist()) for _, ids in best]
 
 
 def _build_rate(replica: Replica, space: str) -> int | None:
-    """Vectors a second; None where every part is too small for an index."""
+    """Vectors indexed per second; None if every part is too small for an index."""
     sets = [
         part.vectors[space] for part in replica.snapshot.tiers["hot"].parts if part.vectors[space].index is not None
     ]
@@ -113,14 +113,14 @@ def _build_rate(replica: Replica, space: str) -> int | None:
         return None
     started = time.perf_counter()
     quantizers = CoarseQuantizers()
-    quantizers.expect(sum(len(held) for held in sets))
-    list(threads().map(lambda held: replace(held, index=None).with_index(space, quantizers), sets))
-    return round(sum(len(held) for held in sets) / (time.perf_counter() - started))
+    quantizers.expect(sum(len(vector_set) for vector_set in sets))
+    list(threads().map(lambda vector_set: replace(vector_set, index=None).with_index(space, quantizers), sets))
+    return round(sum(len(vector_set) for vector_set in sets) / (time.perf_counter() - started))
 
 
-def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: int) -> dict[str, Any]:
+def _filtered(replica: Replica, query_vectors: np.ndarray, stored: np.ndarray, systems: int) -> dict[str, Any]:
     mine = np.arange(0, len(stored), systems)
-    truth = [set(mine[top_k(stored[mine].astype(np.float32) @ vector, K)].tolist()) for vector in asked]
+    truth = [set(mine[top_k(stored[mine].astype(np.float32) @ vector, K)].tolist()) for vector in query_vectors]
     searcher = Searcher(None)
     filters = Filters(equals={"system_id": ("system-00000",)})
 
@@ -130,7 +130,7 @@ def _filtered(replica: Replica, asked: np.ndarray, stored: np.ndarray, systems: 
         )
         return {int(result["id"]) for result in answer.results}
 
-    return {"rows": len(mine), **timed(ask, asked, truth)}
+    return {"rows": len(mine), **timed(ask, query_vectors, truth)}
 
 
 def _keyword(replica: Replica, texts: list[str]) -> dict[str, float]:

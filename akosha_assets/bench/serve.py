@@ -1,6 +1,4 @@
-"""How the service answers many clients over HTTP: the real process, a real table, questions by vector, by words and by
-both.
-"""
+"""Measures the service process over HTTP with many clients: vector, keyword and hybrid searches on a real table."""
 
 import json
 from collections.abc import Callable
@@ -17,10 +15,10 @@ from akosha_assets.bench.service import BenchService
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
 
-ASKED = 200
+QUERY_VECTORS = 200
 SEARCH = "/api/v1/search"
 WARM_UP = 100
-# The share of what the closed loop answered in a second that the paced load asks.
+# The rate of the paced load as a share of the rate of the closed loop.
 PACE = 0.6
 
 
@@ -35,18 +33,16 @@ def run(
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fill a hot table, start the service on it without any cache, then let `clients` ask `requests` questions of each
-    kind.
+    """Fill a hot table, start the service without a cache, and let `clients` send `requests` queries of each kind.
 
-    `requests`, `errors`, `p50_ms` and `p99_ms` are of the closed loop by vector, which stands beside the others in full
-    too. `cold_start_seconds` is from the start of the process to where every row is found by vector, `words_seconds` to
-    where every row is found by words too, `indexed_seconds` to where indexes are made; `restart_seconds` is the last
-    for a process that finds the cache of the one before. With `seconds`, a mixed load with commits follows for that
-    long.
+    `requests`, `errors`, `p50_ms` and `p99_ms` are those of the closed loop by vector. Times from the start of the
+    process: `cold_start_seconds` until every row can be found by vector, `words_seconds` until also by keyword,
+    `indexed_seconds` until indexes are built. `restart_seconds` is `indexed_seconds` of a process that finds the cache
+    of the first one. With `seconds`, a mixed load with commits follows for that long.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
-    asked, base = known[:ASKED], known[ASKED:]
+    query_vectors, base = known[:QUERY_VECTORS], known[QUERY_VECTORS:]
     with runs.home(work) as settings:
         say("writing the table")
         lake = Lake(settings)
@@ -57,7 +53,7 @@ def run(
             words = service.seconds_until(lambda health: health["keyword_rows"] == vectors)
             indexed = service.seconds_until(lambda health: health["is_settled"])
             loads = {}
-            for name, questions in _questions(asked, texts, WARM_UP + 2 * requests).items():
+            for name, questions in _questions(query_vectors, texts, WARM_UP + 2 * requests).items():
                 say(f"asking by {name}")
                 loads[name] = _measured(service, clients, questions, requests)
             memory = service.memory_bytes()
@@ -66,7 +62,7 @@ def run(
             restart_answers = service.seconds_until(lambda health: health["tiers"]["hot"]["rows"] == vectors)
             restart = service.seconds_until(lambda health: health["is_settled"])
             mix = (
-                mixed(service, lake, asked, texts, space, systems=systems, seconds=seconds, say=say)
+                mixed(service, lake, query_vectors, texts, space, systems=systems, seconds=seconds, say=say)
                 if seconds
                 else None
             )
@@ -91,15 +87,15 @@ def run(
         }
 
 
-def _questions(asked: np.ndarray, texts: list[str], count: int) -> dict[str, list[bytes]]:
-    """Bodies by kind. No two of words are the same, so that no vector of a question is ready."""
+def _questions(query_vectors: np.ndarray, texts: list[str], count: int) -> dict[str, list[bytes]]:
+    """Bodies by kind. Texts are all different, so that no query vector is cached."""
     words = []
     for number in range(count):
         text = texts[number % len(texts)].split()
         start = 2 + 3 * (number // len(texts))
         words.append(" ".join(text[start : start + 5]) or text[0])
     return {
-        "vector": [_post(vector=vector.tolist()) for vector in asked],
+        "vector": [_post(vector=vector.tolist()) for vector in query_vectors],
         "keyword": [_post(query=text, mode="keyword") for text in words],
         "hybrid": [_post(query=text) for text in words],
     }
@@ -110,9 +106,7 @@ def _post(**fields: object) -> bytes:
 
 
 def _measured(service: BenchService, clients: int, questions: list[bytes], count: int) -> dict[str, Any]:
-    """A closed loop, which asks as fast as it is answered and so has every client wait for all others, and a paced
-    load.
-    """
+    """Runs a closed loop, in which every client waits for the others, and then a paced load."""
 
     def since(first: int) -> http_load.Requests:
         return lambda turn: ("search", questions[(first + turn) % len(questions)])

@@ -36,9 +36,9 @@ class BenchService:
         self.process.wait(60)
         self.log.close()
 
-    def seconds_until(self, condition: Callable[[dict[str, Any]], bool], most: float = 900) -> float:
+    def seconds_until(self, condition: Callable[[dict[str, Any]], bool], timeout_seconds: float = 900) -> float:
         """Seconds from the start of the process until `condition` is true for the answer of /health."""
-        while time.perf_counter() - self.started < most:
+        while time.perf_counter() - self.started < timeout_seconds:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the service ended with {self.process.returncode}: {self._log_tail()}")
             try:
@@ -47,7 +47,7 @@ class BenchService:
             except httpx.TransportError:
                 pass
             time.sleep(0.1)
-        raise RuntimeError(f"the service was not there after {most:g} s: {self._log_tail()}")
+        raise RuntimeError(f"the service was not ready after {timeout_seconds:g} s: {self._log_tail()}")
 
     def health(self) -> dict[str, Any]:
         """The answer of /health."""

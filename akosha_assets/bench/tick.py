@@ -1,4 +1,4 @@
-"""What a sensor tick costs when nearly everything in the inbox is known, and how soon the new uploads are found."""
+"""Measures a sensor tick on an inbox of mostly known objects, and how soon new uploads are found."""
 
 import os
 import time
@@ -16,10 +16,10 @@ UPLOADS_PER_SYSTEM = 100
 
 
 def run(*, objects: int, new_objects: int, work: Path | None) -> dict[str, Any]:
-    """An inbox of `objects` known objects and `new_objects` that came since, three an upload, in a folder on disk.
+    """Discover `new_objects` new objects, three per upload, in a folder with `objects` known ones.
 
-    `seconds` is the longest tick; `pass_seconds` the time of all ticks of one round, after which every new one is
-    known. The files are empty: a listing does not open them.
+    `seconds` is the longest tick, `pass_seconds` the time of all ticks of one listing, which finds every new object.
+    The files are empty, because a listing does not open them.
     """
     with runs.home(work) as settings:
         ledger = Ledger.open(settings)
@@ -57,14 +57,14 @@ def _fill(settings: LakeSettings, uploads: range) -> None:
     times = [f"{start + timedelta(hours=place):%Y%m%d_%H%M%S}" for place in range(UPLOADS_PER_SYSTEM)]
     for number in uploads:
         system, place = f"system-{number // UPLOADS_PER_SYSTEM:06d}", number % UPLOADS_PER_SYSTEM
-        # Plain texts: at a million files, making paths takes longer than making files.
+        # Strings: for a million files, creating `Path` objects takes longer than creating the files.
         system_folder = f"{inbox}/systems/{system}/uploads"
         if place == 0 or number == uploads.start:
             Path(system_folder).mkdir(parents=True, exist_ok=True)
         folder = f"{system_folder}/{times[place]}_{system}"
         Path(folder).mkdir()
         if number % 10_000 == uploads.start % 10_000:
-            # A file has no more than some ten thousand names.
+            # A file system limits the links of a file, on ext4 to 65,000.
             empty = f"{folder}/empty.part"
             os.close(os.open(empty, os.O_CREAT | os.O_WRONLY))
         for name in ("knowledge_graph.duckdb", "reflection.duckdb", "manifest.json"):

@@ -1,4 +1,4 @@
-"""What older memories cost to search, and how soon new ones are found: warm, cold, and hot under a steady ingest."""
+"""Measures searches over warm and over cold, and how soon new rows are found in hot under steady commits."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from akosha_assets.lake.tables import Fence
 
 SYSTEMS = 200
 # Seconds between two searches for new rows.
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 60.0
 
 
@@ -41,10 +41,9 @@ def run(
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits onto a hot one of `fresh`; 0 leaves one
-    out.
+    """Measure a warm table of `warm` rows, a cold one of `cold`, and commits to a hot one of `fresh`; 0 skips a part.
 
-    Without `words`, warm and cold are asked by meaning alone, as a service answers whose words are not indexed yet.
+    Without `words`, warm and cold have no keyword index, as in a service that has just started.
     """
     say("embedding")
     known, texts, space = real_vectors(LakeSettings(), real)
@@ -62,7 +61,7 @@ def _aged(
     tier: str,
     rows: int,
     days: int,
-    asked: np.ndarray,
+    query_vectors: np.ndarray,
     base: np.ndarray,
     texts: list[str],
     space: str,
@@ -71,20 +70,20 @@ def _aged(
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Recall counts neighbours among the vectors as the tier holds them, and as they were before aging."""
+    """Recall against the vectors as the tier stores them, and against the float vectors before aging."""
     with runs.home(work) as settings:
         lake = Lake(settings)
         filled = AgedLake(lake, tier, texts, space, systems=SYSTEMS)
-        as_held, as_made = ExactNearest(asked), ExactNearest(asked)
+        exact_stored, exact_original = ExactNearest(query_vectors), ExactNearest(query_vectors)
         started, stored = time.perf_counter(), 0
         for block in widened_blocks(base, rows):
             say(f"{tier}: writing row {stored} of {rows}")
             numbers = np.arange(stored, stored + len(block))
             day = numbers * days // rows
             for each in np.unique(day):
-                held = filled.append(numbers[day == each], block[day == each], int(each))
-                as_held.look(numbers[day == each], held)
-            as_made.look(numbers, block)
+                stored_vectors = filled.append(numbers[day == each], block[day == each], int(each))
+                exact_stored.scan(numbers[day == each], stored_vectors)
+            exact_original.scan(numbers, block)
             stored += len(block)
         written = time.perf_counter() - started
         say(f"{tier}: loading")
@@ -96,11 +95,11 @@ def _aged(
             _load_vectors(replica, tier)
         loaded = time.perf_counter() - started
         say(f"{tier}: asking")
-        answer = {"rows": rows, "days": days, **_asked(replica, asked, as_held, as_made)}
+        answer = {"rows": rows, "days": days, **_measure_queries(replica, query_vectors, exact_stored, exact_original)}
         if words:
-            answer |= _by_words(replica, texts, len(asked))
+            answer |= _by_words(replica, texts, len(query_vectors))
         if tier == "cold":
-            # It holds no vectors to compare with: all there is are the floats that its sketches were made of.
+            # Cold stores no vectors; recall is against the floats that its sketches were made from.
             answer["recall_at_10"] = answer.pop("recall_at_10_of_floats")
             answer["scores"] = "estimates: ranked by sketches alone"
         replica.stop()
@@ -113,49 +112,51 @@ def _aged(
 
 
 def _load_vectors(replica: Replica, tier: str) -> None:
-    """The tier answers by meaning; the replica does not go on to its words."""
+    """Waits until the tier answers by vector; the replica builds no keyword index."""
     replica.start()
     while replica.snapshot.tiers[tier].state != "ready":
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     replica.stop()
 
 
 class ExactNearest:
-    """The exact `K` nearest of all vectors looked at, for each question."""
+    """The exact `K` nearest of all scanned vectors, for each query."""
 
-    def __init__(self, asked: np.ndarray):
-        self.asked = asked
-        self.best = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in asked]
+    def __init__(self, query_vectors: np.ndarray):
+        self.asked = query_vectors
+        self.best = [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in query_vectors]
 
-    def look(self, numbers: np.ndarray, vectors: np.ndarray) -> None:
-        """These vectors are among those looked at."""
+    def scan(self, numbers: np.ndarray, vectors: np.ndarray) -> None:
+        """Scans these vectors too."""
         for row, scores in enumerate(self.asked @ vectors.T):
             joined = np.concatenate([self.best[row][0], scores])
-            kept = top_k(joined, K)
-            self.best[row] = joined[kept], np.concatenate([self.best[row][1], numbers])[kept]
+            order = top_k(joined, K)
+            self.best[row] = joined[order], np.concatenate([self.best[row][1], numbers])[order]
 
     def recall(self, found: list[set[int]]) -> float:
-        """Share of the nearest that were found."""
+        """The share of the nearest neighbours that were found."""
         right = sum(len(each & set(numbers.tolist())) for each, (_, numbers) in zip(found, self.best, strict=True))
         return round(right / sum(len(numbers) for _, numbers in self.best), 4)
 
 
-def _asked(replica: Replica, asked: np.ndarray, as_held: ExactNearest, as_made: ExactNearest) -> dict[str, Any]:
+def _measure_queries(
+    replica: Replica, query_vectors: np.ndarray, exact_stored: ExactNearest, exact_original: ExactNearest
+) -> dict[str, Any]:
     searcher = Searcher(None)
     found: list[set[int]] = []
     seconds: list[float] = []
-    # Twice: first every question as it comes to a service that has just started, then with its pages in memory.
+    # Twice: first with cold pages, as in a service that has just started, then with the pages in memory.
     for _ in range(2):
         found, before, seconds = [], seconds, []
-        for vector in asked:
+        for vector in query_vectors:
             question = Question(vector=tuple(vector.tolist()), limit=K, collapse=False)
             started = time.perf_counter()
             answer = searcher.search(replica.snapshot, question)
             seconds.append(time.perf_counter() - started)
             found.append({int(result["id"]) for result in answer.results})
     return {
-        "recall_at_10": as_held.recall(found),
-        "recall_at_10_of_floats": as_made.recall(found),
+        "recall_at_10": exact_stored.recall(found),
+        "recall_at_10_of_floats": exact_original.recall(found),
         **percentiles(seconds),
         "first_round": percentiles(before),
         "approximate": answer.stages["semantic"].approximate,
@@ -183,7 +184,7 @@ def _fresh(
     work: Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """From the return of a commit until its last row is found by its words and by its vector, a commit each second."""
+    """Seconds from a commit until its last row is found by keyword and by vector, with a commit each second."""
     batch = 50
     vectors = widened(base, rows + batch * seconds)
     with runs.home(work) as settings:
@@ -201,10 +202,10 @@ def _fresh(
             time.sleep(max(0.0, begun + turn - time.perf_counter()))
             numbers = np.arange(rows + turn * batch, rows + (turn + 1) * batch)
             own = [f"arrival{number}" for number in numbers]
-            made = hot_lake.rows(numbers, vectors[numbers], own, space, SYSTEMS, datetime.now(UTC), turn)
-            lake.append(HOT.address, made, Fence("bench-fresh", turn + 1), {})
+            new_rows = hot_lake.rows(numbers, vectors[numbers], own, space, SYSTEMS, datetime.now(UTC), turn)
+            lake.append(HOT.address, new_rows, Fence("bench-fresh", turn + 1), {})
             waited.append(
-                _seconds_until_found(replica, str(made["text"][-1]), vectors[numbers[-1]], str(made["id"][-1]))
+                _seconds_until_found(replica, str(new_rows["text"][-1]), vectors[numbers[-1]], str(new_rows["id"][-1]))
             )
         replica.stop()
     return {
@@ -227,7 +228,7 @@ def _seconds_until_found(replica: Replica, words: str, vector: np.ndarray, id: s
             for question in (by_words, by_meaning)
         ):
             return time.perf_counter() - started
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     raise RuntimeError(
-        f"row {id} was committed {PATIENCE_SECONDS:g} s ago and is not found; expected a replica that follows its table"
+        f"row {id} was committed {PATIENCE_SECONDS:g} s ago and is not found; the replica did not load it"
     )

@@ -24,13 +24,13 @@ def backup(as_json: Json = False) -> None:
     with lake_errors():
         store_of(settings)
         with open_ledger(settings, create=True) as ledger:
-            made = make(Lake(settings), ledger, now=datetime.now(UTC))
+            created = make(Lake(settings), ledger, now=datetime.now(UTC))
     if as_json:
-        emit(asdict(made))
+        emit(asdict(created))
         return
-    summary = {name.replace("_", " "): value for name, value in asdict(made).items() if name != "backup_id"}
-    summary["bytes copied"] = format_bytes(made.bytes_copied)
-    console.print(key_values(f"Backup {made.backup_id}", summary.items()))
+    summary = {name.replace("_", " "): value for name, value in asdict(created).items() if name != "backup_id"}
+    summary["bytes copied"] = format_bytes(created.bytes_copied)
+    console.print(key_values(f"Backup {created.backup_id}", summary.items()))
 
 
 def restore(

@@ -1,4 +1,4 @@
-"""Tells commands whether the inbox is a folder that does not exist."""
+"""Checks for commands whether the inbox is a folder that does not exist."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ INBOX_HINT = "create it, or set AKOSHA_INBOX_URL to where the fleet uploads"
 
 
 def missing_inbox(settings: "LakeSettings") -> Path | None:
-    """The inbox, where it is a folder and does not exist; None for a bucket and for a folder that exists."""
+    """The inbox folder if it does not exist; None for a folder that exists and for a bucket."""
     from akosha_assets.lake.ingestion.inbox import folder
 
     return folder.missing_inbox(settings)

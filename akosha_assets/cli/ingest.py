@@ -29,8 +29,8 @@ def ingest(
 ) -> None:
     """List the inbox and ingest every waiting upload. SIGTERM or Ctrl-C finishes or releases what is in flight.
 
-    Exit status 0: nothing waits except what another run holds, or a signal came; 1: it failed; 2: --once is missing; 3:
-    the inbox folder does not exist, or a store did not answer.
+    Exit status 0: nothing waits except uploads that another run has claimed, or a signal came; 1: it failed; 2: --once
+    is missing; 3: the inbox folder does not exist, or a store did not answer.
     """
     if not once:
         raise fail("--once is missing; to ingest uploads as they arrive, run `akosha up`", Exit.USAGE)
@@ -54,9 +54,9 @@ def ingest(
     with lake_errors(), open_ledger(settings, create=True) as ledger:
         swept = sweep(settings, ledger, now=datetime.now(UTC), whole=True)
         waiting = measure(ledger, now=datetime.now(UTC)).waiting
-        began = time.monotonic()
+        ingestion_started = time.monotonic()
         results = _ingest_with_progress(settings, ledger, waiting=waiting, stop=stop.is_set, show=not as_json)
-        seconds_ingesting = time.monotonic() - began
+        seconds_ingesting = time.monotonic() - ingestion_started
         backlog = measure(ledger, now=datetime.now(UTC))
     answer: dict[str, Any] = {
         "listed": swept.listed,
@@ -121,7 +121,7 @@ def _print(answer: Mapping[str, Any], *, lease_seconds: int) -> None:
     )
     if answer["held"]:
         console.print(
-            f"{answer['held']:,} of them are held by another run; if it died, they are released within "
+            f"{answer['held']:,} of them are claimed by another run; if it died, they are released within "
             f"{lease_seconds} s",
             style="yellow",
             highlight=False,

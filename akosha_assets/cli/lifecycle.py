@@ -119,8 +119,8 @@ def simulate(
     from akosha_assets.lake.settings import LakeSettings
 
     settings, now = LakeSettings(), datetime.now(UTC)
-    given = {"hot_days": hot_days, "warm_days": cold_days, "cold_years": cold_years}
-    changed: dict[str, int | str] = {name: value for name, value in given.items() if value is not None}
+    overrides = {"hot_days": hot_days, "warm_days": cold_days, "cold_years": cold_years}
+    changed: dict[str, int | str] = {name: value for name, value in overrides.items() if value is not None}
     if keep_text:
         changed["warm_keeps"] = ",".join({*filter(None, settings.warm_keeps.split(",")), "text"})
     try:

@@ -15,15 +15,15 @@ from pathlib import Path
 
 def members(groups: Iterable[int]) -> set[int]:
     """Those of `groups` that still have a running process; zombies do not count."""
-    wanted, running = set(groups), set[int]()
+    groups_to_check, running = set(groups), set[int]()
     if not Path("/proc/self/stat").exists():
-        return {group for group in wanted if _exists(group)}
+        return {group for group in groups_to_check if _exists(group)}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             # A process may end after it was listed.
             with contextlib.suppress(OSError):
                 state, _parent, group = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:3]
-                if state != "Z" and int(group) in wanted:
+                if state != "Z" and int(group) in groups_to_check:
                     running.add(int(group))
     return running
 

@@ -82,8 +82,8 @@ def screen(lake: Lake, ledger: Ledger, connection: duckdb.DuckDBPyConnection) ->
 
 def sparkline(values: list[int]) -> str:
     """One character for each value; its height is the ratio to the largest value."""
-    most = max([1, *values])
-    return "".join(BARS[-(-value * (len(BARS) - 1) // most)] for value in values)
+    largest = max([1, *values])
+    return "".join(BARS[-(-value * (len(BARS) - 1) // largest)] for value in values)
 
 
 def _backlog(measured: "Backlog", moments: "list[BacklogPoint]") -> RenderableType:
@@ -110,10 +110,10 @@ def _backlog(measured: "Backlog", moments: "list[BacklogPoint]") -> RenderableTy
 
 def _tiers(lake: Lake, connection: duckdb.DuckDBPyConnection) -> RenderableType:
     sizes = {tier: table_size(lake, f"lifecycle/{tier}", connection) for tier in COLORS}
-    most = max([1, *(one.rows for one in sizes.values())])
+    largest = max([1, *(one.rows for one in sizes.values())])
     table = Table.grid(padding=(0, 1))
     for tier, one in sizes.items():
-        bar = "█" * max(1 if one.rows else 0, round(16 * one.rows / most))
+        bar = "█" * max(1 if one.rows else 0, round(16 * one.rows / largest))
         table.add_row(
             tier, f"[{COLORS[tier]}]{bar:<16}[/]", f"[bold]{one.rows:,}[/]", f"[dim]{format_bytes(one.stored_bytes)}[/]"
         )

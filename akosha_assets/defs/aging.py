@@ -42,7 +42,7 @@ MAX_RANGES = 10
 
 
 def recall_check(tier: str) -> dg.AssetCheckSpec:
-    """The check of `tier` that keeps a day where it is if its new form would answer too badly."""
+    """The check of `tier` that stops a day whose new form has too low a recall."""
     return dg.AssetCheckSpec(
         CHECK,
         asset=["lifecycle", tier],
@@ -62,8 +62,8 @@ def age_partitions(context: dg.AssetExecutionContext, lake: Lake, tier: str) -> 
 
     with exclusive(lake, Duty.AGING, context.log) as is_ours:
         if not is_ours:
-            # A check result, which the run must have, would say something about days that nobody looked at.
-            raise dg.Failure("another process is at work on aging; nothing was moved", allow_retries=False)
+            # The run must not report a check result for days that were not checked.
+            raise dg.Failure("another process is aging; nothing was moved", allow_retries=False)
         with guarded(lake):
             yield from _age_partitions(context, lake, tier)
 

@@ -75,5 +75,5 @@ def exclusive(lake: Lake, duty: Duty, log: dg.DagsterLogManager) -> Iterator[boo
 
     with closing(Ledger.open(lake.settings)) as ledger, hold_extended(ledger, duty) as lease:
         if lease is None:
-            log.info("another process is at work on %s; this run does nothing", duty)
+            log.info("another process holds the lease on %s; this run does nothing", duty)
         yield lease is not None

@@ -21,8 +21,8 @@ from akosha_assets.lake.catalog import Lake
 @contextmanager
 def served(lake: Lake, *, wait: bool = True, **settings: object) -> Iterator[httpx.Client]:
     """A client of the service over a lake, with these API settings; ready unless `wait` is false."""
-    given = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
-    server = uvicorn.Server(config(create_app(lake.settings, given), given))
+    api_settings = ApiSettings(**{"poll_seconds": 0.05, "port": 0} | settings)  # type: ignore[arg-type]
+    server = uvicorn.Server(config(create_app(lake.settings, api_settings), api_settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""Which alert a service raises about the tiers that it serves."""
+"""The alerts that a service raises about the tiers that it serves."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from akosha_api.alert_loop import UNAVAILABLE_SECONDS, of_replica
 from akosha_assets.lake.serving.snapshot import TierView
 from akosha_assets.lake.watch.alert_kinds import Runbook, Severity
 
-WHOLE = TierView("hot", "ready", version=1)
+COMPLETE = TierView("hot", "ready", version=1)
 ROWS = TierView("hot", "ready", "1 rows in 1 files cannot be served", version=1, rows_set_aside=1)
 FILES = TierView("hot", "ready", "9 rows in 1 files cannot be read", version=1, rows_set_aside=9, rows_unreadable=9)
 STALE = TierView("hot", "unavailable", "the log is gone", version=1)
@@ -31,5 +31,5 @@ def test_an_incomplete_tier_raises_an_alert_with_its_runbook(
     assert tier.reason is not None and tier.reason in condition.detail
 
 
-def test_a_whole_tier_raises_none() -> None:
-    assert of_replica([WHOLE], {}, seconds=0.0) == []
+def test_a_complete_tier_raises_no_alert() -> None:
+    assert of_replica([COMPLETE], {}, seconds=0.0) == []

@@ -12,10 +12,10 @@ def test_a_call_that_gets_no_thread_is_overloaded_and_not_too_slow() -> None:
 
 
 async def _waited_in_vain() -> None:
-    pool, release, made = Pool(threads=1, queue=1, seconds=0.05), threading.Event(), []
+    pool, release, calls = Pool(threads=1, queue=1, seconds=0.05), threading.Event(), []
     try:
         outcomes = await asyncio.gather(
-            pool.run(release.wait), pool.run(lambda: made.append(1)), return_exceptions=True
+            pool.run(release.wait), pool.run(lambda: calls.append(1)), return_exceptions=True
         )
     finally:
         release.set()
@@ -23,5 +23,5 @@ async def _waited_in_vain() -> None:
     while pool._calls:
         await asyncio.sleep(0.01)
     assert await pool.run(lambda: "free again") == "free again"
-    assert not made
+    assert not calls
     pool.close()

@@ -27,7 +27,7 @@ def connected(client: httpx.Client) -> Iterator[socket.socket]:
 
 
 def rest(one: socket.socket) -> bytes:
-    """What comes until the service closes the connection."""
+    """The bytes that arrive until the service closes the connection."""
     return b"".join(iter(lambda: one.recv(65536), b""))
 
 
@@ -94,7 +94,7 @@ def test_an_endless_head_after_another_request_ends_the_connection(
     client = serve(lake, wait=False, head_seconds=60)
     with connected(client) as one, suppress(ConnectionError):
         one.sendall((HEAD + b"\r\n") * 50 + HEAD + b"X-A: " + b"a" * 500_000)
-        # A time-out would end the test: the connection is closed long before the time for a head is over.
+        # The connection is closed long before the time limit of a head; a time-out would fail the test.
         rest(one)
 
 
@@ -106,9 +106,9 @@ def test_a_large_body_does_not_count_as_head(client: httpx.Client) -> None:
 def test_an_excess_connection_is_refused_and_the_others_continue(client: httpx.Client) -> None:
     client.get("/health")
     with ExitStack() as stack:
-        # The client's own is the eighth.
-        held = [stack.enter_context(connected(client)) for _ in range(7)]
-        for one in held:
+        # The connection of `client` is the eighth.
+        connections = [stack.enter_context(connected(client)) for _ in range(7)]
+        for one in connections:
             one.sendall(HEAD)
         with connected(client) as refused:
             answer = rest(refused)
@@ -129,7 +129,7 @@ def test_an_unread_answer_ends_the_connection(serve: Callable[..., httpx.Client]
     with connected(client) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400)
-        # The place of the connection is free again.
+        # The connection no longer counts.
         until(lambda: _answers(client))
 
 

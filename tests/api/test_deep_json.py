@@ -74,10 +74,10 @@ def test_a_memory_with_deeply_nested_attributes_is_returned(client: httpx.Client
             "method": "tools/call",
             "params": {"name": "read_memory", "arguments": arguments},
         }
-        told = client.post("/mcp", json=message, headers={"Accept": "application/json, text/event-stream"}).json()[
+        result = client.post("/mcp", json=message, headers={"Accept": "application/json, text/event-stream"}).json()[
             "result"
         ]
-        assert not told.get("isError"), told
+        assert not result.get("isError"), result
     assert client.get("/api/v1/memories/laptop-ada/conversation/900").json()["attributes"] == {"_json": nested(900)}
     assert client.get("/api/v1/memories/laptop-ada/conversation/no number").json()["attributes"] == {"a": "NaN"}
     assert client.post("/api/v1/export", json={}).text.count("\n") == len(names)

@@ -55,10 +55,10 @@ def quarantined(ledger: Ledger, reason: str) -> None:
 
 def test_the_backlog_has_its_history(serve: Callable[..., httpx.Client], lake: Lake, ledger: Ledger) -> None:
     found(ledger, 3, ago=timedelta(minutes=10))
-    told = serve(lake).get("/api/v1/ingestion/backlog", params={"minutes": 20}).json()
-    assert (told["waiting"], told["waiting_bytes"], told["caught_up"], told["age"]) == (3, 3000, False, "warn")
-    assert told["oldest_waiting_seconds"] >= 600
-    assert (told["history"][0]["waiting"], told["history"][-1]["waiting"], len(told["history"])) == (0, 3, 60)
+    answer = serve(lake).get("/api/v1/ingestion/backlog", params={"minutes": 20}).json()
+    assert (answer["waiting"], answer["waiting_bytes"], answer["caught_up"], answer["age"]) == (3, 3000, False, "warn")
+    assert answer["oldest_waiting_seconds"] >= 600
+    assert (answer["history"][0]["waiting"], answer["history"][-1]["waiting"], len(answer["history"])) == (0, 3, 60)
 
 
 def test_neither_a_later_service_nor_a_replay_changes_a_receipt(
@@ -157,12 +157,12 @@ def test_shutdown_ends_the_process(tmp_path: Path) -> None:
         process = subprocess.Popen([sys.executable, "-m", "akosha_api"], env=environment, stdout=log, stderr=log)
     try:
         for _ in range(600):
-            said = (tmp_path / "log").read_text()
-            if "running on" in said:
+            output = (tmp_path / "log").read_text()
+            if "running on" in output:
                 break
-            assert process.poll() is None, said
+            assert process.poll() is None, output
             time.sleep(0.05)
-        url = said.split("running on ")[1].split()[0]
+        url = output.split("running on ")[1].split()[0]
         assert httpx.post(f"{url}/api/v1/shutdown", headers=as_operator(tmp_path)).json()["stops"] == "this process"
         assert process.wait(20) == 0
     finally:

@@ -1,4 +1,4 @@
-"""MCP with the client of the SDK against the served app; every failure says what to do."""
+"""The MCP server, tested with the client of the SDK; every failure says what to do."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from tests.api.conftest import until
 from tests.api.test_metrics import scraped
 from tests.hot_rows import NOW, commit, memory
 
-# Six texts of nine kilobytes that share no more than their first words.
+# Six texts of nine kilobytes that have only their first words in common.
 LONG = [
     "Kafka rebalance storm. " + " ".join(f"word{number}x{position:03}" for position in range(900))
     for number in range(6)
@@ -49,9 +49,9 @@ SEARCH = {
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
-    commit(made, 1, *ROWS)
-    return made
+    filled = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    commit(filled, 1, *ROWS)
+    return filled
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +59,10 @@ def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
     return serve(lake)
 
 
-def asked(client: httpx.Client, tool: str, protocol: str = "auto", **arguments: Any) -> CallToolResult:
+def call_tool(client: httpx.Client, tool: str, protocol: str = "auto", **arguments: Any) -> CallToolResult:
     async def ask() -> CallToolResult:
         async with Client(f"{client.base_url}/mcp", mode=protocol) as agent:
-            # A client that has seen the list holds answers against their schemas.
+            # A client that has listed the tools validates answers against their schemas.
             await agent.list_tools()
             return await agent.call_tool(tool, arguments)
 
@@ -70,7 +70,7 @@ def asked(client: httpx.Client, tool: str, protocol: str = "auto", **arguments: 
 
 
 def answered(client: httpx.Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    result = asked(client, tool, **arguments)
+    result = call_tool(client, tool, **arguments)
     assert not result.is_error, result
     found: dict[str, Any] = result.structured_content
     assert json.loads(result.content[0].text) == found  # type: ignore[union-attr]
@@ -78,7 +78,7 @@ def answered(client: httpx.Client, tool: str, **arguments: Any) -> dict[str, Any
 
 
 def refused(client: httpx.Client, tool: str, **arguments: Any) -> str:
-    result = asked(client, tool, **arguments)
+    result = call_tool(client, tool, **arguments)
     assert result.is_error and result.structured_content is None
     text: str = result.content[0].text  # type: ignore[union-attr]
     assert "Traceback" not in text
@@ -105,7 +105,7 @@ def test_an_agent_finds_memories_of_others_and_sees_how_complete_the_answer_is(c
 
 @pytest.mark.parametrize("protocol", ["legacy", "2026-07-28"])
 def test_clients_with_and_without_a_handshake_are_answered(client: httpx.Client, protocol: str) -> None:
-    assert asked(client, "search_all_systems", protocol, query="deadlock").structured_content["results"]
+    assert call_tool(client, "search_all_systems", protocol, query="deadlock").structured_content["results"]
 
 
 @pytest.mark.parametrize(
@@ -150,13 +150,13 @@ def test_tools_are_annotated_as_read_only(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize(("budget", "results", "whole"), [(500, 3, 0), (1000, 6, 0), (4000, 6, 1), (20_000, 6, 6)])
 def test_an_answer_fits_its_budget(client: httpx.Client, budget: int, results: int, whole: int) -> None:
-    found = asked(client, "search_all_systems", query="kafka", mode="keyword", budget_tokens=budget)
+    found = call_tool(client, "search_all_systems", query="kafka", mode="keyword", budget_tokens=budget)
     assert len(found.content[0].text.encode()) <= 4 * budget  # type: ignore[union-attr]
-    told = found.structured_content["results"]
-    assert (len(told), found.structured_content.get("has_more", False)) == (results, results < 6)
-    assert [result["text"] in LONG for result in told] == [not result.get("is_truncated", False) for result in told]
-    assert sum(not result.get("is_truncated", False) for result in told) == whole
-    assert all("Kafka" in result["text"] for result in told)
+    hits = found.structured_content["results"]
+    assert (len(hits), found.structured_content.get("has_more", False)) == (results, results < 6)
+    assert [result["text"] in LONG for result in hits] == [not result.get("is_truncated", False) for result in hits]
+    assert sum(not result.get("is_truncated", False) for result in hits) == whole
+    assert all("Kafka" in result["text"] for result in hits)
 
 
 def test_has_more_is_true_if_results_do_not_fit(client: httpx.Client) -> None:
@@ -169,7 +169,7 @@ def test_memories_similar_to_a_result_are_found(client: httpx.Client) -> None:
     assert (found["results"][0]["system_id"], found["stages"]["keyword"]["state"]) == ("laptop-eve", "skipped")
 
 
-def test_a_truncated_text_can_be_read_whole(client: httpx.Client) -> None:
+def test_the_full_text_of_a_truncated_result_can_be_read(client: httpx.Client) -> None:
     found = answered(client, "read_memory", system_id="laptop-ada", kind="conversation", id="k1")
     assert found["text"] == LONG[1]
     assert (found["provenance"]["upload_id"], "is_truncated" in found) == ("u-1", False)
@@ -191,7 +191,7 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "arguments", "said"),
+    ("tool", "arguments", "message"),
     [
         ("search_all_systems", {}, "invalid-request: query: is missing"),
         ("search_all_systems", {"query": " "}, "invalid-request: query: expected 1 to 10000 characters"),
@@ -225,10 +225,10 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
         ),
     ],
 )
-def test_a_tool_error_says_what_was_expected_and_what_to_do(
-    client: httpx.Client, tool: str, arguments: dict[str, Any], said: str
+def test_a_tool_error_has_what_was_expected_and_what_to_do(
+    client: httpx.Client, tool: str, arguments: dict[str, Any], message: str
 ) -> None:
-    assert said in refused(client, tool, **arguments)
+    assert message in refused(client, tool, **arguments)
 
 
 def test_the_error_of_an_unknown_tool_lists_the_tools(client: httpx.Client) -> None:
@@ -238,7 +238,7 @@ def test_the_error_of_an_unknown_tool_lists_the_tools(client: httpx.Client) -> N
 
 def test_a_late_answer_is_an_error_and_not_empty(serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, search_seconds=1e-6)
-    # So many words take tens of milliseconds, and a loop's clock counts whole ones.
+    # So many words take tens of milliseconds; the clock of the event loop counts whole milliseconds.
     assert refused(client, "search_all_systems", query=LONG[0]).startswith(
         ("too-slow: no answer within", "overloaded: ")
     )
@@ -250,8 +250,8 @@ def test_missing_files_are_named_and_search_continues(serve: Callable[..., httpx
     client = serve(lake, poll_seconds=60)
     for file in (tmp_path / "lake/lifecycle/hot").rglob("*.parquet"):
         file.unlink()
-    said = refused(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")
-    assert said.startswith("store-unavailable: ") and "Ask again" in said
+    message = refused(client, "read_memory", system_id="laptop-bob", kind="conversation", id="r/1")
+    assert message.startswith("store-unavailable: ") and "Ask again" in message
     assert client.get("/api/v1/memories/laptop-bob/conversation/r/1").status_code == 503
     assert answered(client, "search_all_systems", query="deadlock")["results"]
 
@@ -342,7 +342,7 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         assert len(one.json_bytes()) <= budget * 4
         assert one.text == shown["text"] or "text" in one.shortened
     except InvalidRequest as error:
-        # With what it asks for, it answers.
+        # With the budget that the error names, it answers.
         least = int(str(error).partition("at least ")[2].split(",")[0])
         assert budget < least and len(memory_answer(shown, least).json_bytes()) <= least * 4
     result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
@@ -358,6 +358,6 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
     report = search_report(answer_of([result] * 3), budget)
     assert len(report.json_bytes()) <= budget * 4
     assert report.results or (report.has_more and len(row["id"]) > 100)
-    # A result whose names take all the room hides none that follows.
+    # A result whose names exceed the budget does not hide the results after it.
     report = search_report(answer_of([result | {"id": "i" * 20_000}, result | {"id": "r1"}]), budget)
     assert [each.id for each in report.results] == ["r1"] and report.has_more

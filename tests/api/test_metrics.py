@@ -16,7 +16,7 @@ from tests.api.conftest import until
 from tests.factories import make_upload
 from tests.hot_rows import commit, memory
 
-# Said by a Dagster that answers and by the alerts; their own tests look for them.
+# These exist only with Dagster or with alerts; the tests of both check them.
 ELSEWHERE = ("akosha_dagster_", "akosha_alerts_")
 ON_OCCASION = {"akosha_search_incomplete", "akosha_search_recall_ratio"}
 

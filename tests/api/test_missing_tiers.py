@@ -1,4 +1,4 @@
-"""A table that cannot be read: every route says which rows may be missing, or refuses; none does so silently."""
+"""If a table cannot be read, every route names the tiers whose rows may be missing, or refuses."""
 
 import shutil
 from collections.abc import Callable
@@ -19,7 +19,7 @@ HOT = "/api/v1/memories/laptop-ada/conversation/h"
 COLD = "/api/v1/memories/laptop-bob/conversation/c"
 
 
-def made(home: Path) -> Lake:
+def filled_lake(home: Path) -> Lake:
     lake = Lake(LakeSettings(home=home))
     commit(lake, 1, memory("h", "hot words"))
     commit_to_tier(lake, 1, "cold", memory("c", "cold words", system="laptop-bob", age=timedelta(days=200)))
@@ -28,8 +28,8 @@ def made(home: Path) -> Lake:
 
 @pytest.fixture(scope="module")
 def unloaded(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., httpx.Client]) -> httpx.Client:
-    """A service that never saw hot: the newest entry of its log is damaged."""
-    lake = made(tmp_path_factory.mktemp("akosha"))
+    """A service that could never load hot: the newest entry of its log is damaged."""
+    lake = filled_lake(tmp_path_factory.mktemp("akosha"))
     log = max(Path(lake.uri("lifecycle/hot"), "_delta_log").glob("*.json"))
     log.write_bytes(log.read_bytes()[:200])
     client = serve(lake, wait=False)
@@ -39,8 +39,8 @@ def unloaded(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., http
 
 @pytest.fixture(scope="module")
 def stale(tmp_path_factory: pytest.TempPathFactory, serve: Callable[..., httpx.Client]) -> httpx.Client:
-    """A service that served hot before the log of its table went away."""
-    lake = made(tmp_path_factory.mktemp("akosha"))
+    """A service that has loaded hot, whose log was then removed."""
+    lake = filled_lake(tmp_path_factory.mktemp("akosha"))
     client = serve(lake)
     until(lambda: tiers(client) == ("answered", "answered"))
     shutil.move(Path(lake.uri("lifecycle/hot"), "_delta_log"), lake.settings.home)
@@ -88,8 +88,8 @@ def test_the_list_of_systems_has_the_state_of_the_tiers(unloaded: httpx.Client) 
 
 
 def test_answers_for_agents_have_the_same_states(unloaded: httpx.Client) -> None:
-    said = refused(unloaded, "read_memory", system_id="laptop-ada", kind="conversation", id="h")
-    assert said.startswith("tier-unavailable: ") and "hot is unavailable" in said and "Ask again" in said
+    message = refused(unloaded, "read_memory", system_id="laptop-ada", kind="conversation", id="h")
+    assert message.startswith("tier-unavailable: ") and "hot is unavailable" in message and "Ask again" in message
     listed = answered(unloaded, "list_systems")
     assert (listed["is_complete"], listed["tiers"]["hot"]["state"]) == (False, "unavailable")
 

@@ -28,9 +28,9 @@ def values_of(schema: dict[str, Any], model: str, field: str) -> list[str]:
     schemas = schema["components"]["schemas"]
     described = schemas[model]["properties"][field]
     for option in (described, *described.get("allOf", ()), *described.get("anyOf", ())):
-        named = schemas[option["$ref"].rpartition("/")[2]] if "$ref" in option else option
-        if "enum" in named:
-            values: list[str] = named["enum"]
+        variant = schemas[option["$ref"].rpartition("/")[2]] if "$ref" in option else option
+        if "enum" in variant:
+            values: list[str] = variant["enum"]
             return values
     raise AssertionError(f"{model}.{field} is no enum: {described}")
 

@@ -55,9 +55,9 @@ def test_an_operator_sees_the_fleet_and_searches_it(
     client = serve(lake)
     until(lambda: client.post("/api/v1/search", json={"query": "numpy"}).json()["results"])
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    asked: list[str] = []
+    requested: list[str] = []
     wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(str(client.base_url))
@@ -73,7 +73,9 @@ def test_an_operator_sees_the_fleet_and_searches_it(
     assert "<script>" in page.inner_text(".result p")
     assert page.title() == "Akosha"
     assert wrong == []
-    assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {f"127.0.0.1:{client.base_url.port}"}
+    assert {url.split("/")[2] for url in requested if not url.startswith("data:")} == {
+        f"127.0.0.1:{client.base_url.port}"
+    }
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=f"{folder}/status.png", full_page=True)
 
@@ -81,9 +83,9 @@ def test_an_operator_sees_the_fleet_and_searches_it(
 def test_docs_load_nothing_from_other_hosts(browser: Any, serve: Callable[..., httpx.Client], lake: Lake) -> None:
     client = serve(lake, wait=False)
     page = browser.new_page()
-    asked: list[str] = []
+    requested: list[str] = []
     wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requested.append(request.url))
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.goto(f"{client.base_url}/docs".replace("//docs", "/docs"))
@@ -95,6 +97,8 @@ def test_docs_load_nothing_from_other_hosts(browser: Any, serve: Callable[..., h
     health.get_by_role("button", name="Execute").click()
     health.locator(".live-responses-table .response-col_status", has_text="200").first.wait_for()
     assert wrong == []
-    assert {url.split("/")[2] for url in asked if not url.startswith("data:")} == {f"127.0.0.1:{client.base_url.port}"}
+    assert {url.split("/")[2] for url in requested if not url.startswith("data:")} == {
+        f"127.0.0.1:{client.base_url.port}"
+    }
     for path in ("/redoc", "/docs/oauth2-redirect", "/docs/index.html"):
         assert client.get(path).status_code == 404

@@ -48,14 +48,14 @@ def served(home: Path, **settings: str) -> Iterator[tuple[str, subprocess.Popen[
         assert code == 0, log_file.read_text()
 
 
-def test_it_serves_an_empty_lake_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
+def test_the_process_serves_an_empty_lake_and_ends_cleanly_on_sigterm(tmp_path: Path) -> None:
     with served(tmp_path) as (address, _):
         answer = httpx.post(f"{address}/api/v1/search", json={"query": "anything"}).json()
         assert (answer["results"], answer["tiers"]["hot"]["state"]) == ([], "empty")
 
 
 def test_slow_searches_end_in_their_threads_and_do_not_delay_a_shutdown(settings: LakeSettings, lake: Lake) -> None:
-    # Half a million words each, none of them of the question but the last: minutes of work for one page.
+    # Half a million words each, of which only the last is in the query: snippets of one page take minutes.
     slow = "é " * 400_000
     commit(
         lake,
@@ -79,10 +79,10 @@ def test_slow_searches_end_in_their_threads_and_do_not_delay_a_shutdown(settings
         until(lambda: finds_sound() and ask("quick fix").json()["stages"]["keyword"]["reason"] is None)
         with ThreadPoolExecutor(4) as clients:
             refused = [answer.status_code for answer in clients.map(ask, ["deadlock"] * 4)]
-        # 504: its time is over. 503: no thread became free in it.
+        # 504: the time limit. 503: no thread became free in time.
         assert set(refused) <= {503, 504} and 504 in refused
         until(finds_sound)
-        # SIGTERM comes while these are under way.
+        # These are in progress when SIGTERM arrives.
         clients = ThreadPoolExecutor(4)
         under_way = [clients.submit(ask, "deadlock") for _ in range(4)]
         time.sleep(0.2)

@@ -35,9 +35,9 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
-    commit(made, 1, *ROWS)
-    return made
+    filled = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    commit(filled, 1, *ROWS)
+    return filled
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +48,12 @@ def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
 
 
 def test_any_id_can_be_read_by_its_path(tmp_path: Path, serve: Callable[..., httpx.Client]) -> None:
-    made = Lake(LakeSettings(home=tmp_path))
+    filled = Lake(LakeSettings(home=tmp_path))
     ids = ["\n", "a/\nb\n", "a/../b", "?#%", "\0", "\u2028"]
-    commit(made, 1, *(memory(id, "an odd id") for id in ids))
-    asking = serve(made)
+    commit(filled, 1, *(memory(id, "an odd id") for id in ids))
+    asking_client = serve(filled)
     for route, id in itertools.product(("memories", "explain"), ids):
-        assert asking.get(f"/api/v1/{route}/laptop-ada/conversation/{quote(id, safe='')}").json()["id"] == id
+        assert asking_client.get(f"/api/v1/{route}/laptop-ada/conversation/{quote(id, safe='')}").json()["id"] == id
 
 
 def test_a_search_returns_every_field_of_an_answer(client: httpx.Client) -> None:
@@ -142,9 +142,9 @@ def test_a_batch_has_the_time_limit_of_one_question(serve: Callable[..., httpx.C
     client = serve(lake, search_seconds=0.05)
     # Ten milliseconds each.
     slow = {"query": " ".join(f"word{number}x{number}" for number in range(700)), "mode": "keyword"}
-    began = time.monotonic()
+    started = time.monotonic()
     answers = client.post("/api/v1/search/batch", json={"searches": [slow] * 32}).json()["answers"]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < 2
     assert len(answers) == 32
     assert (answers[-1]["type"], answers[-1]["status"]) == ("urn:akosha:problem:too-slow", 504)
     assert (
@@ -185,7 +185,7 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         ("true", True),
         ("18446744073709551615::UBIGINT", 18446744073709551615),
@@ -221,10 +221,10 @@ def test_sql_reads_the_views_and_nothing_else(client: httpx.Client) -> None:
         ),
     ],
 )
-def test_sql_returns_values_that_json_lacks_as_text(client: httpx.Client, value: str, told: object) -> None:
+def test_sql_returns_values_that_json_lacks_as_text(client: httpx.Client, value: str, expected: object) -> None:
     answer = client.post("/api/v1/sql", json={"query": f"SELECT {value} AS v"})
     assert answer.status_code == 200, answer.text
-    assert answer.json()["rows"] == [{"v": told}]
+    assert answer.json()["rows"] == [{"v": expected}]
 
 
 def test_sql_returns_every_column_under_a_distinct_name(client: httpx.Client) -> None:
@@ -266,8 +266,8 @@ def test_a_client_that_disconnects_in_its_body_is_not_an_error(
     port = client.base_url.port
     assert port is not None
     for path in ("/api/v1/search", "/mcp"):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as left:
-            left.sendall(half_request(path))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(half_request(path))
     assert client.get("/health").status_code == 200
     time.sleep(0.2)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
@@ -280,7 +280,7 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
     assert [system["system_id"] for system in second["systems"]] == ["laptop-bob"]
 
 
-def test_health_is_degraded_without_a_model_and_says_so(client: httpx.Client) -> None:
+def test_health_is_degraded_without_a_model(client: httpx.Client) -> None:
     health = client.get("/health")
     assert health.status_code == 200
     assert health.json()["status"] == "degraded"
@@ -305,7 +305,7 @@ def test_health_names_an_inbox_folder_that_does_not_exist(
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({}, 422, "just one of query, vector and like"),
         ({"query": "a", "mode": "psychic"}, 422, "'hybrid', 'semantic' or 'keyword'"),
@@ -343,10 +343,10 @@ def test_health_names_an_inbox_folder_that_does_not_exist(
         ({"like": {"system_id": "x", "kind": "y", "id": "z"}}, 404, "no memory 'x/y/z'"),
     ],
 )
-def test_every_invalid_request_is_a_problem_that_says_what_was_expected(
-    client: httpx.Client, body: Any, status: int, said: str
+def test_every_invalid_request_is_a_problem_with_what_was_expected(
+    client: httpx.Client, body: Any, status: int, message: str
 ) -> None:
-    assert_problem(client.post("/api/v1/search", json=body), status, said)
+    assert_problem(client.post("/api/v1/search", json=body), status, message)
 
 
 def test_a_value_of_another_type_is_refused_and_not_coerced(client: httpx.Client) -> None:
@@ -387,8 +387,8 @@ def test_other_errors_have_the_same_shape(client: httpx.Client) -> None:
 @pytest.mark.parametrize("body", [b"", b"rubbish", b"{"])
 def test_a_body_that_is_not_json_is_refused(client: httpx.Client, route: str, body: bytes) -> None:
     refused = client.post(f"/api/v1/{route}", content=body, headers={"Content-Type": "application/json"})
-    said = "body: is missing" if not body and route == "uploads/redrive" else "expected a JSON object"
-    assert_problem(refused, 422, said)
+    message = "body: is missing" if not body and route == "uploads/redrive" else "expected a JSON object"
+    assert_problem(refused, 422, message)
     assert [fault["field"] for fault in refused.json()["errors"]] == ["body"]
 
 
@@ -422,13 +422,13 @@ def test_the_request_id_of_the_caller_is_returned(client: httpx.Client) -> None:
 def test_the_openapi_document_has_examples_and_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     for path in ("search", "search/batch", "export", "sql"):
-        asked = document["paths"][f"/api/v1/{path}"]["post"]
+        operation = document["paths"][f"/api/v1/{path}"]["post"]
         for status in (404, 405, 408, 411, 413, 422, 500, 503, 504):
-            assert "application/problem+json" in asked["responses"][str(status)]["content"]
-        name = asked["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+            assert "application/problem+json" in operation["responses"][str(status)]["content"]
+        name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
         for example in document["components"]["schemas"][name]["examples"]:
             answer = client.post(f"/api/v1/{path}", json=example)
-            # The demo's fleet is not here.
+            # The fleet of the demo is not in this lake.
             assert answer.status_code == 200 or (answer.status_code == 404 and "like" in example), answer.text
     schemas = document["components"]["schemas"]
     assert (
@@ -479,11 +479,11 @@ def test_an_earlier_version_can_be_searched(lake: Lake, client: httpx.Client) ->
     assert_problem(client.get(path, params={"as_of": "last week"}), 422, "as_of")
 
 
-def assert_problem(response: Any, status: int, said: str) -> None:
+def assert_problem(response: Any, status: int, message: str) -> None:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert {"type", "title", "status", "detail", "instance", "errors", "request_id"} == set(problem)
     assert problem["status"] == status
     assert status != 422 or problem["title"] == "Unprocessable Content"
-    assert said in problem["detail"]
+    assert message in problem["detail"]

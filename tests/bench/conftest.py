@@ -1,4 +1,4 @@
-"""What benchmarks need to run small: a home with a tiny model, and its paragraphs ready."""
+"""Fixtures of small benchmark runs: a home with a tiny model and its paragraphs."""
 
 import json
 from pathlib import Path

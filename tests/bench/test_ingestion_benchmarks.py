@@ -17,7 +17,7 @@ def test_drain_ingests_every_row_once(home: Path) -> None:
 
 
 def test_ingest_has_the_rate_of_rows(home: Path) -> None:
-    # Without singles no service is started: their time to searchable is measured by the tests of `akosha up`.
+    # Without singles no service is started; tests of `akosha up` cover the time until they are searchable.
     answer = ingest.run(uploads=2, memories=5, distinct=1, singles=0, s3=False, work=home)
     assert answer.keys() == PROCESS | {
         *("uploads", "rows", "hot_rows", "seconds_with_start", "rows_per_second", "uploads_per_second", "inbox"),

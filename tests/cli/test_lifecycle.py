@@ -98,9 +98,9 @@ def test_a_backup_is_made_listed_drilled_and_restored(
 ) -> None:
     assert "AKOSHA_BACKUP_URL" in akosha("backup", code=2)
     monkeypatch.setenv("AKOSHA_BACKUP_URL", str(tmp_path / "elsewhere"))
-    made = akosha("backup")
-    assert made["rows"] == 20
-    assert akosha("restore", "--list") == {"backups": [made["backup_id"]]}
+    created = akosha("backup")
+    assert created["rows"] == 20
+    assert akosha("restore", "--list") == {"backups": [created["backup_id"]]}
     assert akosha("restore", "--drill")["rows"] == 20
     assert "is not empty" in akosha("restore", code=2)
     monkeypatch.setenv("AKOSHA_HOME", str(tmp_path / "other"))

@@ -1,4 +1,4 @@
-"""Commands that only read create nothing, and each command of the app is known to read or to write."""
+"""Commands that only read create no file, and every command is listed as reading or writing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from akosha_assets.cli.main import app
 
 NOBODY = "http://127.0.0.1:9"
-# Each with the exit code that it has where nothing was ever stored.
+# Each with its exit code on an empty home.
 READ_ONLY = {
     ("status", "--url", NOBODY): 0,
     ("status", "--url", NOBODY, "--json"): 0,
@@ -27,7 +27,7 @@ READ_ONLY = {
     ("tiers", "simulate"): 0,
     ("restore", "--list"): 2,
     ("verify",): 0,
-    # These write, but not where there is nothing to work on.
+    # These write, but not in an empty home.
     ("ingest", "--once"): 3,
     ("backup",): 2,
     ("restore",): 2,

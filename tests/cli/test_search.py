@@ -29,9 +29,9 @@ HOSTILE = "[bold]zebra\x1b[31m \n\n  $(touch gone)"
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    filled = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
     commit(
-        made,
+        filled,
         1,
         memory("long", f"{LOREM} the needleattheend of it, {LOREM}", project=None),
         *(
@@ -41,8 +41,8 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         memory("old", "postgres deadlock", age=timedelta(days=3), project="orders"),
         memory("$(touch gone)", HOSTILE, system="\x1b]0;x\x07", project="[red]\nid fake"),
     )
-    commit_to_tier(made, 1, "warm", memory("aged", "ancient certificate", age=timedelta(days=30)))
-    return made
+    commit_to_tier(filled, 1, "warm", memory("aged", "ancient certificate", age=timedelta(days=30)))
+    return filled
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_filters_are_those_of_the_http_search(url: str, arguments: list[str], id
     assert {one["id"] for one in found} <= ids
 
 
-def test_the_summary_tells_how_to_get_more_results(url: str) -> None:
+def test_the_summary_names_the_option_for_more_results(url: str) -> None:
     assert keyword_search(url, "oomkilled deadlock", "-n", "1").splitlines()[-1].endswith(" · more with --limit 2")
 
 

@@ -1,4 +1,4 @@
-"""A service's log has a bounded size while the service runs, holds every line, and outlives the supervisor."""
+"""The log of a service is bounded while the service runs, contains every line, and outlives the supervisor."""
 
 import os
 import signal
@@ -76,8 +76,8 @@ def test_a_writer_that_was_killed_is_replaced(supervisor: Supervisor) -> None:
     assert supervisor.running["chatty"].process.poll() is None
 
 
-def test_services_write_on_after_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """What a service prints while it drains is in its log, and it ends by itself."""
+def test_services_keep_logging_after_the_supervisor_was_killed(tmp_path: Path) -> None:
+    """The log has the output of the drain, and its writer ends by itself."""
     service = """
         import signal, sys, time
         def drain(*_):

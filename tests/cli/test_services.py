@@ -69,9 +69,9 @@ def test_another_dagster_does_not_get_our_token(monkeypatch: pytest.MonkeyPatch,
 def test_an_api_without_dagster_expects_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("AKOSHA_DAGSTER_URL", raising=False)
     ports = Ports(api=1, dagster=2, code=3)
-    alone, beside = (services.api(tmp_path, ports, "t", dagster=dagster) for dagster in (False, True))
+    alone, with_dagster = (services.api(tmp_path, ports, "t", dagster=dagster) for dagster in (False, True))
     assert "AKOSHA_DAGSTER_URL" not in alone.environment
-    assert beside.environment["AKOSHA_DAGSTER_URL"] == "http://127.0.0.1:2"
+    assert with_dagster.environment["AKOSHA_DAGSTER_URL"] == "http://127.0.0.1:2"
 
 
 @pytest.mark.parametrize("folder", ["home", "h" * 200])

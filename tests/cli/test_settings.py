@@ -1,4 +1,4 @@
-"""Wrong settings are one line, and unread ones are reported."""
+"""Invalid settings print one line, and variables that nothing reads are reported."""
 
 import os
 import socket
@@ -54,10 +54,10 @@ def test_the_cli_warns_of_every_variable_that_nothing_reads(tmp_path: Path) -> N
 
 
 def test_the_service_warns_of_every_variable_that_nothing_reads(tmp_path: Path) -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = str(taken.getsockname()[1])
-    with taken:
-        # It ends at once, since it cannot listen.
+    used_port = socket.create_server(("127.0.0.1", 0))
+    port = str(used_port.getsockname()[1])
+    with used_port:
+        # It ends at once, because its port is in use.
         ended = run(["-m", "akosha_api", "--port", port], tmp_path, **dict.fromkeys(MISSPELT, "60"))
     assert ended.returncode == 3
     warned = [line for line in ended.stderr.splitlines() if "nothing reads a variable of the environment" in line]

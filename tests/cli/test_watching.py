@@ -1,4 +1,4 @@
-"""The live screen shows the ledger and the tables, and interprets no markup of an upload id."""
+"""The live screen shows the ledger and the tables, and does not interpret markup in upload ids."""
 
 import io
 from datetime import UTC, datetime

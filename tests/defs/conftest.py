@@ -1,4 +1,4 @@
-"""Definitions are loaded afresh, whatever instance an earlier test of the process had."""
+"""Loads the definitions again for each test, because an earlier test may have had another instance."""
 
 from collections.abc import Iterator
 

@@ -79,7 +79,7 @@ def test_the_definitions_are_those_of_the_snapshot() -> None:
     assert snapshot() == json.loads(path.read_text()), "if that is meant, run this test with UPDATE_SNAPSHOTS=1"
 
 
-def test_runs_start_no_process_of_their_own_for_each_step() -> None:
+def test_runs_start_no_process_for_each_step() -> None:
     for job in loaded().get_repository_def().get_all_jobs():
         assert job.executor_def.name == "in_process", job.name
 
@@ -107,7 +107,7 @@ def test_an_address_is_the_same_everywhere() -> None:
         )
 
 
-def test_loading_the_definitions_leaves_heavy_libraries_alone() -> None:
+def test_loading_the_definitions_imports_no_heavy_library() -> None:
     import subprocess
     import sys
 

@@ -57,7 +57,7 @@ def test_a_run_whose_machine_died_counts_no_longer_than_a_run_may_take() -> None
         now = datetime.now(UTC)
         assert run_in_progress(instance, "embed", now=now) is not None
         assert run_in_progress(instance, "embed", now=now + MAX_RUNTIME + timedelta(minutes=1)) is None
-        # It began while the clock was ahead.
+        # It started while the clock was ahead.
         assert run_in_progress(instance, "embed", now=now - timedelta(days=3650)) is None
 
 

@@ -1,4 +1,4 @@
-"""The upload sensor discovers uploads and requests runs for those that the ledger says are due."""
+"""The upload sensor discovers uploads and requests runs for those that are due in the ledger."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,7 +105,7 @@ def test_a_large_backlog_requests_as_many_runs_as_are_allowed(
     assert not tick(instance).run_requests
 
 
-def test_after_runs_that_failed_the_pause_grows() -> None:
+def test_the_pause_grows_after_failed_runs() -> None:
     instance = dg.DagsterInstance.ephemeral()
     for _ in range(3):
         instance.report_run_failed(create_run_for_test(instance, job_name="ingest", status=dg.DagsterRunStatus.STARTED))

@@ -1,4 +1,4 @@
-"""The manifests fit the schemas of Kubernetes, use metrics that exist, and leave time for a drain."""
+"""The manifests match the Kubernetes schemas, use metrics that exist, and leave time for a drain."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import metrics as lake_metrics
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
-# What KEDA asks of its own kind beside the job template, from its documentation: name, type.
+# Fields of KEDA's own kind beside the job template, from its documentation: name, type.
 SCALED_JOB = {
     "jobTargetRef": dict,
     "triggers": list,
@@ -37,7 +37,7 @@ def manifests() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("manifest", manifests(), ids=lambda one: f"{one['kind']}-{one['metadata']['name']}")
-def test_it_fits_its_schema(manifest: dict[str, Any]) -> None:
+def test_every_manifest_matches_its_schema(manifest: dict[str, Any]) -> None:
     if manifest["kind"] == "ScaledJob":
         spec = manifest["spec"]
         assert {name: type(value) for name, value in spec.items()}.items() <= SCALED_JOB.items()
@@ -50,19 +50,19 @@ def test_it_fits_its_schema(manifest: dict[str, Any]) -> None:
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_schema_check_would_see_a_mistake() -> None:
+def test_the_schema_check_detects_a_mistake() -> None:
     hpa = next(one for one in manifests() if one["kind"] == "HorizontalPodAutoscaler")
     broken = {**hpa, "spec": {**hpa["spec"], "maxReplica": 3}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_scaling_follows_metrics_that_exist() -> None:
+def test_scaling_uses_metrics_that_exist() -> None:
     text = "\n".join(path.read_text() for path in FOLDER.glob("*.yaml"))
-    named = set(re.findall(r"\bakosha_[a-z_]+", text)) - {"akosha_api"}
-    made = set(re.findall(r'as: "(\w+)"', text))
-    assert named - made <= set(lake_metrics.METRICS) | set(api_metrics.METRICS)
-    assert "akosha_ingestion_backlog_count" in named
+    metrics = set(re.findall(r"\bakosha_[a-z_]+", text)) - {"akosha_api"}
+    renamed = set(re.findall(r'as: "(\w+)"', text))
+    assert metrics - renamed <= set(lake_metrics.METRICS) | set(api_metrics.METRICS)
+    assert "akosha_ingestion_backlog_count" in metrics
 
 
 def test_a_pod_lives_long_enough_to_drain() -> None:
@@ -76,14 +76,14 @@ def test_a_pod_lives_long_enough_to_drain() -> None:
     )
 
 
-def test_the_pause_before_the_end_of_a_pod_starts_its_drain(tmp_path: Path) -> None:
+def test_the_pre_stop_hook_starts_the_drain(tmp_path: Path) -> None:
     deployment = next(one for one in manifests() if one["kind"] == "Deployment")
     command = deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1]
-    given: list[str] = []
+    drained: list[str] = []
 
     class Service(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            given.append(f"{self.path} {self.headers['Authorization']}")
+            drained.append(f"{self.path} {self.headers['Authorization']}")
             self.send_response(202)
             self.end_headers()
 
@@ -103,4 +103,4 @@ def test_the_pause_before_the_end_of_a_pod_starts_its_drain(tmp_path: Path) -> N
             subprocess.run(["sh", "-c", program], env={**os.environ, **token}, check=True, timeout=60)
         server.shutdown()
         thread.join()
-    assert given == [f"/api/v1/shutdown Bearer {token}" for token in ("of-the-home", "of-the-settings")]
+    assert drained == [f"/api/v1/shutdown Bearer {token}" for token in ("of-the-home", "of-the-settings")]

@@ -1,5 +1,4 @@
-"""The rules, as promtool, a real Prometheus and a real Alertmanager take them; the dashboard's queries against real
-metrics.
+"""The rules in promtool, Prometheus and Alertmanager, and the queries of the dashboard on real metrics.
 
 The programs are Debian's `prometheus` and `prometheus-alertmanager`; without them the tests are skipped.
 """
@@ -56,14 +55,14 @@ def queries() -> list[str]:
 
 
 def declared() -> set[str]:
-    named = set(lake_metrics.METRICS) | set(api_metrics.METRICS)
+    defined = set(lake_metrics.METRICS) | set(api_metrics.METRICS)
     records = {
         rule["record"]
         for group in yaml.safe_load(RULES.read_text())["groups"]
         for rule in group["rules"]
         if "record" in rule
     }
-    return named | records | {f"{name}_bucket" for name in named if name.endswith("_seconds")}
+    return defined | records | {f"{name}_bucket" for name in defined if name.endswith("_seconds")}
 
 
 def test_the_rules_pass_their_unit_tests() -> None:
@@ -90,29 +89,27 @@ def test_rules_and_dashboard_use_only_metrics_that_exist() -> None:
     rules = [rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     used = {name for query in [*rules, *queries()] for name in NAME.findall(query.replace('job="akosha"', ""))}
     assert used <= declared()
-    # What has no rule and no panel would be measured for nobody.
+    # A metric without a rule and a panel would have no reader.
     assert len(used & declared()) > 30
 
 
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    told: list[dict[str, Any]] = []
+    notifications: list[dict[str, Any]] = []
 
     def tell(method: str, body: bytes) -> int:
-        told.append(json.loads(body))
+        notifications.append(json.loads(body))
         return 200
 
     with http_server(tell) as url:
-        yield url, told
+        yield url, notifications
 
 
 @pytest.fixture
 def stack(
     tmp_path: Path, serve: Callable[..., httpx.Client], webhook: tuple[str, list[dict[str, Any]]]
 ) -> Iterator[tuple[httpx.Client, httpx.Client, Ledger, list[dict[str, Any]]]]:
-    """The service, a Prometheus that scrapes it every second and judges without patience, an Alertmanager, and who it
-    tells.
-    """
+    """The service, a Prometheus that scrapes it every second and fires at once, an Alertmanager, and its receiver."""
     lake = Lake(LakeSettings(home=tmp_path / "akosha"))
     commit(lake, 1, *(memory(str(number), f"Postgres deadlock on orders table {number}") for number in range(30)))
     ledger = Ledger.open(lake.settings)
@@ -157,7 +154,7 @@ def stack(
             process.wait(20)
 
 
-def asked(prometheus: httpx.Client, query: str) -> list[Any]:
+def run_query(prometheus: httpx.Client, query: str) -> list[Any]:
     answer = prometheus.get("/api/v1/query", params={"query": query})
     if answer.status_code == 503:
         raise httpx.ConnectError("Prometheus is still starting")
@@ -178,30 +175,33 @@ def waited(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.5)
 
 
-def test_an_old_backlog_reaches_the_operators_and_every_panel_has_numbers(
+def test_an_old_backlog_notifies_operators_and_every_panel_has_data(
     stack: tuple[httpx.Client, httpx.Client, Ledger, list[dict[str, Any]]],
 ) -> None:
-    api, prometheus, ledger, told = stack
+    api, prometheus, ledger, notifications = stack
     old = NOW - timedelta(hours=1)
     ledger.add([FoundUpload("s", "u", "session-buddy", "p", "1", 10, old)], found_by="listing", now=old)
     waited(
-        lambda: asked(prometheus, 'ALERTS{alertname="AkoshaIngestionStopped", alertstate="firing"}'),
+        lambda: run_query(prometheus, 'ALERTS{alertname="AkoshaIngestionStopped", alertstate="firing"}'),
         "the alert to fire",
     )
     firing = lambda status: {  # noqa: E731
-        alert["labels"]["alertname"] for message in told for alert in message["alerts"] if alert["status"] == status
+        alert["labels"]["alertname"]
+        for message in notifications
+        for alert in message["alerts"]
+        if alert["status"] == status
     }
-    waited(lambda: "AkoshaIngestionStopped" in firing("firing"), "the webhook to be told")
-    assert "AkoshaIngestionBehind" not in firing("firing"), "held back by the critical one"
+    waited(lambda: "AkoshaIngestionStopped" in firing("firing"), "the webhook to be notified")
+    assert "AkoshaIngestionBehind" not in firing("firing"), "suppressed by the critical one"
     for mode in ("keyword", "hybrid"):
         api.post("/api/v1/search", json={"query": "deadlock", "mode": mode})
     batch = claims.claim(ledger, run_id="r", now=NOW)
     assert batch is not None
     claims.finish(ledger, batch, {batch.uploads[0].id: UploadOutcome(UploadState.INGESTED)}, {}, rows=0, now=NOW)
     waited(lambda: "AkoshaIngestionStopped" in firing("resolved"), "the webhook to hear that it is over")
-    # Dagster does not run here; its numbers have a test of their own with the real daemon.
+    # Dagster does not run here; another test checks its metrics with the real daemon.
     here = [query for query in queries() if "dagster" not in query and "incomplete_total" not in query]
     for query in here:
-        waited(lambda query=query: asked(prometheus, query), f"{query} to have a value")  # type: ignore[misc]
+        waited(lambda query=query: run_query(prometheus, query), f"{query} to have a value")  # type: ignore[misc]
     for query in queries():
-        asked(prometheus, query)
+        run_query(prometheus, query)

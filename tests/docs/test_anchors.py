@@ -1,4 +1,4 @@
-"""Links to a heading lead to one that exists."""
+"""Links to headings are not broken."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,6 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_to_headings_lead_to_one(page: Path) -> None:
+def test_links_to_headings_are_not_broken(page: Path) -> None:
     links = [(page.parent / path if path else page, anchor) for path, anchor in ANCHOR.findall(page.read_text())]
     assert [f"{path}#{anchor}" for path, anchor in links if anchor not in anchors(path)] == []

@@ -292,7 +292,7 @@ def with_dagster(key: str, **state: Any) -> Callable[[Instance], None]:
 
 
 def without_ledger(instance: Instance) -> None:
-    """The ledger's file is no database until the repair."""
+    """The file of the ledger is not a database until the repair."""
     instance.upload(1)
     instance.ingest()
     instance.patch.setattr("akosha_assets.lake.watch.metrics.READING_SECONDS", 0.5)

@@ -1,8 +1,7 @@
 """Everything at once, from one seed: hostile and odd uploads among sound ones, uploads that are committed in parts, a
 store that fails at random, a clock that jumps, and SIGKILL.
 
-What must hold afterwards: every sound row is stored once and found, no hostile upload is counted as ingested, and the
-service is ready.
+Afterwards every valid row is stored once and found, no hostile upload counts as ingested, and the service is ready.
 """
 
 import os
@@ -48,7 +47,7 @@ STEPS = (
     "finished",
     "never",
 )
-# Where the clock may be while uploads are found.
+# Offsets of the clock while uploads are discovered.
 CLOCKS = (timedelta(0), timedelta(days=-3000), timedelta(days=-365 * 56), timedelta(days=3650))
 SLOW = {
     "a view that never ends",
@@ -60,7 +59,7 @@ SLOW = {
 
 
 def put_sound(inbox: Path, snapshot: int) -> dict[tuple[str, str], str]:
-    """Each system uploads a snapshot; returns the texts that its memories have by then."""
+    """Each system uploads a snapshot; returns the current texts of its memories."""
     texts: dict[tuple[str, str], str] = {}
     for number in range(SYSTEMS):
         system = f"sound-{number}"
@@ -124,7 +123,7 @@ def put_hostile(inbox: Path, random: Random) -> int:
 
 
 def end_waits(ledger: Ledger) -> None:
-    """Leases have run out and nothing that waits is put off, as if hours had passed."""
+    """Ends leases and pauses, as if hours had passed."""
     with ledger.write() as connection:
         connection.execute(sa.update(batches).values(lease_until=datetime(2000, 1, 1, tzinfo=UTC)))
         connection.execute(sa.text("UPDATE uploads SET not_before = NULL"))

@@ -1,4 +1,4 @@
-"""A clock that jumps ahead and back holds no batch, keeps no upload waiting and drops no later change."""
+"""A clock that jumps ahead and back blocks no batch and no upload, and loses no later change."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> LakeSettings:
 
 
 def take_in(settings: LakeSettings, *, text: str, at: datetime, is_ahead: bool = False) -> None:
-    """An upload with one memory that keeps its id and one that is its snapshot's alone."""
+    """An upload with one memory that is in every snapshot and one that is only in this snapshot."""
     reflections = [
         {"id": "kept", "content": text, "created_at": AT, "updated_at": AT},
         {"id": f"of {text}", "content": f"only {text}", "created_at": AT, "updated_at": AT},
@@ -57,12 +57,12 @@ def memories(settings: LakeSettings) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_was_taken_in_while_the_clock_was_ahead_is_replaced_by_what_comes_later(
+def test_rows_ingested_while_the_clock_was_ahead_are_replaced_by_later_ones(
     settings: LakeSettings, is_known: bool
 ) -> None:
     take_in(settings, text="future", at=AT + TEN_YEARS, is_ahead=True)
     if not is_known:
-        # As after a crash: what is known is read from the tables.
+        # As after a crash: the known rows are read from the tables.
         with Ledger.open(settings).write() as connection:
             connection.execute(sa.update(systems).values(is_known=False))
     for hours, text in ((0, "first"), (1, "second")):
@@ -71,11 +71,11 @@ def test_what_was_taken_in_while_the_clock_was_ahead_is_replaced_by_what_comes_l
     # In order again: an older snapshot changes nothing.
     take_in(settings, text="older", at=AT - timedelta(hours=1))
     assert memories(settings)["kept"] == "second"
-    gone = Lake(settings).select("ingestion/absences", ["id", "is_absent"]).to_pylist()
-    assert {"id": "of future", "is_absent": True} in gone
+    absences = Lake(settings).select("ingestion/absences", ["id", "is_absent"]).to_pylist()
+    assert {"id": "of future", "is_absent": True} in absences
 
 
-def test_an_upload_that_was_found_while_the_clock_was_ahead_does_not_shut_out_later_ones(
+def test_an_upload_found_while_the_clock_was_ahead_does_not_block_later_ones(
     settings: LakeSettings,
 ) -> None:
     make_upload(settings.home / "inbox", "a", reflections=[{"id": "kept", "content": "old"}], at=AT + TEN_YEARS)
@@ -87,9 +87,7 @@ def test_an_upload_that_was_found_while_the_clock_was_ahead_does_not_shut_out_la
 
 
 @pytest.mark.parametrize("is_committing", [True, False])
-def test_a_batch_that_was_claimed_while_the_clock_was_ahead_is_given_back(
-    settings: LakeSettings, is_committing: bool
-) -> None:
+def test_a_batch_claimed_while_the_clock_was_ahead_is_released(settings: LakeSettings, is_committing: bool) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
     lake, ledger = Lake(settings), Ledger.open(settings)
     listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
@@ -102,7 +100,7 @@ def test_a_batch_that_was_claimed_while_the_clock_was_ahead_is_given_back(
     assert {row.state for row in ledger.uploads().uploads} == {"ingested"}
 
 
-def test_nothing_is_ingested_while_the_clock_cannot_be_right(
+def test_nothing_is_ingested_while_the_clock_is_implausible(
     settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
@@ -121,32 +119,32 @@ def test_nothing_is_ingested_while_the_clock_cannot_be_right(
     seen_at=st.sampled_from([datetime(year, 12, 2, tzinfo=UTC) for year in (1970, 2021, 2026, 2036)]),
     later=st.timedeltas(timedelta(0), timedelta(days=30)),
 )
-def test_a_snapshot_has_the_time_of_the_clock_that_is_right_when_it_is_claimed(
+def test_the_time_of_a_snapshot_is_corrected_when_it_is_claimed(
     before: int | None, seen_at: datetime, later: timedelta
 ) -> None:
     modified, now = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 2, tzinfo=UTC) + later
-    taken = None if before is None else datetime(2026, 12, 2, tzinfo=UTC) - timedelta(seconds=before)
-    upload_id = f"{taken:%Y%m%d_%H%M%S}_a" if taken else "memory.db"
+    snapshot_at = None if before is None else datetime(2026, 12, 2, tzinfo=UTC) - timedelta(seconds=before)
+    upload_id = f"{snapshot_at:%Y%m%d_%H%M%S}_a" if snapshot_at else "memory.db"
     found = snapshot_time(upload_id, fallback=modified, seen_at=seen_at)
     corrected = corrected_snapshot_time(upload_id, snapshot_at=found, seen_at=seen_at, now=now)
-    assert corrected in ((taken,) if taken else (modified, now))
+    assert corrected in ((snapshot_at,) if snapshot_at else (modified, now))
     assert corrected_snapshot_time(upload_id, snapshot_at=corrected, seen_at=now, now=now) == corrected
 
 
-# Where the clock may be while a run works. What happens before 2020 is refused.
+# Offsets of the clock during a run. Times before 2020 are refused.
 CLOCKS = [timedelta(0), timedelta(hours=-1), timedelta(days=-700), timedelta(hours=1), TEN_YEARS]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_after_any_jumps_of_the_clock_the_newest_form_is_stored_and_nothing_is_held(tmp_path: Path, seed: int) -> None:
+def test_after_any_clock_jumps_the_newest_rows_are_stored_and_nothing_stays_claimed(tmp_path: Path, seed: int) -> None:
     random = Random(seed)
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
     lake, ledger = Lake(settings), Ledger.open(settings)
-    began = datetime.now(UTC) - timedelta(days=1)
+    started = datetime.now(UTC) - timedelta(days=1)
 
     def step(number: int, offset: timedelta) -> None:
         rows = [{"id": "kept", "content": f"form {number}"}, {"id": f"R{number}", "content": f"only in {number}"}]
-        make_upload(settings.home / "inbox", "a", reflections=rows, at=began + timedelta(minutes=number))
+        make_upload(settings.home / "inbox", "a", reflections=rows, at=started + timedelta(minutes=number))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(batches, "now", lambda: datetime.now(UTC) + offset)
             patch.setattr(arrivals, "now", lambda: datetime.now(UTC) + offset)
@@ -159,7 +157,7 @@ def test_after_any_jumps_of_the_clock_the_newest_form_is_stored_and_nothing_is_h
 
     for number in range(6):
         step(number, random.choice(CLOCKS))
-    # A batch of a run that died while the clock was right is held for as long as its lease.
+    # A batch of a run that died while the clock was right stays claimed until its lease ends.
     with ledger.write() as connection:
         lease_ends = sa.update(ledger_batches).where(
             ledger_batches.c.lease_until < datetime.now(UTC) + timedelta(hours=1)
@@ -171,7 +169,7 @@ def test_after_any_jumps_of_the_clock_the_newest_form_is_stored_and_nothing_is_h
     assert memories(settings) == {"kept": "form 6"} | {f"R{number}": f"only in {number}" for number in range(7)}
 
 
-def test_a_lease_of_a_clock_that_is_a_little_ahead_holds(settings: LakeSettings) -> None:
+def test_a_lease_of_a_clock_slightly_ahead_is_valid(settings: LakeSettings) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
     ledger = Ledger.open(settings)
     listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)
@@ -179,7 +177,7 @@ def test_a_lease_of_a_clock_that_is_a_little_ahead_holds(settings: LakeSettings)
     assert claims.recover(ledger, lambda _: None, now=datetime.now(UTC)) == 0
 
 
-def test_a_pause_that_began_while_the_clock_was_ahead_is_over(settings: LakeSettings) -> None:
+def test_a_pause_that_started_while_the_clock_was_ahead_ends(settings: LakeSettings) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
     ledger = Ledger.open(settings)
     listing.sweep(settings, ledger, now=datetime.now(UTC), whole=True)

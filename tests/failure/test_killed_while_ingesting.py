@@ -1,4 +1,4 @@
-"""A run that is killed at any named step of a batch: the next run ends with every row stored once."""
+"""After a run was killed at any step of a batch, the next run stores every row once."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from tests.factories import make_upload
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
-# Takes uploads in as any run does, and kills itself when the step it was told begins.
+# Ingests as any run does, and kills itself at the start of the step in its arguments.
 INGEST = """
 import os, signal, sys, threading
 from pathlib import Path
@@ -69,13 +69,13 @@ def uploads(settings: LakeSettings, *, snapshot: int) -> None:
     inbox = settings.home / "inbox"
     entities = [{"id": "e1", "name": "postgres", "entity_type": "technology", "observations": [f"seen {snapshot}"]}]
     for system in ("a", "b", "c"):
-        kept = [
+        stored = [
             {"id": f"R{number}", "content": f"{system} memory {number}"} for number in range(snapshot - 1, 5 + snapshot)
         ]
-        kept[-1]["content"] += f" in snapshot {snapshot}"
-        kept[1]["content"] += f" changed in snapshot {snapshot}"
+        stored[-1]["content"] += f" in snapshot {snapshot}"
+        stored[1]["content"] += f" changed in snapshot {snapshot}"
         make_upload(
-            inbox, system, reflections=kept, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot)
+            inbox, system, reflections=stored, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot)
         )
     listing.sweep(settings, Ledger.open(settings), now=datetime.now(UTC), whole=True)
 
@@ -112,7 +112,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[o
     ("step", "mode"),
     [*((step, "whole") for step in STEPS), ("committed lifecycle/hot", "parts"), ("finished", "parts")],
 )
-def test_killed_at(step: str, mode: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]) -> None:
+def test_a_run_killed_at_any_step_loses_and_repeats_no_row(
+    step: str, mode: str, tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
+) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
     lake, ledger = Lake(settings), Ledger.open(settings)
     uploads(settings, snapshot=1)
@@ -122,7 +124,7 @@ def test_killed_at(step: str, mode: str, tmp_path: Path, expected: dict[str, lis
         [sys.executable, "-c", INGEST, str(tmp_path), step, mode], cwd=Path(__file__).parents[2], check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    # Nobody takes the batch over before its lease ends.
+    # The batch stays claimed until its lease ends.
     assert arrivals.ingest(lake, ledger, run_id="too early") == []
     end_leases(ledger)
     arrivals.ingest(lake, ledger, run_id="after")
@@ -130,7 +132,7 @@ def test_killed_at(step: str, mode: str, tmp_path: Path, expected: dict[str, lis
     assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
 
 
-def test_killed_while_one_batch_is_stored_and_the_next_one_read(
+def test_a_run_killed_between_two_batches_loses_and_repeats_no_row(
     tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
 ) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)
@@ -158,7 +160,7 @@ def test_killed_while_one_batch_is_stored_and_the_next_one_read(
     assert {one.state for one in ledger.uploads().uploads} == {"ingested"}
 
 
-def test_a_store_that_fails_under_one_batch_lets_the_uploads_of_both_wait_again(
+def test_a_store_failure_in_one_batch_releases_the_uploads_of_both(
     tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
 ) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, batch_uploads=1)
@@ -194,7 +196,7 @@ def test_a_run_that_lost_its_lease_while_alive_stores_nothing(
     overtaken: list[Any] = []
 
     def overtake(step: str) -> None:
-        # The slow run is between its commits; another one takes the batch over and finishes it.
+        # The slow run is between its commits; another run takes over the batch and finishes it.
         if step == "committed graph/entities" and not overtaken:
             overtaken.append(step)
             end_leases(ledger)
@@ -223,7 +225,7 @@ def test_two_runs_side_by_side_store_each_row_once(
     assert contents(lake) == expected
 
 
-def test_a_lost_ledger_entry_of_what_is_known_is_read_from_the_tables(
+def test_a_system_state_lost_from_the_ledger_is_read_from_the_tables(
     tmp_path: Path, expected: dict[str, list[tuple[object, ...]]]
 ) -> None:
     settings = LakeSettings(home=tmp_path, workers=1)

@@ -1,6 +1,4 @@
-"""A table that was written to and is gone, has no log, an older log or another table in its place: nothing writes to
-the lake.
-"""
+"""If a table is gone, has no log or an older one, or was replaced by another table, nothing writes to the lake."""
 
 import os
 import shutil
@@ -25,7 +23,7 @@ from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.upkeep.repair import repair
 from akosha_assets.lake.upkeep.vacuum import vacuum
 from tests.factories import make_upload
-from tests.lost_tables import Loss, copied, go_back, keys, remove, remove_log, take_in
+from tests.lost_tables import Loss, copied, keys, remove, remove_log, remove_newest_commit, take_in
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -62,11 +60,11 @@ def make_anew(lake: Lake, address: str) -> None:
     tables.create(lake.uri(address), lake.spec(address), lake.storage_options)
 
 
-LOSSES = [remove, remove_log, go_back, make_anew]
+LOSSES = [remove, remove_log, remove_newest_commit, make_anew]
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_a_lost_table_stops_ingestion_and_nothing_takes_its_place(filled: Lake, lose: Loss) -> None:
+def test_a_lost_table_stops_ingestion_and_is_not_created_again(filled: Lake, lose: Loss) -> None:
     lose(filled, HOT.address)
     before = keys(filled, HOT.address)
     make_upload(filled.settings.home / "inbox", "laptop", reflections=["second"], at=AT + timedelta(hours=3))
@@ -80,7 +78,7 @@ def test_a_lost_table_stops_ingestion_and_nothing_takes_its_place(filled: Lake, 
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_a_table_that_is_lost_while_a_batch_is_read_costs_its_uploads_nothing(
+def test_a_table_lost_while_a_batch_is_read_costs_its_uploads_no_attempt(
     template: Path, tmp_path: Path, lose: Loss
 ) -> None:
     shutil.copytree(template, tmp_path / "akosha")
@@ -104,7 +102,7 @@ def test_a_table_that_is_lost_while_a_batch_is_read_costs_its_uploads_nothing(
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_a_table_that_is_lost_during_a_run_is_not_written_to(filled: Lake, lose: Loss) -> None:
+def test_a_table_lost_during_a_run_is_not_written(filled: Lake, lose: Loss) -> None:
     make_upload(filled.settings.home / "inbox", "laptop", reflections=["second"], at=AT + timedelta(hours=3))
     after: dict[str, list[str]] = {}
 
@@ -124,7 +122,7 @@ def test_a_table_that_is_lost_during_a_run_is_not_written_to(filled: Lake, lose:
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_whoever_creates_tables_stops_at_one_that_is_lost_during_the_run(filled: Lake, lose: Loss) -> None:
+def test_creating_tables_stops_at_a_table_lost_during_the_run(filled: Lake, lose: Loss) -> None:
     with known_tables.guarded(filled):
         lose(filled, HOT.address)
         with pytest.raises(TableLost):
@@ -136,7 +134,7 @@ def test_whoever_creates_tables_stops_at_one_that_is_lost_during_the_run(filled:
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-def test_the_service_notices_a_lost_table_while_it_runs_and_serves_it_again_once_it_is_repaired(
+def test_a_running_service_detects_a_lost_table_and_serves_it_once_repaired(
     filled: Lake, lose: Loss, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("akosha_assets.lake.serving.table_log.files.ENTRY_SECONDS", 0)
@@ -150,7 +148,7 @@ def test_the_service_notices_a_lost_table_while_it_runs_and_serves_it_again_once
             with pytest.raises(StoreUnavailable):
                 replica.refresh()
             assert replica.snapshot.tiers["hot"].state == "unavailable"
-        if lose in (remove_log, go_back):
+        if lose in (remove_log, remove_newest_commit):
             repair(filled, ledger, HOT.address, now=datetime.now(UTC))
         else:
             remove(filled, HOT.address)
@@ -180,7 +178,7 @@ def test_a_full_vacuum_removes_nothing_while_a_table_is_lost(filled: Lake, lose:
 
 
 @pytest.mark.parametrize("address", TABLES)
-def test_whoever_writes_stops_where_any_table_is_lost(template: Path, tmp_path: Path, address: str) -> None:
+def test_every_writer_stops_if_any_table_is_lost(template: Path, tmp_path: Path, address: str) -> None:
     shutil.copytree(template, tmp_path / "akosha")
     lake = Lake(LakeSettings(home=tmp_path / "akosha", workers=1))
     remove(lake, address)

@@ -1,6 +1,4 @@
-"""A store, a disk or the ledger that fails for a while costs no upload anything: they wait, and are taken in once it is
-back.
-"""
+"""While a store, a disk or the ledger fails, uploads wait without losing an attempt, and are ingested afterwards."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -33,7 +31,7 @@ ANSWERS = ((403, "AccessDenied"), (400, "ExpiredToken"), (503, "SlowDown"), (500
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    # Clients give up sooner than in production.
+    # Shorter time-outs of clients than in production.
     monkeypatch.setattr(objects, "RETRY", {**objects.RETRY, "max_retries": 1, "retry_timeout": timedelta(seconds=1)})
     monkeypatch.setitem(CLIENT, "max_retries", "1")
     monkeypatch.setitem(CLIENT, "retry_timeout", "1s")
@@ -65,7 +63,7 @@ def states(settings: LakeSettings) -> dict[tuple[str, int], int]:
 
 
 def assert_waits_and_recovers(settings: LakeSettings, kind: str, *, ingested: int) -> None:
-    """After an outage: everything waits untouched, the outage is noted, and the next run takes all of it in."""
+    """After an outage every upload waits unchanged, the outage is recorded, and the next run ingests all."""
     ledger = Ledger.open(settings)
     assert states(settings) == {**({("ingested", 0): ingested} if ingested else {}), ("waiting", 0): len(SYSTEMS)}
     outage = outages.find(ledger, "ingest")
@@ -80,7 +78,7 @@ def assert_waits_and_recovers(settings: LakeSettings, kind: str, *, ingested: in
     assert claims.anything_due(ledger, now=outage.retry_at + timedelta(minutes=1))
 
 
-def assert_all_is_taken_in(settings: LakeSettings) -> None:
+def assert_everything_is_ingested(settings: LakeSettings) -> None:
     ingest(settings)
     assert {state for state, _ in states(settings)} == {"ingested"}
     assert max(attempts for _, attempts in states(settings)) == 0
@@ -103,7 +101,7 @@ def test_a_lake_that_refuses_writes_costs_no_attempt(tmp_path: Path, faults: Fau
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=3)
     assert outages.find(Ledger.open(settings), "ingest").failures == 2
     faults.end()
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
 def test_a_lake_that_refuses_reads_costs_no_attempt(tmp_path: Path, faults: Faults) -> None:
@@ -116,13 +114,11 @@ def test_a_lake_that_refuses_reads_costs_no_attempt(tmp_path: Path, faults: Faul
         ingest(settings)
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=3)
     faults.end()
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
 @pytest.mark.parametrize(("status", "code"), ANSWERS)
-def test_an_inbox_that_hands_nothing_out_costs_no_attempt(
-    tmp_path: Path, faults: Faults, status: int, code: str
-) -> None:
+def test_an_inbox_that_refuses_reads_costs_no_attempt(tmp_path: Path, faults: Faults, status: int, code: str) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, inbox_url=f"{faults.url}/inbox", embedding_seconds=0)
     put_uploads(settings, hour=0, bucket=True)
     faults.begin(status, code, methods=("GET", "HEAD"), path="/uploads/")
@@ -130,10 +126,10 @@ def test_an_inbox_that_hands_nothing_out_costs_no_attempt(
         ingest(settings)
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=0)
     faults.end()
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
-def test_an_upload_that_alone_cannot_be_fetched_holds_up_no_other_and_is_given_up_in_the_end(
+def test_an_upload_that_cannot_be_fetched_blocks_no_other_and_is_quarantined_in_the_end(
     tmp_path: Path, faults: Faults
 ) -> None:
     settings = LakeSettings(
@@ -145,7 +141,7 @@ def test_an_upload_that_alone_cannot_be_fetched_holds_up_no_other_and_is_given_u
         ingest(settings)
     assert states(settings) == {("ingested", 0): 2, ("waiting", 1): 1}
     assert outages.find_all(Ledger.open(settings)) == []
-    # Nothing but this upload waits now, so nothing shows that the inbox works: it is not blamed.
+    # Only this upload waits now, so nothing shows that the inbox works: the attempt is not counted.
     ledger = Ledger.open(settings)
     with ledger.write() as connection:
         connection.exec_driver_sql("UPDATE uploads SET not_before = NULL")
@@ -160,7 +156,7 @@ def test_an_upload_that_alone_cannot_be_fetched_holds_up_no_other_and_is_given_u
     assert ("quarantined", 2) in states(settings)
 
 
-def test_an_inbox_folder_that_is_gone_costs_no_attempt(tmp_path: Path) -> None:
+def test_a_missing_inbox_folder_costs_no_attempt(tmp_path: Path) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
     put_uploads(settings, hour=0)
     (tmp_path / "inbox").rename(tmp_path / "elsewhere")
@@ -173,7 +169,7 @@ def test_an_inbox_folder_that_is_gone_costs_no_attempt(tmp_path: Path) -> None:
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=0)
     (tmp_path / "inbox").rmdir()
     (tmp_path / "elsewhere").rename(tmp_path / "inbox")
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
 def test_a_full_disk_costs_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +184,7 @@ def test_a_full_disk_costs_no_attempt(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(LocalStorageFailed, match="No space left on device"):
             ingest(settings)
     assert_waits_and_recovers(settings, "LocalStorageFailed", ingested=0)
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
 def test_an_upload_that_cannot_be_read_is_not_blamed_while_the_disk_is_full(
@@ -214,7 +210,7 @@ def test_a_lake_folder_that_cannot_be_written_costs_no_attempt(tmp_path: Path) -
     ingest(settings)
     put_uploads(settings, hour=1)
     log, aside = tmp_path / "lake/lifecycle/hot/_delta_log", tmp_path / "log"
-    # Nobody, root included, can make a file in the folder of the log: it is a file.
+    # The folder of the log is a file, so that nobody, root included, can create files in it.
     log.rename(aside)
     log.write_bytes(b"")
     with pytest.raises(StoreUnavailable):
@@ -222,10 +218,10 @@ def test_a_lake_folder_that_cannot_be_written_costs_no_attempt(tmp_path: Path) -
     assert_waits_and_recovers(settings, "StoreUnavailable", ingested=3)
     log.unlink()
     aside.rename(log)
-    assert_all_is_taken_in(settings)
+    assert_everything_is_ingested(settings)
 
 
-def test_a_data_file_that_is_gone_is_the_tables_fault(tmp_path: Path) -> None:
+def test_a_missing_data_file_is_reported_as_a_fault_of_the_table(tmp_path: Path) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0)
     put_uploads(settings, hour=0)
     ingest(settings)
@@ -238,9 +234,7 @@ def test_a_data_file_that_is_gone_is_the_tables_fault(tmp_path: Path) -> None:
     assert not list((tmp_path / "lake").rglob("*write_check*"))
 
 
-def test_rows_that_cannot_be_written_are_still_found_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_that_cannot_be_written_are_found_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0, max_attempts=2)
     put_uploads(settings, hour=0)
     append = commits.append
@@ -255,7 +249,7 @@ def test_rows_that_cannot_be_written_are_still_found_one_by_one(
     assert states(settings) == {("ingested", 0): 2, ("quarantined", 2): 1}
 
 
-def test_a_fault_of_our_own_quarantines_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_quarantines_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = LakeSettings(home=tmp_path, workers=1, embedding_seconds=0, batch_uploads=1)
     for number in range(7):
         make_upload(tmp_path / "inbox", f"s{number}", reflections=["x"])
@@ -287,7 +281,7 @@ def test_a_locked_ledger_is_unavailable_and_works_afterwards(tmp_path: Path) -> 
             holder.execute("BEGIN IMMEDIATE")
 
     holder = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
-    # Connections of the ledger wait 30 s for a lock; here they do not.
+    # Connections of the ledger do not wait for a lock here; otherwise they wait 30 s.
     for _ in range(2):
         with ledger.read() as connection:
             connection.exec_driver_sql("PRAGMA busy_timeout = 1")

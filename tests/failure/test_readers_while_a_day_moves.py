@@ -1,4 +1,4 @@
-"""Whoever reads while days move finds each memory once, always."""
+"""A reader finds each memory once at any time while days move."""
 
 import threading
 from collections import Counter
@@ -19,32 +19,32 @@ from tests.bucket import bucket
 from tests.lake.lifecycle.memories import NOW, TODAY, days_ago, hot_rows, store
 
 
-def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(lake: Lake) -> None:
+def test_a_reader_finds_each_memory_once_while_its_day_moves(lake: Lake) -> None:
     day, policy = days_ago(30), TierPolicy.of(lake.settings)
     store(lake, hot_rows(day, 40))
     seen: list[dict[str, int]] = []
     tiers: Counter[str] = Counter()
     over = threading.Event()
 
-    def look() -> None:
+    def read_tiers() -> None:
         while not over.is_set():
             rows = read(lake, ["id"], event_days=[day])
             seen.append(Counter(rows["id"].to_pylist()))
             tiers.update(set(rows["tier"].to_pylist()))
 
-    reader = threading.Thread(target=look)
+    reader = threading.Thread(target=read_tiers)
     reader.start()
     try:
         for batch, today in ((1, TODAY), (2, TODAY), (3, TODAY.replace(year=2027))):
             if batch > 1:
                 store(lake, hot_rows(day, 40, batch=batch, words="again", snapshot=batch), batch=batch)
-            # Each step waits for a look, so that every state between two commits is seen.
+            # Each step waits for a read, so that every state between two commits is read.
             age_day(
                 lake,
                 day,
                 move=Move(policy, NOW, "run"),
                 today=today,
-                checkpoint=lambda step: wait_for_a_look(seen),
+                checkpoint=lambda step: wait_for_a_read(seen),
             )
     finally:
         over.set()
@@ -54,7 +54,7 @@ def test_a_reader_finds_each_memory_once_while_its_day_goes_to_warm_and_to_cold(
     assert set(tiers) == {"hot", "warm", "cold"}
 
 
-def wait_for_a_look(seen: list[dict[str, int]]) -> None:
+def wait_for_a_read(seen: list[dict[str, int]]) -> None:
     before = len(seen)
     for _ in range(1000):
         if len(seen) > before + 1:
@@ -70,6 +70,6 @@ def test_days_age_and_are_backed_up_in_a_bucket(tmp_path: Path, monkeypatch: pyt
         store(lake, hot_rows(days_ago(100), 30))
         assert age_day(lake, days_ago(100), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY).rows == 30
         ledger = Ledger.open(settings)
-        made = backup(lake, ledger, now=NOW)
+        created = backup(lake, ledger, now=NOW)
         ledger.close()
-        assert drill(settings).rows == made.rows
+        assert drill(settings).rows == created.rows

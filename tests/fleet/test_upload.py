@@ -103,7 +103,7 @@ def test_the_last_snapshot_holds_the_planned_memories_within_the_planned_days() 
         sum(len(tables[name]) for name in ("conversations_v2", "reflections_v2", "conversations", "reflections")) == 500
     )
     days = {row["timestamp"].date() for row in tables["conversations_v2"]}
-    assert days == {(NOW - timedelta(days=back)).date() for back in range(3)}
+    assert days == {(NOW - timedelta(days=days_ago)).date() for days_ago in range(3)}
     assert [snapshot.at for snapshot in snapshots] == sorted(snapshot.at for snapshot in snapshots)
     assert snapshots[-1].at == NOW
 
@@ -226,7 +226,7 @@ def test_a_column_that_does_not_exist_is_named(tmp_path: Path) -> None:
         make_upload(tmp_path, "laptop-ada", conversations=[{"content": "x", "mood": "good"}])
 
 
-def test_fingerprints_are_there_where_the_adapter_writes_them() -> None:
+def test_the_adapter_writes_fingerprints() -> None:
     tables = history(FleetPlan(systems=1, memories=300, now=NOW), 0)[-1].tables
     for row in tables["conversations_v2"]:
         assert len(row.get("fingerprint", b"")) == (0 if "reasoning" in row else 1024)

@@ -1,6 +1,6 @@
 """Rows of anything that the schemas allow pass every interface: no request fails with 5xx and no row is lost.
 
-`AKOSHA_TEST_EXAMPLES=200 pytest -n 0 tests/flow/test_any_row_is_carried.py` looks for more, with new rows every time.
+`AKOSHA_TEST_EXAMPLES=200 pytest -n 0 tests/flow/test_any_row_is_carried.py` tries more rows, new ones each time.
 """
 
 import http.client
@@ -80,12 +80,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
-    # To shrink the rows takes minutes, and a message names the one at fault.
+    # No shrinking: it takes minutes, and the message names the row at fault.
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 @given(source_tables(4), SQLITE_ROWS, JSON_ROWS, TIER_TABLES, st.lists(TEXT, min_size=3, max_size=6))
-def test_any_row_is_carried(
+def test_any_row_passes_every_interface(
     model: Path,
     duckdb_tables: dict[str, list[Row]],
     sqlite_rows: list[Row],
@@ -114,7 +114,7 @@ def test_any_row_is_carried(
 
 
 def put_tables(lake: Lake, tables: dict[str, pa.Table]) -> set[Name]:
-    """The tables hold the rows, as an earlier version may have written them: no rule but the schema was applied."""
+    """Stores the rows as an earlier version may have done: only the schema was checked."""
     names = set()
     for address, rows in tables.items():
         if rows.num_rows:
@@ -126,7 +126,7 @@ def put_tables(lake: Lake, tables: dict[str, pa.Table]) -> set[Name]:
 def put_uploads(
     inbox: Path, duckdb_tables: dict[str, list[Row]], sqlite_rows: list[Row], json_rows: list[Row]
 ) -> dict[str, set[Name]]:
-    """The inbox holds an upload of each form; returns by system the rows that were put in."""
+    """Writes an upload of each format to the inbox; returns its rows by system."""
     at = NOON - timedelta(hours=2)
     with Renderer() as renderer:
         write_upload(ObjectStore(inbox.as_uri()), "duck", duckdb_tables, at=at, renderer=renderer)
@@ -173,19 +173,19 @@ def ingest(lake: Lake, ledger: Ledger, uploaded: dict[str, set[Name]]) -> set[Na
         if one.state == "ingested":
             assert {name for name in stored if name[0] == one.system_id} == expected, one
         else:
-            # What no row of the upload could be read with.
+            # Flaws of uploads without a readable row.
             assert (one.state, one.reason) == ("quarantined", "column_type_unexpected"), (one.reason, one.message)
     return {name for name in stored if name[1] in MEMORIES}
 
 
 def carried(lake: Lake, ledger: Ledger, names: set[Name], queries: list[str]) -> None:
-    """Every memory passes every interface in each tier, and what is kept by the way holds it."""
+    """Every memory passes every interface in each tier, also in backups and earlier versions."""
     policy = TierPolicy.of(lake.settings)
-    # Odd rows are to be found here, not slow machines.
+    # Long time limits: this test is about odd rows and not about slow machines.
     with served(lake, recall_seconds=0, search_seconds=60, sql_seconds=60) as client:
         client.timeout = httpx.Timeout(120)
         settle(client)
-        served_whole(client, names, queries)
+        assert_all_is_served(client, names, queries)
         processes(client, lake, names, queries)
         near_duplicates.group(lake, now=datetime.now(UTC), run_id="test")
         for days in (0, 200):
@@ -195,7 +195,7 @@ def carried(lake: Lake, ledger: Ledger, names: set[Name], queries: list[str]) ->
             for address in ("lifecycle/hot", "lifecycle/warm", "lifecycle/cold"):
                 compaction.compact(lake, address, today=today)
             settle(client)
-            served_whole(client, names, queries[:2])
+            assert_all_is_served(client, names, queries[:2])
         processes(client, lake, names, queries[:1])
         past(client, lake)
     backup(lake, ledger, now=datetime.now(UTC))
@@ -213,11 +213,11 @@ def stored_names(lake: Lake) -> set[Name]:
 
 
 def settle(client: httpx.Client) -> None:
-    """The service has caught up with the tables."""
+    """Waits until the service serves the newest versions of the tables."""
     until(lambda: client.get("/health").json()["is_settled"])
 
 
-def served_whole(client: httpx.Client, names: set[Name], queries: list[str]) -> None:
+def assert_all_is_served(client: httpx.Client, names: set[Name], queries: list[str]) -> None:
     """Search, export and reads by name answer with every memory."""
     health = answered(client.get("/health"))
     assert not any(tier["rows_set_aside"] for tier in health["tiers"].values()), health
@@ -261,7 +261,7 @@ def in_sql(client: httpx.Client, names: set[Name]) -> None:
 
 
 def read(connection: http.client.HTTPConnection, path: str) -> Any:
-    """What the path answers, which is 200. Other clients leave out a part of it that is `..`."""
+    """The answer of the path, which is 200. Other clients drop `..` from a path."""
     connection.request("GET", path)
     response = connection.getresponse()
     content = response.read()
@@ -298,7 +298,7 @@ def searched(client: httpx.Client, names: set[Name], queries: list[str]) -> None
         fields = ["system_id", "kind", "project", "namespace", "category", "source_type"]
         answered(client.post("/api/v1/search", json={"query": query or MARKER, "facets": fields}), 422)
     answered(client.get("/api/v1/systems"))
-    # All that holds the word is found by it, once.
+    # Every memory with the word is found once.
     marked = [
         row
         for row in map(json.loads, client.post("/api/v1/export", json={}).content.split(b"\n")[:-1])
@@ -334,7 +334,7 @@ def over_mcp(client: httpx.Client, names: Iterable[Name], queries: list[str]) ->
     for name in names:
         like = dict(zip(("system_id", "kind", "id"), name, strict=True))
         assert not call("read_memory", **like)["refusal"]
-        # Names alone may take more than the least budget.
+        # Names alone may exceed the smallest budget.
         assert "budget_tokens" in (call("read_memory", **like, budget_tokens=500)["refusal"] or "budget_tokens")
         call("find_similar", **like)
     assert not call("list_systems")["refusal"]

@@ -102,7 +102,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def until(condition: Callable[[], object], *, within_seconds: float) -> float:
-    """Returns after how many seconds `condition` held."""
+    """The seconds until `condition` was true."""
     started = time.monotonic()
     while not condition():
         assert time.monotonic() - started < within_seconds, "waited in vain"
@@ -116,7 +116,7 @@ def test_backlog_checks_fail_while_ingestion_is_stopped_and_recover_afterwards(u
     up.sensor("stop", "upload_sensor")
     for number in range(3):
         make_upload(up.home / "inbox", f"laptop-{number}", conversations=["pip cannot resolve numpy"])
-    # Nobody lists the inbox while the sensor is stopped; the ledger learns of the uploads as it would by an event.
+    # Nothing lists the inbox while the sensor is stopped; the test adds the uploads to the ledger as an event would.
     subprocess.run(
         [
             sys.executable,

@@ -63,7 +63,7 @@ class Dagster:
         return location.get_repository("__repository__")
 
     def tick_sensors(self) -> None:
-        """Every running sensor ticked once."""
+        """Ticks every running sensor once."""
         list(execute_sensor_iteration(self.context, logging.getLogger("ticks"), None, None))
 
     def state_id(self, name: str) -> str:
@@ -82,7 +82,7 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
         patch.setenv("AKOSHA_HOME", str(home))
-        # Answers of a loaded machine take longer than those of a webserver that serves nobody else.
+        # A longer time limit, because the machine may be busy.
         patch.setattr(orchestration, "TIMEOUT_SECONDS", 60.0)
         target = ModuleTarget("akosha_assets.definitions", None, None, "akosha")
         with WorkspaceProcessContext(instance, target) as context, socket.socket() as listener:

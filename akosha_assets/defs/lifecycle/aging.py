@@ -14,7 +14,7 @@ from akosha_assets.lake.catalog import Lake
 AGING = dg.AssetSpec(
     ["lifecycle", "aging"],
     deps=[dg.AssetKey(["lifecycle", tier]) for tier in ("hot", "warm", "cold")],
-    description="Materialized only while every event day lies in the tier that its age asks for.",
+    description="Materialized only while every event day is in the tier that its age requires.",
     group_name="lifecycle",
     owners=OWNERS,
     kinds={"deltalake"},

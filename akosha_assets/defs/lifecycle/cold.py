@@ -49,7 +49,7 @@ age_to_cold = dg.define_asset_job(
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) -> Iterator[dg.RunRequest]:
-    """Requests runs for event days that are in a hotter tier than their age asks for, because time passed or rows came
+    """Requests runs for event days that are in a hotter tier than their age requires, because time passed or rows came
     late.
     """
     from akosha_assets.lake.watch.bootstrap import is_orchestrated

@@ -74,7 +74,7 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
         duckdb.get_connection() as connection,
     ):
         if lease is None:
-            context.log.info("another process is at work on embed; this run does nothing")
+            context.log.info("another process holds the lease on embed; this run does nothing")
             return
 
         def stop() -> bool:

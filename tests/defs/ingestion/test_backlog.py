@@ -19,13 +19,13 @@ NOW = datetime.now(UTC)
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    given = {
+    defaults = {
         "HOME": str(tmp_path),
         "BACKLOG_WARN_UPLOADS": "1",
         "BACKLOG_ERROR_UPLOADS": "2",
         "BACKLOG_ERROR_FOR_SECONDS": "60",
     }
-    for name, value in given.items():
+    for name, value in defaults.items():
         monkeypatch.setenv(f"AKOSHA_{name}", value)
     opened = Ledger.open(LakeSettings())
     opened.remember(SWEEP_ENDED, datetime.now(UTC).isoformat())

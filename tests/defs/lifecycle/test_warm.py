@@ -1,4 +1,4 @@
-"""The aging assets: days that are due move by themselves, and the recall gate fails the run's check."""
+"""The aging assets: due days move without an operator, and the recall gate is a check of the run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -62,9 +62,7 @@ def test_a_range_moves_its_due_days_in_one_run_and_materialises_only_those(
     assert list(days_in(lake)["hot"]) == [days_ago(3)]
 
 
-def test_the_recall_gate_is_a_blocking_check_that_says_by_how_much(
-    tmp_path: Path, instance: dg.DagsterInstance
-) -> None:
+def test_the_recall_gate_is_a_blocking_check_with_the_recall(tmp_path: Path, instance: dg.DagsterInstance) -> None:
     lake = Lake(LakeSettings(home=tmp_path, cold_recall=0.999))
     store(lake, hot_rows(days_ago(100), 300))
     result = run(cold, lake, days_ago(100), days_ago(100), instance, raise_on_error=False)
@@ -85,7 +83,7 @@ def sensed(lake: Lake) -> Sensed:
     return ask
 
 
-def test_days_become_due_by_themselves_and_again_when_rows_come_late(
+def test_days_become_due_with_time_and_again_when_late_rows_arrive(
     lake: Lake, sensed: Sensed, instance: dg.DagsterInstance
 ) -> None:
     store(lake, hot_rows(days_ago(1), 5))
@@ -95,8 +93,8 @@ def test_days_become_due_by_themselves_and_again_when_rows_come_late(
     store(lake, hot_rows(days_ago(400), 5, first=20, batch=3), batch=3)
     store(lake, hot_rows(days_ago(6000), 5, first=30, batch=4), batch=4)
     found, cursor = sensed(instance, cursor)
-    asked = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
-    assert asked == {
+    requested = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
+    assert requested == {
         (age_to_cold.name, "2023-01-01", "2023-01-01"),
         (age_to_cold.name, str(days_ago(400)), str(days_ago(400))),
         (age_to_warm.name, str(days_ago(8)), str(days_ago(8))),
@@ -128,16 +126,14 @@ def test_a_first_upload_with_a_year_of_history_is_aged_by_two_runs(
 ) -> None:
     store(lake, pa.concat_tables([hot_rows(days_ago(age), 1, first=age) for age in range(365)]))
     found, _ = sensed(instance)
-    asked = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
-    assert asked == {
+    requested = {(request.job_name, *(request.tags[name] for name in RANGE)) for request in found}
+    assert requested == {
         (age_to_cold.name, str(days_ago(364)), str(days_ago(90))),
         (age_to_warm.name, str(days_ago(89)), str(days_ago(7))),
     }
 
 
-def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_present_form(
-    lake: Lake, instance: dg.DagsterInstance
-) -> None:
+def test_a_backfill_converts_vectors_of_an_older_method(lake: Lake, instance: dg.DagsterInstance) -> None:
     older = replace(TierPolicy.of(lake.settings), vector_method="int8-scale/0", sketch_method="rotated-sign/0")
     for batch, age in enumerate((8, 30, 100), start=1):
         store(lake, hot_rows(days_ago(age), 30, first=batch * 100, batch=batch), batch=batch)
@@ -147,20 +143,20 @@ def test_a_backfill_brings_vectors_that_moved_under_an_older_method_into_the_pre
         [event] = instance.fetch_materializations(
             dg.AssetRecordsFilter(dg.AssetKey(["lifecycle", "warm"]), asset_partitions=[str(days_ago(age))]), limit=5
         ).records
-        told = event.asset_materialization.metadata
-        # Their numbers take the present form, but their model is not the one of these settings.
-        assert (told["rows_requantised"].value, told["rows_left"].value, told["vector_method"].value) == (
+        metadata = event.asset_materialization.metadata
+        # The vectors are converted to the current method; their model is not that of the settings.
+        assert (metadata["rows_requantised"].value, metadata["rows_left"].value, metadata["vector_method"].value) == (
             30,
             30,
             "int8-scale/1",
         )
-    # A sketch has no numbers left to make another from.
+    # A sketch cannot be converted: it has no numbers.
     cold_run = run(cold, lake, days_ago(100), days_ago(100), instance)
     assert cold_run.success and cold_run.asset_materializations_for_node("lifecycle__cold") == []
     assert lake.select("lifecycle/cold", ["policy_version"])["policy_version"].unique().to_pylist() == [older.version]
 
 
-def test_days_far_apart_are_asked_for_in_runs_of_their_own() -> None:
+def test_days_far_apart_are_requested_as_separate_runs() -> None:
     first = days_ago(900)
     near, far = first + timedelta(days=60), first + timedelta(days=200)
     assert ranges([first, near, far]) == [(first, near), (far, far)]

@@ -1,4 +1,4 @@
-"""The upkeep assets run on real tables, and say what they did."""
+"""The upkeep assets run on real tables and report what they did."""
 
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from akosha_assets.lake.settings import LakeSettings
 from tests.lake.lifecycle.memories import days_ago, hot_rows, store
 
 
-def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path: Path) -> None:
+def test_tables_are_compacted_vacuumed_and_backed_up_and_the_backup_is_verified(tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path / "home", backup_url=str(tmp_path / "backup")))
     for batch in range(1, 5):
         store(lake, hot_rows(days_ago(3), 5, first=batch * 10, batch=batch), batch=batch)
@@ -31,7 +31,7 @@ def test_tables_are_packed_vacuumed_backed_up_and_the_backup_is_proven(tmp_path:
     assert drilled.metadata["rows"].value == 20
 
 
-def test_backups_wait_for_a_place_and_sundays_vacuum_is_full(tmp_path: Path) -> None:
+def test_backups_are_skipped_without_a_url_and_the_vacuum_on_sundays_is_full(tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path))
     assert isinstance(request_back_up(dg.build_schedule_context(), lake), dg.SkipReason)
     with_backups = Lake(LakeSettings(home=tmp_path, backup_url=str(tmp_path / "backup")))

@@ -28,7 +28,7 @@ from akosha_assets.lake.upkeep.repair import Repaired, repair
 from akosha_assets.lake.upkeep.vacuum import vacuum
 from tests.factories import make_upload
 from tests.hot_rows import NOW, commit, memory, upsert
-from tests.lost_tables import Loss, copied, go_back, remove, remove_log, take_in
+from tests.lost_tables import Loss, copied, remove, remove_log, remove_newest_commit, take_in
 
 AT = NOW.replace(hour=12, minute=0, second=0) - timedelta(days=2)
 
@@ -100,7 +100,7 @@ def identities(lake: Lake, address: str) -> set[tuple[object, ...]]:
     return {tuple(row.values()) for row in lake.select(address, ["id", "snapshot_at"]).to_pylist()}
 
 
-@pytest.mark.parametrize("lose", [remove_log, go_back])
+@pytest.mark.parametrize("lose", [remove_log, remove_newest_commit])
 def test_a_repaired_hot_table_has_every_row_once_in_its_newest_form(lake: Lake, lose: Loss) -> None:
     before, warm = rows_of(lake, HOT.address), rows_of(lake, WARM.address)
     files = data_files(lake, HOT.address)
