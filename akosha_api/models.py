@@ -1,7 +1,7 @@
 """Request and response bodies of search, as OpenAPI shows them."""
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
 from pydantic.config import JsonDict
@@ -12,11 +12,11 @@ from akosha_assets.lake.serving.parts.part import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
 from akosha_assets.lake.serving.search.results import FACETS
 from akosha_assets.lake.serving.states import RankingStatus, SearchMode, TierStatus
+from akosha_assets.lake.tiers import Tier
 
 # A memory of the fleet of `make demo`, so that the examples work there.
 OF_THE_DEMO: JsonDict = {"system_id": "laptop-ada-00000", "kind": "conversation", "id": "cba94d3c5a4d22ea"}
 
-TierName = Literal["hot", "warm", "cold"]
 OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
@@ -154,7 +154,7 @@ class Memory(BaseModel):
     id: str
     text: str
     is_summary: Annotated[bool, Field(description="The text is a summary, which is all that warm and cold keep.")]
-    tier: TierName
+    tier: Tier
     event_day: date
     occurred_at: datetime
     occurred_from: Annotated[str, Field(description="How occurred_at was derived.")]

@@ -81,7 +81,7 @@ class SearchHit(QuotedMemory):
     also_on: Annotated[list[str], Field(description="Other systems that have a near-duplicate, ten at most.")] = []
 
 
-class Tier(AgentAnswer):
+class TierAnswer(AgentAnswer):
     """What one tier contributed."""
 
     state: TierStatus
@@ -108,7 +108,7 @@ class SearchReport(AgentAnswer):
         bool, Field(description="More match: narrow the question, or raise limit or budget_tokens.")
     ] = False
     is_complete: Annotated[bool, Field(description="Every tier and every ranking of the mode answered completely.")]
-    tiers: dict[str, Tier]
+    tiers: dict[str, TierAnswer]
     stages: dict[str, StageReport]
 
 
@@ -118,7 +118,7 @@ class Systems(AgentAnswer):
     systems: list[System]
     cursor: str | None
     is_complete: Annotated[bool, Field(description="Every tier was counted completely.")]
-    tiers: dict[str, Tier]
+    tiers: dict[str, TierAnswer]
 
 
 class WholeMemory(QuotedMemory):
@@ -145,7 +145,7 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
     """
     tiers = {name: _tier(tier) for name, tier in answer.tiers.items()}
     stages = {name: StageReport(state=stage.state, reason=stage.reason) for name, stage in answer.stages.items()}
-    parts: list[Tier | StageReport] = [*tiers.values(), *stages.values()]
+    parts: list[TierAnswer | StageReport] = [*tiers.values(), *stages.values()]
     report = SearchReport(
         notice=NOTICE,
         results=[],
@@ -225,12 +225,12 @@ def _search_hit(result: ResultFields) -> SearchHit:
     return SearchHit.model_validate({**result, **fields})
 
 
-def _tier(tier: TierReport) -> Tier:
+def _tier(tier: TierReport) -> TierAnswer:
     reason = None if TierStatus(tier["state"]).is_whole else tier["reason"] or "it did not answer completely"
-    return Tier(state=tier["state"], watermark=tier["watermark"], reason=reason)
+    return TierAnswer(state=tier["state"], watermark=tier["watermark"], reason=reason)
 
 
-def _cut_reasons(parts: Sequence[Tier | StageReport]) -> None:
+def _cut_reasons(parts: Sequence[TierAnswer | StageReport]) -> None:
     """Cuts each reason to `REASON_MAX_BYTES` of JSON and an ellipsis."""
     for part in parts:
         if part.reason is not None and (excess := len(orjson.dumps(part.reason)) - REASON_MAX_BYTES) > 0:

@@ -23,7 +23,7 @@ from akosha_assets.lake.lifecycle.placement import days_in
 from akosha_assets.lake.schemas import HOT as HOT_TABLE
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
-from akosha_assets.lake.tiers import COLD, HOT, WARM
+from akosha_assets.lake.tiers import Tier
 
 SYSTEMS = 200
 CLUSTERED = "made up: no model can be loaded"
@@ -66,17 +66,19 @@ def run(
                 generated.result()
                 on_day()
         stored_seconds = round(clock() - started, 1)
-        hot = days_in(lake)[HOT]
+        hot = days_in(lake)[Tier.HOT]
         # The recall gate measures here and never stops a day.
         aged = runs.command_process(settings, "age", "--once", AKOSHA_WARM_RECALL="0", AKOSHA_COLD_RECALL="0")
         moved = aged.report["moved"]
         lying = days_in(lake)
-        answers = {tier: _recall(lake, tier, lying[tier], query_vectors) for tier in (WARM, COLD) if lying[tier]}
+        answers = {
+            tier: _recall(lake, tier, lying[tier], query_vectors) for tier in (Tier.WARM, Tier.COLD) if lying[tier]
+        }
         seconds = aged.report["seconds"]
         count = sum(day["rows_moved"] for day in moved)
         sizes = {
             tier: round(_bytes_per_row(found), 1)
-            for tier, found in (("hot", hot), (WARM, lying[WARM]), (COLD, lying[COLD]))
+            for tier, found in (("hot", hot), (Tier.WARM, lying[Tier.WARM]), (Tier.COLD, lying[Tier.COLD]))
         }
         return {
             "rows": count,
@@ -84,14 +86,14 @@ def run(
             "rows_per_second": round(count / seconds) if seconds else 0,
             "seconds": round(seconds, 1),
             "bytes_per_row": sizes,
-            "cold_share_of_hot": round(sizes[COLD] / sizes["hot"], 3) if lying[COLD] else None,
+            "cold_share_of_hot": round(sizes[Tier.COLD] / sizes["hot"], 3) if lying[Tier.COLD] else None,
             "recall_at_10": answers,
             "gate_recall_at_10": {
                 tier: min(
                     (day["recall_at_10"] for day in moved if day["tier"] == tier and day["recall_at_10"] is not None),
                     default=None,
                 )
-                for tier in (WARM, COLD)
+                for tier in (Tier.WARM, Tier.COLD)
             },
             "stopped": len(aged.report["stopped"]),
             "storing_seconds": stored_seconds,
@@ -132,7 +134,7 @@ def _small_commits(
         started = clock()
         table = lake.open(HOT_TABLE.address)
         open_ms = (clock() - started) * 1000
-        found = days_in(lake)[HOT]
+        found = days_in(lake)[Tier.HOT]
         return {
             "commits": commits,
             "rows": sum(day.rows for day in found.values()),
@@ -205,7 +207,7 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], query_vectors: np.nda
     day = min(found)
     # The current version of hot no longer has the day; an earlier version has it.
     ids, exact = _hot_as_it_was(lake, day)
-    columns = ["id", "vector", "vector_scale"] if tier == WARM else ["id", "sketch", "sketch_scale"]
+    columns = ["id", "vector", "vector_scale"] if tier == Tier.WARM else ["id", "sketch", "sketch_scale"]
     rows = lake.select(f"lifecycle/{tier}", columns, f"event_day = '{day}'").sort_by("id").combine_chunks()
     if not rows["id"].combine_chunks().equals(ids):
         raise RuntimeError(f"{day} in {tier} does not have the rows that it had in hot")
@@ -218,7 +220,7 @@ def _recall(lake: Lake, tier: str, found: dict[date, Any], query_vectors: np.nda
         def stored(
             questions: np.ndarray, _: np.ndarray, part: pa.Array = part, steps: np.ndarray = steps
         ) -> np.ndarray:
-            if tier == COLD:
+            if tier == Tier.COLD:
                 return quantization.sketch_scores(questions, quantization.matrix(part, "u1"), steps)
             scores: np.ndarray = questions @ quantization.from_int8(quantization.matrix(part, "i1"), steps).T
             return scores

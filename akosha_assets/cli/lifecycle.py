@@ -180,7 +180,7 @@ def renew(
     from akosha_assets.lake.lifecycle.policy import TierPolicy
     from akosha_assets.lake.lifecycle.reprocessing import reprocess_day, reprocessable_days
     from akosha_assets.lake.settings import LakeSettings
-    from akosha_assets.lake.tiers import COLD, WARM
+    from akosha_assets.lake.tiers import Tier
 
     lake, now = Lake(LakeSettings()), datetime.now(UTC)
     policy, last = TierPolicy.of(lake.settings), until.date() if until else now.date()
@@ -190,7 +190,7 @@ def renew(
             tier: reprocessable_days(
                 lake, tier, policy, first=since.date(), last=last, space=lake.settings.embedding_model
             )
-            for tier in (WARM, COLD)
+            for tier in (Tier.WARM, Tier.COLD)
         }
         needs_model = any(todo.embedded for days in days_by_tier.values() for todo in days.values())
         embedder = Embedder.load(lake.settings) if needs_model else None

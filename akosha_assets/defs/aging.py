@@ -20,7 +20,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger.duty_lease import Duty
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.reprocessing import ReprocessedDay
-from akosha_assets.lake.tiers import COLD, WARM
+from akosha_assets.lake.tiers import Tier
 
 if TYPE_CHECKING:
     from akosha_assets.lake.errors import RecallBelowPolicy
@@ -181,7 +181,7 @@ def request_due_days(
     now = datetime.now(UTC)
     requested = json.loads(context.cursor) if context.cursor else {}
     found = due(lake, TierPolicy.of(lake.settings), now.date())
-    for tier in (COLD, WARM):
+    for tier in (Tier.COLD, Tier.WARM):
         items = [item for item in found if item.tier == tier]
         if not items or run_in_progress(context.instance, job_names[tier], now=now) is not None:
             continue

@@ -1,10 +1,18 @@
-"""The names of the tiers, by the age of an event."""
+"""The tiers: where a row is stored, by the age of its event."""
 
-from typing import Final
+from enum import StrEnum
 
-HOT: Final = "hot"
-WARM: Final = "warm"
-COLD: Final = "cold"
-# Hottest first. Readers open and refresh the tables in this order: a row that moves is in the colder tier before it
-# leaves the hotter one.
-TIERS: tuple[str, ...] = (HOT, WARM, COLD)
+
+class Tier(StrEnum):
+    """A tier, named as in table addresses and JSON; hottest first.
+
+    Readers open and refresh the tables in this order: a row that moves is in the colder tier before it leaves the
+    hotter one.
+    """
+
+    HOT = "hot"
+    WARM = "warm"
+    COLD = "cold"
+
+
+TIERS: tuple[Tier, ...] = tuple(Tier)

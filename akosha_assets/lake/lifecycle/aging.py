@@ -30,7 +30,7 @@ from akosha_assets.lake.lifecycle.moving import (
 from akosha_assets.lake.lifecycle.placement import days_in
 from akosha_assets.lake.lifecycle.policy import EXPIRED, TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
-from akosha_assets.lake.tiers import COLD, HOT, TIERS, WARM
+from akosha_assets.lake.tiers import TIERS, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
     """The days to age on `today`, oldest first. Reads the table logs only."""
     by_day: dict[date, Due] = {}
     stored_days = days_in(lake)
-    for tier in (HOT, WARM):
+    for tier in (Tier.HOT, Tier.WARM):
         for event_day, stored in stored_days[tier].items():
             target = target_of(policy, event_day, today)
             if stored.rows and TIERS.index(target) > TIERS.index(tier):
@@ -68,7 +68,7 @@ def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
 def target_of(policy: TierPolicy, event_day: date, today: date) -> str:
     """The tier that aging moves `event_day` to: cold for expired days, which only retention deletes."""
     tier = policy.tier_of(event_day, today)
-    return COLD if tier == EXPIRED else tier
+    return Tier.COLD if tier == EXPIRED else tier
 
 
 def age_day(
@@ -94,8 +94,10 @@ def age_day(
         TableContended: other writers changed the day at every attempt.
     """
     target = target_of(move.policy, event_day, today)
-    if target == HOT:
-        raise InvalidRequest("event_day", f"{event_day} belongs in hot until {move.policy.moves_on(event_day, HOT)}")
+    if target == Tier.HOT:
+        raise InvalidRequest(
+            "event_day", f"{event_day} belongs in hot until {move.policy.moves_on(event_day, Tier.HOT)}"
+        )
     if embedder is not None:
         embed_day(lake, event_day, embedder, run_id=move.aged_by)
     with TableCache(lake) as handles:
@@ -132,7 +134,7 @@ def age(
         TableContended: other writers changed a day at every attempt; raised after the other days were aged.
     """
     for item in items:
-        if target_of(policy, item.event_day, today) == HOT:
+        if target_of(policy, item.event_day, today) == Tier.HOT:
             raise InvalidRequest("event_day", f"{item.event_day} belongs in hot")
     embedder, missing = embedder_for(lake, items)
     move = warm.Move(policy, moved_at, run)

@@ -14,7 +14,9 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.placement import address, locate
 from akosha_assets.lake.lifecycle.policy import TierPolicy
-from akosha_assets.lake.tiers import HOT, TIERS
+from akosha_assets.lake.tiers import TIERS, Tier
+
+NEXT_TIER: dict[str, str] = {Tier.HOT: Tier.WARM, Tier.WARM: Tier.COLD}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,9 @@ def explain(
         occurred_at=row["occurred_at"],
         occurred_from=row["occurred_from"],
         moves_on=policy.moves_on(day, located.tier),
-        next_tier=target if target != located.tier else {"hot": "warm", "warm": "cold"}.get(located.tier, "none"),
+        next_tier=target if target != located.tier else NEXT_TIER.get(located.tier, "none"),
         policy_version=row.get("policy_version") or policy.version,
-        policy=move["policy"] if move else (policy.json if located.tier == HOT else None),
+        policy=move["policy"] if move else (policy.json if located.tier == Tier.HOT else None),
         moved_at=row.get("moved_at"),
         aged_by=row.get("aged_by"),
         summary_method=row.get("summary_method"),
@@ -107,10 +109,10 @@ def explain(
 
 
 def _window(policy: TierPolicy, tier: str) -> str:
-    windows = {
-        "hot": f"days younger than {policy.hot_days}",
-        "warm": f"days from {policy.hot_days} to {policy.warm_days - 1}",
-        "cold": f"days from {policy.warm_days} on, for {policy.cold_years} years",
+    windows: dict[str, str] = {
+        Tier.HOT: f"days younger than {policy.hot_days}",
+        Tier.WARM: f"days from {policy.hot_days} to {policy.warm_days - 1}",
+        Tier.COLD: f"days from {policy.warm_days} on, for {policy.cold_years} years",
     }
     return windows[tier]
 

@@ -24,7 +24,7 @@ from akosha_assets.lake.lifecycle.tee import Digest
 from akosha_assets.lake.lifecycle_tables import DAILY_METRICS, MOVES
 from akosha_assets.lake.row_rules import repair
 from akosha_assets.lake.tables import Table
-from akosha_assets.lake.tiers import COLD, TIERS, WARM
+from akosha_assets.lake.tiers import TIERS, Tier
 
 # A larger day is written while it is read, and moves alone: two at a time would take twice the memory and gain little.
 LARGE_DAY_ROWS = 100_000
@@ -124,7 +124,7 @@ def move_days(
     _verify(into, moving, tally, Digest(handles.connection))
     checkpoint("verified")
 
-    if target == COLD:
+    if target == Tier.COLD:
         days.replace(
             handles.create(address("metrics")),
             DAILY_METRICS,
@@ -170,7 +170,7 @@ def _write(
     """Writes every memory of `sources` once to `into`, in its form; returns the table's version."""
     converted = _convert(sources, moving, into.tier, move, tally.read)
     batches: Iterable[pa.RecordBatch] = tally.counts.tee(tally.written.tee(day_rows.in_order(converted)))
-    batches = tally.metrics.tee(batches) if into.tier == COLD else batches
+    batches = tally.metrics.tee(batches) if into.tier == Tier.COLD else batches
     # The rows of ordinary days are all converted before they are written, so other days can be written meanwhile.
     batches = batches if sum(source.rows for source in sources) > LARGE_DAY_ROWS else list(batches)
     writers = [f"age/{day}" for day in moving]
@@ -212,9 +212,9 @@ def _form_of(source: day_rows.Source, target: str, move: warm.Move) -> tuple[lis
     """The columns of `source` to read, and the function that converts them to the form of `target`."""
     if source.tier == target:
         return source.spec.schema.names, lambda rows: rows
-    if target == WARM:
+    if target == Tier.WARM:
         return warm.columns_read(move.policy), partial(warm.form, move=move)
-    return cold.columns_read(of_warm=source.tier == WARM), partial(cold.form, move=move)
+    return cold.columns_read(of_warm=source.tier == Tier.WARM), partial(cold.form, move=move)
 
 
 def record(moves: Table, aged: Sequence[Aged], move: warm.Move) -> None:

@@ -81,7 +81,7 @@ def locate(lake: Lake, system_id: str, kind: str, id: str) -> Located | None:
 
 def days_in(lake: Lake) -> dict[str, dict[date, days.Stored]]:
     """What each tier stores by event day; a day that is moving counts in both tiers."""
-    by_tier = {}
+    by_tier: dict[str, dict[date, days.Stored]] = {}
     for tier in TIERS:
         table = lake.open(address(tier))
         by_tier[tier] = {} if table is None else days.stored(table)

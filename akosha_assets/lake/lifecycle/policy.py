@@ -12,7 +12,7 @@ from functools import cached_property
 from akosha_assets.lake.lifecycle.quantization import INT8_METHOD, SKETCH_METHOD
 from akosha_assets.lake.lifecycle.summaries import METHOD
 from akosha_assets.lake.settings import LakeSettings
-from akosha_assets.lake.tiers import COLD, HOT, WARM
+from akosha_assets.lake.tiers import Tier
 
 # Past the cold window; the rows are in cold until retention deletes them.
 EXPIRED = "expired"
@@ -60,13 +60,13 @@ class TierPolicy:
 
     def tier_of(self, event_day: date, today: date) -> str:
         """The tier that rows of `event_day` belong in on `today`."""
-        if event_day > self.last_day_of(WARM, today):
-            return HOT if event_day > self.last_day_of(HOT, today) else WARM
-        return COLD if event_day >= self.first_kept_day(today) else EXPIRED
+        if event_day > self.last_day_of(Tier.WARM, today):
+            return Tier.HOT if event_day > self.last_day_of(Tier.HOT, today) else Tier.WARM
+        return Tier.COLD if event_day >= self.first_kept_day(today) else EXPIRED
 
     def last_day_of(self, tier: str, today: date) -> date:
         """The newest event day that no longer belongs in `tier`, which is hot or warm."""
-        return _add_days(today, -(self.hot_days if tier == HOT else self.warm_days))
+        return _add_days(today, -(self.hot_days if tier == Tier.HOT else self.warm_days))
 
     def first_kept_day(self, today: date) -> date:
         """The oldest event day that retention keeps."""
@@ -74,15 +74,15 @@ class TierPolicy:
 
     def moves_on(self, event_day: date, tier: str) -> date:
         """The day on which rows of `event_day` leave `tier`; for cold, the last day on which retention keeps them."""
-        if tier == HOT:
+        if tier == Tier.HOT:
             return _add_days(event_day, self.hot_days)
-        if tier == WARM:
+        if tier == Tier.WARM:
             return _add_days(event_day, self.warm_days)
         return years_before(event_day, -self.cold_years)
 
     def required_recall(self, tier: str) -> float:
         """The recall@10 that a day must reach in `tier`, which is warm or cold."""
-        return self.warm_recall if tier == WARM else self.cold_recall
+        return self.warm_recall if tier == Tier.WARM else self.cold_recall
 
 
 def _add_days(day: date, count: int) -> date:

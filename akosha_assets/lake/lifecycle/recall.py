@@ -21,7 +21,7 @@ from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
 from akosha_assets.lake.lifecycle_tables import PROBES
-from akosha_assets.lake.tiers import WARM
+from akosha_assets.lake.tiers import Tier
 
 NEIGHBOURS = 10
 # With fewer vectors nearly all are among the ten nearest, and recall means nothing.
@@ -106,7 +106,7 @@ def measure(
     for source in sources:
         columns = [*IDENTITY, "space", "vector", *_scale_column(source)]
         batches = days.stream(source.table, source.spec, columns, days.predicate(day, "vector IS NOT NULL"))
-        _add(by_space, batches, _int8 if tier == WARM else _sketch)
+        _add(by_space, batches, _int8 if tier == Tier.WARM else _sketch)
     usable = [nearest for nearest in by_space.values() if nearest.vectors >= MIN_VECTORS]
     vectors = sum(nearest.vectors for nearest in by_space.values())
     if not usable:

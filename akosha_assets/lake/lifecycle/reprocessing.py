@@ -21,7 +21,7 @@ from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
 from akosha_assets.lake.lifecycle.moving import Aged, record
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
-from akosha_assets.lake.tiers import WARM
+from akosha_assets.lake.tiers import Tier
 
 # The methods of policies that were stored before policies named them.
 _BEFORE_NAMES = {"vector_method": quantization.INT8_METHOD, "sketch_method": quantization.SKETCH_METHOD}
@@ -62,7 +62,7 @@ def reprocessable_days(
     other_method = f"summary_method <> {quoting.literals([policy.summary_method])}"
     other_form = f"policy_version IN ({former})" if former else "false"
     other_space = f"space <> {quoting.literals([space])}" if space else "false"
-    if tier == WARM:
+    if tier == Tier.WARM:
         conditions = {
             "resummarised": f"text IS NOT NULL AND {other_method}",
             "embedded": f"space IS NULL OR (text IS NOT NULL AND {other_space})" if space else "",
@@ -136,7 +136,7 @@ def reprocess_day(
 
 def _former_policies(lake: Lake, tier: str, policy: TierPolicy) -> list[str]:
     """Versions of policies under which rows came to `tier` with vectors in another form than the present one."""
-    name = "vector_method" if tier == WARM else "sketch_method"
+    name = "vector_method" if tier == Tier.WARM else "sketch_method"
     known = lake.select(address("moves"), ["policy_version", "policy"], f"tier = '{tier}'")
     policies = {
         row["policy_version"]: json.loads(row["policy"])
@@ -168,16 +168,16 @@ def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.
 def _embedded(rows: pa.RecordBatch, tier: str, embedder: Embedder) -> pa.RecordBatch:
     """The rows with new vectors where they had none, or where their whole text has a vector of another space."""
     wanted = pc.is_null(rows["space"])
-    if tier == WARM:
+    if tier == Tier.WARM:
         other = pc.fill_null(pc.not_equal(rows["space"], embedder.space), False)
         wanted = pc.or_(wanted, pc.and_(pc.is_valid(rows["text"]), other))
     numbers = np.flatnonzero(wanted.to_numpy(zero_copy_only=False))
     if not len(numbers):
         return rows
-    texts = pc.coalesce(rows["text"], rows["summary"]) if tier == WARM else rows["summary"]
+    texts = pc.coalesce(rows["text"], rows["summary"]) if tier == Tier.WARM else rows["summary"]
     vectors = embedder.embed(texts.take(pa.array(numbers)).to_pylist())
-    made, scale = quantization.to_int8(vectors) if tier == WARM else quantization.to_sketch(vectors)
-    form, measure = cold.SKETCH_COLUMNS if tier != WARM else ("vector", "vector_scale")
+    made, scale = quantization.to_int8(vectors) if tier == Tier.WARM else quantization.to_sketch(vectors)
+    form, measure = cold.SKETCH_COLUMNS if tier != Tier.WARM else ("vector", "vector_scale")
     scales = np.zeros(rows.num_rows, np.float32)
     scales[numbers] = scale
     columns = {

@@ -13,13 +13,13 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.lifecycle import cold, warm
 from akosha_assets.lake.lifecycle.placement import address, days_in
 from akosha_assets.lake.lifecycle.policy import EXPIRED, TierPolicy
-from akosha_assets.lake.tiers import COLD, HOT, TIERS, WARM
+from akosha_assets.lake.tiers import TIERS, Tier
 
 GIB = 1024**3
 SAMPLE_ROWS = 2_000
 # Memory of the service for one row of each tier, without its text: one and a half times the float16 vector in hot, the
 # mapped index entry in warm, nothing in cold.
-VECTOR_MEMORY_BYTES: dict[str, float] = {HOT: 1.5 * 768, WARM: 104, COLD: 0}
+VECTOR_MEMORY_BYTES: dict[str, float] = {Tier.HOT: 1.5 * 768, Tier.WARM: 104, Tier.COLD: 0}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def simulate(lake: Lake, policy: TierPolicy, *, today: date, moved_at: datetime,
             target = policy.tier_of(day, today)
             expired += stored.rows if target == EXPIRED else 0
             # Rows never move back: a colder form does not have the data of a hotter one.
-            target = TIERS[max(TIERS.index(COLD if target == EXPIRED else target), TIERS.index(tier))]
+            target = TIERS[max(TIERS.index(Tier.COLD if target == EXPIRED else target), TIERS.index(tier))]
             moving += stored.rows if target != tier else 0
             then_days[target][day] = then_days[target].get(day, 0) + stored.rows
 
@@ -76,7 +76,7 @@ def simulate(lake: Lake, policy: TierPolicy, *, today: date, moved_at: datetime,
         for tier in TIERS:
             rows = sum(rows_by_day[tier].values())
             size = stored[tier] if stored else round(rows * measured[tier])
-            memory = round(rows * (VECTOR_MEMORY_BYTES[tier] + (text if tier == HOT else 0)))
+            memory = round(rows * (VECTOR_MEMORY_BYTES[tier] + (text if tier == Tier.HOT else 0)))
             cost = size / GIB * prices.storage + memory / GIB * prices.memory
             by_tier.append(
                 TierCost(
@@ -107,11 +107,12 @@ def _bytes_per_row(
         move = warm.Move(policy, moved_at, "simulation")
         text = float(pc.mean(pc.binary_length(sample["text"])).as_py() or 0)
         converted = {
-            HOT: pa.table(sample),
-            WARM: pa.table(warm.form(sample, move)),
-            COLD: pa.table(cold.form(sample, move)),
+            Tier.HOT: pa.table(sample),
+            Tier.WARM: pa.table(warm.form(sample, move)),
+            Tier.COLD: pa.table(cold.form(sample, move)),
         }
-    sizes, sources = {}, {}
+    sizes: dict[str, float] = {}
+    sources: dict[str, str] = {}
     for tier in TIERS:
         rows = sum(each.rows for each in stored_days[tier].values())
         if rows:
@@ -125,11 +126,11 @@ def _bytes_per_row(
 
 def _sample(lake: Lake, stored_days: dict[str, dict[date, days.Stored]]) -> pa.RecordBatch | None:
     """Rows of the largest hot day; None if hot is empty."""
-    table = lake.open(address(HOT))
-    if table is None or not stored_days[HOT]:
+    table = lake.open(address(Tier.HOT))
+    if table is None or not stored_days[Tier.HOT]:
         return None
-    fullest = max(stored_days[HOT], key=lambda day: stored_days[HOT][day].rows)
-    spec = lake.spec(address(HOT))
+    fullest = max(stored_days[Tier.HOT], key=lambda day: stored_days[Tier.HOT][day].rows)
+    spec = lake.spec(address(Tier.HOT))
     parts, rows = [], 0
     for batch in days.stream(table, spec, spec.schema.names, days.predicate(fullest)):
         parts.append(batch.slice(0, SAMPLE_ROWS - rows))

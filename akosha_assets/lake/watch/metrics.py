@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import duckdb
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -24,6 +24,7 @@ from akosha_assets.lake.lifecycle.aging import due
 from akosha_assets.lake.lifecycle.hot import days_without_vectors
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.tiers import Tier
 from akosha_assets.lake.watch import alerts, bootstrap, orchestration
 
 # A scrape within this time uses the last reading.
@@ -203,9 +204,12 @@ class IngestionCollector(Collector):
             yield "akosha_table_bytes", (one.address,), one.stored_bytes
             yield "akosha_table_files", (one.address,), one.files
         yield "akosha_embedding_backlog_rows", (), without_vector
-        for tier in ("warm", "cold"):
+        for tier in (Tier.WARM, Tier.COLD):
             yield "akosha_lifecycle_due_days", (tier,), sum(item.tier == tier for item in late)
-        last = {"warm": policy.last_day_of("hot", today), "cold": policy.last_day_of("warm", today)}
+        last: dict[str, date] = {
+            Tier.WARM: policy.last_day_of(Tier.HOT, today),
+            Tier.COLD: policy.last_day_of(Tier.WARM, today),
+        }
         yield (
             "akosha_lifecycle_oldest_due_days",
             (),

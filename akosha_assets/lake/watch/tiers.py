@@ -49,7 +49,7 @@ class TierProbe:
             return self._errors
 
     def _read(self) -> None:
-        errors = {}
+        errors: dict[str, str] = {}
         for tier in TIERS:
             try:
                 self.lake.open(f"lifecycle/{tier}")

@@ -17,7 +17,7 @@ from akosha_assets.lake.lifecycle.reprocessing import (
 )
 from akosha_assets.lake.lifecycle.warm import Move
 from akosha_assets.lake.settings import LakeSettings
-from akosha_assets.lake.tiers import COLD, WARM
+from akosha_assets.lake.tiers import Tier
 from tests import tiny_model
 from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows, store
 
@@ -32,11 +32,11 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
     row = locate(lake, *WHO).row
     assert row["text"].startswith("Build 1 failed.") and row["attributes"] is None
     later = replace(policy, summary_method="another/2", warm_sentences=1)
-    renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == ReprocessedDay(days_ago(9), WARM, 30, 0, 0, 0)
+    renewed = reprocess_day(lake, Tier.WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(9), Tier.WARM, 30, 0, 0, 0)
     row = locate(lake, *WHO).row
     assert (row["summary_method"], row["summary"].count(". "), row["aged_by"]) == ("another/2", 0, "again")
-    assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
+    assert reprocessable_days(lake, Tier.WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
 
 
 def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path: Pa
         )
     )
     policy, embedder = TierPolicy.of(lake.settings), Embedder.load(lake.settings)
-    for age, tier in ((9, WARM), (100, COLD)):
+    for age, tier in ((9, Tier.WARM), (100, Tier.COLD)):
         store(lake, hot_rows(days_ago(age), 20, embedded=False), batch=age)
         store(lake, hot_rows(days_ago(age), 20, first=20, batch=age), batch=age + 1)
         age_day(lake, days_ago(age), move=Move(policy, NOW, "first"), today=TODAY)
@@ -61,7 +61,7 @@ def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path: Pa
         )
         after = {row["id"]: row for row in rows(lake, tier)}
         assert {row["space"] for row in after.values()} == {"akosha/tiny", "test-space"}
-        form, length = ("vector", 384) if tier == WARM else ("sketch", 48)
+        form, length = ("vector", 384) if tier == Tier.WARM else ("sketch", 48)
         assert {len(row[form]) for row in after.values()} == {length}
         assert [after[name] for name in after if name >= "id-000020"] == [
             before[name] for name in after if name >= "id-000020"
@@ -73,20 +73,20 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     for age in (9, 100):
         store(lake, hot_rows(days_ago(age), 30, batch=age), batch=age)
         age_day(lake, days_ago(age), move=Move(policy, NOW, "first"), today=TODAY)
-    before = rows(lake, WARM)
+    before = rows(lake, Tier.WARM)
     later = replace(policy, vector_method="int8-scale/2", sketch_method="rotated-sign/2")
-    renewed = reprocess_day(lake, WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == ReprocessedDay(days_ago(9), WARM, 0, 0, 30, 30)
-    after = rows(lake, WARM)
+    renewed = reprocess_day(lake, Tier.WARM, days_ago(9), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(9), Tier.WARM, 0, 0, 30, 30)
+    after = rows(lake, Tier.WARM)
     assert {row["policy_version"] for row in after} == {later.version} and {row["aged_by"] for row in after} == {
         "again"
     }
     # The code knows one form only, so the same numbers come out.
     assert [row["vector"] for row in after] == [row["vector"] for row in before]
-    assert reprocessable_days(lake, WARM, later, first=days_ago(9), last=TODAY, space=None) == {}
-    renewed = reprocess_day(lake, COLD, days_ago(100), policy=later, renewed_at=NOW, run="again", embedder=None)
-    assert renewed == ReprocessedDay(days_ago(100), COLD, 0, 0, 0, 30)
-    assert {row["policy_version"] for row in rows(lake, COLD)} == {policy.version}
+    assert reprocessable_days(lake, Tier.WARM, later, first=days_ago(9), last=TODAY, space=None) == {}
+    renewed = reprocess_day(lake, Tier.COLD, days_ago(100), policy=later, renewed_at=NOW, run="again", embedder=None)
+    assert renewed == ReprocessedDay(days_ago(100), Tier.COLD, 0, 0, 0, 30)
+    assert {row["policy_version"] for row in rows(lake, Tier.COLD)} == {policy.version}
 
 
 def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_kept(tmp_path: Path) -> None:
@@ -104,9 +104,11 @@ def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_ke
         store(lake, hot_rows(days_ago(9), 20))
         age_day(lake, days_ago(9), move=Move(policy, NOW, "first"), today=TODAY)
         embedder = Embedder.load(lake.settings)
-        renewed = reprocess_day(lake, WARM, days_ago(9), policy=policy, renewed_at=NOW, run="again", embedder=embedder)
+        renewed = reprocess_day(
+            lake, Tier.WARM, days_ago(9), policy=policy, renewed_at=NOW, run="again", embedder=embedder
+        )
         assert (renewed.rows_embedded, renewed.rows_left) == expected
-        assert {row["space"] for row in rows(lake, WARM)} == {"akosha/tiny" if keeps else SPACE}
+        assert {row["space"] for row in rows(lake, Tier.WARM)} == {"akosha/tiny" if keeps else SPACE}
 
 
 def rows(lake: Lake, tier: str) -> list[dict[str, Any]]:

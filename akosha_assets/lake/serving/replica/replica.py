@@ -29,7 +29,7 @@ from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalF
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
 from akosha_assets.lake.tables import KnownTable
 from akosha_assets.lake.telemetry import RateLimitedWarning
-from akosha_assets.lake.tiers import TIERS
+from akosha_assets.lake.tiers import TIERS, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class Replica:
         cache = lake.settings.home / "cache"
         self._cache = CacheFolder(cache / "serving")
         self.terms = {name: Categories() for name in CODED}
-        self._tiers = {
+        self._tiers: dict[str, TierReplica] = {
             tier: TierReplica(
                 tier,
                 Follower(lake, f"lifecycle/{tier}", known_table),
                 Loader(tier, LocalFiles(lake, f"lifecycle/{tier}", cache / "files"), self.terms),
                 self._cache,
                 IndexCache(self._cache, tier),
-                self._first_hot_day if tier == "hot" else lambda: date.max,
+                self._first_hot_day if tier == Tier.HOT else lambda: date.max,
                 memory_bytes,
             )
             for tier in TIERS
