@@ -1,4 +1,4 @@
-"""A store that fails under a change of a day, a read or upkeep is named as such; other errors stay what they are."""
+"""A store failure while a day changes, in a read or in upkeep is StoreUnavailable; other errors stay unchanged."""
 
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -62,7 +62,7 @@ def test_a_store_that_refuses_writes_is_unavailable(
     assert lake.select(HOT.address, ["id"]).num_rows == 2
 
 
-def test_a_data_file_that_is_gone_fails_a_read_as_the_store_does(lake: Lake, bucket: Faults) -> None:
+def test_a_missing_data_file_makes_a_read_fail_as_store_unavailable(lake: Lake, bucket: Faults) -> None:
     bucket.begin(404, "NoSuchKey", methods=("GET", "HEAD"), path=".parquet")
     table = lake.create(HOT.address)
     with pytest.raises(StoreUnavailable):

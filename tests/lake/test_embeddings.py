@@ -1,4 +1,4 @@
-"""The embedding model is loaded from a folder, or its absence is said."""
+"""The embedding model is loaded from a folder; a missing model is an error."""
 
 from pathlib import Path
 
@@ -29,12 +29,12 @@ def test_a_model_fastembed_does_not_know_is_described_by_its_config(tmp_path: Pa
     assert (embedder.space, embedder.dimensions) == ("house/model", 384)
 
 
-def test_without_a_model_the_error_says_what_would_help(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_model_tells_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingUnavailable, match="akosha model fetch"):
         Embedder.load(LakeSettings(home=tmp_path))
 
 
-def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(EmbeddingUnavailable, match="holds no tokenizer"):
         Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=tmp_path))
 

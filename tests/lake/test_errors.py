@@ -1,4 +1,4 @@
-"""What other libraries say becomes ours: their words, and nothing of their machine code."""
+"""Errors of other libraries become ours: their message without the native backtrace."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from akosha_assets.lake.telemetry import mask_secrets
 from tests.hot_rows import commit, memory
 
 
-def test_a_damaged_log_is_told_without_a_backtrace(lake: Lake) -> None:
+def test_the_error_for_a_damaged_log_has_no_backtrace(lake: Lake) -> None:
     commit(lake, 1, memory("1", "one"))
     log = max(Path(lake.uri("lifecycle/hot"), "_delta_log").glob("*.json"))
     log.write_bytes(log.read_bytes()[:200])

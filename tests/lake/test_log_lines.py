@@ -1,4 +1,4 @@
-"""What is logged of a caller cannot pass for a line of the log, whatever it holds."""
+"""Text from a caller cannot forge a log line."""
 
 import json
 import logging

@@ -67,14 +67,14 @@ def test_symbolic_links_in_a_folder_are_never_followed(tmp_path: Path, linked: s
         store.read("systems/x" if linked == "file" else "systems/x/secret", max_bytes=100)
 
 
-def test_what_is_larger_than_allowed_is_not_read_to_its_end(tmp_path: Path) -> None:
+def test_reading_stops_at_the_size_limit(tmp_path: Path) -> None:
     store = ObjectStore(tmp_path.as_uri())
     store.put("big", b"x" * 5_000_000)
     with pytest.raises(UploadRejected, match="file_too_large"):
         store.read("big", max_bytes=1_000_000)
 
 
-def test_a_missing_object_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_object(tmp_path: Path) -> None:
     with pytest.raises(UploadRejected, match="does not exist in the inbox"):
         ObjectStore(tmp_path.as_uri()).read("nothing.json", max_bytes=10)
 
@@ -118,7 +118,7 @@ def test_odd_entries_of_a_folder_cost_only_themselves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "link", "through a file"])
-def test_what_is_no_plain_file_is_the_uploads_fault_and_never_waited_for(tmp_path: Path, kind: str) -> None:
+def test_entries_that_are_not_regular_files_are_refused_without_blocking(tmp_path: Path, kind: str) -> None:
     store = ObjectStore(tmp_path.as_uri())
     path, key = tmp_path / "x", "x"
     if kind == "folder":
@@ -156,7 +156,7 @@ def test_nothing_is_seen_or_removed_through_a_symbolic_link(tmp_path: Path) -> N
     assert (list((inbox / "systems").iterdir()), (outside / "precious").exists()) == ([], True)
 
 
-def test_a_folder_that_is_gone_or_not_mounted_is_the_stores_fault(tmp_path: Path) -> None:
+def test_a_missing_or_unmounted_folder_is_store_unavailable(tmp_path: Path) -> None:
     gone = ObjectStore((tmp_path / "gone").as_uri())
     with pytest.raises(StoreUnavailable):
         gone.read("systems/x", max_bytes=10)

@@ -44,7 +44,7 @@ def test_where_none_can_be_stored_nobody_is_an_operator(tmp_path: Path) -> None:
     assert not operator_token.matches("", token)
 
 
-def test_only_the_whole_token_matches() -> None:
+def test_only_the_full_token_matches() -> None:
     assert operator_token.matches(operator_token.bearer("Bearer  abc"), "abc")
     assert operator_token.bearer("Basic abc") == ""
     assert not operator_token.matches("ab", "abc")

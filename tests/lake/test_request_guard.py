@@ -108,7 +108,7 @@ def test_probes_need_no_host_but_take_no_foreign_name() -> None:
         ([("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], 403),
     ],
 )
-def test_what_a_browser_says_of_the_page_decides(headers: list[tuple[str, str]], expected: int) -> None:
+def test_browser_headers_about_the_page_decide(headers: list[tuple[str, str]], expected: int) -> None:
     assert status([("host", "localhost:1"), *headers], origins=("https://akosha.example",)) == expected
 
 
@@ -138,7 +138,7 @@ def test_a_body_is_declared_as_json(kind: str, expected: int) -> None:
     assert status([("host", "localhost"), ("content-type", kind)]) == 200
 
 
-def test_settings_that_are_no_hosts_or_origins_are_named() -> None:
+def test_the_error_names_settings_that_are_not_hosts_or_origins() -> None:
     assert parse_hosts(" A.example ,*.svc,10.0.0.1, ::1 ,") == ("a.example", "*.svc", "10.0.0.1", "::1")
     assert parse_origins("https://A.example, http://[::1]:80") == ("https://a.example", "http://[::1]:80")
     for text in ("http://a.example", "a.example:80", "*", "a b"):

@@ -1,4 +1,4 @@
-"""A day that moves is in its new tier whole, and no reader ever sees a row twice or not at all."""
+"""A day moves to its new tier completely, and readers see every row exactly once."""
 
 import signal
 import subprocess
@@ -162,7 +162,7 @@ def test_rows_without_a_vector_move_and_are_counted(lake: Lake, policy: TierPoli
     assert locate(lake, "system-1", "conversation", "id-000001").row["vector"] is None
 
 
-def test_rows_without_a_vector_get_one_before_their_text_goes(tmp_path: Path) -> None:
+def test_rows_without_a_vector_get_one_before_their_text_is_dropped(tmp_path: Path) -> None:
     lake = Lake(
         LakeSettings(
             home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
@@ -175,7 +175,7 @@ def test_rows_without_a_vector_get_one_before_their_text_goes(tmp_path: Path) ->
     assert locate(lake, "system-1", "conversation", "id-000001").row["space"] == "akosha/tiny"
 
 
-def test_the_recall_gate_stops_a_day_and_says_by_how_much(lake: Lake, policy: TierPolicy) -> None:
+def test_the_recall_gate_stops_a_day_and_reports_its_recall(lake: Lake, policy: TierPolicy) -> None:
     store(lake, hot_rows(days_ago(100), 400))
     store(lake, hot_rows(days_ago(20), 20, first=1000, batch=2), batch=2)
     strict = replace(policy, cold_recall=0.999)

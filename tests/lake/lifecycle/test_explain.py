@@ -1,4 +1,4 @@
-"""A memory's place is explained from what is stored, not from what should be."""
+"""The explanation of a memory describes where it is stored, not where the policy would put it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def told(lake: Lake) -> Explanation:
         ledger.close()
 
 
-def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(lake: Lake) -> None:
+def test_an_explanation_has_tier_next_move_files_and_origin(lake: Lake) -> None:
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(20), 120))
     before = told(lake)
@@ -43,7 +43,7 @@ def test_a_memory_tells_its_tier_its_next_move_its_bytes_and_where_it_came_from(
     assert after.also_in == []
 
 
-def test_a_changed_memory_tells_that_it_hides_an_older_form(lake: Lake) -> None:
+def test_the_explanation_of_a_changed_memory_lists_its_hidden_older_form(lake: Lake) -> None:
     store(lake, hot_rows(days_ago(20), 10))
     age_day(lake, days_ago(20), move=Move(TierPolicy.of(lake.settings), NOW, "run-7"), today=TODAY)
     store(lake, hot_rows(days_ago(20), 10, batch=2, words="again", snapshot=3), batch=2)

@@ -1,4 +1,4 @@
-"""Vectors for rows that came without one."""
+"""Rows that arrived without a vector are embedded."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests import tiny_model
 from tests.lake.lifecycle.memories import days_ago, hot_rows, store
 
 
-def test_embedding_a_day_keeps_what_is_done_when_asked_to_stop_and_goes_on_later(tmp_path: Path) -> None:
+def test_embedding_a_day_saves_its_progress_when_stopped_and_resumes(tmp_path: Path) -> None:
     lake = Lake(
         LakeSettings(
             home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")

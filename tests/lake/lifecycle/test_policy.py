@@ -1,4 +1,4 @@
-"""Dates in, tier out."""
+"""The policy maps event days to tiers."""
 
 from dataclasses import replace
 from datetime import date

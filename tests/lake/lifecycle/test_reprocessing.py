@@ -1,4 +1,4 @@
-"""What moved earlier is made anew as far as what was kept allows."""
+"""Rows in warm and cold are reprocessed from the data that those tiers keep."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from tests.lake.lifecycle.memories import NOW, SPACE, TODAY, days_ago, hot_rows,
 WHO = ("system-1", "conversation", "id-000001")
 
 
-def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_again(tmp_path: Path) -> None:
+def test_full_text_stays_in_warm_if_the_policy_keeps_it_and_is_summarised_again(tmp_path: Path) -> None:
     lake = Lake(LakeSettings(home=tmp_path, warm_keeps="text", embedding_model=SPACE))
     policy = TierPolicy.of(lake.settings)
     store(lake, hot_rows(days_ago(9), 30))
@@ -39,7 +39,7 @@ def test_whole_text_stays_in_warm_where_the_policy_keeps_it_and_is_summarised_ag
     assert reprocessable_days(lake, Tier.WARM, later, first=days_ago(9), last=TODAY, space=SPACE) == {}
 
 
-def test_rows_that_moved_without_a_vector_get_one_from_what_is_left(tmp_path: Path) -> None:
+def test_rows_that_moved_without_a_vector_get_one_from_their_remaining_text(tmp_path: Path) -> None:
     lake = Lake(
         LakeSettings(
             home=tmp_path, embedding_model="akosha/tiny", embedding_model_dir=tiny_model.make(tmp_path / "model")
@@ -89,7 +89,7 @@ def test_warm_vectors_take_another_form_from_their_own_numbers_and_sketches_stay
     assert {row["policy_version"] for row in rows(lake, Tier.COLD)} == {policy.version}
 
 
-def test_vectors_of_another_model_are_made_anew_only_where_the_whole_text_was_kept(tmp_path: Path) -> None:
+def test_vectors_of_another_model_are_recomputed_only_from_full_text(tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     for keeps, expected in (("text", (20, 0)), ("", (0, 20))):
         lake = Lake(

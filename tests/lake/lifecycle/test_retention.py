@@ -1,4 +1,4 @@
-"""Deletion is asked for twice, and a hold keeps rows from it."""
+"""Deletion needs two confirmations, and a hold protects rows from it."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def expired(lake: Lake, **more: Any) -> Deletion:
     return expire(lake, TierPolicy.of(lake.settings), today=TODAY, run="run", **more)
 
 
-def test_nothing_is_deleted_unless_asked_twice(aged: Lake) -> None:
+def test_deletion_needs_two_confirmations(aged: Lake) -> None:
     assert expired(aged).rows["cold"] == 30
     assert aged.select("lifecycle/cold", ["id"]).num_rows == 60
     assert expired(aged, dry_run=False).rows["cold"] == 30
@@ -46,7 +46,7 @@ def test_a_hold_by_system_or_time_excludes_rows_until_it_is_released(aged: Lake)
     assert expired(aged, dry_run=False).rows["cold"] == 10
 
 
-def test_probes_go_with_the_rows_they_were_taken_from(lake: Lake) -> None:
+def test_probes_are_deleted_with_their_rows(lake: Lake) -> None:
     policy = TierPolicy.of(lake.settings)
     for batch, age in enumerate((2000, 3000), start=1):
         store(lake, hot_rows(days_ago(age), 120, first=batch * 1000, batch=batch), batch=batch)
@@ -60,7 +60,7 @@ def test_probes_go_with_the_rows_they_were_taken_from(lake: Lake) -> None:
     assert lake.select("lifecycle/probes", ["event_day"])["event_day"].unique().to_pylist() == [days_ago(2000)]
 
 
-def test_a_hold_that_holds_nothing_and_an_unknown_hold_are_refused(lake: Lake) -> None:
+def test_a_hold_without_a_filter_and_an_unknown_hold_are_refused(lake: Lake) -> None:
     with pytest.raises(InvalidRequest):
         place(lake, Hold("odd", None, TODAY, days_ago(1), ""), changed_at=NOW)
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""A policy on paper is counted from the tables that are there."""
+"""A simulated policy is computed from the existing tables."""
 
 from dataclasses import replace
 

@@ -9,7 +9,7 @@ def one(text: str, sentences: int = 3) -> str:
     return summarise(pa.array([text]), sentences)[0].as_py()
 
 
-def test_central_sentences_are_taken_and_not_simply_the_first() -> None:
+def test_a_summary_has_the_central_sentences_not_the_first() -> None:
     text = (
         "Good morning everyone. I had coffee. The redis cache kept stale keys because the cache had no TTL. "
         "We set a TTL on every redis cache key. Stale redis keys now leave the cache after the TTL. Lunch was pizza."
@@ -19,7 +19,7 @@ def test_central_sentences_are_taken_and_not_simply_the_first() -> None:
     assert summary.startswith("The redis cache kept stale keys") and summary.endswith("after the TTL.")
 
 
-def test_a_text_of_three_sentences_or_fewer_is_kept_whole() -> None:
+def test_a_text_of_three_sentences_or_fewer_is_its_own_summary() -> None:
     assert one("One thing. Another thing.") == "One thing. Another thing."
     assert one("no full stop at all") == "no full stop at all"
 

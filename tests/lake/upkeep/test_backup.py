@@ -1,4 +1,4 @@
-"""What is backed up is one moment of tables and ledger; what is restored is proven to be it."""
+"""A backup is consistent across tables and ledger; a restore is verified against it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def test_unchanged_files_are_not_copied_again(lake: Lake, ledger: Ledger, settin
     assert drill(settings).rows == 100
 
 
-def test_the_drill_fails_loudly_when_a_byte_changed_or_a_file_is_gone(
+def test_the_drill_fails_when_a_byte_changed_or_a_file_is_missing(
     lake: Lake, ledger: Ledger, settings: LakeSettings
 ) -> None:
     with pytest.raises(NotFound):
@@ -112,7 +112,7 @@ def test_a_restore_that_was_stopped_is_finished_by_the_next(
         restore(other)
 
 
-def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(
+def test_tables_that_change_while_the_ledger_is_copied_are_read_again(
     lake: Lake, ledger: Ledger, settings: LakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(lake, hot_rows(days_ago(1), 5))
@@ -133,7 +133,9 @@ def test_tables_that_change_while_the_ledger_is_copied_are_looked_at_again(
         backup(lake, ledger, now=AT)
 
 
-def test_old_backups_go_with_the_files_that_only_they_named(lake: Lake, ledger: Ledger, settings: LakeSettings) -> None:
+def test_old_backups_are_deleted_with_the_files_that_only_they_reference(
+    lake: Lake, ledger: Ledger, settings: LakeSettings
+) -> None:
     store(lake, hot_rows(days_ago(10), 50))
     backup(lake, ledger, now=AT)
     age_day(lake, days_ago(10), move=Move(TierPolicy.of(settings), NOW, "run"), today=TODAY)
@@ -146,7 +148,7 @@ def test_old_backups_go_with_the_files_that_only_they_named(lake: Lake, ledger: 
     assert drill(settings).rows >= 50
 
 
-def test_without_a_place_for_backups_the_setting_is_named(tmp_path: Path, lake: Lake, ledger: Ledger) -> None:
+def test_without_a_backup_location_the_error_names_the_setting(tmp_path: Path, lake: Lake, ledger: Ledger) -> None:
     with pytest.raises(InvalidRequest, match="AKOSHA_BACKUP_URL"):
         backup(Lake(LakeSettings(home=tmp_path)), ledger, now=AT)
 

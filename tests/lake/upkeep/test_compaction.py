@@ -80,7 +80,7 @@ def test_the_installed_deltalake_refuses_the_second_of_two_racing_compactions(la
     assert len(ids(lake)) == 15
 
 
-def test_vacuum_is_a_dry_run_unless_asked_and_leaves_a_week_of_time_travel(lake: Lake) -> None:
+def test_vacuum_is_a_dry_run_by_default_and_keeps_a_week_of_time_travel(lake: Lake) -> None:
     ledger = Ledger.open(lake.settings)
     for batch in range(1, 4):
         store(lake, hot_rows(days_ago(4), 5, first=batch * 10, batch=batch), batch=batch)

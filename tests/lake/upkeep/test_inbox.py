@@ -1,4 +1,4 @@
-"""Uploads leave the inbox when they were taken in and their time is over, and not before."""
+"""Uploads are removed from the inbox only after they were ingested and their retention has passed."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,14 +34,14 @@ def taken_in(settings: LakeSettings, lake: Lake) -> Ledger:
     return ledger
 
 
-def test_a_dry_run_names_what_would_go_and_removes_nothing(settings: LakeSettings, lake: Lake) -> None:
+def test_a_dry_run_lists_removable_uploads_and_removes_none(settings: LakeSettings, lake: Lake) -> None:
     sent = make_upload(settings.home / "inbox", "a", reflections=["one"])
     ledger = taken_in(settings, lake)
     expired = expire(settings, ledger, now=LATER, dry_run=True)
     assert (expired.uploads, len(files(settings))) == ([sent.upload_id], 3)
 
 
-def test_an_upload_goes_when_its_time_is_over_and_is_not_found_again(settings: LakeSettings, lake: Lake) -> None:
+def test_an_upload_is_removed_after_its_retention_and_not_listed_again(settings: LakeSettings, lake: Lake) -> None:
     make_upload(settings.home / "inbox", "a", reflections=["one"])
     ledger = taken_in(settings, lake)
     assert expire(settings, ledger, now=datetime.now(UTC), dry_run=False).uploads == []
@@ -51,7 +51,7 @@ def test_an_upload_goes_when_its_time_is_over_and_is_not_found_again(settings: L
     assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
 
 
-def test_an_upload_that_was_not_taken_in_stays_for_ever(settings: LakeSettings, lake: Lake) -> None:
+def test_an_upload_that_was_not_ingested_is_never_removed(settings: LakeSettings, lake: Lake) -> None:
     sent = make_upload(settings.home / "inbox", "a", reflections=["one"])
     (settings.home / "inbox" / sent.prefix / "reflection.duckdb").write_bytes(b"damaged")
     ledger = taken_in(settings, lake)
@@ -69,7 +69,7 @@ def test_an_upload_that_was_written_again_is_left_alone(settings: LakeSettings, 
         assert connection.scalar(sa.select(uploads.c.removed_at)) is None
 
 
-def test_an_upload_that_cannot_be_removed_is_named_and_costs_no_other(
+def test_an_upload_that_cannot_be_removed_is_reported_and_the_others_are_removed(
     tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "RETRY", {**objects.RETRY, "max_retries": 0})

@@ -135,7 +135,7 @@ def test_every_table_is_repaired_to_the_rows_it_had(template: Path, tmp_path: Pa
     assert rows_of(lake, address) == before
 
 
-def test_a_file_that_cannot_be_read_costs_its_rows_alone_and_the_next_upload_brings_them_back(lake: Lake) -> None:
+def test_an_unreadable_file_loses_only_its_rows_and_the_next_upload_restores_them(lake: Lake) -> None:
     before = identities(lake, ENTITIES.address)
     store = ObjectStore(f"{lake.settings.lake()}/{ENTITIES.address}")
     store.put("part-0.parquet", b"PAR1 no file PAR1")
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_read_costs_its_rows_alone_and_the_next_upload_bri
         assert not any(system.is_known for system in ledger.systems())
 
 
-def test_files_of_the_log_that_are_gone_are_left_out(lake: Lake) -> None:
+def test_missing_files_of_the_log_are_skipped(lake: Lake) -> None:
     store = ObjectStore(f"{lake.settings.lake()}/{ABSENCES.address}")
     rows = rows_of(lake, ABSENCES.address)
     store.delete(min(data_files(lake, ABSENCES.address)))
@@ -156,7 +156,7 @@ def test_files_of_the_log_that_are_gone_are_left_out(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("content", ["another type", "a null", "no column", "two days"])
-def test_files_that_break_the_schema_are_named_and_left_out(template: Path, tmp_path: Path, content: str) -> None:
+def test_files_that_break_the_schema_are_reported_and_skipped(template: Path, tmp_path: Path, content: str) -> None:
     shutil.copytree(template, tmp_path / "akosha")
     lake = Lake(LakeSettings(home=tmp_path / "akosha", workers=1))
     rows = lake.select(HOT.address, HOT.schema.names).slice(0, 2)

@@ -1,4 +1,4 @@
-"""What is missing from the tables is named by kind and system, whether the inbox or a backup holds it."""
+"""Rows missing from the tables are counted by kind and system, and by whether the inbox or a backup has them."""
 
 import shutil
 from contextlib import closing
@@ -62,7 +62,7 @@ def verified(home: Path) -> Verification:
         return verify(lake, ledger, now=NOW)
 
 
-def test_a_whole_lake_misses_nothing(home: Path) -> None:
+def test_a_complete_lake_has_no_missing_rows(home: Path) -> None:
     found = verified(home)
     assert (found.missing, found.systems, found.unread, found.uploads_read) == (0, [], {}, 2)
     counts = {one.kind: (one.tables, one.inbox, one.backup) for one in found.kinds}
@@ -86,7 +86,7 @@ def test_missing_rows_are_counted_by_kind_and_system_and_by_where_they_are(home:
     assert [name.split("/")[0] for name in found.unread] == ["bob"]
 
 
-def test_a_lost_table_misses_all_its_rows(home: Path) -> None:
+def test_all_rows_of_a_lost_table_are_missing(home: Path) -> None:
     shutil.rmtree(home / "lake" / HOT.address)
     assert {one.kind: one.missing for one in verified(home).kinds} == {
         "conversation": 7,
