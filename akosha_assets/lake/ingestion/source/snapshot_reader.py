@@ -1,11 +1,10 @@
-"""Reads the changed rows of snapshots from unpacked files: lists tables by precedence, compares rows, converts them.
+"""Reads the rows of snapshots from unpacked files, table by table in order of precedence.
 
-Runs in the worker. Small snapshots are read whole and several at a time, because a step costs about the same for one
-row as for many. A large snapshot is read alone and in batches, so memory grows with its changed rows, not with its
-size.
+Runs in the worker. Small snapshots are read completely and several at a time, because a step costs about the same for
+one row as for many. A large snapshot is read alone and in batches, so memory grows with its changed rows, not with its
+size. `changed_rows.py` compares and converts the rows.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 
@@ -14,39 +13,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.ingestion.source.batches import batches, streamed
-from akosha_assets.lake.ingestion.source.change_detection import (
-    MISSING_DAY,
-    SEEN_SCHEMA,
-    RowBaseline,
-    canonical_texts,
-    keys_of,
-    md5_low,
-    microseconds,
-)
+from akosha_assets.lake.ingestion.source.changed_rows import ChangedRows
 from akosha_assets.lake.ingestion.source.conversion import (
     SCHEMA_OF_KIND,
-    Origin,
     check_fields,
-    decode_texts,
-    is_utf8,
-    replace_invalid_utf8,
-    to_rows,
 )
 from akosha_assets.lake.ingestion.source.databases import Databases, Opened, Table
-from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FROM, Clocks, ulid_times
+from akosha_assets.lake.ingestion.source.event_times import Clocks, ulid_times
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
-from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
-from akosha_assets.lake.ingestion.source.keyed_rows import KeyedRows, check_ids, filter_parts, mark_first_of_each_key
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
-from akosha_assets.lake.ingestion.source.snapshots import Piece, RetryIndividually, Snapshots, UploadFiles
+from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
-from akosha_assets.lake.schemas import TABLE_OF_KIND
 
 # Snapshots of up to this many rows are read whole; larger ones are read twice, first for the clock, then in batches.
 WHOLE_READ_MAX_ROWS = 50_000
@@ -95,29 +77,18 @@ class _BatchReader:
         fingerprints: Fingerprints,
         uploads: list[UploadFiles],
     ):
-        self._connection, self._limits, self._parser_version = connection, limits, parser_version
-        self._fingerprints, self._alone = fingerprints, len(uploads) == 1
-        files = [file for upload in uploads for file in upload.files]
-        # (files,) int64: the position of each file's upload.
-        self._upload_of_file = np.repeat(np.arange(len(uploads)), [len(upload.files) for upload in uploads])
-        self._object_keys, self._object_etags = (
-            pa.array([file.key for file in files]),
-            pa.array([file.etag for file in files]),
-        )
-        self._snapshots_at = pa.array([upload.snapshot_at for upload in uploads], UTC)
-        # (uploads,) int64: UTC microseconds since 1970.
-        self._snapshots_us = np.array([microseconds(upload.snapshot_at) for upload in uploads])
-        self._known = RowBaseline([upload.known for upload in uploads])
-        self.result = Snapshots(np.zeros(len(uploads), np.int64), [Counter() for _ in uploads])
+        self._connection, self._limits, self._is_single = connection, limits, len(uploads) == 1
+        self._changed = ChangedRows(uploads, parser_version, fingerprints)
+        self.result = self._changed.result
 
     def read(self, opened: Opened) -> None:
         for file, flaws in opened.flaws.items():
-            self.result.flaws[self._upload_of_file[file]].update(flaws)
+            self.result.flaws[self._changed.upload_of_file[file]].update(flaws)
         tables = sorted(
             opened.tables, key=lambda table: (_PRECEDENCE.get(table.reading.name.lower(), len(_PRECEDENCE)), table.file)
         )
         expected = sum(table.rows for table in tables)
-        if not self._alone and expected > min(WHOLE_READ_MAX_ROWS, self._limits.max_rows):
+        if not self._is_single and expected > min(WHOLE_READ_MAX_ROWS, self._limits.max_rows):
             raise RetryIndividually(f"about {expected} rows")
         if expected > self._limits.max_rows:
             raise UploadRejected("too_many_rows", f"about {expected} rows; at most {self._limits.max_rows} are read")
@@ -131,7 +102,7 @@ class _BatchReader:
             clocks = self._clocks(parts, ulid)
             self.result.seconds["read"] = perf_counter() - started
             started = perf_counter()
-            self._add(parts, clocks, ulid)
+            self._changed.add(parts, clocks, ulid)
         else:
             clocks = self._clocks([part for table in tables if table.reading.spec for part in self._clock_parts(table)])
             self.result.seconds["read"] = perf_counter() - started
@@ -149,7 +120,7 @@ class _BatchReader:
                     part = self._without(part, pc.is_in(part.ids, value_set=pa.concat_arrays(earlier_ids[kind])))
                 if kind != RESCUED:
                     own_ids.append(part.ids)
-                self._add([part], clocks)
+                self._changed.add([part], clocks)
             if own_ids:
                 earlier_ids.setdefault(kind, []).extend(own_ids)
 
@@ -158,13 +129,8 @@ class _BatchReader:
         keep = ~doubled.to_numpy(zero_copy_only=False)
         if keep.all():
             return part
-        self.result.count(Flaw.ID_DOUBLED, self._uploads_of([part])[~keep])
+        self.result.count(Flaw.ID_DOUBLED, self._changed.uploads_of([part])[~keep])
         return part.filtered(keep)
-
-    def _uploads_of(self, parts: list[SourceRows]) -> np.ndarray:
-        """The position of each row's upload: (rows,) int64."""
-        uploads: np.ndarray = self._upload_of_file[np.concatenate([part.file for part in parts])]
-        return uploads
 
     def _has_doubles(self, table: Table) -> bool:
         """Whether ids repeat in a table that is read in batches. Counts them: one batch does not show them all."""
@@ -172,7 +138,7 @@ class _BatchReader:
         doubled = self._connection.execute(
             f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"  # noqa: S608
         ).fetchall()[0][0]
-        self.result.flaws[self._upload_of_file[table.file]][Flaw.ID_DOUBLED] += doubled
+        self.result.flaws[self._changed.upload_of_file[table.file]][Flaw.ID_DOUBLED] += doubled
         return bool(doubled)
 
     def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[SourceRows]:
@@ -189,7 +155,7 @@ class _BatchReader:
                     batch, reading.select.fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes
                 )
                 part = SourceRows.of(reading, batch, file)
-                self.result.rows_read += np.bincount(self._uploads_of([part]), minlength=len(self.result.flaws))
+                self.result.rows_read += np.bincount(self._changed.uploads_of([part]), minlength=len(self.result.flaws))
                 yield part
 
     def _clock_parts(self, table: Table) -> Iterator[SourceRows]:
@@ -202,112 +168,7 @@ class _BatchReader:
     def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:
         """The clocks of the uploads, as the rows of `parts` prove them."""
         if not parts:
-            return Clocks.unproven(self._snapshots_us)
+            return Clocks.unproven(self._changed.snapshots_us)
         if ulid is None:
             ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
-        return Clocks.proven(*times_of(parts), ulid, self._uploads_of(parts), self._snapshots_us)
-
-    def _add(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
-        """Adds the changed rows of the parts and every row they hold to `result`.
-
-        `ulid`: the times in the ids, (rows,) int64 microseconds, where they were already computed.
-        """
-        parts = [part for part in parts if part.batch.num_rows]
-        rows = self._keyed_rows(parts)
-        if rows is None:
-            return
-        if ulid is None or rows.parts is not parts:
-            ulid = ulid_times(rows.ids)
-        hashes = md5_low(rows.texts)
-        comparison = self._known.compare(rows.keys, hashes, self._snapshots_us[rows.uploads])
-        days = comparison.known_day
-        if comparison.changed.any():
-            times = clocks.resolve(*times_of(rows.parts), ulid, rows.uploads)
-            event_days = (times.occurred_us // DAY_US).astype(np.int32)
-            start = 0
-            for part in rows.parts:
-                stop = start + len(part.ids)
-                if part.reading.kind in _PARTITIONED:
-                    own = days[start:stop]
-                    days[start:stop] = np.where(own == MISSING_DAY, event_days[start:stop], own)
-                changed = comparison.changed[start:stop]
-                place = np.flatnonzero(changed) + start
-                if len(place):
-                    self.result.count(Flaw.TIMESTAMP_OUT_OF_RANGE, rows.uploads[place[times.out_of_range[place]]])
-                    derived = {
-                        "content_hash": pa.array(hashes[place]),
-                        "occurred_at": pa.array(times.occurred_us[place]).view(UTC),
-                        "occurred_from": OCCURRED_FROM.take(pa.array(times.occurred_from[place])),
-                        "event_day": pa.array(days[place]).view(pa.date32()),
-                    }
-                    self._convert(part if len(place) == len(part.ids) else part.filtered(changed), derived)
-                start = stop
-        event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
-        seen = pa.RecordBatch.from_arrays(
-            [rows.kinds, rows.ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA
-        )
-        if self._alone:
-            self.result.seen.append(Piece(seen, rows.uploads))
-        else:
-            order = np.argsort(rows.uploads, kind="stable")
-            self.result.seen.append(Piece(seen.take(pa.array(order)), rows.uploads[order]))
-
-    def _keyed_rows(self, parts: list[SourceRows]) -> KeyedRows | None:
-        """The rows of the parts with their keys and texts: no key twice, every text UTF-8. None for no rows.
-
-        Raises: UploadRejected for an id that is empty or too long; RetryIndividually where the text of one of several
-            uploads is not UTF-8.
-        """
-        while parts:
-            ids = pa.concat_arrays([part.ids for part in parts])
-            kinds = pa.concat_arrays([pa.repeat(part.reading.kind, len(part.ids)) for part in parts])
-            uploads = self._uploads_of(parts)
-            check_ids(ids)
-            keys = keys_of(kinds, ids, None if self._alone else uploads)
-            if pc.count_distinct(keys).as_py() < len(keys):
-                parts = self._first_of_each_key(parts, keys, uploads)
-                continue
-            texts = pa.concat_arrays([canonical_texts(part.batch, part.reading.hashed) for part in parts])
-            if is_utf8(texts):
-                return KeyedRows(parts=parts, ids=ids, kinds=kinds, uploads=uploads, keys=keys, texts=texts)
-            if not self._alone:
-                raise RetryIndividually("text that is not UTF-8")
-            self.result.flaws[0][Flaw.TEXT_NOT_UTF8] += 1
-            # Ids may become equal by this, so the keys are made again.
-            parts = [SourceRows.of(part.reading, replace_invalid_utf8(part.batch), part.file) for part in parts]
-        return None
-
-    def _first_of_each_key(self, parts: list[SourceRows], keys: pa.Array, uploads: np.ndarray) -> list[SourceRows]:
-        """The parts with the first row of each key; the others are counted."""
-        is_first = mark_first_of_each_key(keys)
-        self.result.count(Flaw.ID_DOUBLED, uploads[~is_first])
-        return filter_parts(parts, is_first)
-
-    def _convert(self, part: SourceRows, derived: dict[str, pa.Array]) -> None:
-        """Adds the rows of `part`, all of them changed, as rows of the table of their kind."""
-        reading, uploads = part.reading, self._uploads_of([part])
-        derived |= {
-            "id": part.ids,
-            "object_key": self._object_keys.take(pa.array(part.file)),
-            "object_etag": self._object_etags.take(pa.array(part.file)),
-            "snapshot_at": self._snapshots_at.take(pa.array(uploads)),
-        }
-        if part.rescued is not None:
-            derived |= {"row": part.rescued, "_rescued": pa.nulls(len(part.ids), pa.string())}
-        places = {(one.role, one.name): place for place, one in enumerate(reading.select.fields)}
-        if reading.spec and reading.spec.first_generation:
-            derived["text"] = decode_texts(part.batch.column(places[Role.COLUMN, "text"]))
-        if reading.spec and reading.spec.session_in_metadata and (Role.ATTRIBUTE, "metadata") in places:
-            sessions = metadata_sessions(part.batch.column(places[Role.ATTRIBUTE, "metadata"]))
-            if (own := places.get((Role.COLUMN, "session_id"))) is not None:
-                sessions = pc.coalesce(part.batch.column(own), sessions)
-            derived["session_id"] = sessions
-        converted = to_rows(
-            part.batch,
-            reading.select.fields,
-            Origin(reading.kind, reading.name, self._parser_version),
-            derived,
-            fingerprints=self._fingerprints,
-            flaw=lambda code, places: self.result.count(code, uploads[places]),
-        )
-        self.result.rows.setdefault(TABLE_OF_KIND[reading.kind], []).append(Piece(converted, uploads))
+        return Clocks.proven(*times_of(parts), ulid, self._changed.uploads_of(parts), self._changed.snapshots_us)

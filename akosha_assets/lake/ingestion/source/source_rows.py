@@ -1,6 +1,6 @@
 """Rows of one source table, of one upload or several, with the id and the times of each row.
 
-Rows are compared with each other and with known rows in `snapshot_reader.py`.
+`changed_rows.py` compares the rows with each other and with known rows.
 """
 
 from dataclasses import dataclass

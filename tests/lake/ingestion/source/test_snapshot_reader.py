@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from akosha_assets.lake.ingestion.extraction.sandbox import hardened_connection
-from akosha_assets.lake.ingestion.source import snapshot_reader
+from akosha_assets.lake.ingestion.source import changed_rows, snapshot_reader
 from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.source.conversion import ENCODED_TEXT, VECTOR_NUMBERS, decode_texts
 from akosha_assets.lake.ingestion.source.databases import File
@@ -306,7 +306,7 @@ def test_an_error_that_no_single_upload_owns_asks_for_reading_individually(
     database(path, FULL, ROW)
     monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", whole_read_rows)
     if whole_read_rows > 1:
-        monkeypatch.setattr(snapshot_reader, "is_utf8", lambda _: False)
+        monkeypatch.setattr(changed_rows, "is_utf8", lambda _: False)
 
     with pytest.raises(RetryIndividually):
         reader.read([upload(path), upload(path)])
