@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.extraction.system_calls import deny_system_calls, has_filter
 from akosha_assets.lake.quoting import literal
 
@@ -165,10 +166,7 @@ def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.Duc
     """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any
     more.
     """
-    connection = duckdb.connect(
-        ":memory:",
-        config={"memory_limit": f"{memory_bytes // 1024**2}MiB", **CONFINED_DUCKDB},
-    )
+    connection = connect(CONFINED_DUCKDB, memory_mib=memory_bytes // 1024**2)
     # Every query is one scan of one table: planning costs more than any optimizer but this saves.
     optimizers = [
         name
@@ -176,7 +174,6 @@ def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.Duc
         if name != "unused_columns"
     ]
     allowed = ", ".join(literal(f"{folder}/") for folder in folders)
-    connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET disabled_optimizers = {literal(','.join(optimizers))}")
     connection.execute(f"SET allowed_directories = [{allowed}]")
     connection.execute("SET enable_external_access = false")

@@ -13,6 +13,7 @@ from threading import Lock, Thread
 import duckdb
 import pyarrow as pa
 
+from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.extraction.sandbox import (
     CONFINED_DUCKDB,
     OPEN_FILES,
@@ -87,15 +88,9 @@ def _connection(request: WorkerRequest, unreadable: dict[str, str]) -> duckdb.Du
 
     Tiers whose files cannot be read are added to `unreadable` with the reason.
     """
-    connection = duckdb.connect(
-        config={
-            "memory_limit": f"{request['memory_bytes'] // 2 // 1024**2}MiB",
-            **CONFINED_DUCKDB,
-            # Otherwise DuckDB looks up unknown table names among the variables of this program.
-            "python_enable_replacements": "false",
-        }
-    )
-    connection.execute("SET TimeZone = 'UTC'")
+    # Otherwise DuckDB looks up unknown table names among the variables of this program.
+    config = {**CONFINED_DUCKDB, "python_enable_replacements": "false"}
+    connection = connect(config, memory_mib=request["memory_bytes"] // 2 // 1024**2)
     for tier, paths in request["files"].items():
         _create_view(connection, tier, paths, request, unreadable)
     hotter: list[str] = []
