@@ -114,3 +114,8 @@ def test_defs_evaluate_their_annotations() -> None:
         assert "from __future__ import annotations" not in path.read_text(), (
             f"{path}: Dagster's decorators cannot read them"
         )
+
+
+def test_the_time_zone_of_duckdb_is_set_in_one_place() -> None:
+    places = [str(path.relative_to(ROOT)) for path in modules() if "SET TimeZone" in path.read_text()]
+    assert places == ["akosha_assets/lake/duckdb_session.py"]

@@ -1,4 +1,4 @@
-"""DuckDB connections of this process, with times in UTC; DuckDB's default is the time zone of the machine."""
+"""DuckDB connections with times in UTC; DuckDB's default is the time zone of the machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from akosha_assets.lake.quoting import literal
 def connect(
     config: Mapping[str, str] | None = None, *, memory_mib: int | None = None, spill: Path | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """A connection to a new database in memory.
+    """Connects to a new database in memory.
 
     It uses at most `memory_mib` MiB, and the folder `spill` for what needs more. `config` has further settings.
     """

@@ -94,7 +94,7 @@ def test_json_lines_have_run_and_upload_and_mask_secrets(lake: Lake, capsys: pyt
         root.setLevel(level)
         ledger.close()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    (taken,) = [line for line in lines if line["message"] == "upload taken in"]
+    (taken,) = [line for line in lines if line["message"] == "upload ingested"]
     assert (taken["run_id"], taken["upload_id"], taken["new_rows"]) == ("run-7", "20261120_120000_laptop-1", 1)
     hidden = lines[-1]
     assert hidden["message"] == "cannot reach postgresql://***@db/x?password=***"

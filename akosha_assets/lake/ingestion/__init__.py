@@ -1,1 +1,1 @@
-"""From the inbox to committed rows: discovery, ledger, extraction, difference, commit."""
+"""From the inbox to committed rows: discovery, ledger, extraction, reconciliation, commit."""

@@ -1,7 +1,7 @@
-"""Ingests waiting uploads, batch by batch: claims one, reads it while the last one is stored, handles failures.
+"""Ingests waiting uploads batch by batch: claims a batch, reads it while the previous one is stored, handles failures.
 
-The workers would idle while rows are compared and committed, so a run has up to two batches, each under its own lease
-and lane; a system is in one of them at most. The steps of one batch are in `batch.py`.
+Workers would idle while rows are compared and committed, so a run has up to two batches, each with its own lease and
+lane; a system is in at most one of them. The steps of one batch are in `batch.py`.
 """
 
 import logging
@@ -42,14 +42,14 @@ def ingest(
 ) -> list[BatchResult]:
     """Ingests uploads until none can be claimed, or `stop()` is true between two uploads; returns the batches.
 
-    `on_batch` is called in this thread, `on_step` with the name of a step in the thread that runs it. With
-    `arrival_day` only uploads of that day are ingested.
+    Calls `on_batch` in this thread, and `on_step` with the name of a step in the thread that runs it. With
+    `arrival_day`, ingests only uploads of that day.
 
     Raises:
         LedgerMismatch: the ledger does not belong to the tables.
-        TableLost: a table that was written to is gone or went back.
-        TransientError: a store, the ledger or this machine's disk failed, or its clock is wrong. The uploads under way
-            wait again, without an attempt.
+        TableLost: a table that was written to is missing or was reset to an older version.
+        TransientError: a store, the ledger or this machine's disk failed, or its clock is wrong. Claimed uploads wait
+            again; no attempt is counted.
     """
     with outages.recorded(ledger, "ingest"), _local_failures():
         results, unread = _ingest(lake, ledger, run_id, stop, on_batch, on_step, arrival_day)
@@ -57,7 +57,8 @@ def ingest(
     if unread:
         example = next(iter(unread.values()))
         raise StoreUnavailable(
-            ledger.settings.inbox(), f"{len(unread)} uploads could not be read and wait, one of them: {example}"
+            ledger.settings.inbox(),
+            f"{len(unread)} uploads could not be read and wait; the error of one of them: {example}",
         )
     return results
 
@@ -71,7 +72,7 @@ def _ingest(
     on_step: Callable[[str], None],
     arrival_day: date | None,
 ) -> tuple[list[BatchResult], dict[int, str]]:
-    """The batches that were stored, and the causes by upload id in the ledger where the inbox did not return one."""
+    """Returns the stored batches, and the errors of uploads that could not be fetched by their id in the ledger."""
     if now() < plausible.EARLIEST:
         raise ClockWrong(now())
     ledger_rebuild.check(lake, ledger)
@@ -89,7 +90,7 @@ def _ingest(
             if batch is None:
                 if not storing.finish():
                     break
-                # The systems of that batch are free again, and may have more uploads.
+                # The systems of the finished batch can be claimed again, and may have more uploads.
                 continue
             on_step("claimed")
             lease, read = _Lease(ledger, batch), None
@@ -112,14 +113,14 @@ def _ingest(
 
 
 class _Unread:
-    """The uploads of a run that the inbox at `url` did not return, and whether it returns any."""
+    """The uploads of a run that could not be fetched from the inbox at `url`."""
 
     def __init__(self, url: str):
         self.causes: dict[int, str] = {}
         self._url, self._is_inbox_up, self._batches = url, True, 0
 
     def add(self, read: ReadBatch) -> None:
-        """Adds the unread uploads of a batch; those that were read this time count no more."""
+        """Adds the unread uploads of a batch, and removes those that were read this time."""
         failed = {one.upload.id: str(failure) for one, failure in read.unread}
         others = {ref: cause for ref, cause in self.causes.items() if ref not in read.fetched}
         self.causes = others | failed
@@ -130,20 +131,20 @@ class _Unread:
         self._is_inbox_up = read.is_inbox_up
 
     def check(self, *, is_end: bool = False) -> None:
-        """Passes while another batch may have more success.
+        """Checks whether the inbox still returns uploads.
 
         Raises:
-            StoreUnavailable: the inbox returned nothing of two batches in a row, or not the last upload of the run.
+            StoreUnavailable: nothing of two consecutive batches could be fetched, or not the last upload of the run.
         """
         if self._batches >= 2 or (is_end and not self._is_inbox_up):
             cause = next(reversed(self.causes.values()), "")
             raise StoreUnavailable(
-                self._url, f"{len(self.causes)} uploads could not be read and wait, the last one: {cause}"
+                self._url, f"{len(self.causes)} uploads could not be read and wait; the error of the last one: {cause}"
             )
 
 
 class _Blame:
-    """Decides whether a failure is an upload's or our own: while nothing could be stored, only one upload is blamed."""
+    """Decides whether a failure counts as the upload's: while nothing could be stored, only one upload is blamed."""
 
     def __init__(self) -> None:
         self.has_stored = False
@@ -152,7 +153,7 @@ class _Blame:
     def blames(self, batch: Batch) -> bool:
         """Whether the failure of `batch` counts as an attempt of its uploads.
 
-        A batch of several tells nothing of any one of them: none is added to those that failed.
+        The failure of a batch of several does not show which upload is at fault, so none of them is recorded as failed.
         """
         if len(batch.uploads) == 1:
             self._failed.add(batch.uploads[0].id)
@@ -160,14 +161,14 @@ class _Blame:
 
 
 class _Storing:
-    """Stores one batch at a time in a thread of its own; a context manager that waits for the thread at its end."""
+    """Stores one batch at a time in its own thread; a context manager that waits for the thread on exit."""
 
     def __init__(self, batches: BatchIngest, run_id: str, on_batch: Callable[[BatchResult], None]):
         self.results: list[BatchResult] = []
         self._batches, self._run_id, self._on_batch = batches, run_id, on_batch
         self.blame = _Blame()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._under_way: Future[BatchResult | None] | None = None
+        self._pending: Future[BatchResult | None] | None = None
 
     def __enter__(self) -> "_Storing":
         return self
@@ -179,28 +180,28 @@ class _Storing:
             self.finish()
 
     def begin(self, read: ReadBatch, lease: "_Lease") -> None:
-        """Waits for the batch before this one, and begins to store this one.
+        """Waits for the previous batch, then starts to store this one.
 
-        Raises: the error by which the batch before ends the run.
+        Raises: the error of the previous batch, if it ends the run.
         """
         try:
             self.finish()
         except BaseException:
-            # Nothing is wrong with this batch, but its run ends.
+            # This batch did not fail, but its run ends.
             _release(self._batches.ledger, read.batch, error="its run ended before it was stored", at_fault=False)
             lease.end()
             raise
-        self._under_way = self._thread.submit(self._store, read, lease)
+        self._pending = self._thread.submit(self._store, read, lease)
 
     def finish(self) -> bool:
         """Waits for the batch that is being stored; returns whether there was one.
 
-        Raises: the error by which the batch ends the run.
+        Raises: the error of the batch, if it ends the run.
         """
-        under_way, self._under_way = self._under_way, None
-        if under_way is None:
+        pending, self._pending = self._pending, None
+        if pending is None:
             return False
-        if result := under_way.result():
+        if result := pending.result():
             self.results.append(result)
             self._on_batch(result)
         return True
@@ -235,21 +236,21 @@ def _local_failures() -> Iterator[None]:
 def _released_on_failure(ledger: Ledger, batch: Batch, blame: _Blame) -> Iterator[None]:
     """Releases the batch when the block fails.
 
-    An outage or a lost table ends the run and costs the uploads nothing. Any other failure may be the fault of one
-    upload: smaller and smaller batches find out which one, while the run goes on. When a second upload fails and
-    nothing could be stored, the run ends.
+    An outage or a lost table ends the run and counts no attempt. Any other failure may be the fault of one upload:
+    the run continues, and smaller and smaller batches isolate the upload. When a second upload fails and nothing could
+    be stored, the run ends.
     """
     try:
         yield
     except LeaseLost:
-        logger.warning("batch was taken over by another run")
+        logger.warning("another run took over the batch")
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         is_blamed = not is_upload_blameless(error) and blame.blames(batch)
         _release(ledger, batch, error=cause, at_fault=is_blamed, is_paused=is_blamed and not blame.has_stored)
         if not is_blamed:
             raise
-        logger.exception("a batch failed; its uploads are claimed again in smaller batches")
+        logger.exception("a batch failed; its uploads will be claimed again in smaller batches")
     except BaseException as error:
         # A signal ends the run.
         _release(ledger, batch, error=f"{type(error).__name__}: {error}", at_fault=False)
@@ -260,22 +261,23 @@ def _release(ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_pau
     try:
         claims.release(ledger, batch, error=error, at_fault=at_fault, is_paused=is_paused, now=now())
     except LakeError as second:
-        # The ledger may be out as well: the batch is recovered when its lease ends.
+        # The ledger may have failed too: the batch is recovered when its lease ends.
         logger.warning("a batch could not be released", extra={"cause": str(second), "batch": batch.id})
 
 
 class _Lease:
-    """Renews the lease of a batch in the background until `end`. A lost lease fails the next step of the batch in the
-    ledger.
+    """Renews the lease of a batch in the background until `end`.
+
+    If the lease is lost, the next step of the batch in the ledger raises LeaseLost.
     """
 
     def __init__(self, ledger: Ledger, batch: Batch):
         self._ledger, self._batch = ledger, batch
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{batch.id}", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name=f"lease-{batch.id}", daemon=True)
         self._thread.start()
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         while not self._done.wait(self._ledger.settings.lease_seconds / 3):
             try:
                 claims.renew(self._ledger, self._batch, now=now())
@@ -286,6 +288,6 @@ class _Lease:
                 logger.warning("a lease could not be renewed", extra={"batch": self._batch.id, "cause": str(error)})
 
     def end(self) -> None:
-        """Stops to renew the lease."""
+        """Stops renewing the lease."""
         self._done.set()
         self._thread.join()

@@ -22,9 +22,9 @@ Level = Literal["ok", "warn", "error"]
 Event = tuple[sa.ColumnElement[Any], sa.ColumnElement[bool]]
 
 _IS_FIRST_TIME = uploads.c.requeued_at.is_(None)
-# Written so that no index on the state fits: nearly every row has that state, and few were ingested of late.
+# Written so that no index on the state applies: nearly every row has this state, and few were ingested recently.
 _IS_INGESTED = sa.func.coalesce(uploads.c.state, "") == UploadState.INGESTED
-# What was quarantined when it was found never waited.
+# Uploads that were quarantined on discovery never waited.
 _HAS_WAITED = sa.and_(
     uploads.c.state != UploadState.ARRIVING,
     sa.or_(uploads.c.state != UploadState.QUARANTINED, uploads.c.claimed_at.is_not(None)),
@@ -33,7 +33,7 @@ _ARRIVALS: tuple[Event, ...] = (
     (uploads.c.seen_at, sa.and_(_IS_FIRST_TIME, _HAS_WAITED)),
     (uploads.c.requeued_at, uploads.c.requeued_at.is_not(None)),
 )
-# `ingested_at` is that of the first time. Of later ones, and of quarantined uploads, the claim is the nearest time.
+# `ingested_at` is the time of the first ingestion. For later ones, and for quarantined uploads, the claim is closest.
 _INGESTED: tuple[Event, ...] = (
     (uploads.c.ingested_at, sa.and_(_IS_FIRST_TIME, _IS_INGESTED)),
     (uploads.c.claimed_at, sa.and_(uploads.c.requeued_at.is_not(None), _IS_INGESTED)),
@@ -41,13 +41,13 @@ _INGESTED: tuple[Event, ...] = (
 _QUARANTINED: Event = (uploads.c.claimed_at, uploads.c.state == UploadState.QUARANTINED)
 
 RATE_WINDOW = timedelta(minutes=5)
-# Points of a window at which a limit is checked.
+# Points of a time window at which a limit is checked.
 WINDOW_POINTS = 30
 
 
 @dataclass(frozen=True)
 class BacklogPoint:
-    """Uploads that waited at `at`, and those that arrived and left (ingested or quarantined) since the point before."""
+    """Uploads that waited at `at`, and those that arrived or left (ingested, quarantined) since the last point."""
 
     at: datetime
     waiting: int
@@ -57,9 +57,9 @@ class BacklogPoint:
 
 @dataclass(frozen=True)
 class Backlog:
-    """The backlog at `measured_at`. `waiting`: complete and not yet ingested, claimed ones included.
+    """The backlog at `measured_at`. `waiting`: complete and not yet ingested, including claimed uploads.
 
-    Rates are uploads a second over the last five minutes. `catch_up_seconds` is None while the backlog does not shrink.
+    Rates are uploads per second over the last five minutes. `catch_up_seconds` is None if the backlog does not shrink.
     """
 
     measured_at: datetime
@@ -89,14 +89,14 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The backlog against a limit."""
+    """The backlog compared with a limit."""
 
     level: Level
     reason: str
 
 
 def measure(ledger: Ledger, *, now: datetime) -> Backlog:
-    """The backlog in the ledger at `now`."""
+    """Measures the backlog in the ledger at `now`."""
     count = sa.func.count()
     settings = ledger.settings
     waiting = uploads.c.state.in_(BACKLOG)
@@ -152,10 +152,10 @@ def measure(ledger: Ledger, *, now: datetime) -> Backlog:
 
 
 def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) -> list[BacklogPoint]:
-    """The backlog at every `step` of the last `span`, oldest first, the last one at `now`.
+    """Returns the backlog at every `step` of the last `span`, oldest first, the last one at `now`.
 
-    Computed from the times in the ledger, so a restart does not change it. An upload that was redriven or replayed
-    arrived when it was, and not when it was first seen.
+    Computed from the times in the ledger, so a restart does not change it. A redriven or replayed upload counts as
+    arrived at the redrive or replay, not when it was first seen.
     """
     steps = int(span / step)
     with ledger.read() as connection:
@@ -177,21 +177,21 @@ def history(ledger: Ledger, *, now: datetime, span: timedelta, step: timedelta) 
 
 
 def is_caught_up(measured: Backlog, settings: LakeSettings) -> bool:
-    """Whether no upload waits for longer than the limit, by a recent enough listing of the whole inbox."""
+    """Whether no upload waits for longer than the limit, and the inbox was listed completely not long ago."""
     return measured.oldest_waiting_seconds <= settings.backlog_age_seconds and not is_unswept(measured, settings)
 
 
 def is_unswept(measured: Backlog, settings: LakeSettings) -> bool:
     """Whether the last complete listing of the inbox is so old that unknown uploads may wait there."""
     limit = max(settings.backlog_age_seconds, 2 * settings.sweep_seconds if settings.ingestion_queue else 0)
-    # A time that is still to come was recorded by a clock that was wrong.
+    # A time in the future was recorded by a wrong clock.
     return measured.swept_at is None or abs((measured.measured_at - measured.swept_at).total_seconds()) > limit
 
 
 def judge_size(ledger: Ledger, measured: Backlog) -> Verdict:
     """Whether too many uploads have waited for too long, by the limits of the settings.
 
-    The history comes from the ledger, so a backlog that grew while nothing ran is found at once.
+    The history comes from the ledger, so a backlog that grew while nothing ran is detected at once.
     """
     settings = ledger.settings
     limits: tuple[tuple[Level, int, int], ...] = (
@@ -221,20 +221,20 @@ def _stayed_above(ledger: Ledger, limit: int, seconds: int, now: datetime) -> bo
     if not seconds:
         return True
     step = timedelta(seconds=seconds) / WINDOW_POINTS
-    # One point more than the window has steps: its beginning counts as well.
+    # One point more than the window has steps: the start of the window counts as well.
     return all(point.waiting > limit for point in history(ledger, now=now, span=step * (WINDOW_POINTS + 1), step=step))
 
 
 def _by_step(
     connection: sa.Connection, column: Any, which: Any, now: datetime, step: timedelta, steps: int
 ) -> dict[int, int]:
-    """How many of `which` have `column` in each step before `now`, by the number of whole steps before `now`."""
+    """Counts the rows of `which` by the age of `column` at `now`, in complete steps."""
     age = now.timestamp() - sa.extract("epoch", column)
-    whole = age / step.total_seconds()
-    # SQLite truncates, the time of day to seconds as well: a step is exact to a second. PostgreSQL would round.
-    number = sa.cast(sa.func.floor(whole) if connection.dialect.name == "postgresql" else whole, sa.Integer).label(
-        "number"
-    )
+    age_in_steps = age / step.total_seconds()
+    # SQLite truncates, also times to seconds: a step is exact to a second. PostgreSQL would round.
+    number = sa.cast(
+        sa.func.floor(age_in_steps) if connection.dialect.name == "postgresql" else age_in_steps, sa.Integer
+    ).label("number")
     recent = sa.select(number).where(which, column > now - steps * step, column <= now).subquery()
     counted = sa.select(recent.c.number, sa.func.count()).group_by(recent.c.number)
     return dict(connection.execute(counted).tuples().all())

@@ -1,9 +1,9 @@
 """One batch in two steps: read it (`batch_reading.py`), then store it: compare, commit to Delta, update the ledger.
 
-The order makes a crash harmless: the ledger records that the batch begins to commit, the tables get its rows under its
-fence, the ledger records the end. After a crash in between, the systems of the batch are compared with the tables.
-`reconcile.py` decides which rows are stored, `table_rows.py` makes table rows of them, `arrivals.py` claims batches and
-handles their failures.
+The order makes a crash harmless: the ledger records that the batch begins to commit, the rows are committed under its
+fence, and the ledger records the end. After a crash in between, the systems of the batch are compared with the tables.
+`reconcile.py` decides which rows are stored, `table_rows.py` converts them to table rows, and `arrivals.py` claims
+batches and handles their failures.
 """
 
 import logging
@@ -37,8 +37,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class BatchResult:
-    """Counts of one batch: uploads by state and by arrival day, rows by table, hot rows by event day; newest version by
-    table, seconds by step.
+    """Counts of one batch: uploads by state and by arrival day, rows by table, hot rows by event day.
+
+    `versions` has the newest version by table, `seconds` the duration by step.
     """
 
     batch_id: int
@@ -51,7 +52,7 @@ class BatchResult:
 
 
 class BatchIngest:
-    """Reads and stores the batches of one run. One batch at a time is read, while another one may be stored."""
+    """Reads and stores the batches of one run. One batch is read at a time, while another one may be stored."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class BatchIngest:
             timer.end_step("compare")
             if len(batch.uploads) < self._settings.batch_uploads and HOT.address in tables:
                 hot, embedder = tables[HOT.address], self._load_embedder()
-                # Loading the model does not count.
+                # The time to load the model does not count.
                 embedded_until = embedded_until or time.monotonic() + self._settings.embedding_seconds
                 hot.rows = table_rows.with_vectors(hot.rows, embedder, embedded_until)
             timer.end_step("embed")
@@ -124,15 +125,15 @@ class BatchIngest:
         return result
 
     def fence_off(self, fence: Fence) -> None:
-        """From now on no earlier sequence of the fence's writer can be committed to any table."""
+        """Prevents commits to any table by earlier sequences of the fence's writer."""
         for spec in WRITTEN_BY_INGESTION:
             self.lake.append(spec.address, spec.schema.empty_table(), fence, {"akosha_fence": fence.writer})
 
     def _commit(self, batch: Batch, number: int, tables: dict[str, TableRows], result: BatchResult) -> None:
-        """Commits part `number` of the rows of the batch, and adds it to `result`."""
+        """Commits part `number` of the rows of the batch and adds it to `result`."""
         metadata = {"akosha_batch": str(batch.id), "akosha_lane": str(batch.lane)}
         fence = replace(batch.fence, part=number)
-        # A table that was lost meanwhile would be created again, with these rows alone.
+        # Otherwise a table that was lost meanwhile would be created again with only these rows.
         known_tables.check(self.ledger, self.lake, tables)
         versions: dict[str, int] = {}
         for spec in WRITTEN_BY_INGESTION:
@@ -162,7 +163,7 @@ class BatchIngest:
 
 
 def _outcomes(read: ReadBatch, difference: Difference, hot_version: int | None) -> dict[int, UploadOutcome]:
-    """Outcomes of the uploads that were extracted, with their counts."""
+    """Returns the outcomes of the extracted uploads, with their counts."""
     outcomes = {}
     for ref, extraction in read.extractions.items():
         counts = {**difference.counts.get(ref, {}), "rows_read": extraction.rows_read, "hot_version": hot_version}
@@ -175,7 +176,7 @@ def _outcomes(read: ReadBatch, difference: Difference, hot_version: int | None) 
 
 
 class _StepTimer:
-    """Seconds by step; a step may have several parts."""
+    """Measures seconds by step; a step may run several times."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -189,5 +190,5 @@ class _StepTimer:
 
 
 def now() -> datetime:
-    """The time, in UTC."""
+    """Returns the current time in UTC."""
     return datetime.now(UTC)

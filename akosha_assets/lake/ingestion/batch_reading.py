@@ -1,6 +1,6 @@
-"""The first step of a batch: fetches its uploads and has them extracted, until one of the bounds of a batch is reached.
+"""The first step of a batch: fetches and extracts its uploads, until a limit of the batch is reached.
 
-An upload that was not read, or whose rows do not fit in the batch any more, has no outcome and waits for another batch.
+An upload that was not read, or whose rows no longer fit in the batch, has no outcome and waits for another batch.
 """
 
 import time
@@ -22,11 +22,11 @@ from akosha_assets.lake.ingestion.merge.system_state import SystemStates
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 
-# Arrow bytes of rows after which a batch extracts no further upload: bounds the memory of a run, which has two batches.
+# Arrow bytes of rows after which a batch extracts no more uploads. Limits the memory of a run, which has two batches.
 BATCH_ARROW_BYTES = 64 * 1024 * 1024
 # Estimated Arrow bytes of an upload's rows per compressed byte; vectors and fingerprints make them large.
 ARROW_TO_COMPRESSED = 3
-# Consecutive uploads that cannot be fetched before a batch fetches no further one.
+# Consecutive uploads that cannot be fetched before a batch stops fetching.
 UNREAD_IN_A_ROW = 16
 
 
@@ -34,7 +34,7 @@ UNREAD_IN_A_ROW = 16
 class ReadBatch:
     """A batch after reading. `fetched`, `extractions` and `outcomes` are by the upload's id in the ledger.
 
-    An upload has an extraction or an outcome, or neither where it waits for another batch.
+    An upload has an extraction or an outcome, or neither if it waits for another batch.
     """
 
     batch: Batch
@@ -52,7 +52,7 @@ class ReadBatch:
 
 @dataclass(frozen=True)
 class ReadingEnvironment:
-    """What reading needs of a run: settings, workers, a folder for fetched files, and when to stop."""
+    """Shared by all batches of a run: settings, workers, a folder for fetched files, and when to stop."""
 
     settings: LakeSettings
     pool: ExtractionPool
@@ -69,12 +69,12 @@ class BatchReader:
         self._settings = environment.settings
         # Arrow bytes of the extractions, and an estimate of those that workers have not returned yet.
         self._extracted_bytes = self._expected_bytes = 0
-        # Event days of the memories to store: each becomes a file, and all files are written at the same time.
+        # Event days of the memories to store. Each day becomes a file, and all files are written at the same time.
         self._days: set[date] = set()
         self._deadline = time.monotonic() + self._settings.batch_seconds
 
     def run(self) -> None:
-        """Reads the uploads in order until `stop()` or a bound of the batch is reached."""
+        """Reads the uploads in order until `stop()` is true or a limit of the batch is reached."""
         fetched = self._read.fetched
         for job, result in self._environment.pool.extract(self._jobs()):
             fetched[job.ref].discard()
@@ -121,19 +121,19 @@ class BatchReader:
         self._read.is_inbox_up = False
 
     def _charge_unread(self) -> None:
-        """The inbox returned another upload after them: the uploads that it did not return have failed an attempt."""
+        """Counts an attempt of the unread uploads: the inbox returned a later one, so it is not down."""
         if not self._read.is_inbox_up:
             self._read.is_inbox_up = True
             self._read.outcomes |= {one.upload.id: rejected(failure) for one, failure in self._read.unread}
 
     def _add(self, ref: int, extraction: Extraction) -> None:
-        most, days = self._settings.upload_max_event_days, _event_days(extraction)
-        if len(days) > most:
-            self._read.outcomes[ref] = rejected(_too_many_days(days, most))
+        max_days, days = self._settings.upload_max_event_days, _event_days(extraction)
+        if len(days) > max_days:
+            self._read.outcomes[ref] = rejected(_too_many_days(days, max_days))
             return
         is_too_large = self._extracted_bytes + extraction.bytes_in_memory > 2 * BATCH_ARROW_BYTES
-        if self._read.extractions and (is_too_large or len(self._days | days) > most):
-            # It waits for another batch.
+        if self._read.extractions and (is_too_large or len(self._days | days) > max_days):
+            # The upload waits for another batch.
             return
         self._days |= days
         self._read.extractions[ref] = extraction
@@ -141,7 +141,7 @@ class BatchReader:
 
 
 def rejected(error: UploadRejected | TransientError) -> UploadOutcome:
-    """The outcome of an upload that failed with `error`: quarantined, or an attempt fewer."""
+    """Returns the outcome of an upload that failed with `error`: quarantined, or waiting with one attempt fewer."""
     if isinstance(error, TransientError):
         return UploadOutcome(UploadState.WAITING, message=str(error))
     return UploadOutcome(UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample)
@@ -152,27 +152,27 @@ def _outcome_without_reading(one: Fetched) -> UploadOutcome | None:
         return rejected(one.failure)
     if one.files:
         return None
-    # Every file is the same as in the system's last snapshot.
+    # Every file is identical to that of the system's last snapshot.
     return UploadOutcome(UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
 
 
 def _are_last_unread(read: ReadBatch) -> bool:
-    """Whether none of the last uploads, as many as are fetched at once, could be fetched."""
+    """Whether none of the last UNREAD_IN_A_ROW uploads could be fetched."""
     last = list(read.fetched.values())[-UNREAD_IN_A_ROW:]
     return len(last) == UNREAD_IN_A_ROW and all(isinstance(one.failure, StoreUnavailable) for one in last)
 
 
 def _event_days(extraction: Extraction) -> set[date]:
-    """The event days of the memories to store."""
+    """Returns the event days of the memories to store."""
     if (spooled := extraction.spooled.get(HOT.address)) is not None:
         return set(pa.array(np.unique(spooled.days)).view(pa.date32()).to_pylist())
     rows = extraction.rows.get(HOT.address)
     return set() if rows is None else set(rows["event_day"].unique().to_pylist())
 
 
-def _too_many_days(days: set[date], most: int) -> UploadRejected:
+def _too_many_days(days: set[date], max_days: int) -> UploadRejected:
     return UploadRejected(
         "too_many_event_days",
-        f"the rows to store fall on {len(days):,} days from {min(days)} to {max(days)}; expected at most {most:,} "
+        f"the rows to store fall on {len(days):,} days from {min(days)} to {max(days)}; expected at most {max_days:,} "
         "(AKOSHA_UPLOAD_MAX_EVENT_DAYS): raise it and redrive the upload if its times are right",
     )

@@ -1,6 +1,6 @@
-"""A ledger belongs to one lake. With the ledger of another lake, or an empty one, ingestion would store rows twice.
+"""Checks that the ledger belongs to the lake, and rebuilds a lost one from the inbox and the provenance of rows.
 
-Checks that they belong together, and rebuilds a lost ledger from the provenance columns of the tables and the inbox.
+With the ledger of another lake, or an empty one, ingestion would store rows twice.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from akosha_assets.lake.ingestion.ledger.states import BatchState, UploadState
 from akosha_assets.lake.schemas import HOT, TABLES, WRITTEN_BY_INGESTION
 
 LAKE_ID = "lake_id"
-# No lake has more ingest runs side by side than this.
+# More ingest runs than any lake has at the same time.
 LANES = 64
 PROVENANCE = ["system_id", "upload_id", "object_key", "arrived_at", "snapshot_at", "batch_id"]
 
 
 def check(lake: Lake, ledger: Ledger) -> None:
-    """The ledger belongs to the tables. A new ledger and an empty lake belong together from now on.
+    """Checks that the ledger belongs to the tables. Binds a new ledger to an empty lake.
 
     Raises:
-        LedgerMismatch: it does not; the message says what to do.
-        TableLost: a table that this ledger knows is gone or went back.
+        LedgerMismatch: it belongs to another lake; the message says what to do.
+        TableLost: a table that this ledger knows is missing or was reset to an older version.
     """
     lake_id = ledger.remembered(LAKE_ID)
     known_tables.check(ledger, lake)
     table = lake.create(HOT.address) if lake_id is None else lake.open(HOT.address)
     if table is None:
-        # A ledger of an earlier version, which knows the lake's id alone.
+        # A ledger of an earlier version, which recorded only the lake's id.
         raise TableLost(lake.uri(HOT.address), "is gone")
     found = str(table.metadata().id)
     if lake_id == found:
@@ -51,7 +51,7 @@ def check(lake: Lake, ledger: Ledger) -> None:
         )
     if table.file_uris():
         raise LedgerMismatch(
-            f"the ledger is new, but the tables at {lake.settings.lake()} hold rows already; ingestion would store "
+            f"the ledger is new, but the tables at {lake.settings.lake()} already contain rows; ingestion would store "
             "them twice. "
             "Run `akosha ledger rebuild`, or point AKOSHA_LEDGER_URL at the ledger of these tables."
         )
@@ -59,7 +59,7 @@ def check(lake: Lake, ledger: Ledger) -> None:
 
 
 def adopt(ledger: Ledger, lake: Lake) -> None:
-    """The ledger belongs to the tables as they are now, if it belonged to any."""
+    """Binds the ledger to the current tables, if it was bound to any."""
     table = lake.open(HOT.address)
     if table is not None and ledger.remembered(LAKE_ID) is not None:
         ledger.remember(LAKE_ID, str(table.metadata().id))
@@ -67,7 +67,7 @@ def adopt(ledger: Ledger, lake: Lake) -> None:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """Numbers of a rebuilt ledger: uploads whose rows are in the tables, uploads that wait to be compared, systems."""
+    """Counts of a rebuilt ledger: uploads whose rows are in the tables, uploads that wait to be compared, systems."""
 
     ingested: int
     waiting: int
@@ -77,8 +77,8 @@ class Rebuilt:
 def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
     """Adds the uploads of the inbox and of the tables to a new ledger.
 
-    Those of the inbox wait, to be compared with the tables: rows in one table do not prove that another one has its
-    rows. Those that are no longer in the inbox count as ingested if any row came from them.
+    Uploads in the inbox wait to be compared with the tables, because rows in one table do not prove that the other
+    tables are complete. Uploads that are no longer in the inbox count as ingested if any row came from them.
 
     Raises:
         InvalidRequest: the ledger has ingested uploads already.
@@ -114,7 +114,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
         connection.execute(sa.update(uploads).where(uploads.c.state == UploadState.WAITING).values(requeued_at=now))
         names = {one["system_id"]: one["arrived_at"] for one in reversed(found)}
         if names:
-            # Their rows are read from the tables before their next difference.
+            # Known rows are read from the tables before the next comparison.
             known = [{"system_id": name, "first_seen_at": at, "is_known": False} for name, at in names.items()]
             connection.execute(insert(systems).on_conflict_do_nothing(), known)
         counted = dict(
@@ -126,7 +126,7 @@ def rebuild(lake: Lake, ledger: Ledger, *, now: datetime) -> Rebuilt:
 
 
 def _provenance(lake: Lake) -> list[dict[str, Any]]:
-    """Every upload that a row came from, in the order in which they arrived."""
+    """Returns every upload that a row came from, in order of arrival."""
     parts = []
     for address, spec in TABLES.items():
         if set(PROVENANCE) <= set(spec.schema.names):
@@ -147,7 +147,7 @@ def _provenance(lake: Lake) -> list[dict[str, Any]]:
 
 
 def _continue_batches(connection: sa.Connection, lake: Lake, highest: int, now: datetime) -> None:
-    """The next batch gets a higher id than any batch in the tables, in a row or as a fence."""
+    """Gives the next batch a higher id than any batch in the tables, in rows or as a fence."""
     for spec in WRITTEN_BY_INGESTION:
         table = lake.create(spec.address)
         highest = max([highest, *[table.transaction_version(f"ingest/{lane}") or 0 for lane in range(LANES)]])

@@ -1,4 +1,4 @@
-"""A log line and spans for each upload of a batch, from when it was found until it was ingested."""
+"""A log line and spans for each upload of a batch, from its discovery to its ingestion."""
 
 import logging
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def record_batch(
     ended_at: datetime,
     seconds: Mapping[str, float],
 ) -> None:
-    """Logs and traces every upload of the batch that has an outcome. `seconds`: by step, in their order."""
+    """Logs and traces every upload of the batch that has an outcome. `seconds`: by step, in order."""
     for upload in batch.uploads:
         outcome = outcomes.get(upload.id)
         if outcome is None:
@@ -31,7 +31,7 @@ def record_batch(
                 name: outcome.counts.get(name) for name in ("rows_read", "new_rows", "changed_rows", "hot_version")
             }
             if outcome.state == UploadState.INGESTED:
-                logger.info("upload taken in", extra=counts)
+                logger.info("upload ingested", extra=counts)
             else:
                 extra = {"reason": outcome.reason, "cause": outcome.message}
                 logger.warning("upload %s: %s", outcome.state, f"{upload.system_id}/{upload.upload_id}", extra=extra)

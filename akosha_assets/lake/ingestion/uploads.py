@@ -1,7 +1,8 @@
 """The layout of the inbox: object keys to uploads, manifests to file lists. Pure functions, no I/O.
 
 Three layouts are read (docs/uploads.md): Session-Buddy's folder with a manifest written last, a bare database per
-system, and the older folder with `memories.json`. The key decides who an upload is from; nothing in it is trusted.
+system, and the older folder with `memories.json`. The key decides which system sent an upload; its content is not
+trusted.
 """
 
 import json
@@ -34,7 +35,7 @@ class ManifestPart:
 
 
 def part_of(key: str) -> ManifestPart | None:
-    """The upload that an object belongs to; None where it belongs to none.
+    """Returns the upload that an object belongs to; None if it belongs to none.
 
     An upload with a `reason` is never ingested: its system id or upload id is invalid.
     """
@@ -72,20 +73,20 @@ def _checked(
     )
 
 
-# As many as a worker takes with one request, and several times what any client sends.
+# As many as a worker accepts in one request, and several times as many as any client sends.
 UPLOAD_MAX_FILES = 24
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of an upload, and flaws of the manifest by code, which are counted and stop nothing."""
+    """The files of an upload, and the flaws of its manifest by code. Flaws are counted and do not reject the upload."""
 
     files: tuple[str, ...]
     flaws: dict[str, int]
 
 
 def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
-    """The manifest in `data`.
+    """Parses the manifest in `data`.
 
     Raises:
         UploadRejected: not a JSON object, no list of files, or a file name that is not a plain name.
@@ -99,7 +100,7 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
         ) from error
     if not isinstance(manifest, dict):
         raise UploadRejected(
-            "manifest_not_json", f"{key} holds a JSON {type(manifest).__name__}; expected an object", _sample(data)
+            "manifest_not_json", f"{key} is a JSON {type(manifest).__name__}; expected an object", _sample(data)
         )
     if part.layout == "memories-json":
         return Manifest(("memories.json",), {})
@@ -123,7 +124,7 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
             )
         names.append(name)
     if manifest.get("system_id", part.system_id) != part.system_id:
-        # Copied between systems: the key decides, since it is what the bucket's policy can protect.
+        # The upload was copied between systems. The key decides, because a bucket policy can protect keys.
         flaws[Flaw.MANIFEST_NAMES_OTHER_SYSTEM] = 1
     return Manifest(tuple(dict.fromkeys(names)), flaws)
 
@@ -132,5 +133,5 @@ SECRET = re.compile(r"(?i)(password|passwd|secret|token|api[_-]?key|authorizatio
 
 
 def _sample(data: bytes) -> str:
-    """The first 200 bytes as text, with anything that looks like a secret masked."""
+    """Returns the first 200 bytes as text, with anything that looks like a secret masked."""
     return SECRET.sub(r"\1\2***", escape_unstorable(data[:200].decode("utf-8", "backslashreplace")))

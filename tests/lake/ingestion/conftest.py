@@ -1,4 +1,4 @@
-"""Fixtures of ingestion: the ledger's database, SQLite and a real PostgreSQL in turn."""
+"""Fixtures of ingestion: the ledger's database, once SQLite and once a real PostgreSQL."""
 
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def postgresql_url() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest) -> str:
-    """The setting of a new ledger; empty is SQLite under the home."""
+    """The URL of a new ledger; empty for SQLite in the home folder."""
     if request.param == "sqlite":
         return ""
     url: str = request.getfixturevalue("postgresql_url")

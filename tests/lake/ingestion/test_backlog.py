@@ -1,4 +1,4 @@
-"""The backlog over time is worked out from the ledger, and judged against the limits."""
+"""The history of the backlog is computed from the ledger and compared with the limits."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ def upload(ledger: Ledger, numbers: range, at: datetime) -> None:
     )
 
 
-def test_history_follows_arrivals_drains_and_quarantines(ledger: Ledger) -> None:
+def test_history_counts_arrivals_ingestions_and_quarantines(ledger: Ledger) -> None:
     upload(ledger, range(4), NOW - 5 * MINUTE)
     batch = claims.claim(ledger, run_id="r", now=NOW - 3 * MINUTE)
     assert batch is not None
@@ -52,16 +52,16 @@ def test_history_follows_arrivals_drains_and_quarantines(ledger: Ledger) -> None
     }
     claims.finish(ledger, batch, outcomes, {}, rows=0, now=NOW - 2.5 * MINUTE)
     upload(ledger, range(4, 5), NOW - 0.5 * MINUTE)
-    moments = history(ledger, now=NOW, span=7 * MINUTE, step=MINUTE)
-    assert [(NOW - moment.at) // MINUTE for moment in moments] == [6, 5, 4, 3, 2, 1, 0]
-    assert [moment.waiting for moment in moments] == [0, 4, 4, 3, 2, 2, 3]
-    assert sum(moment.arrived for moment in moments) == 5
-    assert sum(moment.drained for moment in moments) == 2
+    points = history(ledger, now=NOW, span=7 * MINUTE, step=MINUTE)
+    assert [(NOW - point.at) // MINUTE for point in points] == [6, 5, 4, 3, 2, 1, 0]
+    assert [point.waiting for point in points] == [0, 4, 4, 3, 2, 2, 3]
+    assert sum(point.arrived for point in points) == 5
+    assert sum(point.drained for point in points) == 2
 
 
-def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger) -> None:
+def test_a_backlog_that_grew_while_nothing_ran_is_detected_at_once(ledger: Ledger) -> None:
     upload(ledger, range(6), NOW)
-    assert judge_size(ledger, measure(ledger, now=NOW + MINUTE)).level == "ok", "not for long enough"
+    assert judge_size(ledger, measure(ledger, now=NOW + MINUTE)).level == "ok", "too recent"
     assert judge_size(ledger, measure(ledger, now=NOW + 3 * MINUTE)).level == "error"
     batch = claims.claim(ledger, run_id="r", now=NOW + 3 * MINUTE)
     assert batch is not None
@@ -73,11 +73,13 @@ def test_a_backlog_that_grew_while_nothing_ran_is_judged_at_once(ledger: Ledger)
         rows=0,
         now=NOW + 3 * MINUTE,
     )
-    assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", "4 wait, but not for five minutes"
+    assert judge_size(ledger, measure(ledger, now=NOW + 4 * MINUTE)).level == "ok", (
+        "4 wait, but for less than five minutes"
+    )
     assert judge_size(ledger, measure(ledger, now=NOW + 6 * MINUTE)).level == "warn"
 
 
-def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
+def test_ingestion_with_one_old_upload_is_not_caught_up(ledger: Ledger) -> None:
     upload(ledger, range(1), NOW)
     ledger.remember(SWEEP_ENDED, NOW.isoformat())
     young, old, ancient = (measure(ledger, now=NOW + minutes * MINUTE) for minutes in (1, 6, 31))
@@ -86,18 +88,18 @@ def test_one_old_upload_ends_being_caught_up(ledger: Ledger) -> None:
     assert [judge_age(ledger.settings, one).level for one in (young, old, ancient)] == ["ok", "warn", "error"]
 
 
-def end(ledger: Ledger, state: str, at: datetime) -> None:
-    """Every waiting upload is claimed, and a minute later in `state`."""
+def finish_all(ledger: Ledger, state: str, at: datetime) -> None:
+    """Claims every waiting upload and finishes it a minute later in `state`."""
     while batch := claims.claim(ledger, run_id="r", now=at):
         outcome = UploadOutcome(UploadState(state), reason="gzip_damaged" if state == "quarantined" else None)
         claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=at + MINUTE)
 
 
 @pytest.mark.parametrize("state", ["quarantined", "ingested"])
-def test_a_redriven_or_replayed_upload_has_waited_since_then(ledger: Ledger, state: str) -> None:
+def test_a_requeued_upload_waits_since_its_redrive_or_replay(ledger: Ledger, state: str) -> None:
     long_ago = NOW - timedelta(days=9)
     upload(ledger, range(8), long_ago)
-    end(ledger, state, long_ago + MINUTE)
+    finish_all(ledger, state, long_ago + MINUTE)
     if state == "quarantined":
         assert len(ledger.redrive(reason="gzip_damaged", dry_run=False, now=NOW - MINUTE)) == 8
     else:
@@ -108,23 +110,21 @@ def test_a_redriven_or_replayed_upload_has_waited_since_then(ledger: Ledger, sta
     assert judge_age(ledger.settings, measured).level == judge_size(ledger, measured).level == "ok"
     assert [point.waiting for point in history(ledger, now=NOW, span=3 * MINUTE, step=MINUTE)] == [0, 8, 8]
 
-    end(ledger, "ingested", NOW + MINUTE)
+    finish_all(ledger, "ingested", NOW + MINUTE)
     later = NOW + 3 * MINUTE
     assert measure(ledger, now=later).drained_per_second == pytest.approx(8 / 300)
     assert [point.waiting for point in history(ledger, now=later, span=5 * MINUTE, step=MINUTE)] == [8, 8, 0, 0, 0]
 
 
 @pytest.mark.parametrize("wrong", [datetime(1970, 1, 1, tzinfo=UTC), NOW + timedelta(days=3650)])
-def test_an_upload_that_was_seen_while_the_clock_was_wrong_waits_since_the_next_claim(
-    ledger: Ledger, wrong: datetime
-) -> None:
+def test_an_upload_found_while_the_clock_was_wrong_waits_since_the_next_claim(ledger: Ledger, wrong: datetime) -> None:
     upload(ledger, range(4), wrong)
     assert measure(ledger, now=NOW).oldest_waiting_at is None
     assert claims.claim(ledger, run_id="r", now=NOW) is not None
     assert measure(ledger, now=NOW + MINUTE).oldest_waiting_seconds == 60
 
 
-def test_nobody_is_caught_up_with_an_inbox_that_was_not_listed_to_its_end(ledger: Ledger) -> None:
+def test_ingestion_is_not_caught_up_without_a_recent_complete_listing(ledger: Ledger) -> None:
     assert not is_caught_up(measure(ledger, now=NOW), ledger.settings)
     ledger.remember(SWEEP_ENDED, NOW.isoformat())
     assert is_caught_up(measure(ledger, now=NOW + MINUTE), ledger.settings)

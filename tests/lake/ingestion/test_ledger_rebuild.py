@@ -1,4 +1,4 @@
-"""A ledger belongs to one lake, and a lost one is restored from the tables and the inbox."""
+"""A ledger belongs to one lake, and a lost one is rebuilt from the tables and the inbox."""
 
 import shutil
 from collections.abc import Callable
@@ -20,98 +20,106 @@ from tests.factories import make_upload
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-KEPT = {"id": "R0", "content": "kept"}
+UNCHANGED = {"id": "R0", "content": "unchanged"}
 
 
-def take_in(settings: LakeSettings) -> Ledger:
+def ingest(settings: LakeSettings) -> Ledger:
     ledger = Ledger.open(settings)
     listing.sweep(settings, ledger, now=NOW)
     arrivals.ingest(Lake(settings), ledger, run_id="test")
     return ledger
 
 
-def stored(lake: Lake) -> list[tuple[str, str]]:
+def stored_texts(lake: Lake) -> list[tuple[str, str]]:
     return sorted(
         (row["system_id"], row["text"]) for row in lake.select(HOT.address, ["system_id", "text"]).to_pylist()
     )
 
 
-def test_a_lost_ledger_is_refused_then_restored_and_nothing_is_stored_twice(settings: LakeSettings, lake: Lake) -> None:
+def test_a_lost_ledger_is_rebuilt_and_nothing_is_stored_twice(settings: LakeSettings, lake: Lake) -> None:
     inbox = settings.home / "inbox"
     for system in ("a", "b"):
-        make_upload(inbox, system, reflections=[KEPT, {"id": "R1", "content": "changing"}], at=AT)
-    take_in(settings).close()
+        make_upload(inbox, system, reflections=[UNCHANGED, {"id": "R1", "content": "changing"}], at=AT)
+    ingest(settings).close()
     removed = next((inbox / "systems/b/uploads").iterdir())
     for path in removed.iterdir():
         path.unlink()
-    make_upload(inbox, "a", reflections=[KEPT, {"id": "R1", "content": "changed"}, "fresh"], at=AT + timedelta(hours=1))
+    make_upload(
+        inbox, "a", reflections=[UNCHANGED, {"id": "R1", "content": "changed"}, "fresh"], at=AT + timedelta(hours=1)
+    )
     for path in settings.home.glob("ledger.sqlite*"):
         path.unlink()
 
     with pytest.raises(LedgerMismatch, match="akosha ledger rebuild"):
-        take_in(settings)
+        ingest(settings)
     ledger = Ledger.open(settings)
     assert ledger_rebuild.rebuild(lake, ledger, now=NOW) == ledger_rebuild.Rebuilt(ingested=1, waiting=2, systems=2)
     arrivals.ingest(lake, ledger, run_id="after")
-    assert stored(lake) == [("a", "changed"), ("a", "fresh"), ("a", "kept"), ("b", "changing"), ("b", "kept")]
+    assert stored_texts(lake) == [
+        ("a", "changed"),
+        ("a", "fresh"),
+        ("a", "unchanged"),
+        ("b", "changing"),
+        ("b", "unchanged"),
+    ]
     assert ledger.receipt(removed.name).removed_at is not None
 
 
-def test_a_ledger_that_has_taken_uploads_in_is_not_rebuilt(settings: LakeSettings, lake: Lake) -> None:
-    make_upload(settings.home / "inbox", "a", reflections=["kept"], at=AT)
+def test_a_ledger_with_ingested_uploads_is_not_rebuilt(settings: LakeSettings, lake: Lake) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=["unchanged"], at=AT)
     with pytest.raises(InvalidRequest, match="expected a new ledger"):
-        ledger_rebuild.rebuild(lake, take_in(settings), now=NOW)
+        ledger_rebuild.rebuild(lake, ingest(settings), now=NOW)
 
 
-def test_the_ledger_of_another_lake_is_refused(settings: LakeSettings, tmp_path: Path) -> None:
-    make_upload(settings.home / "inbox", "a", reflections=["kept"], at=AT)
-    take_in(settings)
+def test_the_ledger_of_another_lake_is_rejected(settings: LakeSettings, tmp_path: Path) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=["unchanged"], at=AT)
+    ingest(settings)
     with pytest.raises(TableLost, match="is gone"):
-        take_in(LakeSettings(home=settings.home, lake_url=str(tmp_path / "elsewhere")))
+        ingest(LakeSettings(home=settings.home, lake_url=str(tmp_path / "elsewhere")))
 
 
-def without_folder(lake: Lake, address: str) -> None:
+def remove_folder(lake: Lake, address: str) -> None:
     shutil.rmtree(lake.uri(address))
 
 
-def without_log(lake: Lake, address: str) -> None:
+def remove_log(lake: Lake, address: str) -> None:
     shutil.rmtree(Path(lake.uri(address)) / "_delta_log")
 
 
-def made_anew(lake: Lake, address: str) -> None:
+def create_again(lake: Lake, address: str) -> None:
     shutil.rmtree(lake.uri(address))
     lake.create(address)
 
 
-def gone_back(lake: Lake, address: str) -> None:
+def remove_newest_version(lake: Lake, address: str) -> None:
     max((Path(lake.uri(address)) / "_delta_log").glob("*.json")).unlink()
 
 
-@pytest.mark.parametrize("harm", [without_folder, without_log, made_anew, gone_back])
+@pytest.mark.parametrize("damage", [remove_folder, remove_log, create_again, remove_newest_version])
 @pytest.mark.parametrize("address", [HOT.address, "graph/entities"])
 def test_a_lost_table_stops_ingestion_and_is_not_replaced(
-    settings: LakeSettings, lake: Lake, address: str, harm: Callable[[Lake, str], None]
+    settings: LakeSettings, lake: Lake, address: str, damage: Callable[[Lake, str], None]
 ) -> None:
     entity = {"id": "e1", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
-    make_upload(settings.home / "inbox", "a", reflections=[KEPT], others={"kg_entities": [entity]}, at=AT)
-    take_in(settings).close()
-    harm(lake, address)
+    make_upload(settings.home / "inbox", "a", reflections=[UNCHANGED], others={"kg_entities": [entity]}, at=AT)
+    ingest(settings).close()
+    damage(lake, address)
     before = sorted(Path(lake.uri(address)).rglob("*"))
-    waiting = make_upload(settings.home / "inbox", "b", reflections=[KEPT], at=AT)
+    waiting = make_upload(settings.home / "inbox", "b", reflections=[UNCHANGED], at=AT)
     with pytest.raises(TableLost, match="hot-tier-loss"):
-        take_in(settings)
+        ingest(settings)
     ledger = Ledger.open(settings)
     receipt = ledger.receipt(waiting.upload_id)
     assert (receipt.state, receipt.attempts) == ("waiting", 0)
-    assert sorted(Path(lake.uri(address)).rglob("*")) == before, "nothing was written"
+    assert sorted(Path(lake.uri(address)).rglob("*")) == before, "files were written"
     (alert,) = conditions.of_lost_tables(ledger)
     assert (alert.key, alert.severity, alert.runbook) == (f"table/{address}", "critical", "hot-tier-loss")
 
 
-def test_a_vacuum_leaves_the_files_of_a_table_without_log_alone(settings: LakeSettings, lake: Lake) -> None:
-    make_upload(settings.home / "inbox", "a", reflections=[KEPT], at=AT)
-    ledger = take_in(settings)
-    without_log(lake, HOT.address)
+def test_a_vacuum_does_not_delete_the_files_of_a_table_without_log(settings: LakeSettings, lake: Lake) -> None:
+    make_upload(settings.home / "inbox", "a", reflections=[UNCHANGED], at=AT)
+    ledger = ingest(settings)
+    remove_log(lake, HOT.address)
     files = sorted(Path(lake.uri(HOT.address)).rglob("*.parquet"))
     with pytest.raises(TableLost):
         lake.create(HOT.address)
@@ -120,19 +128,21 @@ def test_a_vacuum_leaves_the_files_of_a_table_without_log_alone(settings: LakeSe
     assert sorted(Path(lake.uri(HOT.address)).rglob("*.parquet")) == files
 
 
-def test_memories_whose_graph_rows_are_left_come_back_from_the_inbox(settings: LakeSettings, lake: Lake) -> None:
+def test_lost_memories_are_restored_from_the_inbox_although_graph_rows_remain(
+    settings: LakeSettings, lake: Lake
+) -> None:
     entity = {"id": "e1", "name": "postgres", "entity_type": "technology", "observations": ["seen"]}
     for system in ("a", "b"):
         make_upload(
-            settings.home / "inbox", system, reflections=[KEPT, "more"], others={"kg_entities": [entity]}, at=AT
+            settings.home / "inbox", system, reflections=[UNCHANGED, "more"], others={"kg_entities": [entity]}, at=AT
         )
-    take_in(settings).close()
-    rows = stored(lake)
-    without_folder(lake, HOT.address)
+    ingest(settings).close()
+    rows = stored_texts(lake)
+    remove_folder(lake, HOT.address)
     for path in settings.home.glob("ledger.sqlite*"):
         path.unlink()
     ledger = Ledger.open(settings)
     ledger_rebuild.rebuild(lake, ledger, now=NOW)
     arrivals.ingest(lake, ledger, run_id="after")
-    assert stored(lake) == rows
+    assert stored_texts(lake) == rows
     assert lake.select("graph/entities", ["id"]).num_rows == 2

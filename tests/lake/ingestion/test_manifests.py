@@ -1,6 +1,4 @@
-"""Whatever a manifest or a key holds: it is read or refused with a reason, and either ledger can hold what is said
-about it.
-"""
+"""Any manifest and any key is accepted or rejected with a reason, which SQLite and PostgreSQL ledgers can store."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
-# Halves of UTF-16 pairs and NUL included, which `text` leaves out or finds seldom.
+# Includes lone surrogates and NUL, which `text` excludes or generates rarely.
 texts = st.text(st.characters(), max_size=20) | st.sampled_from(
     ["\0", "a\0b", "\ud800", "\udfff\ud800", "\\u0000", "é\u0301", "x" * 300]
 )
@@ -55,7 +53,7 @@ def add(ledger: Ledger, part: ManifestPart, revision: str) -> Any:
     return ledger.uploads(limit=1).uploads[0]
 
 
-# The fixture is shared by the examples on purpose: each adds an upload of its own.
+# The examples share the fixture on purpose: each adds its own upload.
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(manifest=manifests)
 @example(manifest=b"no json \0 here")
@@ -63,7 +61,7 @@ def add(ledger: Ledger, part: ManifestPart, revision: str) -> Any:
 @example(manifest=b'{"files": ["\\ud800"]}')
 @example(manifest=b"\xff\xfe\0\0")
 @example(manifest=b"[" * 100_000)
-def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest: bytes) -> None:
+def test_every_manifest_is_accepted_or_rejected_and_its_receipt_can_be_read(ledger: Ledger, manifest: bytes) -> None:
     revision = str(len(ledger.uploads(limit=1000).uploads))
     upload = add(
         ledger,
@@ -80,8 +78,8 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
             UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample
         )
     claims.finish(ledger, batch, {upload.id: outcome}, {}, rows=0, now=NOW)
-    held = ledger.receipt(upload.upload_id)
-    assert (held.state, held.reason, held.message, held.sample) == (
+    receipt = ledger.receipt(upload.upload_id)
+    assert (receipt.state, receipt.reason, receipt.message, receipt.sample) == (
         outcome.state,
         outcome.reason,
         outcome.message,
@@ -92,7 +90,7 @@ def test_every_manifest_is_read_or_refused_and_told_of(ledger: Ledger, manifest:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(system=texts, upload=texts, error=texts)
 @example(system="a\0", upload="\ud800", error="\0\ud800")
-def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: str, error: str) -> None:
+def test_every_key_and_error_can_be_stored(ledger: Ledger, system: str, upload: str, error: str) -> None:
     part = part_of(f"systems/{system}/uploads/{upload}/{MANIFEST}")
     if part is not None:
         ledger.add(
@@ -104,5 +102,5 @@ def test_every_key_and_error_can_be_held(ledger: Ledger, system: str, upload: st
     batch = claims.claim(ledger, run_id="run", now=NOW)
     assert batch is not None
     claims.release(ledger, batch, error=error, at_fault=False, now=NOW)
-    ledger.remember("what", error)
+    ledger.remember("key", error)
     assert ledger.uploads(system_id=system, limit=1) is not None

@@ -1,4 +1,4 @@
-"""What one upload may cost: days, files and bytes are bounded as a whole, and others in the batch do not pay for it."""
+"""Limits of one upload: its total days, files and bytes. Other uploads of the batch are not affected."""
 
 import gzip
 import json
@@ -25,33 +25,33 @@ def on_days(count: int, *, first: int = 0) -> list[dict[str, object]]:
     ]
 
 
-def test_rows_on_more_days_than_allowed_are_quarantined_and_nobody_elses(tmp_path: Path) -> None:
+def test_only_the_upload_with_rows_on_too_many_days_is_quarantined(tmp_path: Path) -> None:
     inbox = Inbox(LakeSettings(home=tmp_path, workers=1, upload_max_event_days=20))
     hostile, sound = inbox.send(*on_days(21), system="mallory"), inbox.send(*on_days(20), system="innocent")
-    inbox.take_in()
+    inbox.ingest()
     receipt = inbox.ledger.receipt(hostile)
     assert (receipt.state, receipt.reason) == ("quarantined", "too_many_event_days")
     assert "fall on 21 days from 2026-10-31 to 2026-11-20; expected at most 20" in str(receipt.message)
     assert inbox.counts(sound)[0] == 20
 
 
-def test_a_batch_holds_no_more_days_than_allowed_and_the_rest_comes_in_the_next(tmp_path: Path) -> None:
+def test_uploads_beyond_the_days_of_a_batch_are_ingested_in_the_next_one(tmp_path: Path) -> None:
     inbox = Inbox(LakeSettings(home=tmp_path, workers=1, upload_max_event_days=20))
     uploads = [inbox.send(*on_days(15, first=15 * number), system=f"s{number}") for number in range(4)]
-    results = inbox.take_in()
+    results = inbox.ingest()
     assert [inbox.counts(upload)[0] for upload in uploads] == [15] * 4
     assert {inbox.ledger.receipt(upload).attempts for upload in uploads} == {0}
     assert max(len(result.event_days) for result in results) <= 20
 
 
-def test_an_upload_with_more_rows_than_it_promised_waits_for_the_next_batch(
+def test_an_upload_with_more_rows_than_estimated_waits_for_the_next_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.batch_reading.BATCH_ARROW_BYTES", 40_000)
     monkeypatch.setattr("akosha_assets.lake.ingestion.batch_reading.ARROW_TO_COMPRESSED", 0)
     inbox = Inbox(LakeSettings(home=tmp_path, workers=1))
     uploads = [inbox.send(*(memory(row, "x" * 600) for row in range(50)), system=f"s{number}") for number in range(6)]
-    results = inbox.take_in()
+    results = inbox.ingest()
     assert [inbox.counts(upload)[0] for upload in uploads] == [50] * 6
     assert {inbox.ledger.receipt(upload).attempts for upload in uploads} == {0}
     assert [result.rows["lifecycle/hot"] for result in results] == [50] * 6
@@ -69,7 +69,7 @@ def test_a_manifest_may_list_as_many_files_as_can_be_read(inbox_of_files: Inbox)
             }
             (folder / name).write_bytes(gzip.compress(json.dumps(rows).encode()))
         (folder / "manifest.json").write_text(json.dumps({"files": [{"name": name} for name in names]}))
-        inbox_of_files.take_in()
+        inbox_of_files.ingest()
         receipt = inbox_of_files.ledger.receipt(folder.name)
         assert receipt.reason == expected, receipt.message
     assert receipt.state == "ingested"
@@ -80,38 +80,38 @@ def inbox_of_files(settings: LakeSettings) -> Inbox:
     return Inbox(settings)
 
 
-def test_the_files_of_an_upload_are_bounded_together(tmp_path: Path) -> None:
+def test_the_total_size_of_the_files_of_an_upload_is_limited(tmp_path: Path) -> None:
     noise = os.urandom(300_000)
-    for setting, most, reason, content in (
+    for setting, limit, reason, content in (
         ("upload_max_bytes", 700_000, "file_too_large", noise),
         ("upload_max_raw_bytes", 4_000_000, "file_too_large_raw", gzip.compress(bytes(1_500_000))),
     ):
-        inbox = Inbox(LakeSettings(home=tmp_path / setting, workers=1, **{setting: most}))  # type: ignore[arg-type]
+        inbox = Inbox(LakeSettings(home=tmp_path / setting, workers=1, **{setting: limit}))  # type: ignore[arg-type]
         folder = inbox.settings.home / "inbox/systems/mallory/uploads/20261120_120000_mallory"
         folder.mkdir(parents=True)
         for name in ("a", "b", "c"):
             (folder / f"{name}.duckdb").write_bytes(content)
         (folder / "manifest.json").write_text(json.dumps({"files": ["a.duckdb", "b.duckdb", "c.duckdb"]}))
         sound = inbox.send(memory(1), system="innocent")
-        inbox.take_in()
+        inbox.ingest()
         assert inbox.ledger.receipt(folder.name).reason == reason
         assert inbox.counts(sound)[0] == 1
 
 
-def test_a_long_text_is_cut_before_it_is_tokenised_and_one_that_fits_keeps_its_vector(
+def test_a_long_text_is_truncated_before_tokenization_and_a_short_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=tiny_model.make(tmp_path / "model")))
-    seen: list[int] = []
+    lengths: list[int] = []
     embed = embedder._model.embed  # type: ignore[attr-defined]
 
-    def embed_and_measure(texts: list[str], **more: Any) -> Any:
-        seen.extend(map(len, texts))
-        return embed(texts, **more)
+    def embed_and_measure(texts: list[str], **options: Any) -> Any:
+        lengths.extend(map(len, texts))
+        return embed(texts, **options)
 
     monkeypatch.setattr(embedder._model, "embed", embed_and_measure)
     long = " ".join(["deadlock"] * TEXT_MAX_CHARS)
     vectors = embedder.embed([long, long[:TEXT_MAX_CHARS], "a short text"])
-    assert max(seen) == TEXT_MAX_CHARS
+    assert max(lengths) == TEXT_MAX_CHARS
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[2], embedder.embed(["a short text"])[0])

@@ -1,6 +1,6 @@
 """Extracts the changed rows of uploads with a pool of sandboxed worker processes, which read the hostile files.
 
-This process never opens an uploaded database. Answers of workers are validated in `protocol.py` before they are used.
+This process never opens an uploaded database. `protocol.py` validates the answers of workers before they are used.
 """
 
 import logging
@@ -29,22 +29,22 @@ __all__ = [
     "SourceFile",
 ]
 
-# Increased when the same upload gives other rows than before.
+# Increase it when the same upload gives different rows than before.
 PARSER_VERSION = 1
 
-# Small uploads are read in groups, at half the cost of reading each individually. A group has the time and the memory
-# of a single upload.
+# Small uploads are read in groups, at half the cost of reading each individually. A group gets the time and memory of
+# a single upload.
 GROUP_UPLOADS = 8
 GROUP_FILES = 16
 GROUP_BYTES = 1024**2
 GROUP_KNOWN_ROWS = 50_000
-# Of names and keys, which travel in one message.
+# Total length of file names and keys, which are sent in one message.
 GROUP_NAME_CHARACTERS = 8192
 _GROUP_LIMITS = (GROUP_FILES, GROUP_BYTES, GROUP_KNOWN_ROWS, GROUP_NAME_CHARACTERS)
 
 QUEUED_PER_WORKER = 2
 UPLOADS_PER_WORKER = 2000
-# How an upload ends when its worker could not write what it unpacked.
+# Reasons of an upload whose worker could not write the unpacked files.
 DISK_REASONS = ("worker_crashed", "database_unreadable")
 
 Jobs = tuple[ExtractionJob, ...]
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 def group_jobs(jobs: Iterable[ExtractionJob]) -> Iterator[Jobs]:
-    """Yields the jobs in order, in groups that are read at once. A large job is a group of its own."""
+    """Yields the jobs in order, in groups that are read together. A large job is a group of its own."""
     batch: list[ExtractionJob] = []
     used = nothing = [0] * len(_GROUP_LIMITS)
     for job in jobs:
@@ -82,7 +82,7 @@ def _exceeds(used: list[int], size: list[int]) -> bool:
 
 
 class ExtractionPool:
-    """Long-lived worker processes; a context manager. Not for use by several threads at once."""
+    """Long-lived worker processes; a context manager. Not thread-safe."""
 
     def __init__(self, settings: LakeSettings):
         self._processes = settings.workers
@@ -100,7 +100,8 @@ class ExtractionPool:
         self._sequence = 0
         self._scratch: Scratch | None = None
         self._warned = False
-        # Jobs of workers that ended, with whether one died on them; and jobs that are to be read by themselves.
+        # Jobs to send again, each with whether a worker died on it: jobs of workers that ended, and jobs to read
+        # individually.
         self._retries: deque[tuple[Jobs, bool]] = deque()
 
     def __enter__(self) -> "ExtractionPool":
@@ -119,10 +120,11 @@ class ExtractionPool:
             self._scratch = None
 
     def extract(self, jobs: Iterable[ExtractionJob]) -> Iterator[Outcome]:
-        """Each job with its outcome, as they finish. Jobs are pulled as workers take them, one reading ahead for each.
+        """Yields each job with its outcome as it finishes. Pulls jobs as workers accept them, one ahead per worker.
 
-        Raises: WorkerUnavailable when no worker can be started, LocalStorageFailed when the disk they unpack to is
-            full.
+        Raises:
+            WorkerUnavailable: no worker can be started.
+            LocalStorageFailed: the disk that workers unpack to is full.
         """
         if self._scratch is None:
             raise RuntimeError("ExtractionPool is used outside its with block")
@@ -131,7 +133,7 @@ class ExtractionPool:
         try:
             while True:
                 wanted = bool(self._retries) or not exhausted
-                # What a worker died on is read by one that has read nothing else.
+                # Jobs that a worker died on go to a worker that has read nothing else.
                 is_fresh_wanted = bool(self._retries) and self._retries[0][1]
                 worker = (
                     (self._unused_worker if is_fresh_wanted else self._least_loaded)(self._scratch) if wanted else None
@@ -152,7 +154,7 @@ class ExtractionPool:
                 self._stop(worker)
 
     def _least_loaded(self, scratch: Scratch) -> Worker | None:
-        """A worker that can take another job, started if there are fewer than may be; None when all are full."""
+        """Returns a worker that accepts another job, starting one if the pool is not full; None when all are busy."""
         free = [
             worker
             for worker in self._workers
@@ -164,7 +166,7 @@ class ExtractionPool:
         return best
 
     def _unused_worker(self, scratch: Scratch) -> Worker | None:
-        """A worker that has read nothing, in place of an idle one if need be; None when all are at work."""
+        """Returns a worker that has read nothing, replacing an idle one if necessary; None when all are busy."""
         idle = [worker for worker in self._workers if not worker.queue]
         if unused := next((worker for worker in idle if not worker.served), None):
             return unused
@@ -188,7 +190,7 @@ class ExtractionPool:
         for worker in [one for one in self._workers if one.queue and monotonic() > one.deadline]:
             if not worker.level:
                 raise WorkerUnavailable(
-                    f"an extraction worker was not ready in time; it said: {worker.stderr_tail() or 'nothing'}"
+                    f"an extraction worker was not ready in time; its standard error: {worker.stderr_tail() or 'empty'}"
                 )
             sent = worker.queue.popleft()
             self._replace(worker)
@@ -204,7 +206,9 @@ class ExtractionPool:
             missing = {"landlock", "network", "calls"}.difference(worker.ready(message).split("+"))
             if missing and not self._warned:
                 self._warned = True
-                logger.warning("this kernel lacks walls of the sandbox", extra={"missing": sorted(missing)})
+                logger.warning(
+                    "this kernel does not support all layers of the sandbox", extra={"missing": sorted(missing)}
+                )
         elif not message:
             yield from self._died(worker)
         elif not worker.queue:
@@ -215,7 +219,7 @@ class ExtractionPool:
             refs = [job.ref for job in sent.jobs]
             outcome, healthy = read_answer(message, worker.folders, sent.result, refs, self._spool)
             used, worker.served = worker.served > 0, worker.served + len(sent.jobs)
-            if not healthy or worker.holds_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
+            if not healthy or worker.retains_memory() or (worker.served >= UPLOADS_PER_WORKER and not worker.queue):
                 self._replace(worker)
             if isinstance(outcome, list):
                 yield from zip(sent.jobs, outcome, strict=True)
@@ -225,29 +229,27 @@ class ExtractionPool:
     def _reject_or_retry(
         self, sent: Sent, rejection: UploadRejected | None, *, is_worker_suspect: bool
     ) -> Iterator[Outcome]:
-        """The outcome of a job that failed by itself. Of several nobody knows which one it was: each is read again, by
-        itself.
+        """Yields the rejection of a single job. Any of several jobs may be at fault: each is retried individually.
 
-        A worker that failed and had read others is suspect: what they left in it may be the cause. A fresh one decides.
+        A worker that had read other uploads is suspect: they may have damaged it. A fresh worker decides.
         """
         if len(sent.jobs) > 1 or rejection is None:
             logger.info(
-                "uploads that were read together are read one by one",
+                "a group of uploads failed; each is read individually",
                 extra={"uploads": len(sent.jobs), "cause": str(rejection or "")},
             )
             self._retries.extend(((job,), False) for job in sent.jobs)
         elif is_worker_suspect and not sent.died_before:
-            logger.info(
-                "an upload is read again by a fresh worker before it is blamed", extra={"cause": str(rejection)}
-            )
+            logger.info("a fresh worker reads an upload again before it is rejected", extra={"cause": str(rejection)})
             self._retries.append((sent.jobs, True))
         else:
             self._check_disk(rejection)
             yield sent.jobs[0], rejection
 
     def _check_disk(self, rejection: UploadRejected) -> None:
-        """Raises: LocalStorageFailed where a full disk may be why a worker failed; what the upload itself unpacked is
-        removed by now.
+        """Checks whether a full disk may be why a worker failed. The files that the upload unpacked are removed by now.
+
+        Raises: LocalStorageFailed where the disk is full.
         """
         if (
             rejection.reason in DISK_REASONS
@@ -258,7 +260,7 @@ class ExtractionPool:
 
     def _died(self, worker: Worker) -> Iterator[Outcome]:
         code = worker.process.wait()
-        logger.warning("an extraction worker died", extra={"code": code, "said": worker.stderr_tail()})
+        logger.warning("an extraction worker died", extra={"code": code, "stderr": worker.stderr_tail()})
         sent = worker.queue.popleft() if worker.queue else None
         self._replace(worker)
         if sent is None:
@@ -268,15 +270,15 @@ class ExtractionPool:
             yield from self._reject_or_retry(sent, timeout, is_worker_suspect=worker.served > 0)
         elif sent.died_before or len(sent.jobs) > 1:
             crash = UploadRejected(
-                "worker_crashed", f"two workers died while they read it; the last one with exit code {code}"
+                "worker_crashed", f"two workers died while they read it, the second with exit code {code}"
             )
             yield from self._reject_or_retry(sent, crash, is_worker_suspect=False)
         else:
-            # An earlier upload may have left the worker broken: this one is tried once more before it is blamed.
+            # An earlier upload may have broken the worker: try this one once more before it is rejected.
             self._retries.append((sent.jobs, True))
 
     def _replace(self, worker: Worker) -> None:
-        """Ends a worker; what it had not begun is given to another."""
+        """Stops a worker and queues its unfinished jobs for another one."""
         self._retries.extend((sent.jobs, sent.died_before) for sent in worker.queue)
         self._stop(worker)
 

@@ -1,7 +1,7 @@
-"""The jobs sent to a worker and its answers. Answers are validated before they are used: the worker read hostile bytes
-and may be controlled by them.
+"""The jobs sent to a worker and its answers. Answers are validated before they are used: hostile bytes may control the
+worker.
 
-Any answer that a sound worker would not give counts as a crash of that worker.
+An answer that an intact worker would not give counts as a crash of that worker.
 """
 
 import json
@@ -25,9 +25,9 @@ from akosha_assets.lake.schemas import TABLES, extracted
 RESULT_MAX_BYTES = 4 * 1024**3
 # Results of up to this many bytes stay in memory; the rows of larger ones go to a file.
 IN_MEMORY_MAX_BYTES = 32 * 1024**2
-# One Arrow message; a sound worker writes about 16 MiB, or one row.
+# One Arrow message; an intact worker writes about 16 MiB, or one row.
 MESSAGE_MAX_BYTES = 256 * 1024**2
-# Keys and hashes of all rows of an upload, which stay in memory.
+# Keys and hashes of all rows of an upload, which are held in memory.
 SEEN_MAX_BYTES = 256 * 1024**2
 FLAWS_MAX = 100
 COUNT_MAX = 1 << 53
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file of an upload, downloaded to `path`: gzip or raw, as it is in the inbox."""
+    """One file of an upload, downloaded to `path` unchanged: gzip or raw."""
 
     name: str
     key: str
@@ -94,7 +94,7 @@ class Extraction:
 def read_answer(
     message: bytes, folders: list[Path], result: str, refs: list[int], spool: Path
 ) -> tuple[list[Extraction] | UploadRejected | None, bool]:
-    """Returns the outcome of the uploads `refs` from `message` and the file `result`, and if the worker is healthy.
+    """Reads the outcome of the uploads `refs` from `message` and the file `result`, and whether the worker is healthy.
 
     The outcome None means that each upload must be read individually. Rows of a large result are in files of `spool`,
     which no worker can open.
@@ -116,7 +116,7 @@ def read_answer(
     except LocalStorageFailed:
         raise
     except Exception as error:
-        # A worker that was taken over may answer anything. Whatever is wrong with the answer costs this upload only.
+        # A compromised worker may answer anything. An invalid answer rejects this upload only.
         logger.warning("an extraction worker gave an invalid answer", exc_info=True)
         return UploadRejected(
             "worker_crashed", f"the answer of its worker is invalid: {type(error).__name__}: {_text(error, 500)}"
@@ -134,9 +134,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _text(value: Any, most: int) -> str:
-    """Returns `value` as text without lone surrogates and NUL, which cannot be stored everywhere."""
-    return str(value)[:most].encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _text(value: Any, max_length: int) -> str:
+    """Returns `value` as text without lone surrogates and NUL, which some stores reject."""
+    return str(value)[:max_length].encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _count(value: Any) -> int:

@@ -1,9 +1,9 @@
-"""What a process gives up before it touches uploaded bytes: memory, time, files, network; and a DuckDB that cannot
-reach out.
+"""Confines a process before it reads uploaded bytes: memory, time, files and network; and a DuckDB without access to
+anything else.
 
-Four independent walls: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a filter
-of system calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own switches. Applied inside the worker
-after everything it needs is imported. Nothing here reads uploads.
+Four independent layers: resource limits (everywhere), Landlock (Linux 5.13 and later; files, and TCP from 6.7), a
+filter of system calls (`system_calls.py`; Linux on x86-64 and aarch64), and DuckDB's own settings. The worker applies
+them after it has imported everything it needs. Nothing here reads uploads.
 """
 
 import ctypes
@@ -21,8 +21,8 @@ from akosha_assets.lake.quoting import literal
 
 OPEN_FILES = 64
 ALLOCATOR_THREAD = "jemalloc_bg_thd"
-# What every confined DuckDB is started with. Without `async_threads` it starts eight threads that read and write files,
-# whatever `threads` says.
+# Settings of every confined DuckDB. Without `async_threads` it starts eight threads for file I/O, whatever `threads`
+# says.
 CONFINED_DUCKDB = {
     "threads": "1",
     "async_threads": "0",
@@ -36,7 +36,8 @@ _GET_ABI_VERSION = 1
 _PATH_BENEATH = 1
 _NO_NEW_PRIVILEGES = 38
 
-# Rights by the Landlock version that knows them, as bits: execute … make_sym, refer, truncate, ioctl_dev.
+# All rights by the Landlock version that introduced the last one, as bits: execute … make_sym, refer, truncate,
+# ioctl_dev.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _READ_FILE, _READ_FOLDER = 1 << 2, 1 << 3
 _READ = _READ_FILE | _READ_FOLDER
@@ -47,7 +48,7 @@ _NETWORK_FROM, _SCOPE_FROM = 4, 6
 
 
 def landlock_version() -> int:
-    """The Landlock version of this kernel; 0 where it has none."""
+    """Returns the Landlock version of this kernel; 0 where it has none."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "prctl"):
         return 0
@@ -55,20 +56,19 @@ def landlock_version() -> int:
 
 
 def sandbox_level() -> str:
-    """The walls of this machine beside resource limits: `landlock`, `network` and `calls`, joined by `+`; `limits`
-    where there are none.
+    """Returns the layers that this machine supports: `landlock`, `network` and `calls`, joined by `+`.
+
+    `limits` where it supports resource limits alone.
     """
     version = landlock_version()
-    walls = {"landlock": version > 0, "network": version >= _NETWORK_FROM, "calls": has_filter()}
-    return "+".join(name for name, stands in walls.items() if stands) or "limits"
+    layers = {"landlock": version > 0, "network": version >= _NETWORK_FROM, "calls": has_filter()}
+    return "+".join(name for name, is_supported in layers.items() if is_supported) or "limits"
 
 
 def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int = OPEN_FILES) -> None:
-    """Bounds address space beyond what is taken now, the size of any written file and the number of open ones; no core
-    dumps.
-    """
+    """Limits additional address space, the size of written files and the number of open files; disables core dumps."""
     open_files = min(open_files, _allowed_open_files())
-    # Libraries reserve gigabytes that they never touch: only what an upload adds tells of it.
+    # Libraries reserve gigabytes that they never touch: only the increase during an upload is meaningful.
     space = _address_space_bytes() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
@@ -87,22 +87,25 @@ def _address_space_bytes() -> int:
 
 
 def limit_processor(seconds: int) -> None:
-    """Ends the process after `seconds` more of processor time than it has used so far."""
+    """Limits the processor time of the process to `seconds` more than it has used so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds + 1, hard))
 
 
 def confine(folders: list[Path], *, read_only: bool = False) -> str:
-    """Nothing but `folders` and the control-group files that DuckDB reads can be opened from here on; with `read_only`,
-    nothing can be opened for writing, changed, moved or removed either. Processes, sockets and signals to others are
-    refused. Returns the level reached.
+    """Restricts this process to files in `folders` and the control-group files that DuckDB reads; returns the level.
 
-    Raises: OSError where the kernel has one of these walls and refuses it.
+    With `read_only` it also cannot open a file for writing, or change, move or remove one. New processes, sockets and
+    signals to other processes are refused.
+
+    Raises:
+        RuntimeError: the process has other threads, which would keep their rights.
+        OSError: the kernel supports one of these layers and refuses it.
     """
     if others := _other_threads():
         raise RuntimeError(
-            f"{others} threads that run already would keep their rights; confine a process before it connects to DuckDB"
+            f"{others} running threads would keep their rights; confine a process before it connects to DuckDB"
         )
     if version := landlock_version():
         _restrict_files(folders, version, _READ if read_only else _WORK)
@@ -111,7 +114,7 @@ def confine(folders: list[Path], *, read_only: bool = False) -> str:
 
 
 def _other_threads() -> int:
-    """Threads beside this one. That of the allocator, which runs nothing but its own code, is not counted."""
+    """Returns the number of other threads, without that of the allocator, which runs only its own code."""
     tasks = Path("/proc/self/task")
     names = (
         [(task / "comm").read_text(encoding="utf-8", errors="replace").strip() for task in tasks.iterdir()]
@@ -123,7 +126,7 @@ def _other_threads() -> int:
 
 def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    files = _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]
+    files = _FILE_RIGHTS[max(introduced for introduced in _FILE_RIGHTS if introduced <= version)]
     network = _NETWORK_RIGHTS if version >= _NETWORK_FROM else 0
     attributes = struct.pack("=QQQ", files, network, _SCOPES if version >= _SCOPE_FROM else 0)
     size = 24 if version >= _SCOPE_FROM else 16 if version >= _NETWORK_FROM else 8
@@ -135,7 +138,7 @@ def _restrict_files(folders: list[Path], version: int, rights: int) -> None:
             _allow(libc, ruleset, folder, rights & files)
         _allow(libc, ruleset, Path("/sys/fs/cgroup"), _READ)
         _allow(libc, ruleset, Path("/proc/self/cgroup"), _READ_FILE)
-        _checked(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "give up new privileges")
+        _checked(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0), "disable new privileges")
         _checked(libc.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0)), "restrict this process")
     finally:
         os.close(ruleset)
@@ -163,11 +166,9 @@ def _checked(result: int, what: str) -> int:
 
 
 def hardened_connection(folders: list[Path], *, memory_bytes: int) -> duckdb.DuckDBPyConnection:
-    """A DuckDB in memory that can attach files of `folders` and reach nothing else; its settings cannot be changed any
-    more.
-    """
+    """Returns an in-memory DuckDB with locked settings that can attach files in `folders` and access nothing else."""
     connection = connect(CONFINED_DUCKDB, memory_mib=memory_bytes // 1024**2)
-    # Every query is one scan of one table: planning costs more than any optimizer but this saves.
+    # Every query is one scan of one table: any other optimizer costs more planning time than it saves.
     optimizers = [
         name
         for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()

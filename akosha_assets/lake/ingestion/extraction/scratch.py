@@ -1,7 +1,7 @@
-"""Temporary folders for downloads and for unpacking; those for unpacking are in memory if there is space.
+"""Temporary folders for downloads and for unpacking. The latter are in memory if there is space.
 
-The owner of a folder locks a file beside it, and the kernel releases the lock with the process. The next owner removes
-the folders of dead ones.
+The owner of a folder locks a file beside it; the kernel releases the lock when the process ends. The next owner removes
+the folders of dead owners.
 """
 
 import fcntl
@@ -61,7 +61,7 @@ class Scratch:
 
 @contextmanager
 def spool() -> Iterator[Path]:
-    """A folder on disk for the downloads of one run; removed afterwards."""
+    """A folder on disk for the downloads of one run; removed at the end of the block."""
     disk = Path(tempfile.gettempdir())
     _remove_abandoned(disk)
     owned = _create_folder(disk)
@@ -83,15 +83,16 @@ def _create_folder(root: Path) -> tuple[int, Path, Path]:
         lock = folder.with_name(folder.name + ".lock")
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Another owner may have considered the lock abandoned before we had it.
+        # Another owner may have removed the file as abandoned before it was locked.
         if lock.exists() and lock.stat().st_ino == os.fstat(descriptor).st_ino and folder.exists():
             return descriptor, lock, folder
         os.close(descriptor)
 
 
 def _remove_abandoned(root: Path) -> None:
-    """Removes the folders of dead owners of this account. Other files of such a name may belong to anyone who shares
-    `root`, and are not touched.
+    """Removes the folders of dead owners of this account.
+
+    Other files with such names may belong to other accounts that share `root`; they are not touched.
     """
     for lock in root.glob(f"{PREFIX}*.lock"):
         try:

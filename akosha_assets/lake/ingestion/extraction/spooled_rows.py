@@ -1,7 +1,7 @@
 """Rows of one table of a large upload, in a file that only this process can open; read back part by part.
 
-An upload of a few megabytes may hold gigabytes of rows (repeated text, compressed columns). Only their keys, days and
-sizes stay in memory.
+An upload of a few megabytes may contain gigabytes of rows (repeated text, compressed columns). Only their keys, days
+and sizes stay in memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What is read back and committed at once; a single larger row is a part of its own.
+# The most that is read back and committed at once; a single larger row is a part of its own.
 PART_BYTES = 32 * 1024**2
 PART_ROWS = 100_000
 
@@ -22,31 +22,31 @@ KEYS = pa.schema([("kind", pa.string()), ("id", pa.string())])
 
 @dataclass(frozen=True, kw_only=True)
 class SpooledRows:
-    """The rows of one table, one after the other in record batches of `file`, which has no name any more."""
+    """The rows of one table in the record batches of `file`, which is unlinked."""
 
     file: pa.ipc.RecordBatchFileReader
     schema: pa.Schema
-    starts: np.ndarray  # (batches + 1,) int64: the number of the first row of each record batch, then of all rows
+    starts: np.ndarray  # (batches + 1,) int64: the number of the first row of each record batch, then the row count
     keys: pa.Table  # KEYS, in the order of the rows
-    days: np.ndarray  # (rows,) int32: event day as days since 1970; zeros where the table has none
-    sizes: np.ndarray  # (rows,) int64: bytes of the row in Arrow
+    days: np.ndarray  # (rows,) int32: event day as days since 1970; zeros if the table has no event days
+    sizes: np.ndarray  # (rows,) int64: bytes of each row in Arrow
 
     @staticmethod
     def write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path) -> "SpooledRows":
-        """Writes the rows of `batches` to a file of `folder` that is gone when nobody refers to them any more.
+        """Writes the rows of `batches` to an unlinked file of `folder`; its space is freed with the last reference.
 
         Raises: OSError when they cannot be written.
         """
         keys, days, sizes = [], [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-        with NamedTemporaryFile(dir=folder, suffix=".arrow") as named:
-            with pa.OSFile(named.name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        with NamedTemporaryFile(dir=folder, suffix=".arrow") as temporary:
+            with pa.OSFile(temporary.name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
                     # A copy: a view would keep the whole batch in memory.
                     keys.append(batch.select(KEYS.names).cast(KEYS).take(pa.array(np.arange(batch.num_rows))))
                     days.append(_days(batch))
                     sizes.append(row_bytes(batch))
-            file = pa.ipc.open_file(pa.OSFile(named.name))
+            file = pa.ipc.open_file(pa.OSFile(temporary.name))
         starts = np.cumsum([0, *map(len, sizes[1:])])
         return SpooledRows(
             file=file,
@@ -59,13 +59,13 @@ class SpooledRows:
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return len(self.sizes)
 
     def parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """`rows` (row numbers, int64) in parts that fit in memory, those of the latest days first; ascending in each.
+        """Yields `rows` (row numbers, int64) in parts that fit in memory, latest days first, ascending in each part.
 
-        Rows of a day are together as far as they fit, so that a day gets few files.
+        Rows of a day stay together as far as they fit, so a day gets few files.
         """
         order = rows[np.lexsort((rows, -self.days[rows]))]
         start, total = 0, np.cumsum(self.sizes[order])
@@ -77,17 +77,17 @@ class SpooledRows:
             start = stop
 
     def take(self, rows: np.ndarray) -> pa.Table:
-        """The rows of these numbers (int64, ascending)."""
+        """Returns the rows with the numbers `rows` (int64, ascending)."""
         places = np.searchsorted(self.starts, rows, side="right") - 1
-        taken = [
+        batches = [
             self.file.get_batch(int(place)).take(pa.array(rows[places == place] - self.starts[place]))
             for place in np.unique(places)
         ]
-        return pa.Table.from_batches(taken, self.schema)
+        return pa.Table.from_batches(batches, self.schema)
 
 
 def row_bytes(batch: pa.RecordBatch) -> np.ndarray:
-    """(rows,) int64: what each row takes in Arrow, without offsets and validity."""
+    """Returns the bytes of each row in Arrow, without offsets and validity: (rows,) int64."""
     sizes = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
         if pa.types.is_list(column.type):

@@ -1,7 +1,7 @@
-"""A seccomp filter: the system calls that a confined process no longer has, whatever code takes it over.
+"""A seccomp filter: the system calls that a confined process cannot make, even if hostile code controls it.
 
 Landlock guards files, TCP and, in new kernels, abstract sockets and signals. It does not know UDP, UNIX sockets by
-path, new processes or io_uring, which are refused here. A filter is a classic BPF program (linux/filter.h) that the
+path, new processes or io_uring, which this filter refuses. A filter is a classic BPF program (linux/filter.h) that the
 kernel runs for each call. No library is used: the Python bindings of libseccomp need its shared library, which `pip`
 does not install.
 """
@@ -22,7 +22,7 @@ _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _CLONE_THREAD = 0x00010000
 # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND; O_TMPFILE needs one of the first two.
 _WRITING = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000
-# Numbers of x86-64 that other architectures' tables do not have begin here (x32).
+# System calls of the x32 ABI have numbers from here on.
 _X32 = 0x40000000
 
 # By name: the number on x86-64 and on aarch64 (None where it does not exist). Source: the kernel's unistd tables.
@@ -80,7 +80,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "semget": (64, 190),
     "mq_open": (240, 180),
-    # Names, owners, modes and times of files, which Landlock does not hold, or not outside its folders.
+    # Names, owners, modes and times of files, which Landlock does not protect, or only inside its folders.
     "link": (86, None),
     "linkat": (265, 37),
     "symlink": (88, None),
@@ -109,7 +109,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "removexattrat": (466, 466),
     "file_setattr": (469, 469),
 }
-# What changes files; `open` and `openat` are judged by their flags.
+# Calls that change files; `open` and `openat` are judged by their flags.
 _WRITES: dict[str, tuple[int | None, int | None]] = {
     "creat": (85, None),
     "truncate": (76, 45),
@@ -124,7 +124,7 @@ _WRITES: dict[str, tuple[int | None, int | None]] = {
     "mkdirat": (258, 34),
     "rmdir": (84, None),
 }
-# Their flags are in memory, which a filter cannot read: "not there" makes the C library use the older call.
+# Their flags are in memory, which a filter cannot read: ENOSYS makes the C library use the older call.
 _ABSENT: dict[str, tuple[int | None, int | None]] = {"clone3": (435, 435), "openat2": (437, 437)}
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 _CLONE, _TGKILL, _PRLIMIT, _OPEN, _OPENAT = (56, 220), (234, 131), (302, 261), (2, None), (257, 56)
@@ -145,11 +145,11 @@ def has_filter() -> bool:
 
 
 def deny_system_calls(*, read_only: bool) -> bool:
-    """This process and its threads cannot start processes, open sockets, signal or inspect others, use io_uring, or
-    change names, owners, modes and times of files any more. Threads that run already are held too.
+    """Denies this process and its running threads new processes, sockets, io_uring and access to other processes.
 
-    With `read_only` they cannot open a file for writing or change, move or remove one either. Refused calls fail with
-    EPERM. Returns False, with nothing changed, where `has_filter` is False.
+    It can no longer change names, owners, modes and times of files. With `read_only` it also cannot open a file for
+    writing, or change, move or remove one. Refused calls fail with EPERM. Returns False, and changes nothing, where
+    `has_filter` is False.
 
     Raises:
         OSError: the kernel refused the filter.
@@ -171,7 +171,7 @@ def deny_system_calls(*, read_only: bool) -> bool:
 
 
 def _program(architecture: int, column: int, *, process: int, read_only: bool) -> bytes:
-    """The filter as BPF instructions of eight bytes."""
+    """Returns the filter as BPF instructions of eight bytes."""
     refused, absent = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
     steps = [
         _step(_LOAD, _ARCHITECTURE),
@@ -186,11 +186,11 @@ def _program(architecture: int, column: int, *, process: int, read_only: bool) -
         for pair in numbers.values():
             if (number := pair[column]) is not None:
                 steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, verdict)]
-    # A thread of this process, and no other kind of child.
+    # Allow threads of this process, and no other kind of child.
     steps += _judge_argument(_CLONE[column], 0, _step(_ANY_BIT, _CLONE_THREAD, 1, 0), refused)
     # abort() and raise() signal the process itself.
     steps += _judge_argument(_TGKILL[column], 0, _step(_EQUAL, process, 1, 0), refused)
-    # Limits of its own, which it calls by 0.
+    # Allow the process its own limits, which it addresses as process 0.
     steps += _judge_argument(_PRLIMIT[column], 0, _step(_EQUAL, 0, 1, 0), refused)
     if read_only:
         steps += _judge_argument(_OPEN[column], 1, _step(_ANY_BIT, _WRITING, 0, 1), refused)
@@ -199,7 +199,7 @@ def _program(architecture: int, column: int, *, process: int, read_only: bool) -
 
 
 def _judge_argument(number: int | None, argument: int, test: bytes, refused: int) -> list[bytes]:
-    """Instructions that refuse call `number` unless `test` of its argument skips the refusal."""
+    """Returns instructions that refuse call `number` unless `test` of its argument skips the refusal."""
     if number is None:
         return []
     return [

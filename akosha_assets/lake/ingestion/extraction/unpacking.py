@@ -1,8 +1,8 @@
-"""Writes one uploaded file, gzip or raw, to disk under bounds. All-zero pages become holes: most of a small database is
-zero.
+"""Writes one uploaded file, gzip or raw, to disk up to a size limit. All-zero pages become holes: most of a small
+database is zero.
 
-Reads what `gzip -dc` reads: several members one after the other, empty members, zero padding at the end. Works on an
-open descriptor in the sandboxed worker and knows nothing about databases.
+Accepts what `gzip -dc` accepts: several concatenated members, empty members, zero padding at the end. Works on an open
+descriptor in the sandboxed worker and knows nothing about databases.
 """
 
 import os
@@ -16,17 +16,17 @@ from akosha_assets.lake.errors import UploadRejected
 
 GZIP_MAGIC = b"\x1f\x8b"
 PAGE_BYTES = 4096
-# Fits the processor's cache together with the state of the decompressor.
+# Fits into the processor cache together with the state of the decompressor.
 CHUNK_BYTES = 512 * 1024
-# What is read at the start of a member. Block compressors write members of 64 KiB, and the rest is read again.
+# Bytes read at the start of a member. Block compressors write members of 64 KiB; bytes read beyond one are read again.
 FIRST_CHUNK_BYTES = 64 * 1024
 GZIP_MIN_BYTES = 18
 
 
 def raw_size_hint(descriptor: int) -> int:
-    """Returns the unpacked bytes as the last gzip trailer claims them, or the size of a file that is not gzip.
+    """Returns the unpacked size that the last gzip trailer claims, or the size of a file that is not gzip.
 
-    A hint only: a trailer may lie, and of several members it describes the last.
+    Only a hint: the trailer may be wrong, and it describes only the last of several members.
     """
     size = os.fstat(descriptor).st_size
     if size < GZIP_MIN_BYTES or os.pread(descriptor, 2, 0) != GZIP_MAGIC:
@@ -37,7 +37,7 @@ def raw_size_hint(descriptor: int) -> int:
 def unpack(descriptor: int, name: str, target: Path, *, max_bytes: int) -> int:
     """Writes the unpacked bytes to `target` and returns their number.
 
-    Raises: UploadRejected if they are more than `max_bytes`, or the gzip file is damaged or followed by other bytes.
+    Raises: UploadRejected if there are more than `max_bytes`, or the gzip file is damaged or followed by other bytes.
     """
     out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
@@ -97,7 +97,7 @@ def _inflate_member(descriptor: int, name: str, out: int, size: int, start: int,
 
 
 def _is_padding(descriptor: int, start: int) -> bool:
-    """Whether only zeros follow from `start` on."""
+    """Whether all bytes from `start` on are zero."""
     length = 1
     while chunk := os.pread(descriptor, length, start):
         if chunk.strip(b"\0"):
@@ -120,22 +120,22 @@ def _copy(descriptor: int, name: str, out: int, max_bytes: int) -> int:
 
 
 def _write_sparse(out: int, block: bytes, offset: int) -> None:
-    whole = len(block) // PAGE_BYTES * PAGE_BYTES
+    paged = len(block) // PAGE_BYTES * PAGE_BYTES
     view = memoryview(block)
-    if whole:
+    if paged:
         filled = (
             np.bitwise_or.reduce(
-                np.frombuffer(block, dtype=np.uint64, count=whole // 8).reshape(-1, PAGE_BYTES // 8), axis=1
+                np.frombuffer(block, dtype=np.uint64, count=paged // 8).reshape(-1, PAGE_BYTES // 8), axis=1
             )
             != 0
         )
-        # Pages at which a run of filled pages begins or ends, alternately.
+        # Pages at which runs of filled and empty pages begin.
         edges = [0, *((filled[1:] != filled[:-1]).nonzero()[0] + 1).tolist(), len(filled)]
         for place in range(0 if filled[0] else 1, len(edges) - 1, 2):
             first, last = edges[place] * PAGE_BYTES, edges[place + 1] * PAGE_BYTES
             _write(out, view[first:last], offset + first)
-    if whole < len(block):
-        _write(out, view[whole:], offset + whole)
+    if paged < len(block):
+        _write(out, view[paged:], offset + paged)
 
 
 def _write(out: int, view: memoryview, offset: int) -> None:

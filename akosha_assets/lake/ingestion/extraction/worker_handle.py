@@ -1,4 +1,4 @@
-"""One extraction worker as its parent sees it: start, send, receive, end. What it runs is `worker_main.py`."""
+"""The parent's handle of one extraction worker: start, send, receive, stop. The worker runs `worker_main.py`."""
 
 import contextlib
 import json
@@ -24,13 +24,13 @@ from akosha_assets.lake.ingestion.source.change_detection import KNOWN_SCHEMA, m
 from akosha_assets.lake.ingestion.source.limits import Limits
 
 START_SECONDS = 60
-# Between the worker's own limit on processor time and our patience with its wall clock.
+# Added to the limit on processor time, which the worker enforces itself, before the parent stops waiting.
 GRACE_SECONDS = 5
 MESSAGE_BYTES = 64 * 1024
-# A worker that keeps more than this part of its memory between uploads is replaced.
-KEPT_SHARE = 4
-# What a worker writes to its standard error, for the log when it dies.
-SAID, SAID_BYTES = "stderr", 2000
+# A worker that retains more than this fraction (1 / n) of its memory limit between uploads is replaced.
+RETAINED_FRACTION = 4
+# The file with the standard error of a worker, and how much of its end is logged when the worker dies.
+STDERR_FILE, STDERR_BYTES = "stderr", 2000
 
 _BOOT = """import json, sys
 sys.path[:0] = json.loads(sys.argv[3])
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sent:
-    """Jobs under way, read together. `died_before`: a worker has died on them already."""
+    """A group of jobs sent to a worker. `died_before`: a worker has already died on them."""
 
     jobs: tuple[ExtractionJob, ...]
     result: str
@@ -58,7 +58,7 @@ class Sent:
 
 @dataclass
 class Worker:
-    """A running child; `level` is empty until it has said that it is ready."""
+    """A running child; `level` is empty until it has reported that it is ready."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
@@ -72,7 +72,7 @@ class Worker:
 
     @staticmethod
     def start(folders: list[Path], limits: Limits, parser_version: int) -> "Worker":
-        """A new child; it may be sent to at once."""
+        """Starts a child. It accepts jobs at once."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         start = {
             "folders": [str(folder) for folder in folders],
@@ -80,7 +80,7 @@ class Worker:
             "parser_version": parser_version,
         }
         paths = [str(Path(akosha_assets.__file__).parents[1]), *(entry for entry in sys.path if entry)]
-        with theirs, (folders[-1] / SAID).open("wb") as said:
+        with theirs, (folders[-1] / STDERR_FILE).open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _BOOT, str(theirs.fileno()), json.dumps(start), json.dumps(paths)],
                 env=_ENVIRONMENT,
@@ -88,17 +88,17 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=stderr,
             )
         return Worker(process, ours, folders, limits)
 
     @property
     def deadline(self) -> float:
-        """When our patience with what it does now ends."""
+        """The time (of `monotonic`) at which the child must have answered or become ready."""
         return self.since + GRACE_SECONDS + (self.limits.seconds if self.level else START_SECONDS)
 
     def send(self, sent: Sent, scratch: Path) -> None:
-        """Hands over the jobs with open descriptors of their files; a child that is dead is noticed when we listen."""
+        """Sends the jobs with open descriptors of their files. `receive` detects a dead child."""
         uploads = [
             {
                 "files": [[file.name, file.key, file.etag] for file in job.files],
@@ -127,29 +127,31 @@ class Worker:
                 socket.send_fds(self.channel, [json.dumps(request).encode()], descriptors)
 
     def receive(self) -> bytes:
-        """The next answer; nothing when the child is dead."""
+        """Returns the next answer; empty when the child is dead."""
         with contextlib.suppress(ConnectionResetError):
             return self.channel.recv(MESSAGE_BYTES)
-        # A child that died with a request unread resets the channel; what it said before that is still there.
+        # A child that died with a request unread resets the channel; its earlier answers can still be read.
         return self.channel.recv(MESSAGE_BYTES)
 
     def ready(self, message: bytes) -> str:
-        """Takes the child's first message and returns how tight its sandbox is. Raises: WorkerUnavailable when that is
-        not what it should be.
+        """Parses the first message of the child and returns its sandbox level.
+
+        Raises: WorkerUnavailable when the child ended or sent anything else.
         """
         try:
             self.level = str(json.loads(message)["ready"])
         except (ValueError, KeyError, TypeError) as error:
             code = self.process.wait() if not message else None
             raise WorkerUnavailable(
-                f"an extraction worker did not start (exit code {code}); it said: {self.stderr_tail() or 'nothing'}"
+                f"an extraction worker did not start (exit code {code}); its standard error: "
+                f"{self.stderr_tail() or 'empty'}"
             ) from error
         self.since, self.idle_bytes = monotonic(), self._address_space_bytes()
         return self.level
 
-    def holds_memory(self) -> bool:
-        """Whether what it has read so far holds so much of its address space that the next upload would lack it."""
-        return self._address_space_bytes() - self.idle_bytes > self.limits.memory_bytes // KEPT_SHARE
+    def retains_memory(self) -> bool:
+        """Whether earlier uploads left so much address space in use that the next one may run out of memory."""
+        return self._address_space_bytes() - self.idle_bytes > self.limits.memory_bytes // RETAINED_FRACTION
 
     def _address_space_bytes(self) -> int:
         try:
@@ -158,15 +160,15 @@ class Worker:
                 * resource.getpagesize()
             )
         except (OSError, IndexError):
-            # It has ended, which its channel tells.
+            # The child has ended; `receive` reports it.
             return 0
 
     def stderr_tail(self) -> str:
         """Returns the end of its standard error."""
-        path = self.folders[-1] / SAID
+        path = self.folders[-1] / STDERR_FILE
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - SAID_BYTES))
-            return file.read(SAID_BYTES).decode("utf-8", "replace")
+            file.seek(max(0, path.stat().st_size - STDERR_BYTES))
+            return file.read(STDERR_BYTES).decode("utf-8", "replace")
 
     def stop(self) -> None:
         """Kills the child and removes its folders."""

@@ -1,6 +1,6 @@
-"""The child process that reads uploads: one request at a time from a socket, answers on the same, results as a file.
+"""The child process that reads uploads: answers one request at a time on a socket, and writes results to files.
 
-Started by `pool.py`. Imports no settings and no framework, so that it starts fast; what it may do is `sandbox.py`.
+`pool.py` starts it, `sandbox.py` confines it. It imports no settings and no framework, so it starts fast.
 """
 
 import gc
@@ -34,16 +34,18 @@ from akosha_assets.lake.ingestion.source.snapshot_reader import SnapshotReader
 from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
 
 MESSAGE_BYTES = 64 * 1024
-# With one for what is known.
+# Files of a group of uploads, and one with the known rows.
 FILES_MAX = 32
 # Uploads up to this many raw bytes are unpacked in the first folder (memory), larger ones in the last (disk).
 IN_MEMORY_BYTES = 256 * 1024**2
 UNPACKED_SUFFIX = ".db"
-# Results up to this many bytes are written to the folder that the files were unpacked to, larger ones to disk.
+# Results up to this many bytes are written to the folder with the unpacked files, larger ones to disk.
 RESULT_IN_MEMORY_BYTES = 32 * 1024**2
-# Rows of at most this many bytes are copied at once when they are written; one larger row is too, up to the other.
-WRITTEN_BYTES, ROW_MAX_BYTES = 16 * 1024**2, 128 * 1024**2
-# Kinds, ids, hashes and days of all rows, which the run holds in memory.
+# Batches larger than this are split before they are written, down to single rows.
+WRITTEN_BYTES = 16 * 1024**2
+# The largest row that is written.
+ROW_MAX_BYTES = 128 * 1024**2
+# Kinds, ids, hashes and days of all rows, which the parent holds in memory.
 SEEN_MAX_BYTES = 250 * 1024**2
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,11 +60,11 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
     limits = Limits(**start["limits"])
     with hardened_connection(folders, memory_bytes=limits.memory_bytes // 2) as connection:
         _warm_up(folders[0], SnapshotReader(connection, limits, start["parser_version"]))
-    # What is there now stays: the collector need not look at it again for every upload.
+    # Exempts the objects that exist now from every later garbage collection.
     gc.freeze()
     limit_resources(memory_bytes=limits.memory_bytes, file_bytes=max(limits.max_raw_bytes, limits.memory_bytes))
     level = confine(folders)
-    # After it: the threads of an earlier connection would keep their rights.
+    # Connect after `confine`: threads of an earlier connection would keep their rights.
     reader = SnapshotReader(
         hardened_connection(folders, memory_bytes=limits.memory_bytes // 2), limits, start["parser_version"]
     )
@@ -74,8 +76,8 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
         answer, healthy = _answer(json.loads(message), descriptors, reader, folders, limits)
         channel.send(json.dumps(answer).encode())
         if not healthy:
-            # Our parent ends us when it has read the answer. Leaving at once, with a request unread, would take the
-            # answer along.
+            # Wait until the parent has read the answer and ends this process. An exit with an unread request would
+            # reset the channel and discard the answer.
             while channel.recv(MESSAGE_BYTES):
                 pass
             return 0
@@ -84,12 +86,12 @@ def main(descriptor: int, start: dict[str, Any]) -> int:
 def _answer(
     request: dict[str, Any], descriptors: list[int], reader: SnapshotReader, folders: list[Path], limits: Limits
 ) -> tuple[dict[str, Any], bool]:
-    """The answer to one request, and whether this process can be trusted with another."""
+    """Returns the answer to one request, and whether this process can read another."""
     limit_processor(limits.seconds)
     try:
         return _extract(request, descriptors, reader, folders, limits), True
-    except RetryIndividually as apart:
-        return {"apart": str(apart)[:2000]}, True
+    except RetryIndividually as retry:
+        return {"apart": str(retry)[:2000]}, True
     except UploadRejected as rejected:
         return {
             "rejected": rejected.reason,
@@ -98,7 +100,7 @@ def _answer(
             "healthy": True,
         }, True
     except (MemoryError, duckdb.OutOfMemoryException) as error:
-        message = f"more than {limits.memory_bytes} bytes would have been needed: {error}"
+        message = f"reading needs more than {limits.memory_bytes} bytes of memory: {error}"
         return {"rejected": "worker_memory", "message": message[:2000], "sample": "", "healthy": False}, False
     except (duckdb.Error, sqlite3.Error, pa.ArrowInvalid) as error:
         healthy = not isinstance(error, duckdb.InternalException | duckdb.FatalException) and reader.is_clean()
@@ -109,7 +111,7 @@ def _answer(
             "healthy": healthy,
         }, healthy
     except Exception as error:  # noqa: BLE001
-        # The outermost edge of this process: the parent logs the traceback and starts another worker.
+        # Last resort: the parent logs the traceback and starts another worker.
         message, trace = f"{type(error).__name__}: {error}"[:2000], traceback.format_exc()[-8000:]
         return {"rejected": "worker_crashed", "message": message, "sample": "", "healthy": False, "trace": trace}, False
     finally:
@@ -137,7 +139,7 @@ def _extract(
                 request, uploaded, known, folder, limits, IN_MEMORY_BYTES if folder == folders[0] else None
             )
         except _LargerThanHint as error:
-            # A trailer that lies, or the last of several gzip members.
+            # The trailer is wrong, or describes only the last of several gzip members.
             if not is_alone:
                 raise RetryIndividually(str(error)) from error
             _remove_files(folder)
@@ -158,7 +160,7 @@ def _extract(
 
 
 class _LargerThanHint(Exception):
-    """Files in the folder in memory take more than such files may."""
+    """The unpacked files exceed the limit of the folder in memory."""
 
 
 def _unpack(
@@ -169,23 +171,28 @@ def _unpack(
     limits: Limits,
     folder_bytes: int | None,
 ) -> list[UploadFiles]:
-    """Unpacks the files of all uploads into `folder`. Raises: _LargerThanHint beyond `folder_bytes`; UploadRejected."""
+    """Unpacks the files of all uploads into `folder`.
+
+    Raises:
+        _LargerThanHint: the files exceed `folder_bytes`.
+        UploadRejected: a file is damaged, or an upload exceeds `limits.max_raw_bytes`.
+    """
     uploads: list[UploadFiles] = []
     remaining = iter(descriptors)
-    folder_left = limits.max_raw_bytes * len(request["uploads"]) if folder_bytes is None else folder_bytes
+    folder_bytes_left = limits.max_raw_bytes * len(request["uploads"]) if folder_bytes is None else folder_bytes
     number = 0
     for upload in request["uploads"]:
-        files, upload_left = [], limits.max_raw_bytes
+        files, upload_bytes_left = [], limits.max_raw_bytes
         for name, key, etag in upload["files"]:
             path = folder / f"{number}{UNPACKED_SUFFIX}"
             number += 1
             try:
-                size = unpack(next(remaining), name, path, max_bytes=min(upload_left, folder_left))
+                size = unpack(next(remaining), name, path, max_bytes=min(upload_bytes_left, folder_bytes_left))
             except UploadRejected as rejection:
-                if rejection.reason == "file_too_large_raw" and folder_left < upload_left:
+                if rejection.reason == "file_too_large_raw" and folder_bytes_left < upload_bytes_left:
                     raise _LargerThanHint(f"more than {folder_bytes} bytes") from rejection
                 raise
-            upload_left, folder_left = upload_left - size, folder_left - size
+            upload_bytes_left, folder_bytes_left = upload_bytes_left - size, folder_bytes_left - size
             files.append(File(path, name, key, etag))
         own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
         uploads.append(UploadFiles(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
@@ -198,10 +205,11 @@ def _remove_files(folder: Path) -> None:
 
 
 def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
-    """The tables one after the other as Arrow messages without their schema; returns addresses, lengths and rows by
-    upload, `seen` first.
+    """Writes the tables to `path` as Arrow messages without schemas, `seen` first.
 
-    Raises: UploadRejected where the keys of all rows, or a single row, take more memory than a run has for them.
+    Returns the address, length and rows by upload of each table.
+
+    Raises: UploadRejected where the keys of all rows, or a single row, exceed the memory that the parent has for them.
     """
     seen_bytes = sum(piece.batch.nbytes for piece in snapshots.seen)
     if seen_bytes > SEEN_MAX_BYTES:
@@ -224,7 +232,10 @@ def _write(snapshots: Snapshots, path: Path) -> list[list[Any]]:
 
 
 def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """`batch` in slices of at most `WRITTEN_BYTES`, or one row."""
+    """Yields `batch` in slices of at most `WRITTEN_BYTES`, or one row.
+
+    Raises: UploadRejected for a row of more than `ROW_MAX_BYTES`.
+    """
     if batch.num_rows > 1 and batch.nbytes > WRITTEN_BYTES:
         half = batch.num_rows // 2
         yield from _bounded(batch.slice(0, half))
@@ -236,7 +247,7 @@ def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _warm_up(folder: Path, reader: SnapshotReader) -> None:
-    """Read a small SQLite database once, so that late imports happen before files are out of reach."""
+    """Reads a small SQLite database once, so that late imports happen before the process is confined."""
     path = folder / "warm.db"
     source = sqlite3.connect(path)
     source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")

@@ -1,1 +1,1 @@
-"""The inbox: what it holds, notifications about it, and fetching from it."""
+"""The inbox: listing it, notifications about it, and fetching from it."""

@@ -19,7 +19,7 @@ from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, ManifestP
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
-# Concurrent downloads. They wait for the network, not for a core.
+# Concurrent downloads. They wait for the network, not for a processor core.
 CONNECTIONS = 8
 MANIFEST_BYTES = 1024 * 1024
 GZIP_MAGIC = b"\x1f\x8b"
@@ -27,8 +27,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass
 class Fetched:
-    """One upload on local disk. `failure` is set if it could not be fetched. `digests` has all its files, by name, also
-    the `skipped` ones.
+    """One upload on local disk. `failure` is set if it could not be fetched.
+
+    `digests` has all files by name, including the `skipped` ones.
     """
 
     upload: UploadRow

@@ -1,8 +1,7 @@
 """Finds uploads by listing the inbox, for a bounded time per tick, and adds them to the ledger.
 
-Sweeps run in rounds: each call continues where the last one paused, and after the last key it starts again. So nothing
-depends on the order of keys or clocks. Notifications find uploads sooner (`notifications.py`); a sweep finds what they
-missed.
+Each call continues where the last one paused; after the last key it starts again. So nothing depends on the order of
+keys or on clocks. Notifications find uploads sooner (`notifications.py`); a sweep finds what they missed.
 """
 
 import logging
@@ -29,7 +28,7 @@ from akosha_assets.lake.settings import LakeSettings
 
 # Uploads that are added to the ledger in one transaction.
 UPLOADS_AT_ONCE = 5000
-# An upload may have any number of objects. A sweep whose time is over does not list more than these to their end.
+# An upload may have any number of objects. After its deadline, a sweep lists at most this many to complete an upload.
 OBJECTS_PER_UPLOAD = 10_000
 # Skipped entries that a sweep names in the log.
 SKIPPED_LOGGED = 10
@@ -54,7 +53,7 @@ class Sweep:
 
 @dataclass
 class UploadObjects:
-    """The objects of one upload that were listed so far. In a listing they follow each other."""
+    """The objects of one upload that were listed so far. A listing returns them consecutively."""
 
     part: ManifestPart
     objects: int = 0

@@ -1,8 +1,8 @@
 """Batches of uploads under a lease: claim, renew, begin to commit, finish, release, recover.
 
-A batch belongs to its owner until its lease ends; every step checks the owner in the transaction in which it acts. A
-lane is a small number that no two live batches share: it names the batch's transactions in Delta (`tables.Fence`).
-Which uploads a batch gets is in `selection.py`.
+A batch belongs to its owner until its lease ends; every step checks the owner in the same transaction. A lane is a
+small number that no two live batches share; it identifies the batch's transactions in Delta (`tables.Fence`).
+`selection.py` selects the uploads of a batch.
 """
 
 import logging
@@ -80,20 +80,20 @@ def claim(ledger: Ledger, *, run_id: str, now: datetime, arrival_day: date | Non
 
 
 def renew(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
-    """The lease lasts until `lease_seconds` after `now`.
+    """Extends the lease until `lease_seconds` after `now`.
 
     Raises:
-        LeaseLost: the batch was taken over.
+        LeaseLost: another run took over the batch.
     """
     with ledger.write() as connection:
         _extend_or_raise(connection, batch, lease_until=now + timedelta(seconds=ledger.settings.lease_seconds))
 
 
 def begin_commit(ledger: Ledger, batch: Batch, *, now: datetime) -> None:
-    """The tables may hold rows of the batch from now on: a crash makes its systems be compared with them.
+    """Records that rows of the batch may be in the tables: after a crash its systems are compared with the tables.
 
     Raises:
-        LeaseLost: the batch was taken over.
+        LeaseLost: another run took over the batch.
     """
     with ledger.write() as connection:
         _extend_or_raise(
@@ -113,12 +113,12 @@ def finish(
     rows: int,
     now: datetime,
 ) -> None:
-    """The batch is done: every upload has its outcome and every system its state, in one transaction.
+    """Ends the batch: stores the outcomes of uploads and the states of systems in one transaction.
 
     Uploads without an outcome wait again.
 
     Raises:
-        LeaseLost: the batch was taken over.
+        LeaseLost: another run took over the batch.
     """
     with ledger.write() as connection:
         _extend_or_raise(connection, batch, state=BatchState.DONE, finished_at=now, rows=rows)
@@ -154,10 +154,10 @@ def finish(
 def release(
     ledger: Ledger, batch: Batch, *, error: str, at_fault: bool, is_paused: bool = False, now: datetime
 ) -> None:
-    """The batch failed; its uploads wait again.
+    """Marks the batch as failed; its uploads wait again.
 
-    With `at_fault` one of them may be the cause: they are claimed in smaller batches, and one that was alone has failed
-    an attempt. With `is_paused` an upload that was alone waits longer after each attempt.
+    With `at_fault` one of them may be the cause: they are claimed in smaller batches, and a single upload has failed an
+    attempt. With `is_paused` a single upload waits longer after each attempt.
     """
     with ledger.write() as connection:
         row = connection.execute(
@@ -176,15 +176,15 @@ def release(
 
 
 def recover(ledger: Ledger, fence_off: Callable[[Fence], None], *, now: datetime) -> int:
-    """Releases the batches whose lease has ended; returns how many.
+    """Releases the batches whose lease has ended; returns their number.
 
-    A batch that had begun to commit is first fenced off in every table, so that nothing of it can be committed later.
+    A batch that had begun to commit is first fenced off in every table, so none of its rows can be committed later.
     """
     with ledger.write() as connection:
         has_ended = plausible.has_lease_ended(now, ledger.settings.lease_seconds)
         expired = connection.execute(sa.select(batches).where(batches.c.state.in_(LIVE), has_ended)).all()
         for row in expired:
-            # The former owner can neither begin to commit nor renew; nobody else recovers the batch meanwhile.
+            # Now the former owner can neither begin to commit nor renew, and nobody else can recover the batch.
             owner = {"owner": uuid.uuid4().hex, "lease_until": now + timedelta(seconds=ledger.settings.lease_seconds)}
             connection.execute(sa.update(batches).where(batches.c.id == row.id).values(**owner))
         fences = {}

@@ -1,4 +1,4 @@
-"""The ledger's database: opened, migrated, and its transactions. What is kept in it is in `ledger.py`."""
+"""The ledger's database: opens it, migrates it and runs transactions. `ledger.py` describes its content."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,14 +29,14 @@ class LedgerDatabase:
 
         Raises:
             LedgerUnavailable: its database did not answer, is locked, read-only or full.
-            LedgerDamaged: the database is no ledger, or one of a later version.
+            LedgerDamaged: the database is not a ledger, or belongs to a later version of Akosha.
         """
         if settings.ledger().startswith("sqlite:///"):
             folder = Path(settings.ledger().removeprefix("sqlite:///")).parent
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LedgerUnavailable(settings.ledger(), f"its folder cannot be made: {error}") from error
+                raise LedgerUnavailable(settings.ledger(), f"its folder cannot be created: {error}") from error
         ledger = cls(schema.engine(settings), settings)
         ledger._migrate()
         return ledger
@@ -60,7 +60,7 @@ class LedgerDatabase:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.set_main_option("path_separator", "os")
         with self.write() as connection:
-            # Of two processes that open a new ledger together, the second waits here until the first has migrated it.
+            # If two processes open a new ledger at once, the second waits here until the first has migrated it.
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")
@@ -78,7 +78,7 @@ class LedgerDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that writes. Only one runs at a time in the whole ledger: two claims exclude each other."""
+        """A transaction that writes. Only one runs at a time in the entire ledger: two claims exclude each other."""
         with (
             schema.typed_errors(self.engine),
             self.engine.connect().execution_options(writes=True) as connection,

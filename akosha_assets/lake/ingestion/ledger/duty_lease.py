@@ -1,4 +1,4 @@
-"""A lease in the ledger on a duty that one process at a time may do, such as embedding."""
+"""A lease in the ledger on a duty that only one process at a time may perform, such as embedding."""
 
 import json
 import logging
@@ -16,12 +16,12 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
-# A lease is extended when this much of it has passed.
+# A lease is extended after this time.
 EXTEND_AFTER = timedelta(minutes=1)
 
 
 class Duty(StrEnum):
-    """What one process at a time does."""
+    """Duties that only one process at a time performs."""
 
     EMBED = "embed"
     AGING = "aging"
@@ -44,7 +44,7 @@ class DutyLease:
     extended_at: datetime
 
     def extend(self) -> bool:
-        """The lease lasts for another `LEASE`, unless another process took it over: then False."""
+        """Extends the lease by `LEASE`. Returns False if another process took it over."""
         now = datetime.now(UTC)
         if now - self.extended_at < EXTEND_AFTER:
             return True
@@ -54,7 +54,7 @@ class DutyLease:
 
 @contextmanager
 def hold(ledger: Ledger, duty: Duty) -> Iterator[DutyLease | None]:
-    """The lease on `duty`, released at the end; None where another process holds it. The caller extends it."""
+    """The lease on `duty`, released at the end; None if another process holds it. The caller extends it."""
     lease = DutyLease(ledger, duty, uuid.uuid4().hex, datetime.now(UTC))
     if not _acquire(ledger, duty, lease.owner, lease.extended_at):
         yield None
@@ -67,7 +67,7 @@ def hold(ledger: Ledger, duty: Duty) -> Iterator[DutyLease | None]:
 
 @contextmanager
 def hold_extended(ledger: Ledger, duty: Duty) -> Iterator[DutyLease | None]:
-    """As `hold`, for work that cannot extend its lease: a thread extends it until the end."""
+    """Like `hold`, for work that cannot extend its lease itself: a thread extends it until the end."""
     with hold(ledger, duty) as lease:
         if lease is None:
             yield None
@@ -86,21 +86,23 @@ def _extend_until(lease: DutyLease, ended: threading.Event) -> None:
     while not ended.wait(EXTEND_AFTER.total_seconds()):
         try:
             if not lease.extend():
-                # The tables stay correct: every commit is checked against concurrent ones.
-                logger.warning("another process took over a duty that is still being done", extra={"duty": lease.duty})
+                # The tables stay correct: every commit is checked for conflicts with concurrent ones.
+                logger.warning(
+                    "another process took over a duty that is still being performed", extra={"duty": lease.duty}
+                )
                 return
         except LakeError as error:
             logger.warning("a lease could not be extended", extra={"duty": lease.duty, "cause": str(error)})
 
 
 def _acquire(ledger: Ledger, duty: Duty, owner: str, now: datetime) -> bool:
-    """Whether `owner` holds the lease from now on."""
+    """Acquires the lease for `owner`; returns whether it succeeded."""
 
     def acquire(text: str | None) -> str | None:
         if text:
             current = json.loads(text)
             until = datetime.fromisoformat(current["until"])
-            # A lease that ends later than any can was written by a clock that was ahead.
+            # A lease that ends later than possible was written by a clock that was ahead.
             if current["owner"] != owner and now < until <= now + 2 * LEASE:
                 return text
         return json.dumps({"owner": owner, "until": (now + LEASE).isoformat()})

@@ -1,7 +1,7 @@
-"""The tables that were written to, as the ledger knows them: Delta's id of each, and a version that it has reached.
+"""The tables that were written to: the ledger records the Delta id of each, and a version that it has reached.
 
-A table that is gone, was created again or went back to an older version is lost. Nothing may be written in its place
-before it is repaired: an empty table would look like the old one.
+A table is lost if it is missing, was created again or was reset to an older version. Nothing may be written in its
+place before it is repaired: an empty table would look like the old one.
 """
 
 import json
@@ -24,13 +24,13 @@ KEY, LOST_KEY = "tables", "lost_table"
 
 
 def find_all(ledger: Ledger) -> dict[str, KnownTable]:
-    """Every table that was written to, by address."""
+    """Returns every table that was written to, by address."""
     tables = json.loads(ledger.remembered(KEY) or "{}")
     return {address: KnownTable(**table) for address, table in tables.items()}
 
 
 def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
-    """The tables have reached these versions."""
+    """Records that the tables have reached these versions."""
     known = find_all(ledger)
     added = {address: _id(lake.open(address)) for address in versions if address not in known}
 
@@ -48,10 +48,10 @@ def remember(ledger: Ledger, lake: Lake, versions: Mapping[str, int]) -> None:
 
 
 def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) -> None:
-    """Every table that was written to, or each of `addresses` that was, exists and is no older than it was.
+    """Checks that every table that was written to, or those of `addresses`, exists and has not lost versions.
 
     Raises:
-        TableLost: one is not; the ledger has it as lost until a check of all tables succeeds.
+        TableLost: a table is lost; the ledger records it as lost until a check of all tables succeeds.
     """
     tables = find_all(ledger)
     lake.expected.clear()
@@ -69,9 +69,9 @@ def check(ledger: Ledger, lake: Lake, addresses: Collection[str] | None = None) 
 
 @contextmanager
 def guarded(lake: Lake) -> Iterator[None]:
-    """For a block that writes to tables: no table is lost before, and the ledger knows their versions afterwards.
+    """Runs a block that writes to tables: checks the tables before it, and records their versions after it.
 
-    Raises: as `check`, and what the block raises.
+    Raises: the errors of `check` and of the block.
     """
     with closing(Ledger.open(lake.settings)) as ledger:
         check(ledger, lake)
@@ -81,14 +81,14 @@ def guarded(lake: Lake) -> Iterator[None]:
 
 
 def remember_all(ledger: Ledger, lake: Lake) -> None:
-    """The ledger knows every table that exists, at its present version."""
+    """Records every existing table at its current version."""
     remember(
         ledger, lake, {address: table.version() for address in TABLES if (table := lake.open(address)) is not None}
     )
 
 
 def adopt(ledger: Ledger, lake: Lake, address: str) -> None:
-    """The ledger knows the current table from now on, in place of the one that it knew before."""
+    """Records the current table in place of the one that the ledger knew before."""
     table = lake.open(address)
     if table is None:
         raise TableLost(lake.uri(address), "is gone")
@@ -97,7 +97,7 @@ def adopt(ledger: Ledger, lake: Lake, address: str) -> None:
 
 
 def find_loss(ledger: Ledger, lake: Lake, address: str) -> str | None:
-    """What is wrong with the table, as far as the ledger and the lake know; None where nothing is."""
+    """Returns what is wrong with the table, according to the ledger and the lake; None if nothing is."""
     known = find_all(ledger).get(address)
     if known is not None:
         return _loss(lake, address, known)
@@ -105,16 +105,16 @@ def find_loss(ledger: Ledger, lake: Lake, address: str) -> str | None:
 
 
 def lost(ledger: Ledger) -> tuple[str, str] | None:
-    """Address of the table that the last check found lost, and what is wrong with it; None where none is lost."""
+    """Returns the address of the table that the last check found lost, and the reason; None if none is lost."""
     text = ledger.remembered(LOST_KEY)
     if not text:
         return None
-    held = json.loads(text)
-    return held["address"], held["found"]
+    record = json.loads(text)
+    return record["address"], record["found"]
 
 
 def _loss(lake: Lake, address: str, known: KnownTable) -> str | None:
-    """What is wrong with the table; None where nothing is."""
+    """Returns what is wrong with the table; None if nothing is."""
     table = lake.open(address)
     if table is None:
         return "has data files and no log" if lake.has_lost_log(address) else "is gone"
@@ -126,9 +126,9 @@ def _id(table: Table | None) -> str | None:
 
 
 def reader(settings: LakeSettings) -> Callable[[str], KnownTable | None]:
-    """A function that returns the table of an address as the ledger knows it now.
+    """Returns a function that looks up the current record of a table by address.
 
-    It returns None where the ledger does not know the table, does not exist or does not answer.
+    The function returns None if the ledger does not know the table, does not exist or does not answer.
     """
 
     def read(address: str) -> KnownTable | None:

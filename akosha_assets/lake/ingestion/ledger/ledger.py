@@ -1,8 +1,8 @@
-"""The ledger of ingestion: one row per upload with its state and reason, counters, and values by key.
+"""The ledger of ingestion: one row per upload with its state and reason, counters, and key-value pairs.
 
     arriving ──manifest──▶ waiting ──claim──▶ claimed ──▶ ingested
                               ▲                  │  └────▶ quarantined ──redrive──▶ waiting
-                              └──lease ends, or a failure that may pass──┘
+                              └──lease ends, or a transient failure──────┘
 
 Batches are in `claims.py`, the tables in `schema.py`, the database in `database.py`.
 """
@@ -23,7 +23,7 @@ from akosha_assets.lake.ingestion.ledger.states import UploadFilter, UploadState
 from akosha_assets.lake.reasons import REASONS
 
 LOOKUP_ROWS = 500
-# Systems that are named when an upload id is ambiguous.
+# The most systems that are listed for an ambiguous upload id.
 RECEIPTS_AT_ONCE = 100
 # Key of the time at which a sweep last reached the end of the inbox.
 SWEEP_ENDED = "sweep_ended_at"
@@ -31,7 +31,7 @@ SWEEP_ENDED = "sweep_ended_at"
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """One upload as discovery found it; `revision` is empty while the object that completes it is missing."""
+    """One upload that discovery found; `revision` is empty while the object that completes it is missing."""
 
     system_id: str
     upload_id: str
@@ -55,7 +55,7 @@ class Ledger(LedgerDatabase):
     """An open ledger. Safe to share between threads."""
 
     def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
-        """Adds the uploads that are not known yet, and completes those that were arriving; returns how many."""
+        """Adds unknown uploads and completes those that were arriving; returns the number of both."""
         added = 0
         batch: list[FoundUpload] = []
         for one in found:
@@ -119,7 +119,7 @@ class Ledger(LedgerDatabase):
         cursor: int | None = None,
         now: datetime | None = None,
     ) -> Page:
-        """Uploads that match, newest first. State `incomplete`: arriving for longer than the grace period."""
+        """Returns matching uploads, newest first. State `incomplete`: arriving for longer than the grace period."""
         query = sa.select(uploads).order_by(uploads.c.id.desc()).limit(limit + 1)
         if state == UploadFilter.INCOMPLETE:
             query = query.where(
@@ -142,11 +142,11 @@ class Ledger(LedgerDatabase):
         return Page(rows[:limit], rows[limit - 1].id if len(rows) > limit else None)
 
     def receipt(self, upload_id: str, *, system_id: str | None = None) -> UploadRow:
-        """The newest revision of an upload. Systems choose the ids of their uploads, so an id may be ambiguous.
+        """Returns the newest revision of an upload. Systems choose the ids of their uploads, so an id may be ambiguous.
 
         Raises:
-            NotFound: no upload of that id is known, or none of that system.
-            AmbiguousUpload: several systems have an upload of that id, and `system_id` is None.
+            NotFound: no upload with this id is known, or none of this system.
+            AmbiguousUpload: several systems have an upload with this id, and `system_id` is None.
         """
         newest = (
             sa.select(sa.func.max(uploads.c.id)).where(uploads.c.upload_id == upload_id).group_by(uploads.c.system_id)
@@ -171,11 +171,12 @@ class Ledger(LedgerDatabase):
         dry_run: bool,
         now: datetime,
     ) -> list[str]:
-        """Quarantined uploads that match wait again as if they had been found at `now`; returns their ids. A dry run
-        changes nothing.
+        """Lets matching quarantined uploads wait again, as if found at `now`; returns their ids.
+
+        A dry run changes nothing.
 
         Raises:
-            InvalidRequest: there is no such reason.
+            InvalidRequest: `reason` does not exist.
         """
         matches = [
             uploads.c.state == UploadState.QUARANTINED,
@@ -209,12 +210,12 @@ class Ledger(LedgerDatabase):
             _count(connection, name, by)
 
     def counts(self) -> dict[str, int]:
-        """Every counter."""
+        """Returns every counter by name."""
         with self.read() as connection:
             return {row.name: row.value for row in connection.execute(sa.select(counters))}
 
     def remembered(self, key: str) -> str | None:
-        """The value of `key`; None where none was ever set."""
+        """Returns the value of `key`; None if it was never set."""
         with self.read() as connection:
             return connection.scalar(sa.select(meta.c.value).where(meta.c.key == key))
 
@@ -236,7 +237,7 @@ class Ledger(LedgerDatabase):
             return value
 
     def systems(self, *, limit: int = 100, after: str = "") -> list[SystemRow]:
-        """Systems in order of their id, those after `after`."""
+        """Returns systems in order of their ids, starting after the id `after`."""
         query = sa.select(systems).where(systems.c.system_id > after).order_by(systems.c.system_id).limit(limit)
         with self.read() as connection:
             return [SystemRow.of(row) for row in connection.execute(query)]

@@ -1,6 +1,7 @@
-"""Whether an error of ingestion is an upload's fault, or that of a store, the ledger, a table or this machine's disk.
+"""Decides whether an error of ingestion may be the fault of an upload, or is an outage.
 
-The latter cost an upload nothing: no attempt is counted, and it is ingested once the cause is gone.
+An outage of a store, the ledger, a table or this machine's disk counts no attempt: the upload is ingested once it is
+over.
 """
 
 import duckdb
@@ -9,19 +10,15 @@ from akosha_assets.lake.errors import LocalStorageFailed, TableLost, TransientEr
 
 
 def is_upload_blameless(error: BaseException) -> bool:
-    """Whether neither an upload nor our code can be the cause: a store, the ledger or the disk failed, or a table is
-    lost.
-    """
+    """Whether an upload and our code are not the cause: a store, the ledger or the disk failed, or a table is lost."""
     return isinstance(error, TableLost) or find_outage(error) is not None
 
 
 def find_outage(error: BaseException) -> TransientError | None:
-    """`error` as the failure of a store, of the ledger or of this machine's disk; None where an upload or our code may
-    be the cause.
-    """
+    """Returns `error` as a failure of a store, the ledger or this machine's disk; None if it may have another cause."""
     if isinstance(error, TransientError):
         return error
     if isinstance(error, OSError | duckdb.IOException):
-        # Files whose format an upload chooses are read by `objects` and the workers, which raise errors of their own.
+        # Uploaded files are read by `objects` and the workers, which raise their own errors.
         return LocalStorageFailed(f"{type(error).__name__}: {error}")
     return None

@@ -1,8 +1,8 @@
-"""Outages of what ingestion needs, recorded in the ledger: since when a store or a disk fails, how often, and when to
-try again.
+"""Outages of the dependencies of ingestion, recorded in the ledger: since when a store or a disk fails, how often, and
+when to try again.
 
-Uploads wait through an outage without losing an attempt. The sensor asks for no run before `retry_at`; a run that is
-started by hand tries at once.
+Uploads wait through an outage without losing an attempt. The sensor requests no run before `retry_at`; a run that is
+started manually tries at once.
 """
 
 import json
@@ -40,26 +40,26 @@ class Outage:
 
     @property
     def retry_at(self) -> datetime:
-        """When the sensor may ask for a run again: the pause doubles with every failure, up to five minutes."""
+        """When the sensor may request a run again: the pause doubles with every failure, up to five minutes."""
         return self.last_at + min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 10), LONGEST_PAUSE)
 
 
 def find(ledger: Ledger, step: str) -> Outage | None:
-    """The outage of `step`; None while it works."""
+    """Returns the outage of `step`; None while it works."""
     return _decode(ledger.remembered(_key(step)))
 
 
 def find_all(ledger: Ledger) -> list[Outage]:
-    """The outages of all steps."""
+    """Returns the outages of all steps."""
     return [outage for step in STEPS if (outage := find(ledger, step)) is not None]
 
 
 def record(ledger: Ledger, step: str, error: TransientError, *, now: datetime) -> Outage:
-    """`step` failed once more at `now`; returns the outage with this failure."""
+    """Records another failure of `step` at `now`; returns the outage with this failure."""
 
     def with_failure(text: str | None) -> str:
         before = _decode(text)
-        # A clock that was ahead may have recorded a beginning that is still to come.
+        # A clock that was ahead may have recorded a start in the future.
         since = min(before.since, now) if before else now
         failures = before.failures + 1 if before else 1
         return _encode(Outage(step, type(error).__name__, str(error)[:2000], since, now, failures))
@@ -73,7 +73,7 @@ def record(ledger: Ledger, step: str, error: TransientError, *, now: datetime) -
 
 
 def clear(ledger: Ledger, step: str) -> None:
-    """`step` works: its outage, if any, is over."""
+    """Ends the outage of `step`, if any."""
     if ledger.remembered(_key(step)):
         ledger.remember(_key(step), "")
         logger.info("an outage is over", extra={"step": step})
@@ -93,14 +93,14 @@ def recorded(ledger: Ledger, step: str) -> Iterator[None]:
         try:
             record(ledger, step, error, now=datetime.now(UTC))
         except LakeError as second:
-            # The ledger itself may be out; the error that is raised says so.
+            # The ledger itself may have failed; the raised error says so.
             logger.warning("an outage could not be recorded in the ledger", extra={"step": step, "cause": str(second)})
         raise
     clear(ledger, step)
 
 
 def release_waiting(ledger: Ledger) -> None:
-    """Uploads that an outage kept from being read may be claimed at once."""
+    """Lets uploads that could not be read because of an outage be claimed at once."""
     waiting = sa.and_(
         uploads.c.state == UploadState.WAITING, uploads.c.attempts == 0, uploads.c.not_before.is_not(None)
     )

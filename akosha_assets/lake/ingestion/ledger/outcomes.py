@@ -1,4 +1,4 @@
-"""Results of a batch: of each upload, and of each system. `claims.finish` writes them to the ledger."""
+"""Results of a batch, by upload and by system. `claims.finish` writes them to the ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "uncha
 class UploadOutcome:
     """The result of one upload: `state` is ingested, quarantined or waiting (to be tried again).
 
-    Waiting counts as an attempt unless `is_outage`: then a store failed before anything of the upload was read.
+    Waiting counts as an attempt unless `is_outage`: a store failed before anything of the upload was read.
     """
 
     state: UploadState
@@ -39,14 +39,14 @@ class SystemState:
 
 
 def pause_after(attempts: int) -> timedelta:
-    """How long an upload waits after this many attempts: 5 s, 20 s, 80 s, then 5 min."""
+    """Returns how long an upload waits after `attempts` attempts: 5 s, 20 s, 80 s, then 5 min."""
     return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
 
 
 def upload_values(
     upload: UploadRow, outcome: UploadOutcome, settings: LakeSettings, *, now: datetime
 ) -> dict[str, Any]:
-    """Columns of the row of `upload` after `outcome`, with its id as `ref`.
+    """Returns the columns of the row of `upload` after `outcome`, with its id as `ref`.
 
     An upload whose last attempt failed is quarantined.
     """
@@ -65,7 +65,7 @@ def upload_values(
         "counts": counts or None,
     }
     if upload.ingested_at is not None:
-        # A replay: the receipt keeps what the first ingestion did.
+        # A replay: the receipt keeps the counts of the first ingestion.
         first = {name: getattr(upload, name) for name in first}
     return {
         "ref": upload.id,

@@ -1,4 +1,4 @@
-"""Uploads that were quarantined of late: how many, why, and which."""
+"""Recently quarantined uploads: how many, why, and which."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,25 +9,25 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 
-# An upload is named in an alert by its system and id; of more only the newest are.
+# An alert lists at most this many uploads by system and id, the newest ones.
 NAMED_UPLOADS = 5
 
 
 @dataclass(frozen=True)
 class Quarantines:
-    """Quarantined uploads by reason code, and `system/upload` of the newest, newest first."""
+    """Quarantined uploads by reason code, and `system/upload` of the newest ones, newest first."""
 
     by_reason: dict[str, int]
     newest: list[str]
 
     @property
     def total(self) -> int:
-        """How many uploads were quarantined."""
+        """The number of quarantined uploads."""
         return sum(self.by_reason.values())
 
 
 def find_recent(ledger: Ledger, *, since: datetime) -> Quarantines:
-    """Uploads that were quarantined after `since`. Those that were never claimed were when they were found."""
+    """Returns the uploads that were quarantined after `since`; unclaimed ones were quarantined on discovery."""
     quarantined_at = sa.func.coalesce(uploads.c.claimed_at, uploads.c.seen_at)
     is_recent = sa.and_(uploads.c.state == UploadState.QUARANTINED, quarantined_at > since)
     by_reason = sa.select(uploads.c.reason, sa.func.count()).where(is_recent).group_by(uploads.c.reason)

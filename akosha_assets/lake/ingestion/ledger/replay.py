@@ -1,7 +1,7 @@
 """Lets ingested uploads wait again, and counts an arrival day. `arrivals.py` ingests them.
 
-A replay compares uploads with the tables and not with the known rows of the ledger: lost rows come back, rows that are
-there stay as they are, and a second replay changes nothing.
+A replay compares uploads with the tables, not with the known rows of the ledger: lost rows come back, existing rows do
+not change, and a second replay changes nothing.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from akosha_assets.lake.ingestion.ledger.states import UploadState
 
 @dataclass(frozen=True)
 class Replayed:
-    """Numbers of uploads of a day: those that wait again, and those whose objects are no longer in the inbox."""
+    """Counts of uploads of a day: those that wait again, and those whose objects are no longer in the inbox."""
 
     waiting: int
     removed: int
 
 
 def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed:
-    """Every ingested upload of `arrival_day` that is still in the inbox waits again since `now`.
+    """Lets every ingested upload of `arrival_day` that is still in the inbox wait again since `now`.
 
-    The known rows of its system will be read from the tables.
+    Known rows of the systems will be read from the tables.
     """
     of_day = sa.and_(uploads.c.arrival_day == arrival_day, uploads.c.state == UploadState.INGESTED)
     in_inbox = sa.and_(of_day, uploads.c.removed_at.is_(None))
@@ -44,7 +44,7 @@ def requeue_day(ledger: Ledger, arrival_day: date, *, now: datetime) -> Replayed
 
 
 def forget_rows(ledger: Ledger) -> None:
-    """The next upload of every system is compared with the tables, and not with the known rows of the ledger."""
+    """Makes the next upload of every system be compared with the tables, not with the known rows of the ledger."""
     with ledger.write() as connection:
         connection.execute(sa.update(systems).values(is_known=False))
 
@@ -59,7 +59,7 @@ class DayTotals:
 
 
 def day_totals(ledger: Ledger, arrival_day: date) -> DayTotals:
-    """The day as it stands now. Rows count as each upload's first ingestion counted them."""
+    """Returns the totals of an arrival day. Row counts are those of the first ingestion of each upload."""
     kinds = ("rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
     sums = [sa.func.coalesce(sa.func.sum(uploads.c[name]), 0).label(name) for name in ("bytes", *kinds)]
     query = sa.select(uploads.c.state, sa.func.count().label("count"), *sums).where(

@@ -48,7 +48,7 @@ class UploadRow:
 
     @staticmethod
     def of(row: sa.Row[Any]) -> "UploadRow":
-        """`row` has every column of `uploads`."""
+        """Converts a `row` with every column of `uploads`."""
         values = {name: row._mapping[name] for name in _UPLOAD_COLUMNS}
         return UploadRow(**values | {"state": UploadState(row.state)})
 
@@ -68,7 +68,7 @@ class SystemRow:
 
     @staticmethod
     def of(row: sa.Row[Any]) -> "SystemRow":
-        """`row` has every column of `systems`."""
+        """Converts a `row` with every column of `systems`."""
         return SystemRow(**{name: row._mapping[name] for name in _SYSTEM_COLUMNS})
 
 

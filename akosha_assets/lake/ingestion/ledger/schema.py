@@ -32,7 +32,7 @@ metadata = MetaData()
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
-    """An aware UTC datetime in Python, a naive one in the database: SQLite keeps no zone."""
+    """An aware UTC datetime in Python, a naive one in the database: SQLite stores no time zone."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -56,7 +56,7 @@ class LedgerText(sa.types.TypeDecorator[str]):
         return escape_unstorable(str(value)) if value is not None else None
 
 
-# SQLite numbers rows by itself only where the key is a plain INTEGER.
+# SQLite generates keys only for a plain INTEGER primary key.
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 IS_REQUEUED = sa.text("requeued_at IS NOT NULL")
@@ -77,16 +77,16 @@ uploads = Table(
     Column("bytes", BigInteger, nullable=False, default=0),
     Column("snapshot_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
-    # When a redrive, a replay or a rebuild last made it wait again.
+    # When a redrive, a replay or a rebuild last queued it again.
     Column("requeued_at", UtcDateTime),
     Column("arrival_day", Date, nullable=False),
     Column("not_before", UtcDateTime),
     Column("batch_id", BigInteger),
-    # Size of the largest batch it may be in: shrinks when a batch fails, until the upload at fault is alone.
+    # Size of the largest batch that it may be in: shrinks when a batch fails, until the upload at fault is alone.
     Column("batch_limit", Integer, nullable=False, default=1_000_000),
     Column("attempts", Integer, nullable=False, default=0),
     Column("claimed_at", UtcDateTime),
-    # This and the counts below are of the first time the upload was ingested; a replay does not change them.
+    # This and the counts below describe the first ingestion of the upload; a replay does not change them.
     Column("ingested_at", UtcDateTime),
     # When a service first served its hot rows.
     Column("searchable_at", UtcDateTime),
@@ -111,7 +111,7 @@ uploads = Table(
     Index("uploads_by_ingested_at", "ingested_at"),
     Index("uploads_by_requeued_at", "requeued_at", sqlite_where=IS_REQUEUED, postgresql_where=IS_REQUEUED),
     Index("uploads_not_searchable", "hot_version", sqlite_where=NOT_SEARCHABLE, postgresql_where=NOT_SEARCHABLE),
-    # An id is never used again: Delta transactions and receipts refer to it.
+    # Ids are never reused: Delta transactions and receipts refer to them.
     sqlite_autoincrement=True,
 )
 
@@ -140,7 +140,7 @@ systems = Table(
     Column("first_seen_at", UtcDateTime, nullable=False),
     Column("last_upload_at", UtcDateTime),
     Column("last_snapshot_at", UtcDateTime),
-    # The live batch that has the system; a system is in one at most.
+    # The live batch of the system; a system is in at most one.
     Column("batch_id", BigInteger),
     # False after a crash between a commit and its ledger entry: known rows are then read from the tables.
     Column("is_known", Boolean, nullable=False, default=True),
@@ -184,7 +184,7 @@ alerts = Table(
 
 
 def engine(settings: LakeSettings) -> sa.Engine:
-    """An engine on the ledger's database; in SQLite a transaction that writes takes its lock at the start."""
+    """Returns an engine for the ledger's database; in SQLite a writing transaction takes its lock at the start."""
     url = sa.make_url(settings.ledger())
     if url.get_backend_name() != "sqlite":
         return sa.create_engine(url, pool_pre_ping=True)
@@ -212,7 +212,7 @@ def typed_errors(engine: sa.Engine) -> Iterator[None]:
 
     Raises:
         LedgerUnavailable: it did not answer, is locked, read-only or full.
-        LedgerDamaged: the file is no database, or a damaged one.
+        LedgerDamaged: the file is damaged or not a database.
     """
     url = engine.url.render_as_string(hide_password=True)
     try:
@@ -231,7 +231,7 @@ def typed_errors(engine: sa.Engine) -> Iterator[None]:
 
 
 def insert_for(connection: sa.Connection) -> Any:
-    """The INSERT of the connection's dialect, which has ON CONFLICT; generic SQL has not."""
+    """Returns the INSERT of the connection's dialect, which supports ON CONFLICT; that of generic SQL does not."""
     from sqlalchemy.dialects import postgresql, sqlite
 
     return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

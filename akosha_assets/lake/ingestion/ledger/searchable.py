@@ -1,6 +1,6 @@
 """Records when the rows of an upload became searchable: once, by the first service that serves them.
 
-The ledger keeps it, because a service that starts later cannot tell when another one served a version first.
+The ledger records it, because a service that starts later cannot know when another one served a version first.
 """
 
 from collections.abc import Callable
@@ -30,11 +30,10 @@ class SearchableUpload:
 def record_searchable(
     ledger: Ledger, served_at: Callable[[int], datetime | None], newest: int
 ) -> list[SearchableUpload]:
-    """Uploads in versions of the hot table up to `newest` have a `searchable_at`, those of `VERSIONS_MAX` versions at
-    once; returns the uploads that had none before.
+    """Sets `searchable_at` of uploads in hot table versions up to `newest`, for at most `VERSIONS_MAX` versions.
 
-    `served_at` returns when this service first served a version or a later one. An upload is not searchable before it
-    is ingested: its rows are committed before the ledger says so.
+    Returns the uploads that had none before. `served_at` returns when this service first served a version or a later
+    one. `searchable_at` is never before `ingested_at`, although the rows are committed before the ledger records it.
     """
     unrecorded = sa.and_(uploads.c.hot_version.is_not(None), uploads.c.searchable_at.is_(None))
     query = sa.select(uploads.c.hot_version).where(unrecorded, uploads.c.hot_version <= newest).distinct()

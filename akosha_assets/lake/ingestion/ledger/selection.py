@@ -1,4 +1,4 @@
-"""Which waiting uploads the next batch gets: fair between systems, bounded in uploads, bytes and known rows."""
+"""Selects the uploads of the next batch: fair between systems, with limits on uploads, bytes and known rows."""
 
 from dataclasses import replace
 from datetime import date, datetime
@@ -12,23 +12,23 @@ from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.snapshot_times import corrected_snapshot_time
 from akosha_assets.lake.settings import LakeSettings
 
-# Known rows of all systems of a batch at most: they are held in memory. A larger system is alone in its batch.
+# The most known rows of all systems of a batch, which are held in memory. A larger system is alone in its batch.
 BATCH_KNOWN_ROWS = 1_000_000
 
 
 def select_uploads(
     connection: sa.Connection, settings: LakeSettings, *, now: datetime, arrival_day: date | None
 ) -> list[UploadRow]:
-    """Uploads that wait and whose system no other batch has; with `arrival_day` only those of that day.
+    """Returns waiting uploads of systems that are in no other batch; with `arrival_day` only those of that day.
 
-    Every system gets one upload in the batch, then each a second one: nobody waits behind a system that sent thousands.
+    Takes one upload of every system, then a second one of each: no system waits behind one that sent thousands.
     """
     due = plausible.is_due(now)
     if arrival_day is not None:
         due = sa.and_(due, uploads.c.arrival_day == arrival_day)
     busy = sa.select(systems.c.system_id).where(systems.c.batch_id.is_not(None))
     turn = sa.func.row_number().over(partition_by=uploads.c.system_id, order_by=(uploads.c.snapshot_at, uploads.c.id))
-    # Everything that waits is put in order, so only what the order needs is read of it.
+    # All waiting uploads are sorted, so only the columns for sorting are read.
     ranked = sa.select(uploads.c.id, turn.label("turn")).where(due, uploads.c.system_id.not_in(busy)).subquery()
     first = sa.select(ranked).order_by(ranked.c.turn, ranked.c.id).limit(settings.batch_uploads).subquery()
     query = (
@@ -60,7 +60,7 @@ def select_uploads(
 
 
 def set_unknown_ages(connection: sa.Connection, *, now: datetime) -> None:
-    """An upload that was found while the clock was wrong waits since `now`."""
+    """Lets uploads that were found while the clock was wrong wait since `now`."""
     is_unknown = sa.and_(uploads.c.state == UploadState.WAITING, sa.not_(plausible.is_age_known(now)))
     connection.execute(sa.update(uploads).where(is_unknown).values(requeued_at=now))
 

@@ -1,1 +1,1 @@
-"""Merging: rows of an upload against the rows that are already stored."""
+"""Merging: reconciles the rows of uploads with the rows that are already stored."""

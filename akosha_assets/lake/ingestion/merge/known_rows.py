@@ -36,7 +36,7 @@ COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 def encode(rows: pa.Table) -> bytes:
-    """`rows` (KNOWN_SCHEMA) as the ledger stores them: an Arrow stream, compressed."""
+    """Returns `rows` (KNOWN_SCHEMA) as the ledger stores them: a compressed Arrow stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, KNOWN_SCHEMA, options=COMPRESSED) as writer:
         writer.write_table(rows.select(KNOWN_SCHEMA.names))
@@ -45,12 +45,12 @@ def encode(rows: pa.Table) -> bytes:
 
 
 def decode(data: bytes) -> pa.Table:
-    """The rows (KNOWN_SCHEMA) that `encode` was called with."""
+    """Returns the rows (KNOWN_SCHEMA) that `encode` was called with."""
     return pa.ipc.open_stream(data).read_all()
 
 
 def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
-    """`rows` with every `snapshot_at` after `latest` replaced by 1970: a clock was ahead when they were ingested."""
+    """Returns `rows` with every `snapshot_at` after `latest`, which a clock that was ahead set, replaced by 1970."""
     limit = pa.scalar(latest, UTC)
     newest = pa.compute.max(rows["snapshot_at"]).as_py() if rows.num_rows else None
     if newest is None or newest <= latest:
@@ -62,9 +62,9 @@ def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
 
 
 def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str, pa.Table]:
-    """Known rows (KNOWN_SCHEMA) of `system_ids` as the tables have them, each row in its newest form.
+    """Reads the known rows (KNOWN_SCHEMA) of `system_ids` from the tables, the newest version of each row.
 
-    A form whose snapshot was taken after `latest` counts as the oldest. A system without rows gets an empty table.
+    A version whose snapshot time is after `latest` counts as the oldest. A system without rows gets an empty table.
     """
     condition = f"system_id IN ({literals(system_ids)})"
     stored_rows = pa.concat_tables([_stored_rows(lake, address, condition) for address in _ADDRESSES])
@@ -78,7 +78,7 @@ def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str,
 
 
 def _stored_rows(lake: Lake, address: str, condition: str) -> pa.Table:
-    """Rows of one table as `_STORED_ROWS`; a table without event days has nulls."""
+    """Returns the rows of one table as `_STORED_ROWS`; event days are null if the table has none."""
     columns = [name for name in _STORED_ROWS.names if name in TABLES[address].schema.names]
     rows = lake.select(address, columns, condition)
     if "event_day" not in columns:
@@ -87,7 +87,7 @@ def _stored_rows(lake: Lake, address: str, condition: str) -> pa.Table:
 
 
 def confirm(rows: pa.Table, digests: dict[str, dict[str, str]]) -> pa.Table:
-    """`rows` after a snapshot with unchanged files: rows of a file have at least the `snapshot_at` of its digest."""
+    """Returns `rows` after a snapshot with unchanged files: `snapshot_at` is at least that of the file's digest."""
     # Compared as microseconds: pyarrow has no maximum of two timestamps.
     at, kinds, present = rows["snapshot_at"].cast(pa.int64()), rows["kind"], pa.compute.invert(rows["is_absent"])
     for name, digest in digests.items():
@@ -100,10 +100,10 @@ def confirm(rows: pa.Table, digests: dict[str, dict[str, str]]) -> pa.Table:
 
 
 def split(rows: pa.Table, system_ids: list[str]) -> dict[str, pa.Table]:
-    """`rows` (KNOWN_BY_SYSTEM, ordered by system) by system; a system without rows gets an empty table."""
+    """Splits `rows` (KNOWN_BY_SYSTEM, ordered by system) by system; a system without rows gets an empty table."""
     result = dict.fromkeys(system_ids, KNOWN_SCHEMA.empty_table())
     start = 0
-    # Rows of a system are together, so their numbers follow from the counts.
+    # Rows of a system are consecutive, so the counts give their offsets.
     for entry in rows["system_id"].value_counts().to_pylist():
         own = rows.slice(start, entry["counts"])
         result[entry["values"]] = own.select(KNOWN_SCHEMA.names).cast(KNOWN_SCHEMA)

@@ -1,8 +1,7 @@
-"""Reconciles the snapshots of a batch with the known rows of their systems: which rows are stored, and which are known
-afterwards.
+"""Reconciles the snapshots of a batch with the known rows of their systems: the rows to store, and the new known rows.
 
-Pure: Arrow tables in, Arrow tables out, computed by DuckDB over the whole batch at once. A worker has compared each
-upload with its system; here several uploads of one system are reconciled.
+Pure: Arrow tables in, Arrow tables out, computed by DuckDB over the entire batch at once. A worker has compared each
+upload with its system; this module reconciles several uploads of one system.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from akosha_assets.lake.columns import UTC
 from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.merge.known_rows import KNOWN_BY_SYSTEM
 
-# DuckDB takes about 700 MB for a million rows, if it may.
+# Without a limit DuckDB uses about 700 MB for a million rows.
 MEMORY_MIB = 256
 SETTINGS = {"threads": "2", "preserve_insertion_order": "false"}
 
@@ -34,9 +33,10 @@ SEEN = pa.schema(
 class Difference:
     """The effect of a batch on the tables.
 
-    `chosen`: keys of the rows to store (ref, kind, id, is_change). Of several uploads of one system the newest form
-    wins; a form that a later upload took back is not stored. `known`: KNOWN_BY_SYSTEM afterwards, ordered by system.
-    `absent`: rows that are no longer in their source, or are back again. `counts`: by upload and name of the count.
+    `chosen`: keys of the rows to store (ref, kind, id, is_change). Of several uploads of one system the newest version
+    of a row wins; a version that a later upload reverted is not stored. `known`: KNOWN_BY_SYSTEM after the batch,
+    ordered by system. `absent`: rows that are no longer in their source, or are back again. `counts`: by upload and
+    name of the count.
     """
 
     chosen: pa.Table
@@ -46,12 +46,12 @@ class Difference:
 
 
 def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path) -> Difference:
-    """The difference that `snapshots` (SNAPSHOTS) with their rows `seen` (SEEN) make to `known` (KNOWN_BY_SYSTEM).
+    """Compares `snapshots` (SNAPSHOTS) and their rows `seen` (SEEN) with the rows `known` (KNOWN_BY_SYSTEM).
 
     DuckDB uses at most MEMORY_MIB and writes what does not fit to the folder `spill`.
 
-    A snapshot older than what is known of a row never replaces it. Rows that a snapshot lacks are absent only where the
-    snapshot holds other rows of that kind, since an empty table may be one that was not written yet.
+    An older snapshot never replaces a known row. Rows that are missing in a snapshot are absent only if it has other
+    rows of their kind, because an empty table may not have been written yet.
     """
     with connect(SETTINGS, memory_mib=MEMORY_MIB, spill=spill) as connection:
         for name, table in {"snapshots": snapshots, "seen_rows": seen, "known_rows": known}.items():
@@ -68,8 +68,8 @@ def compare(snapshots: pa.Table, seen: pa.Table, known: pa.Table, *, spill: Path
     return Difference(chosen, after, absent, counts)
 
 
-# `verdict`: each (system, kind, id) in its newest form of the batch beside the known one. `stored`: the earliest upload
-# with that form, which gets the credit for the row.
+# `verdict`: the newest version of each (system, kind, id) in the batch, with the known version. `stored`: the earliest
+# upload with that version, which counts the row.
 RECONCILE = """
 CREATE TEMP TABLE rows AS SELECT s.system_id, s.snapshot_at, r.* FROM seen_rows r JOIN snapshots s USING (ref);
 CREATE TEMP TABLE newest AS
@@ -88,9 +88,9 @@ CREATE TEMP TABLE stored AS
     QUALIFY row_number() OVER (PARTITION BY v.system_id, v.kind, v.id ORDER BY r.snapshot_at, r.ref) = 1;
 """
 
-# `kinds`: those of which the newest snapshot of a system in the batch has any row. `judged`: known and new rows of
-# these kinds, and whether that snapshot lacks them. Rescued rows come from any file, also from one that was skipped
-# because it is unchanged, so their absence proves nothing.
+# `kinds`: the kinds with any row in the newest snapshot of a system in the batch. `judged`: known and new rows of these
+# kinds, and whether they are missing in that snapshot. Rescued rows may come from any file, including one that was
+# skipped because it is unchanged, so their absence proves nothing.
 PRESENCE = """
 CREATE TEMP TABLE presence AS
 WITH latest AS (

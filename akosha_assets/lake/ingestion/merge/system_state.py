@@ -29,9 +29,9 @@ class SystemStates:
 
     @classmethod
     def load(cls, lake: Lake, ledger: Ledger, system_ids: list[str], *, now: datetime) -> "SystemStates":
-        """The states of `system_ids`, read from the tables where a crash left the ledger behind them.
+        """Returns the states of `system_ids`, read from the tables if a crash left the ledger behind the tables.
 
-        What was ingested while a clock was ahead counts as older than every snapshot that comes now.
+        Rows that were ingested while a clock was ahead count as older than every later snapshot.
         """
         found: list[Any] = []
         latest = plausible.latest_snapshot(now)
@@ -59,11 +59,11 @@ class SystemStates:
         return cls(rows, digests, last)
 
     def digests_of(self, system_id: str) -> dict[str, Any]:
-        """Digests of the files of the system's newest snapshot, by file name."""
+        """Returns the digests of the files of the system's newest snapshot, by file name."""
         return self.digests[system_id]
 
     def rows_of(self, system_ids: Iterable[str]) -> pa.Table:
-        """Known rows of several systems in one table, with `system_id`."""
+        """Returns the known rows of several systems in one table, with `system_id`."""
         parts = [known_rows.KNOWN_BY_SYSTEM.empty_table()]
         for system_id in sorted(system_ids):
             table = self.rows[system_id]
@@ -72,7 +72,7 @@ class SystemStates:
         return pa.concat_tables(parts)
 
     def after(self, rows: pa.Table, ingested: dict[int, Fetched]) -> dict[str, SystemState]:
-        """The states of the systems of `ingested` after the batch; `rows`: KNOWN_BY_SYSTEM of those that were read."""
+        """Returns the states of the systems of `ingested` after the batch; `rows`: KNOWN_BY_SYSTEM of those read."""
         newest: dict[str, Fetched] = {}
         for one in ingested.values():
             other = newest.get(one.upload.system_id)

@@ -1,4 +1,4 @@
-"""Rows of each table from the extractions of a batch: chosen, completed with their provenance, in the table's order."""
+"""Builds the rows of each table from the extractions of a batch: selects, adds provenance, sorts."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,14 @@ EMBED_ROWS = 256
 
 @dataclass
 class TableRows:
-    """Rows for one table. `replaces`: SQL condition on the target rows that some of them may replace; empty if none."""
+    """Rows for one table. `replaces`: SQL condition on the target rows that they may replace; empty if none."""
 
     rows: pa.Table
     replaces: str = ""
 
 
 def snapshots(extractions: Mapping[int, Extraction], fetched: Mapping[int, Fetched]) -> pa.Table:
-    """SNAPSHOTS of the uploads that were read."""
+    """Returns SNAPSHOTS of the extracted uploads."""
     uploads = [fetched[ref].upload for ref in extractions]
     return pa.table(
         [list(extractions), [one.system_id for one in uploads], [one.snapshot_at for one in uploads]], schema=SNAPSHOTS
@@ -37,7 +37,7 @@ def snapshots(extractions: Mapping[int, Extraction], fetched: Mapping[int, Fetch
 
 
 def seen(extractions: Mapping[int, Extraction]) -> pa.Table:
-    """SEEN: every row of every snapshot that was read."""
+    """Returns SEEN: every row of every extracted snapshot."""
     parts = [SEEN.empty_table()]
     for ref, extraction in extractions.items():
         table = extraction.seen
@@ -60,14 +60,14 @@ class Provenance:
 def parts(
     extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance
 ) -> Iterator[dict[str, TableRows]]:
-    """Rows to store by table address, in the table's schema, in parts that are committed one after the other.
+    """Yields the rows to store, by table address and in the table's schema, in parts that are committed in order.
 
-    The first part has all rows that are in memory, and removes them from `extractions`. Every other part has some rows
-    of one large upload and table.
+    The first part has all rows that are in memory, and removes them from `extractions`. Every other part has rows of
+    one large upload and table.
     """
     first = _of_memory(extractions, difference, provenance)
     for extraction in extractions.values():
-        # They are in `first` now; a commit needs several times its rows in memory.
+        # Free the originals: a commit needs several times the memory of its rows.
         extraction.rows.clear()
     yield first
     del first
@@ -98,7 +98,7 @@ def _of_memory(
 
 
 def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Table]:
-    """The rows of `spooled` named in `chosen`, with `ref` and `is_change`, in parts that fit in memory."""
+    """Yields the rows of `spooled` that are in `chosen`, with `ref` and `is_change`, in parts that fit in memory."""
     keys = spooled.keys.append_column("position", pa.array(np.arange(spooled.num_rows)))
     of_upload = chosen.filter(pc.equal(chosen["ref"], ref)).select(["kind", "id", "is_change"])
     found = keys.join(of_upload, ["kind", "id"], join_type="inner").select(["position", "is_change"])
@@ -110,7 +110,7 @@ def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Ta
 
 
 def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
-    """The rows of `rows` named in `chosen`, with their `is_change`."""
+    """Returns the rows that are in `chosen`, with their `is_change`."""
     keys = rows.select(["ref", "kind", "id"]).append_column("position", pa.array(np.arange(rows.num_rows)))
     matches = keys.join(chosen, ["ref", "kind", "id"], join_type="inner").sort_by("position")
     if matches.num_rows < rows.num_rows:
@@ -130,9 +130,9 @@ def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) ->
         "batch_id": pa.repeat(pa.scalar(provenance.batch_id, pa.int64()), count),
     }
     if "space" in spec.schema.names:
-        given = pc.is_valid(rows["vector"])
+        has_vector = pc.is_valid(rows["vector"])
         added["space"] = pc.if_else(
-            given, pa.scalar(provenance.uploaded_space, pa.string()), pa.scalar(None, pa.string())
+            has_vector, pa.scalar(provenance.uploaded_space, pa.string()), pa.scalar(None, pa.string())
         )
     changed = rows.filter(rows["is_change"])
     replaces = ""
@@ -146,7 +146,7 @@ def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) ->
         [added.get(name, rows[name] if name in rows.column_names else None) for name in spec.schema.names],
         schema=spec.schema,
     )
-    # In files sorted by system the statistics are narrow, so that later reads and replacements touch few of them.
+    # Files sorted by system have narrow statistics, so later reads and replacements touch few of them.
     return TableRows(table.sort_by([(name, "ascending") for name in (*spec.partition_by, "system_id")]), replaces)
 
 
@@ -159,8 +159,9 @@ def _absences(absent: pa.Table, provenance: Provenance) -> pa.Table:
 
 
 def with_vectors(rows: pa.Table, embedder: Embedder | None, deadline: float) -> pa.Table:
-    """`rows` with vectors in those that have none, newest events first, until about `deadline` (of `time.monotonic`);
-    the rest stays null.
+    """Adds missing vectors to `rows`, newest events first, until about `deadline` (of `time.monotonic`).
+
+    Rows that are not reached keep null.
     """
     if embedder is None:
         return rows

@@ -1,4 +1,4 @@
-"""Reads the rows of tables as Arrow batches, in the cheaper of two ways that give the same values.
+"""Reads the rows of tables as Arrow batches, in the cheaper of two ways with equal results.
 
 DuckDB converts a result to Arrow with a second statement, which for a few rows costs several times the query. Small
 tables are therefore fetched as Python values; large ones are streamed.
@@ -33,7 +33,7 @@ ARROW_TYPES = {
     "VARCHAR[]": pa.list_(pa.string()),
 }
 
-# DuckDB returns infinite times as the last and the first time of Python.
+# DuckDB converts infinite times to the last and the first time of Python.
 _INFINITE = np.iinfo(np.int64).max
 _LAST_US = int(np.datetime64("9999-12-31T23:59:59.999999", "us").astype(np.int64))
 _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
@@ -42,7 +42,7 @@ _FIRST_US = int(np.datetime64("0001-01-01T00:00:00", "us").astype(np.int64))
 def batches(
     connection: duckdb.DuckDBPyConnection, alike: list[Table], *, distinct: bool = False
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    """The rows of tables of one shape, with the file number of each: (rows,) int64.
+    """Yields the rows of tables of one shape, with the file number of each: (rows,) int64.
 
     `distinct`: of rows with one id in a table, only the first.
     """
@@ -58,15 +58,17 @@ def batches(
 
 
 def streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:
-    """The result of a query, batch by batch."""
+    """Yields the result of a query, batch by batch."""
     reader: pa.RecordBatchReader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     for batch in reader:
         if batch.num_rows:
-            yield pa.RecordBatch.from_arrays([_plain(column) for column in batch.columns], names=batch.schema.names)
+            yield pa.RecordBatch.from_arrays(
+                [_normalized(column) for column in batch.columns], names=batch.schema.names
+            )
 
 
 def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.RecordBatch, np.ndarray] | None:
-    """All rows at once; None if a value has no Python form and the rows must be streamed."""
+    """Returns all rows at once; None if Python cannot represent a value and the rows must be streamed."""
     types = [ARROW_TYPES.get(field.type) for field in alike[0].reading.select.fields]
     if None in types:
         return None
@@ -89,8 +91,8 @@ def _few(connection: duckdb.DuckDBPyConnection, alike: list[Table]) -> tuple[pa.
     return batch, np.repeat([table.file for table in alike], lengths)
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """`column` without extension types, infinite times replaced by the first and last of Python."""
+def _normalized(column: pa.Array) -> pa.Array:
+    """Returns `column` without extension types, with infinite times replaced by the first and last of Python."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if not pa.types.is_timestamp(column.type):

@@ -1,7 +1,6 @@
-"""Which rows of a snapshot changed: a stable hash of each row, compared with the known rows of its system.
+"""Detects the changed rows of a snapshot: compares a stable hash of each row with the known rows of its system.
 
-Pure functions over Arrow. The order of columns, a new column that is still empty and usage counters do not change a
-hash.
+Pure functions over Arrow. The order of columns, new columns that are empty, and usage counters do not change a hash.
 """
 
 import hashlib
@@ -35,10 +34,10 @@ MISSING_DAY = np.iinfo(np.int32).min
 
 @dataclass(frozen=True)
 class Hashed:
-    """Which columns of a query a row's hash covers.
+    """The columns of a query that a row's hash covers.
 
-    `fixed`: positions of the columns of a modelled table, None where the upload lacks one. `unknown`: name and position
-    of the others, by name.
+    `fixed`: positions of the columns of a modelled table, None for a column that the upload does not have. `unknown`:
+    name and position of the other columns, ordered by name.
     """
 
     fixed: tuple[int | None, ...]
@@ -46,9 +45,9 @@ class Hashed:
 
     @staticmethod
     def of(spec: SourceTable | None, fields: tuple[Field, ...]) -> "Hashed":
-        """The columns of `fields` that a hash covers.
+        """Returns the columns of `fields` that a hash covers.
 
-        Fingerprints and vectors are left out: they follow from the text, vectors by an unnamed model.
+        Fingerprints and vectors are excluded: they follow from the text, vectors by an unknown model.
         """
         place_of = {(field.role, field.name): place for place, field in enumerate(fields)}
         expected: list[tuple[Role, str]] = []
@@ -61,7 +60,7 @@ class Hashed:
 
 
 def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
-    """One text a row that holds all hashed values, (rows,) string; other rows of the batch do not change it."""
+    """Returns one text per row with all hashed values, (rows,) string; it does not depend on other rows."""
     parts: list[pa.Scalar | pa.Array] = [
         _NOTHING if place is None else _canonical(batch.column(place)) for place in hashed.fixed
     ]
@@ -69,9 +68,9 @@ def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
         (name, column) for name, place in hashed.unknown if (column := batch.column(place)).null_count < batch.num_rows
     ]
     if filled:
-        # An unknown column counts only where it is filled, so a later release's new column changes no row.
+        # An unknown column counts only where it is not null, so a new column of a later release changes no hash.
         members = [pc.binary_join_element_wise(name, _canonical(column), "=") for name, column in filled]
-        # With `skip`, Arrow 26 drops a row whose members are all null; the empty text keeps it.
+        # With `skip`, Arrow 26 drops a row whose members are all null; the empty text prevents that.
         parts.append(pc.binary_join_element_wise("", *members, FIELD_END, null_handling="skip"))
     else:
         parts.append(_EMPTY)
@@ -81,8 +80,8 @@ def canonical_texts(batch: pa.RecordBatch, hashed: Hashed) -> pa.Array:
 
 
 def md5_low(texts: pa.Array) -> np.ndarray:
-    """The low 64 bits of each text's MD5: (rows,) int64."""
-    # One C call a row: Arrow has no digest, and SQL would need a query plan for every table of every upload.
+    """Returns the low 64 bits of each text's MD5: (rows,) int64."""
+    # One C call per row: Arrow has no digest, and SQL would need a query plan for every table of every upload.
     digests = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.cast(pa.binary()).to_pylist()]
     return np.frombuffer(b"".join(digests), dtype="<i8").reshape(-1, 2)[:, 1].astype(np.int64)
 
@@ -94,7 +93,7 @@ def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
     if pa.types.is_string(kind):
         return values
     if pa.types.is_floating(kind):
-        # The bits of a float are the same everywhere; its text depends on the library that prints it.
+        # The bits of a float are portable; its text depends on the library that prints it.
         values = values.view(pa.int32() if kind.bit_width == 32 else pa.int64())
     elif pa.types.is_timestamp(kind):
         values = values.view(pa.int64())
@@ -108,7 +107,7 @@ def _canonical(values: pa.Array) -> pa.Array | pa.Scalar:
 
 
 def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Array:
-    """Kind and id as one text, (rows,) string; `uploads`, (rows,) int64, goes first where rows of several are mixed."""
+    """Returns kind and id as one text, (rows,) string, prefixed by `uploads`, (rows,) int64, if there are several."""
     if uploads is None:
         return pc.binary_join_element_wise(kinds, ids, FIELD_END)
     return pc.binary_join_element_wise(pa.array(uploads).cast(pa.string()), kinds, ids, FIELD_END)
@@ -116,9 +115,9 @@ def keys_of(kinds: pa.Array, ids: pa.Array, uploads: np.ndarray | None) -> pa.Ar
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result for each row of a snapshot."""
+    """The result of a comparison for each row."""
 
-    # (rows,) bool: whether it must be stored.
+    # (rows,) bool: whether the row must be stored.
     changed: np.ndarray
     # (rows,) int32 days since 1970, MISSING_DAY for an unknown row.
     known_day: np.ndarray
@@ -160,5 +159,5 @@ class RowBaseline:
 
 
 def microseconds(moment: datetime) -> int:
-    """UTC microseconds since 1970 of an aware time, exactly."""
+    """Returns the exact UTC microseconds since 1970 of an aware time."""
     return int(pa.scalar(moment, UTC).value)

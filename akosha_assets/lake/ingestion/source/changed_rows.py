@@ -56,14 +56,14 @@ class ChangedRows:
         self.result = Snapshots(np.zeros(len(uploads), np.int64), [Counter() for _ in uploads])
 
     def uploads_of(self, parts: list[SourceRows]) -> np.ndarray:
-        """The position of each row's upload: (rows,) int64."""
+        """Returns the position of each row's upload: (rows,) int64."""
         uploads: np.ndarray = self.upload_of_file[np.concatenate([part.file for part in parts])]
         return uploads
 
     def add(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
-        """Adds the changed rows of the parts and every row they hold to `result`.
+        """Adds the changed rows of the parts, and the keys of all their rows, to `result`.
 
-        `ulid`: the times in the ids, (rows,) int64 microseconds, where they were already computed.
+        `ulid`: the times in the ids, (rows,) int64 microseconds, if they were already computed.
         """
         parts = [part for part in parts if part.batch.num_rows]
         rows = self._keyed_rows(parts)
@@ -84,16 +84,18 @@ class ChangedRows:
                     own = days[start:stop]
                     days[start:stop] = np.where(own == MISSING_DAY, event_days[start:stop], own)
                 changed = comparison.changed[start:stop]
-                place = np.flatnonzero(changed) + start
-                if len(place):
-                    self.result.count(Flaw.TIMESTAMP_OUT_OF_RANGE, rows.uploads[place[times.out_of_range[place]]])
+                positions = np.flatnonzero(changed) + start
+                if len(positions):
+                    self.result.count(
+                        Flaw.TIMESTAMP_OUT_OF_RANGE, rows.uploads[positions[times.out_of_range[positions]]]
+                    )
                     derived = {
-                        "content_hash": pa.array(hashes[place]),
-                        "occurred_at": pa.array(times.occurred_us[place]).view(UTC),
-                        "occurred_from": OCCURRED_FROM.take(pa.array(times.occurred_from[place])),
-                        "event_day": pa.array(days[place]).view(pa.date32()),
+                        "content_hash": pa.array(hashes[positions]),
+                        "occurred_at": pa.array(times.occurred_us[positions]).view(UTC),
+                        "occurred_from": OCCURRED_FROM.take(pa.array(times.occurred_from[positions])),
+                        "event_day": pa.array(days[positions]).view(pa.date32()),
                     }
-                    self._convert(part if len(place) == len(part.ids) else part.filtered(changed), derived)
+                    self._convert(part if len(positions) == len(part.ids) else part.filtered(changed), derived)
                 start = stop
         event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
         seen = pa.RecordBatch.from_arrays(
@@ -106,10 +108,11 @@ class ChangedRows:
             self.result.seen.append(Piece(seen.take(pa.array(order)), rows.uploads[order]))
 
     def _keyed_rows(self, parts: list[SourceRows]) -> KeyedRows | None:
-        """The rows of the parts with their keys and texts: no key twice, every text UTF-8. None for no rows.
+        """Returns the rows of the parts with unique keys and valid UTF-8 texts; None if there are no rows.
 
-        Raises: UploadRejected for an id that is empty or too long; RetryIndividually where the text of one of several
-            uploads is not UTF-8.
+        Raises:
+            UploadRejected: an id is empty or too long.
+            RetryIndividually: one of several uploads has a text that is not UTF-8.
         """
         while parts:
             ids = pa.concat_arrays([part.ids for part in parts])
@@ -126,18 +129,18 @@ class ChangedRows:
             if not self._is_single:
                 raise RetryIndividually("text that is not UTF-8")
             self.result.flaws[0][Flaw.TEXT_NOT_UTF8] += 1
-            # Ids may become equal by this, so the keys are made again.
+            # This may make ids equal, so the keys are computed again.
             parts = [SourceRows.of(part.reading, replace_invalid_utf8(part.batch), part.file) for part in parts]
         return None
 
     def _first_of_each_key(self, parts: list[SourceRows], keys: pa.Array, uploads: np.ndarray) -> list[SourceRows]:
-        """The parts with the first row of each key; the others are counted."""
+        """Returns the parts with only the first row of each key; counts the other rows."""
         is_first = mark_first_of_each_key(keys)
         self.result.count(Flaw.ID_DOUBLED, uploads[~is_first])
         return filter_parts(parts, is_first)
 
     def _convert(self, part: SourceRows, derived: dict[str, pa.Array]) -> None:
-        """Adds the rows of `part`, all of them changed, as rows of the table of their kind."""
+        """Adds the rows of `part`, which have all changed, as rows of the table of their kind."""
         reading, uploads = part.reading, self.uploads_of([part])
         derived |= {
             "id": part.ids,

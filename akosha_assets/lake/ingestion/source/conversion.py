@@ -30,9 +30,9 @@ TRUNCATED, TRUNCATED_CHARACTERS = "[TRUNCATED]", 65_536
 # Called with a flaw and the positions of the rows that have it: (flawed rows,) int64.
 OnFlaw = Callable[[Flaw, np.ndarray], None]
 
-# Without the comments of the columns, which would be sent with every result.
+# Without column comments, which would be sent with every result.
 SCHEMA_OF_KIND = {kind: bare(extracted(TABLES[address])) for kind, address in TABLE_OF_KIND.items()}
-# Names and types, which a schema builds again at each access.
+# Names and types, which a schema rebuilds at each access.
 _COLUMNS_OF_KIND = {
     kind: tuple(zip(schema.names, schema.types, strict=True)) for kind, schema in SCHEMA_OF_KIND.items()
 }
@@ -40,7 +40,7 @@ _COLUMNS_OF_KIND = {
 
 def check_fields(batch: pa.RecordBatch, fields: tuple[Field, ...], *, table: str, max_field_bytes: int) -> None:
     """Raises: UploadRejected for a field larger than the bound."""
-    # The size of the buffers is an upper bound that is a hundred times faster to compute.
+    # The size of the buffers is an upper bound and a hundred times faster to compute.
     if batch.get_total_buffer_size() <= max_field_bytes:
         return
     for place, field in enumerate(fields):
@@ -64,7 +64,7 @@ def is_utf8(texts: pa.Array) -> bool:
 
 
 def replace_invalid_utf8(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with U+FFFD in place of bytes that are not UTF-8."""
+    """Returns the batch with U+FFFD in place of bytes that are not UTF-8."""
     for place, column in enumerate(batch.columns):
         if pa.types.is_string(column.type) and not is_utf8(column):
             values = [
@@ -83,7 +83,7 @@ def replace_invalid_utf8(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def decode_texts(texts: pa.Array) -> pa.Array:
-    """The texts; those that begin with `__SB64__` are decoded from base64."""
+    """Returns the texts, with those that begin with `__SB64__` decoded from base64."""
     if not pc.any(pc.starts_with(texts, ENCODED_TEXT)).as_py():
         return texts
     return pa.array([_decode(text) for text in texts.to_pylist()], pa.string())
@@ -119,7 +119,7 @@ def to_rows(
     fingerprints: Fingerprints,
     flaw: OnFlaw,
 ) -> pa.RecordBatch:
-    """The rows of the batch in the schema of their kind's table, repaired where a cell breaks a rule.
+    """Returns the rows of the batch in the schema of their kind's table, with invalid cells repaired.
 
     `derived`: columns computed elsewhere, by name, each (rows,): ids, hashes, times, JSON objects.
     """
@@ -144,7 +144,7 @@ def to_rows(
 
 
 def _selected_columns(batch: pa.RecordBatch, fields: tuple[Field, ...], flaw: OnFlaw) -> dict[str, pa.Array]:
-    """The columns of the table that `fields` fill, by name; `attributes` and `_rescued` as JSON objects."""
+    """Returns the table columns that `fields` provide, by name; `attributes` and `_rescued` as JSON objects."""
     columns: dict[str, pa.Array] = {}
     members: dict[Role, list[tuple[Field, pa.Array]]] = {Role.ATTRIBUTE: [], Role.UNKNOWN: []}
     for place, field in enumerate(fields):
@@ -167,7 +167,7 @@ _NULLS: dict[pa.DataType, pa.Array] = {}
 
 
 def nulls(rows: int, kind: pa.DataType) -> pa.Array:
-    """`rows` nulls of the type `kind`, from a cache."""
+    """Returns `rows` nulls of the type `kind`, from a cache."""
     cached = _NULLS.get(kind)
     if cached is None or len(cached) < rows:
         cached = _NULLS[kind] = pa.nulls(max(rows, 1024), kind)
@@ -175,7 +175,7 @@ def nulls(rows: int, kind: pa.DataType) -> pa.Array:
 
 
 def _positions(mask: pa.Array) -> np.ndarray:
-    """Where `mask` is true: (matches,) int64, ascending."""
+    """Returns the positions where `mask` is true: (matches,) int64, ascending."""
     return np.flatnonzero((mask.fill_null(False) if mask.null_count else mask).to_numpy(zero_copy_only=False))
 
 
@@ -192,7 +192,7 @@ def _texts(texts: pa.Array, flaw: OnFlaw) -> pa.Array:
 
 
 def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fingerprints, flaw: OnFlaw) -> pa.Array:
-    """The uploaded fingerprints, and computed ones where one is missing or has the wrong size: (rows,) binary."""
+    """Returns uploaded fingerprints, computed if missing or of the wrong size: (rows,) binary."""
     if uploaded is None:
         return pa.array([fingerprints.of(text) for text in texts.to_pylist()], pa.binary())
     is_valid = pc.equal(pc.binary_length(uploaded), 8 * HASHES).fill_null(False)
@@ -206,7 +206,7 @@ def _fingerprints(uploaded: pa.Array | None, texts: pa.Array, fingerprints: Fing
 
 
 def _vectors(uploaded: pa.Array, flaw: OnFlaw) -> pa.Array:
-    """Unit vectors as little-endian float16, (rows,) binary; null where an uploaded vector cannot be used."""
+    """Returns unit vectors as little-endian float16, (rows,) binary; null if an uploaded vector cannot be used."""
     lengths = pc.list_value_length(uploaded)
     has_right_size = pc.equal(lengths, VECTOR_NUMBERS).fill_null(False)
     flaw(Flaw.VECTOR_WRONG_SIZE, _positions(pc.not_equal(lengths, VECTOR_NUMBERS)))

@@ -60,7 +60,7 @@ class File:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a table is read. `statement`: its query, parsed once. Tables of one `shape` give the same columns."""
+    """How a table is read. `statement`: its query, parsed once. Tables of one `shape` have the same columns."""
 
     name: str
     shape: int
@@ -106,9 +106,9 @@ class Databases:
 
     @contextmanager
     def opened(self, files: list[File]) -> Iterator[Opened]:
-        """The tables of all files, readable inside the block.
+        """Opens the files; their tables are readable inside the block.
 
-        Raises: UploadRejected for a file that is not a database, or a hostile one.
+        Raises: UploadRejected for a file that is hostile or not a database.
         """
         if len(self._readings) + len(self._shapes) > self.READINGS_CACHED:
             self._readings.clear()
@@ -141,7 +141,7 @@ class Databases:
             yield opened
 
     def is_clean(self) -> bool:
-        """Whether no uploaded file is attached and queries still run; some errors of DuckDB break a connection."""
+        """Whether no uploaded file is attached and queries still run; some DuckDB errors break a connection."""
         try:
             attached = self._connection.execute(
                 "SELECT count(*) FROM duckdb_databases() WHERE database_name LIKE 'uploaded_%'"
@@ -151,7 +151,7 @@ class Databases:
         return attached == (0,)
 
     def _parsed(self, sql: str) -> Any:
-        """The statement, parsed once: every upload uses the same few file names."""
+        """Returns the parsed statement from a cache: every upload uses the same few file names."""
         if sql not in self._statements:
             (self._statements[sql],) = self._connection.extract_statements(sql)
         return self._statements[sql]
@@ -178,7 +178,7 @@ class Databases:
         opened.tables += [Table(self._readings[key], rows, file) for key, rows, file in filled]
 
     def _add_readings(self, new: list[tuple[str, str, str]]) -> None:
-        """Caches how the tables of `new` are read: database, table, SQL that created it."""
+        """Caches how the tables of `new` (database, table, SQL that created it) are read."""
         if not new:
             return
         columns_of: dict[tuple[str, str], list[Column]] = {(database, name): [] for database, name, _ in new}

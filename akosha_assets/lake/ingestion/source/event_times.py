@@ -1,8 +1,8 @@
-"""When a row happened, in UTC, and the evidence for it.
+"""Resolves event times of rows in UTC, with their evidence.
 
-Session-Buddy writes local wall time without a zone. ULIDs in the same snapshot hold UTC: the difference between a ULID
-and the local time of its row is the client's offset at that time. Rows without a ULID take the offset proven nearest in
-time, which follows daylight saving. Pure functions over numpy arrays of int64 microseconds since 1970.
+Session-Buddy writes local wall time without a zone. ULIDs in the same snapshot contain UTC: the difference between a
+ULID and the local time of its row is the client's offset at that time. Rows without a ULID use the proven offset that
+is nearest in time, which follows daylight saving. Pure functions over numpy arrays of int64 microseconds since 1970.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
 MISSING = np.iinfo(np.int64).min
-# No assistant of this kind wrote memories earlier, and each accepted day becomes a partition.
+# The source wrote no memories earlier, and each accepted day becomes a partition.
 EARLIEST_US = 1_577_836_800 * SECOND_US  # 2020-01-01
 
 QUARTER_US = 900 * SECOND_US
@@ -27,7 +27,7 @@ _CROCKFORD = np.full(256, 255, dtype=np.uint8)
 for _value, _letter in enumerate("0123456789ABCDEFGHJKMNPQRSTVWXYZ"):
     _CROCKFORD[ord(_letter)] = _CROCKFORD[ord(_letter.lower())] = _value
 
-# The first ten letters are a number of milliseconds.
+# The first ten letters encode milliseconds since 1970.
 _WEIGHTS = 32 ** np.arange(9, -1, -1, dtype=np.int64)
 
 # Values of the column occurred_from, by code.
@@ -36,7 +36,7 @@ OCCURRED_FROM = pa.array(["snapshot", "local_assumed_utc", "utc", "ulid_offset",
 
 
 def ulid_times(ids: pa.Array) -> np.ndarray:
-    """The UTC microseconds in each id, (rows,) int64; MISSING where it is not a ULID."""
+    """Returns the UTC microseconds in each id, (rows,) int64; MISSING if it is not a ULID."""
     times = np.full(len(ids), MISSING, dtype=np.int64)
     places = np.flatnonzero(
         pc.equal(pc.binary_length(ids), ULID_LENGTH).fill_null(False).to_numpy(zero_copy_only=False)
@@ -67,20 +67,20 @@ class Anchors:
 
     @staticmethod
     def proven(local: np.ndarray, utc: np.ndarray, snapshot_us: int) -> "Anchors":
-        """Anchors from pairs of local time and UTC; a pair whose difference is not a time zone's offset gives none."""
+        """Returns anchors from pairs of local time and UTC; skips pairs whose difference is no time zone's offset."""
         offsets, proof = _offsets(local, utc, snapshot_us)
         return Anchors(local[proof], offsets[proof])
 
     @staticmethod
     def merged(parts: "list[Anchors]") -> "Anchors":
-        """All anchors of `parts`, sorted by local time."""
+        """Returns all anchors of `parts`, sorted by local time."""
         local = np.concatenate([np.empty(0, np.int64), *[part.local_us for part in parts]])
         offset = np.concatenate([np.empty(0, np.int64), *[part.offset_us for part in parts]])
         order = np.argsort(local, kind="stable")
         return Anchors(local[order], offset[order])
 
     def to_utc(self, local: np.ndarray) -> np.ndarray:
-        """Each local time minus the offset proven nearest to it: (rows,) int64."""
+        """Returns each local time minus the nearest proven offset: (rows,) int64."""
         after = np.clip(np.searchsorted(self.local_us, local), 1, max(1, len(self.local_us) - 1))
         after = np.minimum(after, len(self.local_us) - 1)
         before = np.maximum(after - 1, 0)
@@ -110,10 +110,10 @@ class EventTimes:
 
 
 def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Anchors, snapshot_us: int) -> EventTimes:
-    """The best known time of each row.
+    """Resolves the best known time of each row.
 
-    `local`, `utc`, `ulid`: (rows,) int64 microseconds, MISSING where there is none: the naive local time, the time with
-    a zone, the time in the ULID.
+    `local`, `utc`, `ulid`: (rows,) int64 microseconds, MISSING if there is none: the naive local time, the time with a
+    zone, the time in the ULID.
     """
     known_ulid = plausible(ulid, snapshot_us)
     known_utc = plausible(utc, snapshot_us)
@@ -134,8 +134,8 @@ def resolve(local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, anchors: Ancho
     from_ulid = known_ulid & (agrees | ~has_local)
     occurred[from_ulid], code[from_ulid] = ulid[from_ulid], ULID
     occurred[known_utc], code[known_utc] = utc[known_utc], UTC_COLUMN
-    given = has_local | (utc != MISSING)
-    return EventTimes(occurred, code, given & (code == SNAPSHOT))
+    has_time = has_local | (utc != MISSING)
+    return EventTimes(occurred, code, has_time & (code == SNAPSHOT))
 
 
 @dataclass(frozen=True)
@@ -151,14 +151,14 @@ class Clocks:
 
     @staticmethod
     def unproven(snapshots_us: np.ndarray) -> "Clocks":
-        """Clocks without anchors, for uploads that have no rows."""
+        """Returns clocks without anchors, for uploads without rows."""
         return Clocks([Anchors.merged([]) for _ in snapshots_us], snapshots_us)
 
     @staticmethod
     def proven(
         local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray, snapshots_us: np.ndarray
     ) -> "Clocks":
-        """Clocks with the anchors of rows that have a local time and also a UTC time or a ULID."""
+        """Returns clocks with the anchors of rows that have a local time and a UTC time or a ULID."""
         anchors = []
         for rows, snapshot_us in _by_upload(uploads, snapshots_us):
             pairs = ((local[rows], ulid[rows]), (local[rows], utc[rows]))
@@ -166,7 +166,7 @@ class Clocks:
         return Clocks(anchors, snapshots_us)
 
     def resolve(self, local: np.ndarray, utc: np.ndarray, ulid: np.ndarray, uploads: np.ndarray) -> EventTimes:
-        """`resolve` for each row with the clock of its upload."""
+        """Resolves the time of each row with the clock of its upload."""
         times = EventTimes(np.empty(len(local), np.int64), np.empty(len(local), np.int8), np.empty(len(local), bool))
         for (rows, snapshot_us), anchors in zip(_by_upload(uploads, self.snapshots_us), self.anchors, strict=True):
             own = resolve(local[rows], utc[rows], ulid[rows], anchors, snapshot_us)
@@ -176,7 +176,7 @@ class Clocks:
 
 
 def _by_upload(uploads: np.ndarray, snapshots_us: np.ndarray) -> Iterator[tuple[np.ndarray | slice, int]]:
-    """The positions of the rows of each upload, and the time of its snapshot."""
+    """Yields the positions of the rows of each upload, and the time of its snapshot."""
     alone = len(snapshots_us) == 1
     for place, snapshot_us in enumerate(snapshots_us.tolist()):
         yield slice(None) if alone else np.flatnonzero(uploads == place), snapshot_us

@@ -1,7 +1,7 @@
 """MinHash fingerprints of texts, byte for byte as Session-Buddy computes them, for rows that have none.
 
-128 numbers: number i is the least SHA-256 of "42:i:gram" over the text's 3-grams, modulo 2**64, little-endian. The 128
-hashes of a gram are cached between texts, so a text of cached grams costs one gather and one minimum.
+128 little-endian numbers: number i is the least SHA-256 of "42:i:gram" over the text's 3-grams, modulo 2**64. The 128
+hashes of a gram are cached between texts, so a text with cached grams costs one gather and one minimum.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _PREFIXES = [hashlib.sha256(f"{SEED}:{number}:".encode()) for number in range(HA
 
 
 def grams_of(text: str) -> list[str]:
-    """The sampled 3-grams of `text` in lower case with white space collapsed, in order and with repetitions."""
+    """Returns the sampled 3-grams of `text` in lower case with white space collapsed, in order, with repetitions."""
     text = _SPACE.sub(" ", text.lower()).strip()
     if len(text) < GRAM_LENGTH:
         return [text] if text else []
@@ -64,7 +64,7 @@ class Fingerprints:
             self._rows[gram] = row
 
     def of(self, text: str) -> bytes:
-        """The fingerprint of `text`, 1,024 bytes; all zero if it has no gram."""
+        """Returns the fingerprint of `text`, 1,024 bytes; all zero if it has no gram."""
         grams = list(dict.fromkeys(grams_of(text)))
         if not grams:
             return bytes(8 * HASHES)
@@ -81,7 +81,7 @@ class Fingerprints:
         values = self._low[rows[least], columns]
         tied = np.flatnonzero((high == high[least, columns]).sum(axis=0) > 1) if len(grams) > 1 else ()
         for column in tied:
-            # Equal in the first 64 of 256 bits: compare the whole hashes.
+            # Equal in the first 64 of 256 bits: compare the full hashes.
             rivals = [grams[place] for place in np.flatnonzero(high[:, column] == high[least[column], column])]
             values[column] = int.from_bytes(min(self._digests(gram)[column] for gram in rivals)[-8:], "big")
         return bytes(values.astype("<u8"))

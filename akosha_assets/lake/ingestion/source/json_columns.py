@@ -1,6 +1,6 @@
 """Writes source columns as JSON objects, and reads times and sessions from metadata.
 
-Arrow has no JSON writer, so this costs one C call a row, for changed rows only.
+Arrow has no JSON writer, so this costs one C call per row, for changed rows only.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def objects(members: Iterable[tuple[Field, pa.Array]], rows: int) -> pa.Array:
-    """One JSON object a row with the members that are not null, (rows,) string; null where all are."""
+    """Returns one JSON object per row with the members that are not null, (rows,) string; null if all are null."""
     filled = [(field, values) for field, values in members if values.null_count < rows]
     if not filled:
         return pa.nulls(rows, pa.string())
@@ -29,7 +29,7 @@ def objects(members: Iterable[tuple[Field, pa.Array]], rows: int) -> pa.Array:
 
 
 def _values(values: pa.Array) -> list[Any]:
-    # Times as text: Python has none after the year 9999.
+    # Times as text: Python cannot represent years after 9999.
     listed: list[Any] = (values.cast(pa.string()) if pa.types.is_timestamp(values.type) else values).to_pylist()
     return listed
 
@@ -40,7 +40,7 @@ def _object(names: list[str], row: tuple[Any, ...]) -> str | None:
 
 
 def _fragment(text: str | None) -> Any:
-    """`text` as JSON, or as a string if it is not valid JSON."""
+    """Returns `text` as JSON, or as a JSON string if it is not valid JSON."""
     if text is None:
         return None
     try:
@@ -51,12 +51,12 @@ def _fragment(text: str | None) -> Any:
 
 
 def metadata_times(metadata: pa.Array) -> np.ndarray:
-    """UTC microseconds of the member `timestamp` of each text, (rows,) int64; MISSING if absent or without a zone."""
+    """Returns UTC microseconds of the member `timestamp`, (rows,) int64; MISSING if absent or without a zone."""
     return np.array([_time(_member(text, "timestamp")) for text in metadata.to_pylist()], dtype=np.int64)
 
 
 def metadata_sessions(metadata: pa.Array) -> pa.Array:
-    """The member `source_session` of each text, (rows,) string."""
+    """Returns the member `source_session` of each text, (rows,) string."""
     return pa.array([_member(text, "source_session") for text in metadata.to_pylist()], pa.string())
 
 

@@ -1,4 +1,4 @@
-"""Rows of several source tables, one after the other, each under a key that no other has."""
+"""Rows of several source tables, concatenated, each with a unique key."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from akosha_assets.lake.ingestion.source.source_rows import SourceRows
 
 @dataclass(frozen=True, kw_only=True)
 class KeyedRows:
-    """Rows of several parts, one after the other, with what identifies and describes each."""
+    """The concatenated rows of several parts, with their ids, kinds, keys and texts."""
 
     parts: list[SourceRows]
     # (rows,) string each
@@ -26,14 +26,14 @@ class KeyedRows:
 
 
 def filter_parts(parts: list[SourceRows], keep: np.ndarray) -> list[SourceRows]:
-    """The rows of `parts` where `keep`, (rows of all parts,) bool, is true; without parts that have none."""
+    """Returns the rows of `parts` where `keep`, (rows of all parts,) bool, is true; drops empty parts."""
     masks = np.split(keep, np.cumsum([len(part.ids) for part in parts])[:-1])
     filtered = [part.filtered(mask) for part, mask in zip(parts, masks, strict=True)]
     return [part for part in filtered if part.batch.num_rows]
 
 
 def mark_first_of_each_key(keys: pa.Array) -> np.ndarray:
-    """Which rows are the first of their key: (rows,) bool."""
+    """Returns which rows are the first with their key: (rows,) bool."""
     first = np.unique(np.asarray(keys.dictionary_encode().indices), return_index=True)[1]
     is_first = np.zeros(len(keys), bool)
     is_first[first] = True
@@ -41,7 +41,7 @@ def mark_first_of_each_key(keys: pa.Array) -> np.ndarray:
 
 
 def check_ids(ids: pa.Array) -> None:
-    """Raises: UploadRejected where an id is empty or too long."""
+    """Checks the lengths of ids. Raises: UploadRejected if one is empty or too long."""
     shortest, longest = pc.min_max(pc.binary_length(ids)).as_py().values()
     if not shortest:
         raise UploadRejected("row_without_id", "a row has an empty id")

@@ -1,8 +1,8 @@
 """Builds the SELECT that reads one source table, with the role of each selected column.
 
-Columns that a table lacks are not selected; unknown columns are kept for `_rescued`. SQL casts only types that Arrow
-cannot hold: planning an expression for every upload costs more than computing it afterwards. Uploaded names are always
-quoted here. Nothing is executed here.
+Missing columns are not selected; unknown columns are selected for `_rescued`. SQL casts only types that Arrow does not
+support: planning an expression for every upload costs more than computing it afterwards. All uploaded names are quoted
+here. Nothing is executed here.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ _NUMBERS = (
     "DOUBLE",
     "DECIMAL",
 )
-# Text of a number since 1970, at least of the year 1973 in seconds: shorter ones may be anything.
+# Text of an epoch number, from the year 1973 on in seconds: shorter numbers may be anything.
 _EPOCH_NUMBER = r"\d{9,19}(\.\d+)?"
 _PLAIN = (*_INTEGRAL, "FLOAT", "DOUBLE", "BOOLEAN", "TIMESTAMP")
 _WITH_ZONE = ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ", "TIMESTAMP_NS WITH TIME ZONE", "TIMESTAMPTZ_NS")
@@ -87,7 +87,7 @@ class Column:
 
 
 class Role(Enum):
-    """What a selected column is used for."""
+    """The use of a selected column."""
 
     COLUMN = "column of our table"
     LOCAL = "naive time"
@@ -100,9 +100,9 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Field:
-    """A selected column. `name`: ours for COLUMN, else the source's. `type`: DuckDB's, after casts.
+    """A selected column. `name`: of our column for COLUMN, else of the source. `type`: DuckDB's, after casts.
 
-    `is_json`: its text is a JSON value.
+    `is_json`: the text is a JSON value.
     """
 
     role: Role
@@ -120,7 +120,7 @@ class Select:
 
 
 def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ...], *, vectors: bool) -> Select:
-    """The query for a table of SOURCE_TABLES.
+    """Returns the query for a table of SOURCE_TABLES.
 
     Raises: UploadRejected if a needed column is missing or has a type that cannot be converted.
     """
@@ -155,7 +155,7 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
 
 
 def select_rescued(name: str, relation: str, columns: tuple[Column, ...]) -> Select:
-    """The query for any other table: a stable key, '' where the table has none, and every column for the row's JSON."""
+    """Returns the query for any other table: a stable key, or '' if it has none, and every column for the JSON."""
     have = {column.name.lower(): column for column in columns}
     keys = [_text(have[key]) for key in RESCUED_KEYS.get(name, ("id",)) if key in have]
     key = f"concat_ws('/', {', '.join(keys)})" if keys else "''"
@@ -206,7 +206,7 @@ def _mapped(ours: str, column: Column) -> str | None:
 
 
 def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
-    """The expressions that read a time: naive, and in UTC where it has a zone or is a number since 1970."""
+    """Returns the expressions that read a time: naive, and in UTC if it has a zone or is a number since 1970."""
     naive = Role.UTC if is_utc else Role.LOCAL
     if column.type in _WITH_ZONE:
         return [(column.sql, Field(Role.UTC, column.name, column.type))]
@@ -217,7 +217,7 @@ def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
     if column.is_text:
         text = _text(column)
         zoned = f"regexp_matches({text}, {literal(_ZONE)})"
-        # One expression for both: a hash of the row takes one time of each role.
+        # One expression for both: the hash of a row covers one time of each role.
         return [
             (
                 f"CASE WHEN {zoned} THEN TRY_CAST({text} AS TIMESTAMPTZ) "
@@ -234,9 +234,9 @@ def _times(column: Column, *, is_utc: bool) -> list[tuple[str, Field]]:
 
 
 def _epoch_microseconds(expression: str) -> str:
-    """A DOUBLE of microseconds since 1970 from a number of seconds, milliseconds, microseconds or nanoseconds.
+    """Returns an expression for DOUBLE microseconds since 1970, from a number in s, ms, µs or ns.
 
-    The magnitude tells the unit: 1e11 seconds are the year 5138, and 1e11 milliseconds are 1973. NULL for larger ones.
+    The magnitude shows the unit: 1e11 seconds are the year 5138, and 1e11 milliseconds are 1973. NULL for larger ones.
     """
     number = f"TRY_CAST({expression} AS DOUBLE)"
     return (

@@ -30,7 +30,7 @@ from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Sna
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 
-# Snapshots of up to this many rows are read whole; larger ones are read twice, first for the clock, then in batches.
+# Snapshots of up to this many rows are read at once; larger ones are read twice, first for the clock, then in batches.
 WHOLE_READ_MAX_ROWS = 50_000
 
 _PRECEDENCE = {spec.name: place for place, spec in enumerate(SOURCE_TABLES)}
@@ -48,11 +48,11 @@ class SnapshotReader:
     def read(self, uploads: list[UploadFiles]) -> Snapshots:
         """Returns the changed rows of the uploads. Each upload is compared with the known rows of its own system.
 
-        Several uploads at once must be small; an error then does not say which of them is at fault.
+        Several uploads must be small in total; an error then does not show which of them is at fault.
 
         Raises:
-            UploadRejected: a file or row breaks the rules; duckdb's and Arrow's own errors mean damaged files.
-            RetryIndividually: several uploads were given and must be read one by one.
+            UploadRejected: a file or row is invalid. Errors of DuckDB and Arrow mean damaged files.
+            RetryIndividually: several uploads were passed and must be read one by one.
         """
         started = perf_counter()
         with self._databases.opened([file for upload in uploads for file in upload.files]) as opened:
@@ -111,7 +111,7 @@ class _BatchReader:
         self.result.seconds["convert"] = perf_counter() - started
 
     def _add_in_batches(self, tables: list[Table], clocks: Clocks) -> None:
-        """Adds the tables one batch at a time. Of rows with one kind and id, the first table's is kept."""
+        """Adds the tables one batch at a time. Of rows with the same kind and id, only the first table's is added."""
         earlier_ids: dict[str, list[pa.Array]] = {}
         for table in tables:
             kind, own_ids = table.reading.kind, []
@@ -125,7 +125,7 @@ class _BatchReader:
                 earlier_ids.setdefault(kind, []).extend(own_ids)
 
     def _without(self, part: SourceRows, doubled: pa.Array) -> SourceRows:
-        """`part` without the rows where `doubled` is true, which are counted."""
+        """Returns `part` without the rows where `doubled` is true, and counts those."""
         keep = ~doubled.to_numpy(zero_copy_only=False)
         if keep.all():
             return part
@@ -133,7 +133,7 @@ class _BatchReader:
         return part.filtered(keep)
 
     def _has_doubles(self, table: Table) -> bool:
-        """Whether ids repeat in a table that is read in batches. Counts them: one batch does not show them all."""
+        """Whether ids repeat in a table that is read in batches; counts them, because one batch does not show all."""
         sql = table.reading.select.sql
         doubled = self._connection.execute(
             f"SELECT count(*) - count(DISTINCT c0) FROM ({sql}) WHERE c0 <> ''"  # noqa: S608
@@ -142,7 +142,7 @@ class _BatchReader:
         return bool(doubled)
 
     def _parts(self, alike: list[Table], *, distinct: bool = False) -> Iterator[SourceRows]:
-        """The rows of tables of one shape, in batches."""
+        """Yields the rows of tables of one shape, in batches."""
         reading, rows = alike[0].reading, 0
         for batch, file in batches(self._connection, alike, distinct=distinct):
             rows += batch.num_rows
@@ -159,14 +159,14 @@ class _BatchReader:
                 yield part
 
     def _clock_parts(self, table: Table) -> Iterator[SourceRows]:
-        """Ids and times of the rows whose id has the length of a ULID; none for a table without local times."""
+        """Yields ids and times of rows whose id has the length of a ULID; nothing for a table without local times."""
         if not any(one.role is Role.LOCAL for one in table.reading.select.fields):
             return
         for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):  # noqa: S608
             yield SourceRows.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
 
     def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:
-        """The clocks of the uploads, as the rows of `parts` prove them."""
+        """Returns the clocks of the uploads, derived from the rows of `parts`."""
         if not parts:
             return Clocks.unproven(self._changed.snapshots_us)
         if ulid is None:

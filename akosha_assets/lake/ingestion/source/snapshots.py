@@ -12,7 +12,7 @@ from akosha_assets.lake.ingestion.source.databases import File
 
 
 class RetryIndividually(Exception):
-    """One of several uploads is at fault; only reading each by itself shows which."""
+    """One of several uploads is at fault; reading each individually shows which."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class UploadFiles:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of several uploads, ordered by upload."""
+    """Rows of one or several uploads, ordered by upload."""
 
     batch: pa.RecordBatch
     # (rows,) int64, ascending: the position of each row's upload.
@@ -35,7 +35,7 @@ class Piece:
 
 @dataclass
 class Snapshots:
-    """The rows of uploads: changed rows by table address, every row seen, and counts by upload."""
+    """The rows of uploads: changed rows by table address, keys of all rows in `seen`, and counts by upload."""
 
     # (uploads,) int64
     rows_read: np.ndarray
@@ -46,7 +46,7 @@ class Snapshots:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all rows in Arrow."""
+        """The Arrow bytes of all rows."""
         pieces = [*self.seen, *(piece for pieces in self.rows.values() for piece in pieces)]
         return sum(piece.batch.nbytes for piece in pieces)
 

@@ -1,4 +1,4 @@
-"""Rows of one source table, of one upload or several, with the id and the times of each row.
+"""Rows of one source table, of one or several uploads, with the id and the times of each row.
 
 `changed_rows.py` compares the rows with each other and with known rows.
 """
@@ -27,15 +27,15 @@ class SourceRows:
     file: np.ndarray
     # (rows,) string
     ids: pa.Array
-    # (rows,) int64 microseconds since 1970, MISSING where there is none: naive local time, and UTC.
+    # (rows,) int64 microseconds since 1970, MISSING if there is none: naive local time, and UTC.
     local: np.ndarray
     utc: np.ndarray
-    # (rows,) string, the row as a JSON object; for tables of kind `rescued` alone.
+    # (rows,) string, the row as a JSON object; only for tables of kind `rescued`.
     rescued: pa.Array | None = None
 
     @staticmethod
     def of(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
-        """`batch` with ids and times. Raises: UploadRejected where a row has no id."""
+        """Adds ids and times to `batch`. Raises: UploadRejected if a row has no id."""
         ids, rescued = batch.column(0), None
         if reading.spec is None:
             unknown = [
@@ -53,11 +53,11 @@ class SourceRows:
 
     @staticmethod
     def of_times(reading: Reading, batch: pa.RecordBatch, file: np.ndarray) -> "SourceRows":
-        """Ids and times alone, for a table whose first column is the id."""
+        """Returns only ids and times, for a table whose first column is the id."""
         return SourceRows(reading, batch, file, batch.column(0), *_times(reading, batch))
 
     def filtered(self, keep: np.ndarray) -> "SourceRows":
-        """The rows for which `keep` is true."""
+        """Returns the rows where `keep`, (rows,) bool, is true."""
         mask = pa.array(keep)
         rescued = None if self.rescued is None else self.rescued.filter(mask)
         return SourceRows(
@@ -72,7 +72,7 @@ class SourceRows:
 
 
 def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Naive local and UTC times of the rows, each (rows,) int64 microseconds."""
+    """Returns naive local and UTC times of the rows, each (rows,) int64 microseconds."""
     by_role: dict[Role, np.ndarray] = {}
     for place, one in enumerate(reading.select.fields):
         if one.role is Role.LOCAL or one.role is Role.UTC:
@@ -84,7 +84,7 @@ def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndar
         elif one.name == "metadata" and reading.spec and reading.spec.first_generation:
             times = metadata_times(batch.column(place))
             if Role.UTC in by_role:
-                # A column may have a zone itself.
+                # A column may also have a zone.
                 times = np.where(times == MISSING, by_role[Role.UTC], times)
             by_role[Role.UTC] = times
     local, utc = by_role.get(Role.LOCAL), by_role.get(Role.UTC)
@@ -93,5 +93,5 @@ def _times(reading: Reading, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndar
 
 
 def times_of(parts: list[SourceRows]) -> tuple[np.ndarray, np.ndarray]:
-    """Naive local and UTC times of the rows of all parts, concatenated."""
+    """Returns naive local and UTC times of the rows of all parts, each (rows,) int64 microseconds."""
     return np.concatenate([part.local for part in parts]), np.concatenate([part.utc for part in parts])

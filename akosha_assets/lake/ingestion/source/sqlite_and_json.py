@@ -18,14 +18,14 @@ from akosha_assets.lake.quoting import identifier
 
 TABLES_MAX = 1000
 SQLITE_BATCH_ROWS = 10_000
-# Virtual-machine steps between two checks of the deadline.
+# Virtual machine steps between two checks of the deadline.
 SQLITE_STEPS = 10_000
 
 _MODELLED = frozenset(table.name for table in SOURCE_TABLES)
 
 
 def refuse_view(name: str) -> None:
-    """Raises: UploadRejected where a view stands in for a table that is read."""
+    """Raises: UploadRejected if a view has the name of a table that is read."""
     if name.lower() in _MODELLED:
         raise UploadRejected("database_hostile", f"{name} is a view; expected a table", sample=name)
 
@@ -39,7 +39,7 @@ def check_width(name: str, columns: int, limits: Limits) -> None:
 
 
 def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
-    """The base tables of a SQLite file by name. Raises: UploadRejected for a hostile or too large one."""
+    """Returns the base tables of a SQLite file by name. Raises: UploadRejected for a hostile or too large file."""
     source = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
         source.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -88,7 +88,7 @@ def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_le
 
 
 def _dynamic(values: list[Any]) -> pa.Array:
-    """The values of a SQLite column, which may mix types, as the narrowest type that holds all of them."""
+    """Returns the values of a SQLite column, which may mix types, in the narrowest type that fits all of them."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
         return pa.array(values, pa.int64())
@@ -106,7 +106,7 @@ def _dynamic(values: list[Any]) -> pa.Array:
 
 
 def json_tables(path: Path, name: str) -> dict[str, pa.Table]:
-    """The table `conversations` of a `memories.json`. Raises: UploadRejected for any other document."""
+    """Returns the table `conversations` of a `memories.json`. Raises: UploadRejected for any other document."""
     try:
         document = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""The tables of an uploaded database: the kind of their rows, where each column goes, which columns hold the time.
+"""The tables of an uploaded database: the kind of their rows, the target of each column, the columns with the time.
 
 Facts about Session-Buddy's databases only; `queries.py` turns them into SQL, `conversion.py` into rows. Rows of a table
 that neither SOURCE_TABLES nor BOOKKEEPING lists are stored as kind `rescued`.
@@ -39,7 +39,7 @@ _MEMORY_2 = {
     "fingerprint": "fingerprint",
 }
 
-# In order of precedence: of two rows with one kind and id, the earlier table's is kept.
+# In order of precedence: of two rows with the same kind and id, that of the earlier table is stored.
 SOURCE_TABLES = (
     SourceTable(
         "conversations_v2",
@@ -121,7 +121,7 @@ SOURCE_TABLES = (
         },
         occurred=("indexed_at",),
         occurred_is_utc=True,
-        # When the source stored it, in local time; indexed_at says when it happened.
+        # When the source stored it, in local time; indexed_at is the time of the event.
         dropped=("timestamp",),
     ),
     SourceTable(
@@ -146,7 +146,7 @@ SOURCE_TABLES = (
     ),
 )
 
-# Tables of the source's own operation (searches, caches, counters, migrations). Their rows are counted, not stored.
+# Internal tables of the source (searches, caches, counters, migrations). Their rows are counted, not stored.
 BOOKKEEPING = frozenset(
     {
         "access_log_v2",

@@ -1,4 +1,4 @@
-"""Hostile uploads: each ends with its reason code or its flaws, and none of them harms another."""
+"""Hostile uploads: each ends with its reason code or its flaws, and none affects another upload."""
 
 import gzip
 import os
@@ -50,18 +50,20 @@ def job(path: Path, ref: int = 0) -> ExtractionJob:
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> Path:
+def valid(tmp_path: Path) -> Path:
     path = tmp_path / "sound.duckdb"
     hostile.sound(path)
     return path
 
 
-def test_every_hostile_upload_is_rejected_for_its_own_reason_and_all_others_get_in(tmp_path: Path, sound: Path) -> None:
+def test_every_hostile_upload_is_rejected_with_its_reason_and_valid_uploads_are_ingested(
+    tmp_path: Path, valid: Path
+) -> None:
     jobs = []
     for place, (maker, _) in enumerate(hostile.REJECTED.values()):
         path = tmp_path / f"{place}.duckdb"
         maker(path)
-        jobs += [job(path, place), job(sound, -place - 1)]
+        jobs += [job(path, place), job(valid, -place - 1)]
 
     with ExtractionPool(SMALL) as pool:
         outcomes = {job.ref: outcome for job, outcome in pool.extract(jobs)}
@@ -74,7 +76,7 @@ def test_every_hostile_upload_is_rejected_for_its_own_reason_and_all_others_get_
         assert neighbour.rows["lifecycle/hot"].num_rows == 20
 
 
-def test_oddities_that_harm_nobody_are_counted_and_taken_in(tmp_path: Path) -> None:
+def test_harmless_flaws_are_counted_and_the_upload_is_ingested(tmp_path: Path) -> None:
     jobs = []
     for place, (maker, _) in enumerate(hostile.ACCEPTED.values()):
         path = tmp_path / f"{place}.duckdb"
@@ -93,117 +95,117 @@ def test_oddities_that_harm_nobody_are_counted_and_taken_in(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtractionPool]:
+def short_deadline(monkeypatch: pytest.MonkeyPatch) -> Iterator[ExtractionPool]:
     monkeypatch.setattr(worker_handle, "GRACE_SECONDS", 0)
     with ExtractionPool(LakeSettings(workers=1, upload_seconds=1)) as pool:
         yield pool
 
 
-def test_a_worker_that_hangs_after_other_uploads_costs_none(
-    impatient: ExtractionPool, sound: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_upload_is_rejected_when_a_used_worker_hangs(
+    short_deadline: ExtractionPool, valid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "GROUP_UPLOADS", 1)
-    list(impatient.extract([job(sound)]))
+    list(short_deadline.extract([job(valid)]))
 
     def jobs() -> Iterator[ExtractionJob]:
-        os.kill(impatient._workers[0].process.pid, signal.SIGSTOP)
-        yield job(sound, 1)
-        yield job(sound, 2)
+        os.kill(short_deadline._workers[0].process.pid, signal.SIGSTOP)
+        yield job(valid, 1)
+        yield job(valid, 2)
 
-    outcomes = {job.ref: outcome for job, outcome in impatient.extract(jobs())}
+    outcomes = {job.ref: outcome for job, outcome in short_deadline.extract(jobs())}
 
     assert isinstance(outcomes[1], Extraction) and isinstance(outcomes[2], Extraction)
 
 
-def test_an_upload_on_which_a_fresh_worker_hangs_is_blamed(impatient: ExtractionPool, sound: Path) -> None:
-    list(impatient.extract([job(sound)]))
-    (worker,) = impatient._workers
+def test_an_upload_is_rejected_when_a_fresh_worker_hangs_on_it(short_deadline: ExtractionPool, valid: Path) -> None:
+    list(short_deadline.extract([job(valid)]))
+    (worker,) = short_deadline._workers
     worker.served = 0
     os.kill(worker.process.pid, signal.SIGSTOP)
 
-    ((_, hung),) = impatient.extract([job(sound, 1)])
+    ((_, hung),) = short_deadline.extract([job(valid, 1)])
 
     assert isinstance(hung, UploadRejected) and hung.reason == "worker_timeout"
 
 
-def test_what_others_left_in_a_worker_is_no_fault_of_the_next_upload(
-    sound: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_upload_is_not_rejected_for_memory_that_earlier_uploads_leaked(
+    valid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExtractionPool(LakeSettings(workers=1)) as pool:
-        list(pool.extract([job(sound)]))
+        list(pool.extract([job(valid)]))
         (worker,) = pool._workers
-        # No memory is left for anything, as if an upload had taken it and not given it back.
-        taken = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (taken, taken))
-        ((_, outcome),) = pool.extract([job(sound, 1)])
+        # No memory is available, as if an upload had leaked all of it.
+        used_bytes = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (used_bytes, used_bytes))
+        ((_, outcome),) = pool.extract([job(valid, 1)])
         assert isinstance(outcome, Extraction)
 
-        monkeypatch.setattr(worker_handle, "KEPT_SHARE", 1 << 60)
+        monkeypatch.setattr(worker_handle, "RETAINED_FRACTION", 1 << 60)
         (worker,) = pool._workers
         worker.idle_bytes -= 1
-        list(pool.extract([job(sound, 2)]))
+        list(pool.extract([job(valid, 2)]))
         assert worker not in pool._workers
 
 
-def test_files_that_are_no_databases_cost_no_worker(tmp_path: Path, sound: Path) -> None:
+def test_files_that_are_not_databases_do_not_end_the_worker(tmp_path: Path, valid: Path) -> None:
     damaged = tmp_path / "damaged.duckdb"
-    content = sound.read_bytes()
+    content = valid.read_bytes()
     damaged.write_bytes(content[:20_000] + b"\xff" * 4000 + content[24_000:])
     short = tmp_path / "short.duckdb"
     short.write_bytes(content[:9_000])
     lite = tmp_path / "lite.sqlite"
     lite.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4000)
     with ExtractionPool(LakeSettings(workers=1)) as pool:
-        list(pool.extract([job(sound)]))
+        list(pool.extract([job(valid)]))
         (worker,) = pool._workers
         for place, path in enumerate((short, lite, short, damaged), 1):
             ((_, outcome),) = pool.extract([job(path, place)])
             assert isinstance(outcome, UploadRejected) and outcome.reason == "database_unreadable", (path, outcome)
-            ((_, outcome),) = pool.extract([job(sound, -place)])
+            ((_, outcome),) = pool.extract([job(valid, -place)])
             assert isinstance(outcome, Extraction)
         assert pool._workers == [worker]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
-def test_of_uploads_read_together_none_is_blamed_for_the_worker(
-    impatient: ExtractionPool, sound: Path, sent: signal.Signals
+@pytest.mark.parametrize("signal_number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_failed_worker_rejects_no_upload_of_a_group(
+    short_deadline: ExtractionPool, valid: Path, signal_number: signal.Signals
 ) -> None:
-    sound.write_bytes(gzip.compress(sound.read_bytes()))
-    list(impatient.extract([job(sound)]))
-    os.kill(impatient._workers[0].process.pid, sent)
+    valid.write_bytes(gzip.compress(valid.read_bytes()))
+    list(short_deadline.extract([job(valid)]))
+    os.kill(short_deadline._workers[0].process.pid, signal_number)
 
-    outcomes = list(impatient.extract([job(sound, ref) for ref in range(3)]))
+    outcomes = list(short_deadline.extract([job(valid, ref) for ref in range(3)]))
 
     assert sorted(job.ref for job, _ in outcomes) == [0, 1, 2]
     assert all(isinstance(outcome, Extraction) for _, outcome in outcomes)
 
 
-def test_an_upload_is_blamed_when_a_second_worker_dies_on_it(sound: Path) -> None:
+def test_an_upload_is_rejected_when_a_second_worker_dies_on_it(valid: Path) -> None:
     with ExtractionPool(LakeSettings(workers=1)) as pool:
-        list(pool.extract([job(sound)]))
+        list(pool.extract([job(valid)]))
 
         def jobs() -> Iterator[ExtractionJob]:
             os.kill(pool._workers[0].process.pid, signal.SIGSTOP)
-            yield job(sound, 1)
+            yield job(valid, 1)
             os.kill(pool._workers[0].process.pid, signal.SIGKILL)
-            yield job(sound, 2)
+            yield job(valid, 2)
 
         assert all(isinstance(outcome, Extraction) for _, outcome in pool.extract(jobs()))
 
         died_before = pool._workers[0]
         died_before.served = 0
         os.kill(died_before.process.pid, signal.SIGSTOP)
-        pool._retries.append(((job(sound, 3),), True))
-        outcomes = pool.extract(iter([job(sound, 4)]))
+        pool._retries.append(((job(valid, 3),), True))
+        outcomes = pool.extract(iter([job(valid, 4)]))
         died_before.process.send_signal(signal.SIGKILL)
-        found = {job.ref: outcome for job, outcome in outcomes}
+        by_ref = {job.ref: outcome for job, outcome in outcomes}
 
-    blamed = found[3]
-    assert isinstance(blamed, UploadRejected) and blamed.reason == "worker_crashed"
-    assert isinstance(found[4], Extraction)
+    rejected = by_ref[3]
+    assert isinstance(rejected, UploadRejected) and rejected.reason == "worker_crashed"
+    assert isinstance(by_ref[4], Extraction)
 
 
-def test_an_upload_that_needs_too_much_processor_time_is_given_up(
+def test_an_upload_that_needs_too_much_processor_time_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "slow.duckdb"
@@ -216,7 +218,7 @@ def test_an_upload_that_needs_too_much_processor_time_is_given_up(
     assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_timeout"
 
 
-def test_an_upload_that_needs_too_much_memory_is_given_up(tmp_path: Path, sound: Path) -> None:
+def test_an_upload_that_needs_too_much_memory_is_rejected(tmp_path: Path, valid: Path) -> None:
     path = tmp_path / "heavy.duckdb"
     hostile.database(
         path,
@@ -229,7 +231,7 @@ def test_an_upload_that_needs_too_much_memory_is_given_up(tmp_path: Path, sound:
     with ExtractionPool(
         LakeSettings(workers=1, worker_memory_bytes=256 * MIB, upload_max_field_bytes=64 * MIB)
     ) as pool:
-        outcomes = {job.ref: outcome for job, outcome in pool.extract([job(path, 1), job(sound, 2)])}
+        outcomes = {job.ref: outcome for job, outcome in pool.extract([job(path, 1), job(valid, 2)])}
 
     heavy = outcomes[1]
     assert isinstance(heavy, UploadRejected) and heavy.reason == "worker_memory"
@@ -243,7 +245,7 @@ import duckdb, os
 connection = duckdb.connect({str(path)!r})
 connection.execute("SET checkpoint_threshold = '1GB'")
 connection.execute({hostile.CONVERSATIONS!r})
-connection.execute("INSERT INTO conversations_v2 VALUES ('kept', 'a', NULL, NULL)")
+connection.execute("INSERT INTO conversations_v2 VALUES ('checkpointed', 'a', NULL, NULL)")
 connection.execute("CHECKPOINT")
 connection.execute("INSERT INTO conversations_v2 VALUES ('in the log', 'a', NULL, NULL)")
 os._exit(0)
@@ -255,18 +257,18 @@ os._exit(0)
         ((_, outcome),) = pool.extract([job(path)])
 
     assert isinstance(outcome, Extraction)
-    assert outcome.seen.column("id").to_pylist() == ["kept"]
+    assert outcome.seen.column("id").to_pylist() == ["checkpointed"]
 
 
 @pytest.fixture(scope="module")
-def bystander(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bystander") / "sound.duckdb"
+def other_upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("other_upload") / "sound.duckdb"
     hostile.sound(path)
     return path
 
 
 @pytest.fixture(scope="module")
-def lasting() -> Iterator[ExtractionPool]:
+def shared_pool() -> Iterator[ExtractionPool]:
     with ExtractionPool(SMALL) as pool:
         yield pool
 
@@ -281,15 +283,15 @@ MUTATIONS = st.lists(st.tuples(PLACES, st.binary(min_size=1, max_size=16)), min_
         st.tuples(MUTATIONS, st.booleans(), st.sampled_from([None, None, 100_000, 300_000])), min_size=4, max_size=4
     )
 )
-def test_whatever_bytes_are_changed_an_upload_is_taken_in_or_rejected_and_no_other_suffers(
-    lasting: ExtractionPool,
-    bystander: Path,
+def test_an_upload_with_any_changed_bytes_is_ingested_or_rejected_and_affects_no_other(
+    shared_pool: ExtractionPool,
+    other_upload: Path,
     tmp_path: Path,
     damages: list[tuple[list[tuple[int, bytes]], bool, int | None]],
 ) -> None:
-    jobs = [job(bystander, -1)]
+    jobs = [job(other_upload, -1)]
     for place, (mutations, repaired, length) in enumerate(damages):
-        raw = bytearray(bystander.read_bytes())
+        raw = bytearray(other_upload.read_bytes())
         for start, content in mutations:
             start %= len(raw) - 16
             raw[start : start + len(content)] = content
@@ -298,7 +300,7 @@ def test_whatever_bytes_are_changed_an_upload_is_taken_in_or_rejected_and_no_oth
         path.write_bytes(changed[:length])
         jobs.append(job(path, place))
 
-    outcomes = {job.ref: outcome for job, outcome in lasting.extract(jobs)}
+    outcomes = {job.ref: outcome for job, outcome in shared_pool.extract(jobs)}
 
     assert isinstance(outcomes.pop(-1), Extraction)
     assert (
@@ -331,8 +333,8 @@ VALUES = st.fixed_dictionaries(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(VALUES, min_size=1, max_size=6, unique_by=lambda row: row["id"]))
 @example(rows=[dict.fromkeys(TYPES, None) | {"id": "a", "content": "a\0b"}])
-def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
-    lasting: ExtractionPool, tmp_path: Path, rows: list[dict[str, Any]]
+def test_a_row_with_any_values_is_ingested_once_and_then_known(
+    shared_pool: ExtractionPool, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     path = tmp_path / "values.duckdb"
     path.unlink(missing_ok=True)
@@ -344,13 +346,13 @@ def test_whatever_values_a_row_has_it_is_taken_in_once_and_then_known(
             "INSERT INTO reflections_v2 VALUES (?, ?, ?, ?, ?, ?, ?)", [[row[name] for name in TYPES] for row in rows]
         )
 
-    ((_, first),) = lasting.extract([job(path)])
+    ((_, first),) = shared_pool.extract([job(path)])
     assert isinstance(first, Extraction), first
     known = first.seen.append_column(
         "snapshot_at", pa.repeat(pa.scalar(AT - timedelta(days=1), pa.timestamp("us", tz="UTC")), len(rows))
     )
     known = known.append_column("is_absent", pa.repeat(False, len(rows)))
-    ((_, again),) = lasting.extract([replace(job(path), known=known)])
+    ((_, again),) = shared_pool.extract([replace(job(path), known=known)])
 
     assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {
         row["id"]: (row["content"] or "").replace("\0", "\ufffd") for row in rows

@@ -1,4 +1,4 @@
-"""The pool from outside: real uploads in, rows out."""
+"""The pool end to end: real uploads in, rows out."""
 
 import gzip
 import sqlite3
@@ -65,17 +65,22 @@ def pool() -> Iterator[ExtractionPool]:
 
 
 def job_of(folder: Path, ref: int = 0, known: pa.Table | None = None) -> ExtractionJob:
-    taken = datetime.strptime(folder.name[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    snapshot_at = datetime.strptime(folder.name[:15], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
     files = tuple(
         SourceFile(path.name, f"{folder.name}/{path.name}", f"etag-{path.name}", path)
         for path in sorted(folder.glob("*.duckdb"), reverse=True)
     )
     return ExtractionJob(
-        ref, folder.parents[1].name, taken, taken, files, KNOWN_SCHEMA.empty_table() if known is None else known
+        ref,
+        folder.parents[1].name,
+        snapshot_at,
+        snapshot_at,
+        files,
+        KNOWN_SCHEMA.empty_table() if known is None else known,
     )
 
 
-def one(pool: ExtractionPool, job: ExtractionJob) -> Extraction:
+def extract_one(pool: ExtractionPool, job: ExtractionJob) -> Extraction:
     ((_, outcome),) = pool.extract([job])
     assert isinstance(outcome, Extraction), outcome
     return outcome
@@ -95,19 +100,19 @@ def folder_of(shared: Path, upload_id: str) -> Path:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("upload_id", COUNTS)
-def test_every_row_of_a_real_upload_is_taken_in(pool: ExtractionPool, shared: Path, upload_id: str) -> None:
-    extraction = one(pool, job_of(folder_of(shared, upload_id)))
+def test_every_row_of_a_real_upload_is_extracted(pool: ExtractionPool, shared: Path, upload_id: str) -> None:
+    extraction = extract_one(pool, job_of(folder_of(shared, upload_id)))
 
-    found = Counter(name for table in extraction.rows.values() for name in table.column("source_table").to_pylist())
-    assert found == COUNTS[upload_id]
-    assert extraction.rows_read == extraction.seen.num_rows == sum(found.values())
+    counts = Counter(name for table in extraction.rows.values() for name in table.column("source_table").to_pylist())
+    assert counts == COUNTS[upload_id]
+    assert extraction.rows_read == extraction.seen.num_rows == sum(counts.values())
 
 
 @pytest.mark.shared
-def test_as_many_as_are_read_together_are_told_apart(
+def test_a_group_of_uploads_gives_the_same_results_as_each_alone(
     pool: ExtractionPool, shared: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alone = {upload_id: one(pool, job_of(folder_of(shared, upload_id))) for upload_id in COUNTS}
+    alone = {upload_id: extract_one(pool, job_of(folder_of(shared, upload_id))) for upload_id in COUNTS}
     known = known_of(alone["20261123_113736_laptop-ada"], datetime(2026, 11, 23, tzinfo=UTC))
     uploads = [*COUNTS, *COUNTS, "20261123_113803_fresh-box", "20261123_113736_laptop-ada"]
     jobs = [job_of(folder_of(shared, upload_id), ref) for ref, upload_id in enumerate(uploads)]
@@ -131,9 +136,9 @@ def test_as_many_as_are_read_together_are_told_apart(
 @pytest.mark.shared
 def test_an_unchanged_snapshot_gives_no_rows(pool: ExtractionPool, shared: Path) -> None:
     job = job_of(folder_of(shared, "20261123_113736_laptop-ada"))
-    first = one(pool, job)
+    first = extract_one(pool, job)
 
-    again = one(
+    again = extract_one(
         pool,
         job_of(
             folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(first, job.snapshot_at - timedelta(hours=1))
@@ -145,13 +150,13 @@ def test_an_unchanged_snapshot_gives_no_rows(pool: ExtractionPool, shared: Path)
 
 
 @pytest.mark.shared
-def test_the_second_snapshot_of_a_system_adds_only_what_changed(pool: ExtractionPool, shared: Path) -> None:
+def test_the_second_snapshot_of_a_system_adds_only_changed_rows(pool: ExtractionPool, shared: Path) -> None:
     before = job_of(folder_of(shared, "20261123_113725_laptop-ada"))
     after = job_of(
-        folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(one(pool, before), before.snapshot_at)
+        folder_of(shared, "20261123_113736_laptop-ada"), known=known_of(extract_one(pool, before), before.snapshot_at)
     )
 
-    added = one(pool, after)
+    added = extract_one(pool, after)
 
     assert added.rows["lifecycle/hot"].num_rows == 114 - 57
     assert added.seen.num_rows == sum(COUNTS["20261123_113736_laptop-ada"].values())
@@ -161,7 +166,7 @@ def test_the_second_snapshot_of_a_system_adds_only_what_changed(pool: Extraction
 def test_local_times_of_a_client_in_california_become_utc(pool: ExtractionPool, shared: Path) -> None:
     job = job_of(folder_of(shared, "20261123_113749_ci-runner-7"))
 
-    hot = one(pool, job).rows["lifecycle/hot"]
+    hot = extract_one(pool, job).rows["lifecycle/hot"]
 
     assert set(hot.column("occurred_from").to_pylist()) == {"ulid", "ulid_offset", "utc"}
     recent = [
@@ -171,7 +176,7 @@ def test_local_times_of_a_client_in_california_become_utc(pool: ExtractionPool, 
 
 
 @pytest.mark.shared
-def test_one_damaged_upload_disturbs_no_other(pool: ExtractionPool, shared: Path, tmp_path: Path) -> None:
+def test_a_damaged_upload_does_not_affect_another(pool: ExtractionPool, shared: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "reflection.duckdb"
     damaged.write_bytes(b"\x1f\x8b" + bytes(100))
     good = job_of(folder_of(shared, "20261123_113803_fresh-box"), ref=1)
@@ -187,7 +192,7 @@ def test_one_damaged_upload_disturbs_no_other(pool: ExtractionPool, shared: Path
 
 
 @pytest.mark.parametrize("uploads", [1, 2])
-def test_an_upload_whose_trailer_names_fewer_bytes_than_it_unpacks_to_is_read_from_disk(
+def test_an_upload_that_unpacks_to_more_bytes_than_its_trailer_claims_is_read_from_disk(
     pool: ExtractionPool, tmp_path: Path, uploads: int
 ) -> None:
     database = tmp_path / "memory.db"
@@ -195,7 +200,7 @@ def test_an_upload_whose_trailer_names_fewer_bytes_than_it_unpacks_to_is_read_fr
         source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT)")
         source.execute("INSERT INTO conversations_v2 VALUES ('a', 'large', '2026-11-20 10:00:00')")
         source.commit()
-    # SQLite reads the pages that its header counts; the trailer of the last member names 0 bytes.
+    # SQLite reads only the pages that its header counts; the trailer of the last member claims 0 bytes.
     zeros = worker_main.IN_MEMORY_BYTES
     path = tmp_path / "memory.db.gz"
     path.write_bytes(b"".join(map(gzip.compress, (database.read_bytes(), bytes(zeros), b""))))

@@ -1,4 +1,4 @@
-"""What a worker hands back is used only when it is exactly what a sound worker gives."""
+"""The answer of a worker is used only if it is exactly valid."""
 
 import json
 import tempfile
@@ -21,7 +21,7 @@ SPOOL = Path(tempfile.gettempdir())
 SEEN = pa.RecordBatch.from_pylist([{"kind": "reflection", "id": "R1", "content_hash": 1}], schema=SEEN_SCHEMA)
 
 
-def answered(
+def read_result(
     folder: Path, contents: dict[str, bytes], rows: dict[str, object] | None = None, uploads: int = 1, **changed: object
 ) -> list[Extraction] | UploadRejected:
     (folder / "result").write_bytes(b"".join(contents.values()))
@@ -42,9 +42,9 @@ def hot_rows(**values: object) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([row | values], schema=pa.schema([field.with_nullable(True) for field in schema]))
 
 
-def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> None:
+def test_batches_of_several_tables_are_read_unchanged(tmp_path: Path) -> None:
     hot = hot_rows()
-    found = answered(
+    found = read_result(
         tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: 2 * bytes(hot.serialize())}, {HOT.address: [[1], [1]]}
     )
     assert isinstance(found, list)
@@ -54,13 +54,13 @@ def test_batches_of_several_tables_come_back_as_they_were(tmp_path: Path) -> Non
     assert outcome.rows[HOT.address].schema == extracted(HOT)
 
 
-def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> None:
+def test_rows_of_a_group_are_assigned_to_their_uploads(tmp_path: Path) -> None:
     seen = pa.RecordBatch.from_pylist(
         [{"kind": "reflection", "id": name, "content_hash": 1} for name in "abc"], schema=SEEN_SCHEMA
     )
     contents = {"seen": bytes(seen.serialize()), HOT.address: bytes(hot_rows().serialize())}
 
-    found = answered(
+    found = read_result(
         tmp_path,
         contents,
         {"seen": [[1, 0, 2]], HOT.address: [[0, 0, 1]]},
@@ -75,7 +75,7 @@ def test_rows_of_uploads_read_together_go_to_each_its_own(tmp_path: Path) -> Non
     assert [(one.rows_read, one.flaws) for one in found] == [(1, {}), (0, {"odd": 2}), (2, {})]
 
 
-def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_large_result_are_in_an_unlinked_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path)
     rows = pa.Table.from_batches([hot_rows(id=name).cast(extracted(HOT)) for name in "abc"])
@@ -83,7 +83,7 @@ def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, m
         "seen": bytes(SEEN.serialize()),
         HOT.address: b"".join(bytes(batch.serialize()) for batch in rows.to_batches()),
     }
-    found = answered(tmp_path, contents, {HOT.address: [[1], [1], [1]]})
+    found = read_result(tmp_path, contents, {HOT.address: [[1], [1], [1]]})
     assert isinstance(found, list)
     spooled = found[0].spooled[HOT.address]
     assert found[0].rows == {} and found[0].seen.num_rows == 1
@@ -91,79 +91,87 @@ def test_rows_of_a_large_result_are_in_a_file_that_has_no_name(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_large_results_of_several_uploads_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_with_a_large_joint_result_are_read_individually(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
-    assert read_answer(json.dumps(SOUND).encode(), [tmp_path], "result", [1, 2], SPOOL) == (None, True)
+    assert read_answer(json.dumps(VALID).encode(), [tmp_path], "result", [1, 2], SPOOL) == (None, True)
 
 
-def test_rows_that_cannot_be_spooled_are_a_fault_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_cannot_be_spooled_raise_a_storage_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     monkeypatch.setattr(f"{__name__}.SPOOL", tmp_path / "missing")
     contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows().serialize())}
     with pytest.raises(LocalStorageFailed):
-        answered(tmp_path, contents)
+        read_result(tmp_path, contents)
 
 
 @pytest.mark.parametrize("address", ["seen", HOT.address])
-def test_a_message_that_claims_more_bytes_than_allowed_is_refused(
+def test_a_message_that_claims_too_many_bytes_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setattr(protocol, "MESSAGE_MAX_BYTES" if address != "seen" else "SEEN_MAX_BYTES", 500)
     monkeypatch.setattr(protocol, "IN_MEMORY_MAX_BYTES", 0)
     contents = {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(text="x" * 1000).serialize())}
-    outcome = answered(tmp_path, contents) if address != "seen" else answered(tmp_path, {"seen": 3 * contents["seen"]})
+    outcome = (
+        read_result(tmp_path, contents) if address != "seen" else read_result(tmp_path, {"seen": 3 * contents["seen"]})
+    )
     assert isinstance(outcome, UploadRejected)
     assert "at most 500" in outcome.message
 
 
 @pytest.mark.parametrize("rows", [[[1, 1]], [[0, 0]], [[2, -1]], [[1]], [], [["1", 0]], [[True, 0, 0]], 1])
-def test_rows_that_do_not_add_up_for_the_uploads_are_refused(tmp_path: Path, rows: object) -> None:
-    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, {"seen": rows}, uploads=2), UploadRejected)
+def test_row_counts_that_do_not_add_up_are_rejected(tmp_path: Path, rows: object) -> None:
+    assert isinstance(
+        read_result(tmp_path, {"seen": bytes(SEEN.serialize())}, {"seen": rows}, uploads=2), UploadRejected
+    )
 
 
-def test_an_upload_read_by_itself_cannot_ask_to_be_read_apart(tmp_path: Path) -> None:
+def test_only_a_group_can_be_retried_individually(tmp_path: Path) -> None:
     assert read_answer(b'{"apart": ""}', [tmp_path], "result", [1, 2], SPOOL) == (None, True)
     outcome, healthy = read_answer(b'{"apart": ""}', [tmp_path], "result", [1], SPOOL)
     assert isinstance(outcome, UploadRejected) and not healthy
 
 
-def test_a_null_where_none_may_be_is_refused(tmp_path: Path) -> None:
-    outcome = answered(tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(id=None).serialize())})
+def test_a_null_in_a_required_column_is_rejected(tmp_path: Path) -> None:
+    outcome = read_result(
+        tmp_path, {"seen": bytes(SEEN.serialize()), HOT.address: bytes(hot_rows(id=None).serialize())}
+    )
     assert isinstance(outcome, UploadRejected)
     assert "null id" in outcome.message
 
 
 @pytest.mark.parametrize("end", [3, 40, -8, -70])
-def test_a_result_that_is_cut_off_is_refused(tmp_path: Path, end: int) -> None:
-    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())[:end]}), UploadRejected)
+def test_a_truncated_result_is_rejected(tmp_path: Path, end: int) -> None:
+    assert isinstance(read_result(tmp_path, {"seen": bytes(SEEN.serialize())[:end]}), UploadRejected)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff\0\0\0\0", bytes(64), bytes(SEEN_SCHEMA.serialize())])
-def test_what_is_no_batch_is_refused(tmp_path: Path, data: bytes) -> None:
-    assert isinstance(answered(tmp_path, {"seen": data}), UploadRejected)
+def test_a_result_that_is_not_a_record_batch_is_rejected(tmp_path: Path, data: bytes) -> None:
+    assert isinstance(read_result(tmp_path, {"seen": data}), UploadRejected)
 
 
-def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
+def test_a_batch_with_other_columns_is_rejected(tmp_path: Path) -> None:
     other = pa.RecordBatch.from_pydict({"kind": [1, 2, 3], "id": [b"\xff", b"\xfe", None]})
-    assert isinstance(answered(tmp_path, {"seen": bytes(other.serialize())}), UploadRejected)
+    assert isinstance(read_result(tmp_path, {"seen": bytes(other.serialize())}), UploadRejected)
 
 
-def test_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_rejected(tmp_path: Path) -> None:
     wrong = pa.RecordBatch.from_arrays(
         [pa.array([b"\xff\xff"]).view(pa.string()), *SEEN.columns[1:]], schema=SEEN_SCHEMA
     )
-    assert isinstance(answered(tmp_path, {"seen": bytes(wrong.serialize())}), UploadRejected)
+    assert isinstance(read_result(tmp_path, {"seen": bytes(wrong.serialize())}), UploadRejected)
 
 
 @pytest.mark.parametrize(
     "parts", [[["seen", 10**9, [[1]]]], [["seen", -1, []]], [["no such table", 1, []]], [], "parts"]
 )
-def test_parts_that_do_not_fit_are_refused(tmp_path: Path, parts: object) -> None:
-    assert isinstance(answered(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)
+def test_parts_that_do_not_match_the_file_are_rejected(tmp_path: Path, parts: object) -> None:
+    assert isinstance(read_result(tmp_path, {"seen": bytes(SEEN.serialize())}, parts=parts), UploadRejected)
 
 
-SOUND = {"parts": [["seen", len(bytes(SEEN.serialize())), [[1]]]], "on_disk": False, "counts": [[1, {}]], "seconds": {}}
+VALID = {"parts": [["seen", len(bytes(SEEN.serialize())), [[1]]]], "on_disk": False, "counts": [[1, {}]], "seconds": {}}
 ANYTHING = st.recursive(
     st.none()
     | st.booleans()
@@ -182,8 +190,8 @@ KEYS = st.sampled_from(
 )
 
 
-def is_settled(message: bytes, folder: Path) -> bool:
-    """Whether an answer gives a result whose texts and numbers can be stored, or a reason for the upload."""
+def is_valid_or_rejected(message: bytes, folder: Path) -> bool:
+    """Whether an answer gives a result whose texts and numbers can be stored, or a rejection."""
     (folder / "result").write_bytes(bytes(SEEN.serialize()))
     outcome, _ = read_answer(message, [folder], "result", [7], SPOOL)
     if isinstance(outcome, UploadRejected):
@@ -195,14 +203,14 @@ def is_settled(message: bytes, folder: Path) -> bool:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changed=st.dictionaries(KEYS, ANYTHING, max_size=4))
-def test_any_json_is_a_result_or_a_reason(tmp_path: Path, changed: dict[str, object]) -> None:
-    assert is_settled(json.dumps(SOUND | changed).encode(), tmp_path)
+def test_any_json_answer_gives_a_result_or_a_rejection(tmp_path: Path, changed: dict[str, object]) -> None:
+    assert is_valid_or_rejected(json.dumps(VALID | changed).encode(), tmp_path)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.binary(max_size=300) | ANYTHING.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
-    assert is_settled(message, tmp_path)
+def test_any_bytes_give_a_result_or_a_rejection(tmp_path: Path, message: bytes) -> None:
+    assert is_valid_or_rejected(message, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +225,8 @@ def test_any_bytes_are_a_reason(tmp_path: Path, message: bytes) -> None:
         "[[1, []]]",
     ],
 )
-def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str) -> None:
-    message = json.dumps(SOUND).replace('"counts": [[1, {}]]', f'"counts": {counts}')
+def test_a_count_that_is_not_an_integer_is_rejected(tmp_path: Path, counts: str) -> None:
+    message = json.dumps(VALID).replace('"counts": [[1, {}]]', f'"counts": {counts}')
     (tmp_path / "result").write_bytes(bytes(SEEN.serialize()))
     outcome, healthy = read_answer(message.encode(), [tmp_path], "result", [7], SPOOL)
     assert isinstance(outcome, UploadRejected) and outcome.reason == "worker_crashed" and not healthy
@@ -227,5 +235,5 @@ def test_a_count_that_is_no_whole_number_is_refused(tmp_path: Path, counts: str)
 @pytest.mark.parametrize(
     "message", [b"[" * 60_000, b'{"a":' * 10_000, b"9" * 5000, b"null", b"[]", b'"rejected"', b"\xff"]
 )
-def test_an_answer_that_is_no_object_is_refused(tmp_path: Path, message: bytes) -> None:
-    assert is_settled(message, tmp_path)
+def test_an_answer_that_is_not_an_object_is_rejected(tmp_path: Path, message: bytes) -> None:
+    assert is_valid_or_rejected(message, tmp_path)

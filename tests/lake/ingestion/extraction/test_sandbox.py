@@ -1,4 +1,4 @@
-"""The walls around a worker, tried from inside a process that has put them up."""
+"""The layers of the sandbox, tested from inside a confined process."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from akosha_assets.lake.ingestion.extraction.sandbox import confine, limit_resou
 work, port = Path(sys.argv[1]), int(sys.argv[2])
 limit_resources(memory_bytes=300 * 1024**2, file_bytes=1024)
 level = confine([work])
-def tried(action):
+def attempt(action):
     try:
         action()
         return "done"
@@ -29,21 +29,21 @@ def tried(action):
         return type(error).__name__
 print(json.dumps({
     "level": level,
-    "read elsewhere": tried(lambda: open("/etc/passwd").read()),
-    "list elsewhere": tried(lambda: os.listdir("/")),
-    "write elsewhere": tried(lambda: open("/tmp/from-the-sandbox", "w")),
-    "run a program": tried(lambda: os.execv("/bin/true", ["true"])),
-    "connect": tried(lambda: socket.create_connection(("127.0.0.1", port), 5)),
-    "write inside": tried(lambda: (work / "a").write_text("x")),
-    "read inside": tried(lambda: (work / "a").read_text()),
-    "write a large file": tried(lambda: (work / "b").write_text("x" * 5000)),
-    "take memory": tried(lambda: bytearray(400 * 1024**2)),
+    "read elsewhere": attempt(lambda: open("/etc/passwd").read()),
+    "list elsewhere": attempt(lambda: os.listdir("/")),
+    "write elsewhere": attempt(lambda: open("/tmp/from-the-sandbox", "w")),
+    "run a program": attempt(lambda: os.execv("/bin/true", ["true"])),
+    "connect": attempt(lambda: socket.create_connection(("127.0.0.1", port), 5)),
+    "write inside": attempt(lambda: (work / "a").write_text("x")),
+    "read inside": attempt(lambda: (work / "a").read_text()),
+    "write a large file": attempt(lambda: (work / "b").write_text("x" * 5000)),
+    "allocate memory": attempt(lambda: bytearray(400 * 1024**2)),
 }))
 """
 
 
 @pytest.mark.skipif(landlock_version() < 4, reason="this kernel has no Landlock with network rules")
-def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_a_confined_process_can_access_only_its_folder(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         ran = subprocess.run(
@@ -60,11 +60,11 @@ def test_a_confined_process_reaches_its_folder_and_nothing_else(tmp_path: Path) 
         "write inside": "done",
         "read inside": "done",
         "write a large file": "OSError",
-        "take memory": "MemoryError",
+        "allocate memory": "MemoryError",
     }
 
 
-def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path: Path) -> None:
+def test_the_hardened_database_reads_nothing_outside_and_its_settings_are_locked(tmp_path: Path) -> None:
     with hardened_connection([tmp_path], memory_bytes=256 * 1024**2) as connection:
         for statement in (
             "SELECT * FROM read_text('/etc/hostname')",
@@ -81,9 +81,7 @@ def test_the_hardened_database_reads_nothing_outside_and_stays_hardened(tmp_path
                 connection.execute(statement)
 
 
-def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_folders_of_dead_owners_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.extraction.scratch.MEMORY", tmp_path / "absent")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = (
@@ -95,13 +93,13 @@ def test_folders_of_a_dead_owner_are_removed_and_those_of_a_living_one_stay(
     living = Scratch()
     (folder,) = living.worker_folders()
 
-    newcomer = Scratch()
+    other = Scratch()
     with spool() as fetched:
         assert fetched.is_dir()
 
     assert folder.is_dir() and not fetched.exists()
     assert len([path for path in tmp_path.glob(f"{PREFIX}*") if path.is_dir()]) == 2
-    newcomer.remove()
+    other.remove()
     living.remove()
     assert not list(tmp_path.glob(f"{PREFIX}*"))
 
@@ -111,21 +109,21 @@ import ctypes, json, os, resource, socket, sys, threading
 from pathlib import Path
 from akosha_assets.lake.ingestion.extraction import sandbox
 work, is_read_only, has_landlock = Path(sys.argv[1]), sys.argv[2] == "read-only", sys.argv[3] == "landlock"
-(work / "kept").write_text("kept")
+(work / "file").write_text("file")
 if not has_landlock:
     sandbox.landlock_version = lambda: 0
 sandbox.confine([work], read_only=is_read_only)
 libc = ctypes.CDLL(None, use_errno=True)
-def tried(action):
+def attempt(action):
     try:
         return "refused" if action() == -1 else "done"
     except OSError:
         return "refused"
-def threaded():
+def start_thread():
     thread = threading.Thread(target=lambda: None)
     thread.start()
     thread.join()
-print(json.dumps({name: tried(action) for name, action in {
+print(json.dumps({name: attempt(action) for name, action in {
     "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
     "unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
     "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
@@ -136,16 +134,16 @@ print(json.dumps({name: tried(action) for name, action in {
     "signal to the parent": lambda: os.kill(os.getppid(), 0),
     "limits of the parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE),
     "own limits": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
-    "times": lambda: os.utime(work / "kept"),
-    "symlink": lambda: os.symlink("kept", work / "link"),
-    "reopen": lambda: os.open(f"/proc/self/fd/{os.open(work / 'kept', os.O_RDONLY)}", os.O_RDWR),
-    "thread": threaded,
-    "read": lambda: (work / "kept").read_text(),
+    "times": lambda: os.utime(work / "file"),
+    "symlink": lambda: os.symlink("file", work / "link"),
+    "reopen": lambda: os.open(f"/proc/self/fd/{os.open(work / 'file', os.O_RDONLY)}", os.O_RDWR),
+    "thread": start_thread,
+    "read": lambda: (work / "file").read_text(),
     "write": lambda: (work / "new").write_text("x"),
-    "append": lambda: (work / "kept").open("a"),
-    "truncate": lambda: os.truncate(work / "kept", 0),
-    "rename": lambda: os.rename(work / "kept", work / "moved"),
-    "unlink": lambda: os.unlink(work / "kept"),
+    "append": lambda: (work / "file").open("a"),
+    "truncate": lambda: os.truncate(work / "file", 0),
+    "rename": lambda: os.rename(work / "file", work / "moved"),
+    "unlink": lambda: os.unlink(work / "file"),
     "mkdir": lambda: os.mkdir(work / "folder"),
     "chmod": lambda: os.chmod(work, 0o700),
 }.items()}))
@@ -160,16 +158,16 @@ REFUSED = frozenset(
 
 @pytest.mark.skipif(not has_filter(), reason="no system call filter for this machine")
 @pytest.mark.parametrize("landlock", ["landlock", "no landlock"])
-def test_a_read_only_process_changes_nothing_with_and_without_landlock(tmp_path: Path, landlock: str) -> None:
+def test_a_read_only_process_cannot_change_files_with_or_without_landlock(tmp_path: Path, landlock: str) -> None:
     command = [sys.executable, "-c", CALLED, str(tmp_path), "read-only", landlock]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert {name for name, outcome in found.items() if outcome == "done"} == {"thread", "read", "own limits"}
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"] and (tmp_path / "kept").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_text() == "file"
 
 
 @pytest.mark.skipif(not has_filter(), reason="no system call filter for this machine")
-def test_a_worker_writes_in_its_folder_and_has_no_processes_or_sockets(tmp_path: Path) -> None:
+def test_a_worker_can_write_in_its_folder_and_cannot_open_processes_or_sockets(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CALLED, str(tmp_path), "writing", "no landlock"]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
@@ -184,7 +182,7 @@ def test_a_worker_writes_in_its_folder_and_has_no_processes_or_sockets(tmp_path:
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
     ],
 )
-def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(start: str) -> None:
+def test_a_process_with_running_threads_is_not_confined(start: str) -> None:
     code = f"{start}\nimport os\nfrom akosha_assets.lake.ingestion.extraction.sandbox import confine\n"
     code += "try:\n    confine([])\nexcept RuntimeError as error:\n    print(error, flush=True)\nos._exit(0)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -192,7 +190,7 @@ def test_a_process_with_threads_that_would_keep_their_rights_is_not_confined(sta
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "link", "socket"])
-def test_what_is_named_like_a_lock_and_is_none_is_left_alone(
+def test_a_file_with_the_name_of_a_lock_that_is_not_regular_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("akosha_assets.lake.ingestion.extraction.scratch.MEMORY", tmp_path / "absent")

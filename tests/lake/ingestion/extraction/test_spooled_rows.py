@@ -1,4 +1,4 @@
-"""Spooled rows come back as they were, in parts that fit in memory and have few days each."""
+"""Spooled rows are read back unchanged, in parts that fit in memory and have few days each."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,25 +42,24 @@ def table(rows: list[dict[str, object]]) -> pa.Table:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(ROWS, max_size=40), batch_rows=st.integers(1, 9), most_rows=st.integers(1, 12), data=st.data())
-def test_parts_hold_every_row_once_and_are_bounded(
-    tmp_path: Path, rows: list[dict[str, object]], batch_rows: int, most_rows: int, data: st.DataObject
+@given(rows=st.lists(ROWS, max_size=40), batch_rows=st.integers(1, 9), max_rows=st.integers(1, 12), data=st.data())
+def test_parts_contain_every_row_once_and_are_limited(
+    tmp_path: Path, rows: list[dict[str, object]], batch_rows: int, max_rows: int, data: st.DataObject
 ) -> None:
-    whole = table(rows)
+    all_rows = table(rows)
     chosen = np.flatnonzero(np.array([data.draw(st.booleans()) for _ in rows], bool))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spooled_rows, "PART_BYTES", 120)
-        patch.setattr(spooled_rows, "PART_ROWS", most_rows)
-        spooled = SpooledRows.write(whole.to_batches(batch_rows), SCHEMA, tmp_path)
+        patch.setattr(spooled_rows, "PART_ROWS", max_rows)
+        spooled = SpooledRows.write(all_rows.to_batches(batch_rows), SCHEMA, tmp_path)
         parts = list(
             spooled.parts(data.draw(st.permutations(chosen.tolist()).map(lambda one: np.array(one, np.int64))))
         )
     assert sorted(np.concatenate([np.zeros(0, np.int64), *parts]).tolist()) == chosen.tolist()
     latest = [5]
     for part in parts:
-        taken = spooled.take(part)
-        assert taken.equals(whole.take(part))
-        assert len(part) <= most_rows
+        assert spooled.take(part).equals(all_rows.take(part))
+        assert len(part) <= max_rows
         assert len(part) == 1 or spooled.sizes[part].sum() <= 120
         days = [day["event_day"] for day in (rows[place] for place in part)]
         assert max(days) <= latest[-1]
@@ -69,7 +68,7 @@ def test_parts_hold_every_row_once_and_are_bounded(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_bytes_of_a_row_are_those_of_its_values() -> None:
+def test_the_size_of_a_row_is_the_size_of_its_values() -> None:
     rows = table(
         [
             {"event_day": 0, "text": "four", "tags": ["a", None, "bcd"], "importance": 1.0, "vector": b"12"},

@@ -1,4 +1,4 @@
-"""Unpacking reads what `gzip -dc` reads, and nothing past its bound."""
+"""Unpacking accepts what `gzip -dc` accepts, up to its limit."""
 
 import gzip
 import os
@@ -16,7 +16,7 @@ from akosha_assets.lake.ingestion.extraction.unpacking import PAGE_BYTES, unpack
 CONTENT = b"DUCK" * 3000 + bytes(3 * PAGE_BYTES) + b"end"
 
 
-def unpacked(folder: Path, data: bytes, *, max_bytes: int = 10**6) -> bytes:
+def unpack_bytes(folder: Path, data: bytes, *, max_bytes: int = 10**6) -> bytes:
     source, target = folder / "source", folder / "target"
     source.write_bytes(data)
     descriptor = os.open(source, os.O_RDONLY)
@@ -42,8 +42,8 @@ def unpacked(folder: Path, data: bytes, *, max_bytes: int = 10**6) -> bytes:
     ],
     ids=["raw", "one member", "stored", "two members", "empty members", "zero padding", "many members"],
 )
-def test_what_gzip_unpacks_is_unpacked(tmp_path: Path, data: bytes) -> None:
-    assert unpacked(tmp_path, data) == CONTENT
+def test_unpacking_gives_the_same_bytes_as_gzip(tmp_path: Path, data: bytes) -> None:
+    assert unpack_bytes(tmp_path, data) == CONTENT
     if data.startswith(unpacking.GZIP_MAGIC):
         assert subprocess.run(["gzip", "-dc"], input=data, capture_output=True, check=True).stdout == CONTENT
 
@@ -57,23 +57,23 @@ def test_what_gzip_unpacks_is_unpacked(tmp_path: Path, data: bytes) -> None:
         (gzip.compress(CONTENT) + gzip.compress(CONTENT)[:-9], "gzip_damaged"),
         (gzip.compress(CONTENT) * 100, "file_too_large_raw"),
     ],
-    ids=["garbage", "garbage after zeros", "a member after zeros", "cut member", "too large together"],
+    ids=["garbage", "garbage after zeros", "a member after zeros", "truncated member", "too large together"],
 )
-def test_what_is_damaged_or_too_large_is_rejected(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_damaged_and_too_large_files_are_rejected(tmp_path: Path, data: bytes, reason: str) -> None:
     with pytest.raises(UploadRejected, match=reason):
-        unpacked(tmp_path, data)
+        unpack_bytes(tmp_path, data)
     written = (tmp_path / "target").stat().st_size
     assert written <= 10**6
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=300).map(gzip.compress), min_size=1, max_size=4), st.binary(max_size=20))
-def test_any_members_and_any_tail_are_unpacked_or_rejected(
+def test_any_members_with_any_tail_are_unpacked_or_rejected(
     tmp_path_factory: pytest.TempPathFactory, members: list[bytes], tail: bytes
 ) -> None:
     data = b"".join(members) + tail
     try:
-        content = unpacked(tmp_path_factory.mktemp("any"), data)
+        content = unpack_bytes(tmp_path_factory.mktemp("any"), data)
     except UploadRejected as rejection:
         assert rejection.reason == "gzip_damaged"
         assert tail.strip(b"\0")

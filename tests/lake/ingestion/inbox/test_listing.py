@@ -1,4 +1,4 @@
-"""The listing of the inbox: what is found whatever its names are, and where a sweep that paused goes on."""
+"""The listing of the inbox: any names are found, and a paused sweep continues where it stopped."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """A new ledger whose inbox folder does not exist. A tick is so short that it ends after one upload."""
+    """A new ledger whose inbox folder does not exist. Ticks are so short that they end after one upload."""
     opened = Ledger.open(LakeSettings(home=tmp_path / "home", inbox_url=str(tmp_path / "inbox"), tick_seconds=1e-9))
     yield opened
     opened.close()
@@ -36,14 +36,14 @@ def put_uploads(ledger: Ledger, count: int) -> None:
         store.put(f"systems/laptop-ada/uploads/20261123_11372{number}_laptop-ada/manifest.json", b"{}")
 
 
-def test_names_that_are_no_unicode_are_quarantined_and_stop_no_sweep(tmp_path: Path) -> None:
+def test_names_that_are_not_unicode_are_quarantined_and_do_not_stop_a_sweep(tmp_path: Path) -> None:
     names = [b"a/uploads/u", b"b\xff/uploads/u", b"c/uploads/\xfe", b"d\n/uploads/u", b"e/uploads/u"]
     for name in names:
         folder = os.path.join(os.fsencode(tmp_path), b"inbox", b"systems", name)
         os.makedirs(folder)
         with open(os.path.join(folder, b"manifest.json"), "w") as manifest:
             manifest.write("{}")
-    # So short a tick pauses after each upload.
+    # Such a short tick pauses after each upload.
     settings = LakeSettings(home=tmp_path, tick_seconds=1e-9)
     ledger = Ledger.open(settings)
     sweeps = [sweep(settings, ledger, now=datetime.now(UTC)) for _ in names]
@@ -77,7 +77,7 @@ def test_an_inbox_folder_that_does_not_exist_is_an_outage_and_not_an_empty_inbox
         sweep(ledger.settings, ledger, now=NOW, whole=True)
 
 
-def test_the_inbox_counts_as_listed_as_of_the_beginning_of_a_sweep_that_ended(ledger: Ledger) -> None:
+def test_the_inbox_counts_as_listed_from_the_start_of_a_completed_sweep(ledger: Ledger) -> None:
     put_uploads(ledger, 3)
     outcomes = []
     for tick in range(4):
@@ -98,7 +98,7 @@ def test_the_inbox_counts_as_listed_as_of_the_beginning_of_a_sweep_that_ended(le
     assert backlog.measure(ledger, now=NOW + 7 * MINUTE).swept_at == NOW + 5 * MINUTE
 
 
-def test_a_sweep_that_fails_is_recorded_with_its_reason_and_does_not_count(ledger: Ledger) -> None:
+def test_a_failed_sweep_is_recorded_with_its_reason_and_does_not_count(ledger: Ledger) -> None:
     put_uploads(ledger, 1)
     sweep(ledger.settings, ledger, now=NOW, whole=True)
     folder = ObjectStore(ledger.settings.inbox()).folder
@@ -118,7 +118,7 @@ def test_a_sweep_that_fails_is_recorded_with_its_reason_and_does_not_count(ledge
     assert "no folder" in condition.detail
 
 
-def test_a_sweep_of_a_clock_that_was_ahead_does_not_count_for_years(ledger: Ledger) -> None:
+def test_a_sweep_recorded_by_a_clock_that_was_ahead_does_not_count(ledger: Ledger) -> None:
     put_uploads(ledger, 1)
     sweep(ledger.settings, ledger, now=NOW + timedelta(days=3650), whole=True)
     assert backlog.is_unswept(backlog.measure(ledger, now=NOW), ledger.settings)

@@ -1,4 +1,4 @@
-"""Notifications of a real S3 API server on a real SQS API: hints that are believed only after a look."""
+"""Notifications of a real S3 API server on a real SQS API: each object is looked up before it is added."""
 
 import json
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def waiting(sqs: Any, queue: str) -> int:
     )
 
 
-def test_an_upload_is_known_from_its_notification_and_listing_finds_nothing_more(inbox: Any) -> None:
+def test_an_upload_is_added_from_its_notification_and_listing_finds_nothing_new(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put(f"{FOLDER}/reflection.duckdb", b"x" * 100)
     store.put(f"{FOLDER}/manifest.json", b"{}")
@@ -56,7 +56,7 @@ def test_an_upload_is_known_from_its_notification_and_listing_finds_nothing_more
     assert ledger.counts()["found_by_event"] == 1
 
 
-def test_a_lost_notification_is_made_up_for_by_the_listing_and_counted(inbox: Any) -> None:
+def test_listing_finds_the_upload_of_a_lost_notification_and_counts_it(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put(f"{FOLDER}/manifest.json", b"{}")
     sqs.purge_queue(QueueUrl=settings.ingestion_queue)
@@ -65,7 +65,7 @@ def test_a_lost_notification_is_made_up_for_by_the_listing_and_counted(inbox: An
     assert ledger.counts()["found_by_listing"] == 1
 
 
-def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox: Any) -> None:
+def test_duplicate_foreign_and_malformed_messages_are_counted_and_ignored(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put(f"{FOLDER}/manifest.json", b"{}")
     record = {
@@ -75,7 +75,7 @@ def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox
     elsewhere = {**record, "s3": {"bucket": {"name": "other"}, "object": {"key": "systems/x/uploads/u/manifest.json"}}}
     vanished = {
         **record,
-        "s3": {"bucket": {"name": "inbox"}, "object": {"key": "systems/x/uploads/gone/manifest.json"}},
+        "s3": {"bucket": {"name": "inbox"}, "object": {"key": "systems/x/uploads/missing/manifest.json"}},
     }
     bodies = [
         json.dumps({"Records": [record]}),
@@ -94,11 +94,11 @@ def test_duplicate_foreign_and_malformed_messages_are_harmless_and_counted(inbox
     assert len(ledger.uploads().uploads) == 1
     # The server sent a test event of its own when the rule was set.
     assert dict(polled.messages) == {"upload": 3, "other": 2, "test": 2, "malformed": 4}
-    # What nobody understands stays for the queue's own redrive policy.
+    # Malformed messages remain for the redrive policy of the queue.
     assert waiting(sqs, settings.ingestion_queue) == 4
 
 
-def test_an_impossible_system_id_in_a_notification_is_quarantined_without_a_look(inbox: Any) -> None:
+def test_an_invalid_system_id_in_a_notification_is_quarantined_without_a_lookup(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put("systems/with space/uploads/20261123_113725_x/manifest.json", b"{}")
     for name in ("\ud800", "\0"):
@@ -113,20 +113,18 @@ def test_an_impossible_system_id_in_a_notification_is_quarantined_without_a_look
     assert {one.system_id for one in refused} == {"with space", "\\ud800", "\\x00"}
 
 
-def test_a_queue_that_hangs_is_an_outage_and_the_listing_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_queue_that_hangs_is_an_outage_and_listing_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ObjectStore((tmp_path / "inbox").as_uri())
     with hanging_server(monkeypatch) as url:
         settings = LakeSettings(home=tmp_path, ingestion_queue=f"{url}/000000000000/arrivals", tick_seconds=3)
         ledger = Ledger.open(settings)
         for number in range(3):
             store.put(f"{FOLDER}{number}/manifest.json", b"{}")
-            # The listing is due in every tick while the queue is out.
+            # A listing is due in every tick while the queue is down.
             assert notifications.discover(settings, ledger, now=datetime.now(UTC)).added == 1
         outage = outages.find(ledger, "notifications")
         assert outage is not None
-        # It was not asked again before its pause was over.
+        # The queue was not polled again during the pause.
         assert (outage.kind, outage.failures) == ("StoreUnavailable", 1)
         assert "outage/notifications" in [one.key for one in conditions.of_outages(ledger)]
         ledger.close()

@@ -1,4 +1,4 @@
-"""A batch of snapshots ends in the same known rows as the snapshots one by one, in any order of arrival."""
+"""A batch of snapshots gives the same known rows as its snapshots one by one, in any order of arrival."""
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,53 +12,53 @@ from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Differ
 
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 DAY = date(2026, 11, 20)
-# A snapshot is a form by the id of a row; each of these is taken an hour after the one before it.
+# A snapshot maps row ids to versions; each is one hour later than the previous one.
 SNAPSHOT_LISTS = st.lists(
     st.dictionaries(st.sampled_from("abc"), st.integers(1, 3), min_size=1), min_size=1, max_size=4
 )
 
 
 def compare(spill: Path, snapshots: dict[int, dict[str, int]], known: pa.Table) -> Difference:
-    """The difference of snapshots of one system, by the hour at which each was taken."""
+    """Compares snapshots of one system, by their hour."""
     refs = pa.Table.from_pylist(
         [{"ref": hour, "system_id": "a", "snapshot_at": AT + timedelta(hours=hour)} for hour in snapshots], SNAPSHOTS
     )
     seen = [
-        {"ref": hour, "kind": "reflection", "id": row, "content_hash": form, "event_day": DAY}
+        {"ref": hour, "kind": "reflection", "id": row, "content_hash": version, "event_day": DAY}
         for hour, rows in snapshots.items()
-        for row, form in rows.items()
+        for row, version in rows.items()
     ]
     return reconcile.compare(refs, pa.Table.from_pylist(seen, SEEN), known, spill=spill)
 
 
-def forms(known: pa.Table) -> dict[str, tuple[int, bool]]:
+def versions(known: pa.Table) -> dict[str, tuple[int, bool]]:
     return {row["id"]: (row["content_hash"], row["is_absent"]) for row in known.to_pylist()}
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(snapshots=SNAPSHOT_LISTS, data=st.data())
-def test_a_batch_gives_the_same_rows_as_its_snapshots_in_turn(
+def test_a_batch_gives_the_same_rows_as_its_snapshots_one_by_one(
     tmp_path: Path, snapshots: list[dict[str, int]], data: st.DataObject
 ) -> None:
     nothing = known_rows.KNOWN_BY_SYSTEM.empty_table()
     batch = compare(tmp_path, dict(enumerate(snapshots)), nothing)
-    in_turn = nothing
+    one_by_one = nothing
     for hour, rows in enumerate(snapshots):
-        in_turn = compare(tmp_path, {hour: rows}, in_turn).known
-    newest = {row: form for rows in snapshots for row, form in rows.items()}
-    expected = {row: (form, row not in snapshots[-1]) for row, form in newest.items()}
-    assert forms(batch.known) == forms(in_turn) == expected
+        one_by_one = compare(tmp_path, {hour: rows}, one_by_one).known
+    newest = {row: version for rows in snapshots for row, version in rows.items()}
+    expected = {row: (version, row not in snapshots[-1]) for row, version in newest.items()}
+    assert versions(batch.known) == versions(one_by_one) == expected
     assert sorted(batch.chosen["id"].to_pylist()) == sorted(newest)
     assert sum(counts["new_rows"] for counts in batch.counts.values()) == len(newest)
 
-    # Older snapshots that come late change nothing but what only they have.
+    # Late older snapshots only add rows that no other snapshot has.
     late = data.draw(st.integers(0, len(snapshots) - 1))
     before = compare(tmp_path, dict(enumerate(snapshots[late:], late)), nothing).known
     after = compare(tmp_path, dict(enumerate(snapshots[:late])), before).known
-    assert {row: form for row, (form, _) in forms(after).items()} == newest
+    assert {row: version for row, (version, _) in versions(after).items()} == newest
 
 
-def test_known_rows_are_split_by_system_and_come_back_from_the_ledger() -> None:
+def test_known_rows_are_split_by_system_and_decoded_unchanged() -> None:
     row = {"kind": "reflection", "content_hash": 1, "event_day": DAY, "snapshot_at": AT, "is_absent": False}
     rows = [row | {"system_id": system, "id": f"R{number}"} for system in ("a", "c") for number in range(3)]
     table = pa.concat_tables(

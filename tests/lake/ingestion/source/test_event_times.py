@@ -1,4 +1,4 @@
-"""Event times: which evidence wins, and what the clock of a client is proven to be."""
+"""Event times: which evidence wins, and which offset a client's clock is proven to have."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
@@ -37,7 +37,7 @@ def anchors(zone: tzinfo, *moments: datetime) -> Anchors:
     return Anchors.merged([Anchors.proven(local, array(*(us(moment) for moment in moments)), us(SNAPSHOT))])
 
 
-def test_a_ulid_carries_its_time() -> None:
+def test_the_time_of_a_ulid_is_decoded() -> None:
     moment = datetime(2026, 11, 23, 11, 37, 44, 961000, tzinfo=UTC)
 
     times = ulid_times(pa.array([ulid(moment), ulid(moment).lower(), "no ulid", None, "U" * 26, "f" * 26]))
@@ -46,28 +46,28 @@ def test_a_ulid_carries_its_time() -> None:
 
 
 @pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Kolkata", "Pacific/Auckland", "UTC"])
-def test_naive_times_are_moved_by_the_offset_proven_nearest(zone: str) -> None:
-    there = ZoneInfo(zone)
+def test_naive_times_are_shifted_by_the_nearest_proven_offset(zone: str) -> None:
+    client_zone = ZoneInfo(zone)
     summer, winter = datetime(2026, 7, 1, 9, tzinfo=UTC), datetime(2026, 11, 20, 9, tzinfo=UTC)
-    clock = anchors(there, summer, winter)
-    wanted = [summer - timedelta(days=20), summer + timedelta(days=3), winter + timedelta(hours=2)]
-    local = array(*(local_us(moment, there) for moment in wanted))
+    clock = anchors(client_zone, summer, winter)
+    expected = [summer - timedelta(days=20), summer + timedelta(days=3), winter + timedelta(hours=2)]
+    local = array(*(local_us(moment, client_zone) for moment in expected))
     nothing = np.full(3, MISSING)
 
     times = resolve(local, nothing, nothing, clock, us(SNAPSHOT))
 
-    assert times.occurred_us.tolist() == [us(moment) for moment in wanted]
+    assert times.occurred_us.tolist() == [us(moment) for moment in expected]
     assert OCCURRED_FROM.take(pa.array(times.occurred_from)).to_pylist() == ["ulid_offset"] * 3
 
 
-def test_a_row_whose_time_was_set_by_hand_proves_no_offset() -> None:
+def test_a_row_whose_time_was_edited_proves_no_offset() -> None:
     moment = datetime(2026, 11, 20, 9, tzinfo=UTC)
     local = array(us(moment - timedelta(days=100)), us(moment - timedelta(hours=5, minutes=7)))
 
     assert len(Anchors.proven(local, array(us(moment), us(moment)), us(SNAPSHOT)).local_us) == 0
 
 
-def test_each_kind_of_evidence_is_named() -> None:
+def test_each_kind_of_evidence_is_recorded() -> None:
     moment = datetime(2026, 11, 20, 9, tzinfo=UTC)
     none = Anchors.merged([])
     local = array(us(moment), us(moment), us(moment), MISSING, MISSING, us(moment - timedelta(days=50)))
@@ -76,9 +76,9 @@ def test_each_kind_of_evidence_is_named() -> None:
 
     times = resolve(local, utc, ids, none, us(SNAPSHOT))
 
-    found = OCCURRED_FROM.take(pa.array(times.occurred_from)).to_pylist()
-    assert found == ["local_assumed_utc", "utc", "ulid", "ulid", "snapshot", "local_assumed_utc"]
-    after = [
+    evidence = OCCURRED_FROM.take(pa.array(times.occurred_from)).to_pylist()
+    assert evidence == ["local_assumed_utc", "utc", "ulid", "ulid", "snapshot", "local_assumed_utc"]
+    expected = [
         us(moment),
         us(moment) + 7,
         us(moment) + 1000,
@@ -86,12 +86,12 @@ def test_each_kind_of_evidence_is_named() -> None:
         us(SNAPSHOT),
         us(moment - timedelta(days=50)),
     ]
-    assert times.occurred_us.tolist() == after
+    assert times.occurred_us.tolist() == expected
     assert not times.out_of_range.any()
 
 
 @pytest.mark.parametrize("moment", ["1900-01-01", "1999-12-31", "2026-12-02T01:00:00", "9999-12-31"])
-def test_times_that_cannot_be_fall_back_to_the_snapshot_and_are_marked(moment: str) -> None:
+def test_implausible_times_fall_back_to_the_snapshot_and_are_marked(moment: str) -> None:
     nothing = np.full(1, MISSING)
 
     times = resolve(array(us(datetime.fromisoformat(moment))), nothing, nothing, Anchors.merged([]), us(SNAPSHOT))

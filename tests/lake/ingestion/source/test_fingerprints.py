@@ -1,4 +1,4 @@
-"""Fingerprints against those that Session-Buddy wrote, and against the definition."""
+"""Fingerprints equal those of Session-Buddy and the definition."""
 
 import gzip
 import hashlib
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from akosha_assets.lake.ingestion.source.fingerprints import GRAMS_MAX, HASHES, Fingerprints, grams_of
 
 
-def by_definition(text: str) -> bytes:
+def reference_fingerprint(text: str) -> bytes:
     grams = set(grams_of(text))
     least = [
         min(hashlib.sha256(f"42:{number}:{gram}".encode("utf-8", "replace")).digest() for gram in grams)
@@ -23,8 +23,8 @@ def by_definition(text: str) -> bytes:
 
 
 @pytest.mark.shared
-def test_fingerprints_equal_those_in_the_real_uploads(shared: Path, tmp_path: Path) -> None:
-    made = Fingerprints()
+def test_fingerprints_equal_those_in_real_uploads(shared: Path, tmp_path: Path) -> None:
+    fingerprints = Fingerprints()
     compared = 0
     for place, packed in enumerate(sorted((shared / "uploads").glob("systems/*/uploads/*/reflection.duckdb"))):
         path = tmp_path / f"{place}.duckdb"
@@ -36,20 +36,20 @@ def test_fingerprints_equal_those_in_the_real_uploads(shared: Path, tmp_path: Pa
                     f"SELECT content, fingerprint FROM {table} WHERE fingerprint IS NOT NULL"
                 ).fetchall()
                 for text, fingerprint in rows:
-                    assert made.of(text) == fingerprint
+                    assert fingerprints.of(text) == fingerprint
                 compared += len(rows)
     assert compared > 150
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=12))
-def test_a_fingerprint_is_the_least_hash_of_each_number(text: str) -> None:
+def test_a_fingerprint_has_the_least_hash_of_each_number(text: str) -> None:
     grams = grams_of(text)
 
-    assert Fingerprints().of(text) == (by_definition(text) if grams else bytes(8 * HASHES))
+    assert Fingerprints().of(text) == (reference_fingerprint(text) if grams else bytes(8 * HASHES))
 
 
-def test_a_full_cache_is_emptied_and_changes_nothing() -> None:
+def test_clearing_a_full_cache_changes_no_fingerprint() -> None:
     texts = ["".join(map(chr, range(start, start + 1500))) for start in (200, 1700, 3200, 200)]
     small = Fingerprints(cached_grams=1)
 
@@ -65,10 +65,10 @@ def test_long_texts_are_sampled_as_the_source_does() -> None:
     assert grams[1] == text[3:6].lower()
 
 
-def test_near_duplicates_share_most_numbers_and_strangers_few() -> None:
-    made = Fingerprints()
+def test_near_duplicates_share_most_numbers_and_unrelated_texts_few() -> None:
+    fingerprints = Fingerprints()
     one, near, other = (
-        np.frombuffer(made.of(text), "<u8")
+        np.frombuffer(fingerprints.of(text), "<u8")
         for text in (
             "the build fails because the cache of the compiler is stale; clear it and run the build again",
             "the build fails because the cache of the compiler was stale; clear it and run the build again",

@@ -63,7 +63,7 @@ def known_of(snapshots: Snapshots, at: datetime = AT, **changed: Any) -> pa.Tabl
     )
 
 
-def test_known_columns_are_mapped_and_the_rest_is_kept_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_known_columns_are_mapped_and_unknown_ones_are_stored_as_json(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
@@ -145,12 +145,12 @@ def test_a_row_that_was_absent_is_stored_again(reader: SnapshotReader, tmp_path:
     assert len(rows(read(reader, path, known=known, at=AT + timedelta(hours=1)))) == 1
 
 
-def test_a_memory_in_both_generations_of_tables_comes_from_the_newer_table(
+def test_of_a_memory_in_both_generations_of_tables_the_newer_one_is_read(
     reader: SnapshotReader, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.duckdb"
     encoded = base64.b64encode(
-        "half a pair: \ud83d and a whole one: \ud83d\ude00".encode("utf-8", "surrogatepass")
+        "a lone surrogate: \ud83d and a pair: \ud83d\ude00".encode("utf-8", "surrogatepass")
     ).decode()
     database(
         path,
@@ -166,14 +166,14 @@ def test_a_memory_in_both_generations_of_tables_comes_from_the_newer_table(
 
     found = {row["id"]: row for row in rows(snapshot)}
     assert found["a"]["text"] == "first"
-    assert found["b"]["text"] == "half a pair: \ufffd and a whole one: \U0001f600"
+    assert found["b"]["text"] == "a lone surrogate: \ufffd and a pair: \U0001f600"
     assert found["b"]["occurred_from"] == "utc"
-    # The metadata of the older table proves the clock for the newer one.
+    # The metadata of the older table proves the clock offset for the newer one.
     assert found["a"]["occurred_at"] == datetime(2026, 11, 20, 18, tzinfo=UTC)
     assert snapshot.flaws[0]["id_doubled"] == 1
 
 
-def test_rows_of_unknown_tables_are_kept_under_a_stable_key(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_rows_of_unknown_tables_are_stored_under_a_stable_key(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
@@ -229,7 +229,7 @@ def test_reading_in_batches_gives_the_same_rows(
         "CREATE TABLE causal_links (id VARCHAR, from_id VARCHAR, created_at TIMESTAMP)",
         "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'id-1', '2026-11-23 03:37:46.285')",
     )
-    whole = read(reader, path)
+    at_once = read(reader, path)
     monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", 0)
     monkeypatch.setattr("akosha_assets.lake.ingestion.source.batches.FEW_ROWS", 0)
     monkeypatch.setattr("akosha_assets.lake.ingestion.source.batches.BATCH_ROWS", 100)
@@ -238,13 +238,13 @@ def test_reading_in_batches_gives_the_same_rows(
 
     for address in ("lifecycle/hot", "graph/causal_links"):
         assert sorted(rows(batched, address), key=lambda row: row["id"]) == sorted(
-            rows(whole, address), key=lambda row: row["id"]
+            rows(at_once, address), key=lambda row: row["id"]
         )
-    assert {row["occurred_from"] for row in rows(whole)} == {"ulid_offset", "snapshot"}
-    assert whole.flaws == batched.flaws == [{"id_doubled": 3, "timestamp_out_of_range": 1}]
+    assert {row["occurred_from"] for row in rows(at_once)} == {"ulid_offset", "snapshot"}
+    assert at_once.flaws == batched.flaws == [{"id_doubled": 3, "timestamp_out_of_range": 1}]
 
 
-def test_uploads_read_together_give_the_same_rows_as_each_alone(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_a_group_of_uploads_gives_the_same_rows_as_each_alone(reader: SnapshotReader, tmp_path: Path) -> None:
     paths = [tmp_path / f"{name}.duckdb" for name in "abc"]
     link = "INSERT INTO causal_links VALUES ('01M843591DD1RWRV4PGV7Y18QD', 'a', '{}')"
     extra = "ALTER TABLE conversations_v2 ADD COLUMN mood VARCHAR"
@@ -298,21 +298,21 @@ def test_uploads_read_together_give_the_same_rows_as_each_alone(reader: Snapshot
     ]
 
 
-@pytest.mark.parametrize("whole_read_rows", [1, 50_000])
-def test_an_error_that_no_single_upload_owns_asks_for_reading_individually(
-    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_read_rows: int
+@pytest.mark.parametrize("max_rows", [1, 50_000])
+def test_an_error_in_a_group_asks_for_reading_individually(
+    reader: SnapshotReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_rows: int
 ) -> None:
     path = tmp_path / "a.duckdb"
     database(path, FULL, ROW)
-    monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", whole_read_rows)
-    if whole_read_rows > 1:
+    monkeypatch.setattr(snapshot_reader, "WHOLE_READ_MAX_ROWS", max_rows)
+    if max_rows > 1:
         monkeypatch.setattr(changed_rows, "is_utf8", lambda _: False)
 
     with pytest.raises(RetryIndividually):
         reader.read([upload(path), upload(path)])
 
 
-def test_vectors_become_unit_vectors_of_half_precision(reader: SnapshotReader, tmp_path: Path) -> None:
+def test_vectors_are_stored_as_unit_vectors_in_half_precision(reader: SnapshotReader, tmp_path: Path) -> None:
     path = tmp_path / "a.duckdb"
     database(
         path,
@@ -349,8 +349,10 @@ def test_sqlite_and_memories_json_give_the_same_rows_as_duckdb(reader: SnapshotR
     }
     older.write_text(json.dumps({"conversations": [record]}))
 
-    wanted = ("kind", "id", "text", "occurred_at", "occurred_from", "event_day", "fingerprint", "source_table")
-    found = [{name: row[name] for name in wanted} for path in (native, lite, older) for row in rows(read(reader, path))]
+    columns = ("kind", "id", "text", "occurred_at", "occurred_from", "event_day", "fingerprint", "source_table")
+    found = [
+        {name: row[name] for name in columns} for path in (native, lite, older) for row in rows(read(reader, path))
+    ]
 
     assert found == [found[0]] * 3
     (row,) = rows(read(reader, older))
@@ -377,6 +379,6 @@ def test_an_entity_of_the_knowledge_graph_keeps_its_observations(reader: Snapsho
 
 
 @pytest.mark.parametrize("encoded", ["ÿ", "not base64!", "/w=="])
-def test_a_text_that_only_looks_encoded_is_kept(encoded: str) -> None:
+def test_a_text_that_only_looks_encoded_is_unchanged(encoded: str) -> None:
     text = f"{ENCODED_TEXT}{encoded}"
     assert decode_texts(pa.array([text])).to_pylist() == [text]

@@ -1,4 +1,4 @@
-"""Times with a zone and numbers since 1970 keep their moment, in every format and beside any metadata."""
+"""Times with a zone and epoch numbers are read exactly, in every format and with any metadata."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ AT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 MIB = 1024**2
 NUMBER = 1_795_600_000
 MOMENT = datetime(2026, 11, 25, 9, 46, 40, tzinfo=UTC)
-# By form: the value in the source, and when it is.
+# By form: the value in the source, and its UTC time.
 FORMS: dict[str, tuple[str | int | float, datetime]] = {
     "UTC": ("2026-11-25T09:46:40Z", MOMENT),
     "offset": ("2026-11-25T15:16:40+05:30", MOMENT),
@@ -52,7 +52,9 @@ def read(reader: tuple[SnapshotReader, Path], path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("metadata", [None, "{}", '{"a": 1}'], ids=["no metadata", "empty", "metadata"])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_time_keeps_its_moment(reader: tuple[SnapshotReader, Path], form: str, metadata: str | None) -> None:
+def test_every_form_of_a_time_is_read_exactly(
+    reader: tuple[SnapshotReader, Path], form: str, metadata: str | None
+) -> None:
     value, moment = FORMS[form]
     lite, older = reader[1] / "memory.db", reader[1] / "memories.json"
     text = f"'{value}'" if isinstance(value, str) else value
@@ -70,7 +72,7 @@ def test_a_time_keeps_its_moment(reader: tuple[SnapshotReader, Path], form: str,
 
 
 @pytest.mark.parametrize("metadata", ["NULL", "'{}'"])
-def test_a_column_with_a_zone_keeps_its_moment(reader: tuple[SnapshotReader, Path], metadata: str) -> None:
+def test_a_timestamptz_column_is_read_exactly(reader: tuple[SnapshotReader, Path], metadata: str) -> None:
     path = reader[1] / "a.duckdb"
     database(
         path,
@@ -80,7 +82,7 @@ def test_a_column_with_a_zone_keeps_its_moment(reader: tuple[SnapshotReader, Pat
     assert read(reader, path) == {"occurred_at": MOMENT, "occurred_from": "utc"}
 
 
-def test_the_time_in_metadata_comes_before_that_of_the_column(reader: tuple[SnapshotReader, Path]) -> None:
+def test_the_time_in_metadata_has_precedence_over_the_column(reader: tuple[SnapshotReader, Path]) -> None:
     path = reader[1] / "memory.db"
     sqlite(
         path,
@@ -92,7 +94,9 @@ def test_the_time_in_metadata_comes_before_that_of_the_column(reader: tuple[Snap
 
 
 @pytest.mark.parametrize("value", ["12", "'20261125'", "1e300", "'99999999999999999999999'", "-1", "'nan'"])
-def test_a_number_that_is_no_time_is_the_snapshots(reader: tuple[SnapshotReader, Path], value: str) -> None:
+def test_a_number_that_is_not_a_time_falls_back_to_the_snapshot(
+    reader: tuple[SnapshotReader, Path], value: str
+) -> None:
     path = reader[1] / "memory.db"
     sqlite(
         path,

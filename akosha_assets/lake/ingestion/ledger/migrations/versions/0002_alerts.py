@@ -1,4 +1,4 @@
-"""Alerts: what operators were told, and what they still have to be told."""
+"""Alerts: notifications that were sent, and those still to be sent."""
 
 import sqlalchemy as sa
 from alembic import op
