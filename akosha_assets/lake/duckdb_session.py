@@ -15,10 +15,9 @@ def connect(
 
     It uses at most `memory_mib` MiB, and the folder `spill` for what needs more. `config` has further settings.
     """
-    connection = duckdb.connect(config=dict(config or {}))
+    limits = {} if memory_mib is None else {"memory_limit": f"{memory_mib}MiB"}
+    connection = duckdb.connect(config={**(config or {}), **limits})
     connection.execute("SET TimeZone = 'UTC'")
-    if memory_mib is not None:
-        connection.execute(f"SET memory_limit = '{memory_mib}MiB'")
     if spill is not None:
         connection.execute(f"SET temp_directory = {literal(str(spill))}")
     return connection
