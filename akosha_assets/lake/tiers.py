@@ -15,4 +15,5 @@ class Tier(StrEnum):
     COLD = "cold"
 
 
-TIERS: tuple[Tier, ...] = tuple(Tier)
+# Plain strings, as they become keys of JSON objects: orjson refuses keys of a subclass of str.
+TIERS: tuple[str, ...] = tuple(tier.value for tier in Tier)
