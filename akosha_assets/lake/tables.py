@@ -116,7 +116,7 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
     except (OSError, DeltaError) as error:
         raise StoreUnavailable(uri, str(error)) from error
     try:
-        return DeltaTable.create(
+        DeltaTable.create(
             uri,
             schema=spec.schema,
             mode="ignore",
@@ -127,10 +127,12 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
         )
     except CommitFailedError:
         # Another process created it meanwhile.
-        return open_existing(uri, storage_options)
+        pass
     except (OSError, DeltaError) as error:
         # A new table has no rows that could be the cause.
         raise StoreUnavailable(uri, str(error)) from error
+    # With mode "ignore" deltalake returns a handle with its own id where another process created the table meanwhile.
+    return open_existing(uri, storage_options)
 
 
 @dataclass(frozen=True, kw_only=True)
