@@ -1,1 +1,1 @@
-"""Replicas: what an API process builds from Delta alone and keeps up to date, and how it answers from it."""
+"""Replicas: what an API process builds from the Delta tables, keeps up to date and answers from."""

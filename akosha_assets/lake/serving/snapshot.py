@@ -50,7 +50,7 @@ class TierView:
     @cached_property
     def rows_with_vector(self) -> int:
         """Rows with a vector, hidden ones included."""
-        return sum(len(held.rows) for part in self.parts for held in part.vectors.values())
+        return sum(len(vector_set.rows) for part in self.parts for vector_set in part.vectors.values())
 
     @property
     def rows_without_vector(self) -> int:
@@ -59,7 +59,7 @@ class TierView:
 
     @property
     def doubt(self) -> str | None:
-        """Why the table may have rows that the view does not; None if it has none."""
+        """Why the view may lack rows of the table; None if it is complete."""
         if self.state == "loading":
             return f"is still being loaded{f' ({self.reason})' if self.reason else ''}"
         if self.state == "ready" and self.rows_set_aside:
@@ -69,7 +69,7 @@ class TierView:
         return None
 
     def doubt_about(self, identity: int) -> str | None:
-        """Why the table may have a row with this identity hash that the view does not; None if it has none."""
+        """Why the view may lack a row with this identity hash that the table has; None if it cannot."""
         if self.state == "ready" and not self.rows_unreadable and identity not in self.identities_set_aside:
             return None
         return self.doubt
@@ -120,18 +120,18 @@ class Snapshot:
         """How many visible rows have a vector of each space, by name and dimensions of the space."""
         counted: dict[tuple[str, int], int] = {}
         for _, part in self.places:
-            for space, held in part.vectors.items():
-                rows = len(held) - (0 if part.hidden is None else int(part.hidden[held.rows].sum()))
-                counted[space, held.dimensions] = counted.get((space, held.dimensions), 0) + rows
+            for space, vector_set in part.vectors.items():
+                rows = len(vector_set) - (0 if part.hidden is None else int(part.hidden[vector_set.rows].sum()))
+                counted[space, vector_set.dimensions] = counted.get((space, vector_set.dimensions), 0) + rows
         return counted
 
     def dimensions(self) -> dict[str, int]:
         """Dimensions of each space that has vectors, by its name."""
         return {
-            space: held.dimensions
+            space: vector_set.dimensions
             for tier in self.tiers.values()
             for part in tier.parts
-            for space, held in part.vectors.items()
+            for space, vector_set in part.vectors.items()
         }
 
     def locate(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """A part: some rows of one event day as immutable columns, ready to be filtered, ranked and returned.
 
 A day has a few parts. New rows make a new part, small parts are merged, removed rows make a smaller part. A search
-keeps the parts of one snapshot, which nothing changes. `loading.py` turns files into parts.
+uses the parts of one snapshot, which never change. `loading.py` turns files into parts.
 """
 
 from collections.abc import Sequence

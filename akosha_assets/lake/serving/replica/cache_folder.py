@@ -1,4 +1,4 @@
-"""The folder of one replica's cache on disk: locked against other processes, and its state as a place to write.
+"""The folder of one replica's cache on disk: locked against other processes, and whether it can be written.
 
 A cache is never needed to serve: while the folder cannot be written, everything that fits stays in memory.
 """
@@ -45,7 +45,7 @@ class CacheFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """What fails in the block for lack of a writable disk raises CacheUnavailable.
+        """Raises CacheUnavailable if a write in the block fails.
 
         After a failure every further block raises at once, until `renew` finds the disk writable again.
         """
@@ -65,9 +65,9 @@ class CacheFolder:
         return self.reason
 
     def renew(self) -> bool:
-        """Whether `path` is now another folder than before, or one whose content is gone.
+        """Whether `path` is a different folder than before, or was emptied.
 
-        Acquires a folder where the old one was removed, and tries again to write where that failed a while ago.
+        Acquires a new folder if the old one was removed. Retries writing some time after a failure.
         """
         if self._lock is not None and self._is_removed():
             logger.warning("the folder of the serving cache was removed; it is built again", extra={"path": self.path})
@@ -100,8 +100,9 @@ class CacheFolder:
         self._probe()
 
     def diagnose(self, error: Exception) -> str:
-        """As `fail`, with what the operating system says of a write to the folder where that fails too: libraries often
-        do not pass on why a write of theirs failed.
+        """As `fail`, with the error of a test write if that fails too.
+
+        Libraries often hide the cause of a failed write.
         """
         try:
             self._write_probe()
@@ -119,9 +120,9 @@ class CacheFolder:
         probe = self.path / ".probe"
         try:
             with probe.open("wb", buffering=0) as file:
-                left = PROBE_BYTES
-                while left:
-                    left -= file.write(b"\0" * left)
+                remaining = PROBE_BYTES
+                while remaining:
+                    remaining -= file.write(b"\0" * remaining)
         finally:
             with suppress(OSError):
                 probe.unlink(missing_ok=True)
@@ -132,7 +133,7 @@ class CacheFolder:
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file; None where there is none."""
+    """Device and inode of a file; None if it does not exist."""
     try:
         found = path.stat()
     except OSError:
@@ -143,7 +144,7 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 def acquire_folder(root: Path) -> tuple[Path, int]:
     """A folder below `root` that no other live process uses, and the descriptor whose lock reserves it.
 
-    Raises: OSError where it cannot be created, or all `FOLDERS_MAX` are in use.
+    Raises: OSError if it cannot be created, or all `FOLDERS_MAX` are in use.
     """
     root.mkdir(parents=True, exist_ok=True)
     for number in range(FOLDERS_MAX):

@@ -123,8 +123,8 @@ class Checkpoint:
                 path: RowsSetAside(tuple(identities), reason)
                 for path, (identities, reason) in state.rows_left_out[name].items()
             }
-            for part_name, held in state.parts[name].items():
-                self._reopen_part(tier, tier.folder / part_name, held, keywords)
+            for part_name, stored in state.parts[name].items():
+                self._reopen_part(tier, tier.folder / part_name, stored, keywords)
             if keywords.folder is None:
                 tier.reset_keywords()
         return keywords, state.next_row_id
@@ -153,12 +153,12 @@ class Checkpoint:
                 self.cache.diagnose(error)
         return KeywordIndex(None, self.terms)
 
-    def _reopen_part(self, tier: TierReplica, folder: Path, held: dict[str, Any], keywords: KeywordIndex) -> None:
-        if disk_cache.is_sound(folder, held["files"]):
-            part = disk_cache.map_part(folder, date.fromisoformat(held["day"]))
-            self._part_sums[str(part.folder)] = held["files"]
-            tier.adopt(part, held["row_ranges"])
+    def _reopen_part(self, tier: TierReplica, folder: Path, stored: dict[str, Any], keywords: KeywordIndex) -> None:
+        if disk_cache.is_sound(folder, stored["files"]):
+            part = disk_cache.map_part(folder, date.fromisoformat(stored["day"]))
+            self._part_sums[str(part.folder)] = stored["files"]
+            tier.adopt(part, stored["row_ranges"])
             return
         # Loaded again with new row ids, so that the row ids of the parts of a day ascend.
-        for path in held["row_ranges"]:
+        for path in stored["row_ranges"]:
             keywords.remove(tier.indexed.pop(path).start)

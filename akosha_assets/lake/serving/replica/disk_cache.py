@@ -136,14 +136,14 @@ def _write_files(part: Part, folder: Path, quantizers: CoarseQuantizers) -> None
         writer.write_table(payload, max_chunksize=BATCH_ROWS)
     arrays = {name: getattr(part, name) for name in ARRAYS} | {f"code-{name}": part.codes[name] for name in CODED}
     spaces = []
-    for number, (space, held) in enumerate(part.vectors.items()):
-        held = held.with_index(space, quantizers)
-        arrays |= {f"rows-{number}": held.rows, f"matrix-{number}": held.matrix}
-        if held.scale is not None:
-            arrays[f"scale-{number}"] = held.scale
-        if held.index is not None:
-            held.index.own_file().write(folder / f"index-{number}.faiss")
-        spaces.append([space, held.form])
+    for number, (space, vector_set) in enumerate(part.vectors.items()):
+        vector_set = vector_set.with_index(space, quantizers)
+        arrays |= {f"rows-{number}": vector_set.rows, f"matrix-{number}": vector_set.matrix}
+        if vector_set.scale is not None:
+            arrays[f"scale-{number}"] = vector_set.scale
+        if vector_set.index is not None:
+            vector_set.index.own_file().write(folder / f"index-{number}.faiss")
+        spaces.append([space, vector_set.form])
     _write_arrays(folder / ARRAYS_FILE, arrays)
     (folder / "spaces.json").write_text(json.dumps(spaces))
 

@@ -27,7 +27,7 @@ KEPT_ROWS = 20_000
 
 
 class IndexCache:
-    """The indexes of one tier's parts, in a folder of `cache`; only in memory while that cannot be written."""
+    """The indexes of one tier's parts, in a folder of `cache`; only in memory while the folder cannot be written."""
 
     def __init__(self, cache: CacheFolder, tier: str):
         self.cache, self.tier = cache, tier
@@ -40,23 +40,25 @@ class IndexCache:
 
     def with_indexes(self, part: Part) -> Part:
         """The part with an index for each large set of vectors, read from the folder or built and stored there."""
-        vectors = {space: self._indexed(space, held) for space, held in part.vectors.items()}
+        vectors = {space: self._indexed(space, vector_set) for space, vector_set in part.vectors.items()}
         return (
             part
-            if all(vectors[space] is held for space, held in part.vectors.items())
+            if all(vectors[space] is vector_set for space, vector_set in part.vectors.items())
             else replace(part, vectors=vectors)
         )
 
     def merge(self, parts: Sequence[Part]) -> list[Part]:
         """The parts, which are in memory, with their indexes merged into few inverted files."""
-        segments = [held.index for part in parts for held in part.vectors.values() if held.index is not None]
+        segments = [
+            vector_set.index for part in parts for vector_set in part.vectors.values() if vector_set.index is not None
+        ]
         moved = {old: new for group in merge_groups(segments) for old, new in zip(group, merge(group), strict=True)}
 
         def placed(part: Part) -> Part:
             vectors = {
-                space: replace(held, index=moved[held.index])
-                for space, held in part.vectors.items()
-                if held.index in moved
+                space: replace(vector_set, index=moved[vector_set.index])
+                for space, vector_set in part.vectors.items()
+                if vector_set.index in moved
             }
             return replace(part, vectors=part.vectors | vectors) if vectors else part
 
@@ -64,45 +66,50 @@ class IndexCache:
 
     def register(self, part: Part) -> None:
         """Use the quantizers of `part` for further sets of the same spaces."""
-        for space, held in part.vectors.items():
-            if held.index is not None:
-                self.quantizers.register(space, held.index.file.quantizer)
+        for space, vector_set in part.vectors.items():
+            if vector_set.index is not None:
+                self.quantizers.register(space, vector_set.index.file.quantizer)
 
     def remove_stale(self, parts: Iterable[Part]) -> None:
         """Delete the index files that `parts` do not use."""
-        wanted = {held.index.name for part in parts for held in part.vectors.values() if held.index is not None}
+        wanted = {
+            vector_set.index.name
+            for part in parts
+            for vector_set in part.vectors.values()
+            if vector_set.index is not None
+        }
         with suppress(CacheUnavailable), self.cache.writing():
             for path in self.folder.glob("*"):
                 if path.name not in wanted:
                     path.unlink(missing_ok=True)
 
-    def _indexed(self, space: str, held: VectorSet) -> VectorSet:
-        if held.index is not None or len(held) < KEPT_ROWS or held.form == "sketch":
-            return held.with_index(space, self.quantizers)
-        digest = hashlib.blake2b(f"{disk_cache.FORMAT}/{held.form}".encode(), digest_size=16)
-        digest.update(held.matrix.data)
+    def _indexed(self, space: str, vector_set: VectorSet) -> VectorSet:
+        if vector_set.index is not None or len(vector_set) < KEPT_ROWS or vector_set.form == "sketch":
+            return vector_set.with_index(space, self.quantizers)
+        digest = hashlib.blake2b(f"{disk_cache.FORMAT}/{vector_set.form}".encode(), digest_size=16)
+        digest.update(vector_set.matrix.data)
         name = digest.hexdigest()
         for path in self.folder.glob(f"{name}-*"):
             if (index := self._read(path)) is not None:
                 self.quantizers.register(space, index.quantizer)
-                return replace(held, index=Segment(index, name=path.name))
-        made = held.with_index(space, self.quantizers)
-        if made.index is None:
-            return made
+                return replace(vector_set, index=Segment(index, name=path.name))
+        indexed = vector_set.with_index(space, self.quantizers)
+        if indexed.index is None:
+            return indexed
         with suppress(CacheUnavailable), self.cache.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             part = self.folder / f".{uuid4().hex}.part"
             try:
-                made.index.file.write(part)
-                kept = self.folder / f"{name}-{disk_cache.checksum(part):08x}"
-                part.replace(kept)
+                indexed.index.file.write(part)
+                stored = self.folder / f"{name}-{disk_cache.checksum(part):08x}"
+                part.replace(stored)
             finally:
                 part.unlink(missing_ok=True)
-            return replace(made, index=replace(made.index, name=kept.name))
-        return made
+            return replace(indexed, index=replace(indexed.index, name=stored.name))
+        return indexed
 
     def _read(self, path: Path) -> InvertedFile | None:
-        """The index in a file; None if the file is damaged or gone."""
+        """The index in a file; None if the file is damaged or missing."""
         try:
             if disk_cache.checksum(path) == int(path.name.rpartition("-")[2], 16):
                 return InvertedFile.read(path, is_mapped=False)

@@ -96,7 +96,7 @@ def update_keywords(
 ) -> KeywordIndex:
     """Update the keyword index. Returns `keywords`, or a new index in memory if the disk of `keywords` failed.
 
-    Raises: KeywordIndexUnavailable where an index in memory fails.
+    Raises: KeywordIndexUnavailable if an index in memory fails.
     """
     try:
         KeywordUpdate(keywords, tiers, check_stop).run(on_commit)

@@ -40,7 +40,7 @@ class TierColumns:
     vector: str
     scale: str
     form: str
-    # Columns of which some change whenever a row is rewritten.
+    # Columns, some of which change whenever a row is rewritten.
     written: str
 
 

@@ -1,4 +1,4 @@
-"""Converts rows of data files to parts. A row that cannot be served is set aside alone, counted and named.
+"""Converts rows of data files to parts. A row that cannot be served is set aside, counted and named.
 
 Akosha checks rows when it writes them (`row_rules.py`); other programs and earlier versions did not.
 """
@@ -16,7 +16,7 @@ from akosha_assets.lake.serving.parts.part import Part
 
 # A row without a value in one of these columns cannot be part of an answer.
 REQUIRED = ("system_id", "kind", "id", "text", "occurred_us", "arrived_us", "occurred_from")
-# How often the rows of a load are divided to find invalid ones; after that, batches are set aside as a whole.
+# How often a load is bisected to find invalid rows; after that, entire batches are set aside.
 DIVIDED_MAX = 2000
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class RowConversion:
 
 
 def _broken_rows(rows: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-    """Why rows cannot be served, and a mask of them, (rows,) bool, over the rows that earlier masks left."""
+    """Why rows cannot be served, and a mask of them, (rows,) bool, over the rows that no earlier mask has."""
     for name in REQUIRED:
         if rows[name].null_count:
             is_null = rows[name].is_null().to_numpy()

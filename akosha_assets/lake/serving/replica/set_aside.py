@@ -1,4 +1,4 @@
-"""Rows of a tier that cannot be served: whole data files, which are tried again, and rows of readable files."""
+"""Rows of a tier that cannot be served: unreadable data files, which are retried, and invalid rows of other files."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ RETRY_SECONDS = 60.0
 class FileSetAside:
     """A data file that is not served."""
 
-    # As the log says.
+    # From the log.
     rows: int
     reason: str
     # When to try again, as of `time.monotonic`.

@@ -76,7 +76,7 @@ def read_memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: 
 def _stored_columns(
     lake: Lake, snapshot: Snapshot, identity: Identity, tier: str, day: str, *, is_past: bool
 ) -> dict[str, Any] | None:
-    """The provenance and attributes of the newest row of a memory in the table of `tier`; None where it has no row."""
+    """The provenance and attributes of the newest row of a memory in the table of `tier`; None if it has no row."""
     address = f"lifecycle/{tier}"
     schema = lake.spec(address).schema
     table = lake.open(address, snapshot.tiers[tier].version if is_past else None)
@@ -90,8 +90,8 @@ def _stored_columns(
 
 
 def decode_attributes(text: str) -> dict[str, Any]:
-    """The attributes of a row. Those that no JSON answer can carry are `{"_json": text}`: nested deeper than
-    `ATTRIBUTES_MAX_DEPTH`, invalid JSON, no object, or invalid Unicode.
+    """The attributes of a row. Those that a JSON answer cannot contain are `{"_json": text}`: nested deeper
+    than `ATTRIBUTES_MAX_DEPTH`, invalid JSON, not an object, or invalid Unicode.
     """
     undecoded = {"_json": text}
     try:
@@ -113,7 +113,7 @@ def decode_attributes(text: str) -> dict[str, Any]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether `text` has no half of a UTF-16 pair, which an escape of JSON can produce."""
+    """Whether `text` has no lone UTF-16 surrogate, which a JSON escape can produce."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -122,7 +122,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def list_systems(snapshot: Snapshot, limit: int, after: str | None) -> tuple[list[SystemFields], str | None]:
-    """Up to `limit` systems with memories, by ascending id from behind `after`, and the `after` of the next page."""
+    """Up to `limit` systems with memories, by ascending id after `after`, and the `after` of the next page."""
     names = snapshot.terms["system_id"].names
     size = len(names)
     counts = np.zeros(size, np.int64)

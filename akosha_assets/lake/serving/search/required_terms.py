@@ -65,5 +65,5 @@ class _Text:
 
 
 def _join(words: Sequence[str]) -> str:
-    """Words as one string, so that a phrase is a substring: `in` takes linear time whatever both repeat."""
+    """Words as one string, so that a phrase is a substring: `in` takes linear time even if both repeat."""
     return SEPARATOR + "".join(f"{word}{SEPARATOR}" for word in words)

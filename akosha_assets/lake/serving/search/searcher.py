@@ -43,8 +43,8 @@ EMBEDDINGS_CACHED = 1024
 # Rows that each ranking returns at first, beyond the results of earlier pages: the same number for every small page, so
 # that near-duplicates are the same for each `limit`; and at least so many more than a page has.
 DEPTH, BEYOND_PAGE = 120, 60
-# The rankings are repeated so many times deeper, up to a maximum, while a page is not full; and once where most rows
-# are copies.
+# While a page is not full, the rankings are repeated this many times deeper, up to a maximum; if most rows are copies,
+# once.
 DEEPER, DEPTH_MAX = 8, 20_000
 
 
@@ -267,7 +267,9 @@ class Searcher:
             raise EmbeddingUnavailable(self.no_model)
         if question.space not in (None, model.space):
             raise InvalidRequest(
-                "space", f"words can be asked in {model.space!r} only; found {question.space!r}; or give a vector"
+                "space",
+                f"text queries need the space {model.space!r}; found {question.space!r}; "
+                "use that space or pass a vector",
             )
         return QueryVector(vector=self._embedded(question.text or ""), space=model.space)
 

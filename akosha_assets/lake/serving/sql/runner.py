@@ -50,7 +50,7 @@ class SqlAnswer:
     types: list[str]
     # The query has more rows than `max_rows`.
     is_truncated: bool
-    # The table version of each tier that the query read; None where the tier has no table.
+    # The table version of each tier that the query read; None if the tier has no table.
     versions: dict[str, int | None]
 
 

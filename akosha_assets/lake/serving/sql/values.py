@@ -1,6 +1,6 @@
 """Converts values that JSON cannot represent to text inside DuckDB: one expression for each column, by its type.
 
-Times of Arrow and Python are narrower than those of SQL, so the conversion must happen in the query's own process.
+SQL has a wider range of times than Arrow and Python, so the conversion must run in the query's own process.
 Numbers are converted by the route.
 """
 

@@ -59,7 +59,7 @@ def main() -> None:
     )
     limit_processor(request["seconds"])
     replying = Lock()
-    # Opened before the process may no longer open it.
+    # Opened now, because the sandbox forbids it later.
     statm = os.open("/proc/self/statm", os.O_RDONLY) if Path("/proc/self/statm").exists() else None
     # Before the first connection and the first thread: a running thread would keep its rights.
     level = confine([Path(folder) for folder in request["folders"]], read_only=True)

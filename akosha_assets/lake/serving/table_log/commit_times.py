@@ -29,7 +29,7 @@ class CommitTimes:
         self._read: OrderedDict[int, int] = OrderedDict()
 
     def at(self, version: int) -> datetime | None:
-        """The commit time of `version`; None if the log has no entry of it, or no time in it or in an earlier one.
+        """The commit time of `version`; None if its entry is missing, or neither it nor an earlier one has a time.
 
         An entry without a time, which some writers omit, counts as committed right after the one before it.
 
@@ -82,7 +82,7 @@ class CommitTimes:
         return times
 
     def _own(self, version: int) -> int | None:
-        """The time in the entry of `version` in milliseconds, 0 if it has none; None if there is no entry."""
+        """The time in the entry of `version` in milliseconds, 0 if the entry has no time; None if there is no entry."""
         if version not in self._read:
             name = f"_delta_log/{version:020d}.json"
             try:
@@ -98,7 +98,7 @@ class CommitTimes:
 
 
 def _commit_timestamp(entry: bytes) -> int:
-    """The time in a log entry in milliseconds since 1970; 0 if it has none."""
+    """The time in a log entry in milliseconds since 1970; 0 if the entry has no time."""
     for line in entry.splitlines():
         if line.startswith(b'{"commitInfo"'):
             time = json.loads(line)["commitInfo"].get("timestamp")

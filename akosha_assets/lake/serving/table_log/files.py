@@ -29,7 +29,7 @@ REOPEN_SECONDS = 300
 # How often a log in a bucket is asked whether its last known entry was replaced.
 ENTRY_SECONDS = 30
 FILE_MAX_BYTES = 1 << 40
-# Of a file whose writer left statistics out of the log.
+# For a file whose writer omitted its statistics from the log.
 UNKNOWN_ROWS = -1
 
 
@@ -39,7 +39,7 @@ class DataFile:
 
     path: str
     day: date
-    # As the log says, or `UNKNOWN_ROWS`.
+    # From the log, or `UNKNOWN_ROWS`.
     rows: int
     size_bytes: int
 
@@ -76,7 +76,7 @@ class Follower:
         self._opened_version = 0
         self._opened_at = 0.0
         self._version = -1
-        # Identifies the log entry of `_version`; None where the log was cleaned of it.
+        # Identifies the log entry of `_version`; None if the log no longer has it.
         self._entry: object = None
         self._entry_seen_at = 0.0
         self._is_remote = "://" in lake.uri(address)
@@ -87,8 +87,8 @@ class Follower:
         """The newest version; None if it was already reported, or if nothing was written to the table yet.
 
         Raises:
-            StoreUnavailable: the table's log could not be read, or the table is gone, went back to an older version or
-                was replaced by another one that the ledger does not know.
+            StoreUnavailable: the table's log could not be read, or the table is missing, went back to an older version
+                or was replaced by another one that the ledger does not know.
         """
         if self._table is not None and not self._moved():
             return None
@@ -115,7 +115,7 @@ class Follower:
         return Listing(found.version, self._times.at(found.version), described_files(tables.data_files(self._table)))
 
     def _open(self) -> tables.Table | None:
-        """A fresh handle; None where nothing was ever written to the table."""
+        """A new handle; None if nothing was ever written to the table."""
         table = self.lake.open(self.address)
         self._opened_at = time.monotonic()
         if table is not None:
@@ -167,7 +167,7 @@ class Follower:
         return True
 
     def _find_entry(self, version: int) -> object:
-        """What tells the log entry of `version` from another one in its place; None where there is none."""
+        """Identifies the log entry of `version` among others in its place; None if the log has no entry of it."""
         self._entry_seen_at = time.monotonic()
         name = f"_delta_log/{version:020d}.json"
         if self._is_remote:

@@ -39,7 +39,7 @@ class Versions:
             StoreUnavailable: the log could not be read.
         """
         if newest < self._newest:
-            # A repaired or restored table: its versions are others than those of before.
+            # The table was repaired or restored, so its earlier versions no longer apply.
             self._times = CommitTimes(self._store)
             self._listings.clear()
             self._at.clear()

@@ -26,7 +26,7 @@ HEAP_BYTES, THREADS = 64_000_000, 1
 LARGE_LOAD_ROWS = 50_000
 LARGE_HEAP_BYTES, LARGE_THREADS = 400_000_000, 2
 BATCH_ROWS = 10_000
-# What a value of a row may cause where rules of its table were broken.
+# Errors that an invalid value of a row may raise.
 ROW_ERRORS = (TypeError, ValueError, OverflowError, pa.ArrowException)
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class KeywordSearcher:
     index: tantivy.Index
     searcher: tantivy.Searcher
     parser: QueryParser
-    # Names of loads whose rows are not to be found.
+    # Names of loads whose rows are excluded from searches.
     without: tuple[int, ...] = ()
 
     def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,18 +89,18 @@ class KeywordSearcher:
         return numbers, scores
 
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
-        """Stems of the words of a question that are looked for, and its prefixes with their star."""
+        """Stems of the words that a question searches for, and its prefixes, each with a star."""
         return self.parser.highlights(question)
 
 
 class KeywordIndexUnavailable(Exception):
-    """The index takes no more rows, since its folder or its disk failed. Searchers that it made before still work."""
+    """The index accepts no more rows, since its folder or its disk failed. Its earlier searchers still work."""
 
 
 class KeywordIndex:
     """Adds and removes rows; for one thread at a time. Readers use `searcher`, which each `commit` replaces.
 
-    Lies in `folder`, or in memory where there is none. Every method that writes, and the constructor, may raise
+    Stored in `folder`, or in memory if that is None. Every method that writes, and the constructor, may raise
     KeywordIndexUnavailable; after that only `close` may be called.
     """
 
@@ -122,7 +122,7 @@ class KeywordIndex:
             raise KeywordIndexUnavailable(str(error)) from error
 
     def expect(self, rows: int) -> None:
-        """The writer is sized for a load of `rows`. Commits first where the size changes."""
+        """Sizes the writer for a load of `rows`. Commits first if the size changes."""
         if self._is_large == (rows > LARGE_LOAD_ROWS):
             return
         self.commit()
@@ -149,7 +149,7 @@ class KeywordIndex:
     def _add_batch(self, part: Part, load: int, batch: pa.RecordBatch, first: int) -> int:
         """Adds the rows of `batch`, which begin at row `first` of the part; returns how many cannot be indexed.
 
-        A batch that cannot be analyzed is divided until the rows at fault stand alone.
+        A batch that cannot be analyzed is bisected to find the invalid rows.
         """
         of_batch = slice(first, first + len(batch))
         try:
@@ -183,14 +183,14 @@ class KeywordIndex:
         logger.warning("the words of a row are left out", extra={"memory": identity, "cause": str(error)})
 
     def remove(self, load: int) -> None:
-        """The rows of the load that began with number `load` are gone after the next commit."""
+        """The next commit removes the rows of the load that began with number `load`."""
         try:
             self._writer.delete_documents_by_query(Query.term_query(self.schema, "marks", mark("load", load)))
         except ValueError as error:
             raise KeywordIndexUnavailable(str(error)) from error
 
     def commit(self) -> None:
-        """What was added and removed is in the next `searcher`."""
+        """Commits all additions and removals; the new `searcher` has them."""
         try:
             self._writer.commit()
             self.index.reload()

@@ -173,7 +173,7 @@ class QueryParser:
             clauses.add(word)
 
     def _prefix(self, words: Sequence[str]) -> Query:
-        """The rows with adjacent words that begin with `words`, of which the last may go on."""
+        """The rows with `words` in sequence, the last one as a prefix."""
         if len(words) > 1:
             return Query.phrase_prefix_query(self.schema, "text", list(words))
         return Query.regex_query(self.schema, "text", re.escape(words[0]) + ".*")

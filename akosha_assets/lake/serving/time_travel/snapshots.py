@@ -140,7 +140,7 @@ class TimeTravel:
         return at
 
     def _listing(self, tier: str, at: datetime, as_of: int | datetime, view: TierView) -> Listing | None:
-        """The files that the tier's table had; None where it did not exist yet."""
+        """The files that the tier's table had; None if it did not exist yet."""
         if view.version is None:
             return None
         versions = self._versions[tier]
@@ -208,7 +208,7 @@ def _shared_rows(part: Part, unchanged: list[RowRange], written: np.ndarray | No
 
 
 def _visibility(view: TierView) -> Callable[[RowRange], bool]:
-    """A function that tells whether any row of a file is visible."""
+    """A function that returns whether any row of a file is visible."""
     parts: dict[date, list[Part]] = defaultdict(list)
     for part in view.parts:
         parts[part.day].append(part)

@@ -74,7 +74,7 @@ class InvertedFile:
         flat: Any = faiss.downcast_index(index.quantizer)
         centroids = faiss.rev_swig_ptr(flat.get_xb(), index.nlist * index.d).reshape(index.nlist, index.d)
         points = faiss.vector_to_array(index.pq.centroids).reshape(-1, 16, 2)
-        # The first four codes have the levels of the first number, every fourth code those of the second.
+        # The first four entries hold the levels of the first number; every fourth entry holds those of the second.
         codebook = np.empty((4, index.d), np.float32)
         codebook[:, 0::2], codebook[:, 1::2] = points[:, :4, 0].T, points[:, ::4, 1].T
         return cls(index, CoarseQuantizer.of(centroids, codebook))

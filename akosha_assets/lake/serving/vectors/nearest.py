@@ -21,9 +21,9 @@ CANDIDATES = 400
 CANDIDATES_FOR_ROWS = 1_000_000
 # Above this many vectors a scan uses several threads.
 PARALLEL_ROWS = 100_000
-# Files of one set that are searched with one call: each proposes as many candidates as all of them together.
+# Single-set files per FAISS call: each file proposes as many candidates as the call returns.
 SHARDS = 8
-# A selection with this many rows or this share of them is scanned exactly; one below the larger share probes all lists.
+# A selection of at most this many rows or this share is scanned exactly; below the larger share, all lists are probed.
 EXACT_ROWS = 8_000
 EXACT_SHARE = 0.04
 RARE_SHARE = 0.2

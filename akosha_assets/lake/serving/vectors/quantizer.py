@@ -138,7 +138,7 @@ class CoarseQuantizers:
         self._lock = threading.Lock()
 
     def expect(self, rows: int) -> None:
-        """Tells how many rows the tier has or is about to have."""
+        """Sets the number of rows that the tier has or is about to have."""
         self.rows = rows
 
     def register(self, space: str, quantizer: CoarseQuantizer) -> None:
