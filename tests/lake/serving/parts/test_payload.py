@@ -27,10 +27,10 @@ def _filed(table: pa.Table, folder: Path, chunk_rows: int) -> FilePayload:
 
 
 def test_a_file_payload_returns_the_rows_of_the_payload_in_memory(tmp_path: Path) -> None:
-    held = Payload(TABLE)
+    in_memory = Payload(TABLE)
     for chunk_rows in (1, 2, 5):
         filed = _filed(TABLE, tmp_path, chunk_rows)
-        for payload in (filed, held):
+        for payload in (filed, in_memory):
             assert [
                 payload.without_text(row) | {"text": payload.value("text", row)} for row in range(5)
             ] == TABLE.to_pylist()

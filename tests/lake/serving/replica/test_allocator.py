@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Eight threads allocate at one time; glibc then tells of each arena.
+# Eight threads allocate at one time; glibc then reports each arena.
 PROGRAM = """
 import ctypes, threading
 from akosha_assets.lake.serving.replica import allocator
@@ -28,5 +28,5 @@ libc.malloc_stats()
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="another allocator than glibc's")
 def test_threads_share_few_arenas() -> None:
-    said = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stderr
-    assert said.count("Arena ") == 2
+    statistics = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stderr
+    assert statistics.count("Arena ") == 2

@@ -33,7 +33,7 @@ def no_file_grows() -> Iterator[None]:
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed write is tried again with the next refresh."""
+    """The next refresh retries a failed write."""
     monkeypatch.setattr(cache_folder, "RETRY_SECONDS", 0.0)
 
 
@@ -44,7 +44,7 @@ def found(replica: Replica, words: str) -> list[str]:
     return sorted(snapshot.places[place][1].payload.value("text", row) for place, row in pairs if place >= 0)
 
 
-def test_a_disk_that_is_full_at_the_start_costs_no_row(lake: Lake, at_once: None) -> None:
+def test_a_disk_that_is_full_at_the_start_loses_no_row(lake: Lake, at_once: None) -> None:
     commit(lake, 1, memory("a", "marmot new"), memory("b", "marmot old", age=OLD))
     with no_file_grows():
         replica = Replica(lake, today=NOW.date)
@@ -58,7 +58,7 @@ def test_a_disk_that_is_full_at_the_start_costs_no_row(lake: Lake, at_once: None
     assert texts(replica) == found(replica, "marmot") == ["marmot new", "marmot old"]
     assert replica.snapshot.tiers["hot"].days_on_disk == [(NOW - OLD).date()]
     replica.stop()
-    # The next process goes on with what was written then.
+    # The next process continues with what was written by then.
     again = Replica(lake, today=NOW.date)
     assert again._tiers["hot"].row_ranges
     again.refresh()
@@ -66,7 +66,7 @@ def test_a_disk_that_is_full_at_the_start_costs_no_row(lake: Lake, at_once: None
     again.stop()
 
 
-def test_a_disk_that_becomes_full_stops_no_commit(lake: Lake, at_once: None) -> None:
+def test_every_commit_is_served_after_the_disk_becomes_full(lake: Lake, at_once: None) -> None:
     commit(lake, 1, memory("a", "marmot one"), memory("b", "marmot old", age=OLD))
     replica = Replica(lake, today=NOW.date)
     replica.refresh()
@@ -84,7 +84,7 @@ def test_a_disk_that_becomes_full_stops_no_commit(lake: Lake, at_once: None) -> 
     replica.stop()
 
 
-def test_files_that_fit_neither_disk_nor_memory_wait_and_are_named(lake: Lake, at_once: None) -> None:
+def test_files_that_fit_neither_disk_nor_memory_wait_and_are_reported(lake: Lake, at_once: None) -> None:
     commit(lake, 1, memory("a", "marmot new"), memory("b", "marmot old", age=OLD))
     with no_file_grows():
         replica = Replica(lake, today=NOW.date, memory_bytes=0)
@@ -99,7 +99,7 @@ def test_files_that_fit_neither_disk_nor_memory_wait_and_are_named(lake: Lake, a
 
 
 @pytest.mark.parametrize("removed", ["cache", "cache/serving", "cache/serving/0", "cache/serving/0/keywords"])
-def test_a_cache_that_is_removed_while_it_is_served_is_built_again(lake: Lake, at_once: None, removed: str) -> None:
+def test_a_cache_that_is_removed_while_it_is_used_is_rebuilt(lake: Lake, at_once: None, removed: str) -> None:
     commit(lake, 1, memory("a", "marmot one"), memory("b", "marmot old", age=OLD))
     replica = Replica(lake, today=NOW.date)
     replica.refresh()
@@ -136,9 +136,7 @@ def test_a_folder_that_cannot_be_created_is_created_later(lake: Lake, at_once: N
     replica.stop()
 
 
-def test_a_process_that_starts_beside_what_an_earlier_one_left_on_a_full_disk_serves_all(
-    lake: Lake, at_once: None
-) -> None:
+def test_a_process_serves_all_rows_with_an_earlier_cache_on_a_full_disk(lake: Lake, at_once: None) -> None:
     commit(lake, 1, memory("a", "marmot one"), memory("b", "marmot old", age=OLD))
     first = Replica(lake, today=NOW.date)
     first.refresh()

@@ -36,8 +36,8 @@ def folder_of(cache: CacheFolder) -> Path:
 
 
 def part(seed: int = 0) -> Part:
-    made = np.random.default_rng(seed).normal(size=(ROWS, 64)).astype(np.float32)
-    matrix = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float16)
+    rows = np.random.default_rng(seed).normal(size=(ROWS, 64)).astype(np.float32)
+    matrix = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
     zeros = np.zeros(ROWS, np.int64)
     codes = {name: zeros.astype(np.int32) for name in CODED}
     vectors = {"space": VectorSet(np.arange(ROWS, dtype=np.int32), matrix)}
@@ -57,48 +57,48 @@ def part(seed: int = 0) -> Part:
     )
 
 
-def test_an_index_is_read_where_one_of_the_same_vectors_lies(cache: CacheFolder) -> None:
+def test_a_stored_index_of_the_same_vectors_is_read(cache: CacheFolder) -> None:
     first = IndexCache(cache, "hot").with_indexes(part())
-    (kept,) = folder_of(cache).iterdir()
-    written_at = kept.stat().st_mtime_ns
+    (path,) = folder_of(cache).iterdir()
+    written_at = path.stat().st_mtime_ns
     second = IndexCache(cache, "hot").with_indexes(part())
     question = second.vectors["space"].floats(slice(5, 6))[0]
-    found = [nearest([(made.vectors["space"], None)], question, 20)[1].tolist() for made in (first, second)]
+    found = [nearest([(each.vectors["space"], None)], question, 20)[1].tolist() for each in (first, second)]
     assert found[0] == found[1]
     assert 5 in found[0]
     assert [path.stat().st_mtime_ns for path in folder_of(cache).iterdir()] == [written_at]
 
 
-def test_an_index_of_other_vectors_is_not_taken(cache: CacheFolder) -> None:
-    kept = IndexCache(cache, "hot")
-    kept.with_indexes(part(0))
-    other = kept.with_indexes(part(1))
+def test_an_index_of_other_vectors_is_ignored(cache: CacheFolder) -> None:
+    indexes = IndexCache(cache, "hot")
+    indexes.with_indexes(part(0))
+    other = indexes.with_indexes(part(1))
     assert len(list(folder_of(cache).iterdir())) == 2
-    kept.remove_stale([other])
+    indexes.remove_stale([other])
     assert len(list(folder_of(cache).iterdir())) == 1
     taken = list(folder_of(cache).iterdir())
-    assert kept.with_indexes(part(1)).vectors.keys() == other.vectors.keys()
+    assert indexes.with_indexes(part(1)).vectors.keys() == other.vectors.keys()
     assert list(folder_of(cache).iterdir()) == taken
 
 
-def test_a_damaged_index_is_built_again(cache: CacheFolder) -> None:
+def test_a_damaged_index_is_rebuilt(cache: CacheFolder) -> None:
     IndexCache(cache, "hot").with_indexes(part())
-    (kept,) = folder_of(cache).iterdir()
-    sound = kept.read_bytes()
-    kept.write_bytes(sound[:-100] + bytes(100))
+    (path,) = folder_of(cache).iterdir()
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-100] + bytes(100))
     again = IndexCache(cache, "hot").with_indexes(part())
     assert again.vectors["space"].index is not None
-    (kept,) = folder_of(cache).iterdir()
-    assert len(kept.read_bytes()) == len(sound)
+    (path,) = folder_of(cache).iterdir()
+    assert len(path.read_bytes()) == len(sound)
 
 
-def test_indexes_of_parts_in_memory_share_a_file_and_are_kept_apart(cache: CacheFolder) -> None:
-    kept = IndexCache(cache, "hot")
-    together = kept.merge([kept.with_indexes(part(seed)) for seed in (0, 1)])
-    segments = [made.vectors["space"].index for made in together]
+def test_indexes_of_parts_in_memory_share_a_file_and_are_stored_separately(cache: CacheFolder) -> None:
+    indexes = IndexCache(cache, "hot")
+    together = indexes.merge([indexes.with_indexes(part(seed)) for seed in (0, 1)])
+    segments = [each.vectors["space"].index for each in together]
     assert {segment.set_id for segment in segments if segment is not None} == {0, 1}
     assert len({segment and segment.file for segment in segments}) == 1
-    kept.remove_stale(together)
+    indexes.remove_stale(together)
     names = {segment.name for segment in segments if segment is not None}
     assert {path.name for path in folder_of(cache).iterdir()} == names and len(names) == 2
-    assert kept.merge(together) == together
+    assert indexes.merge(together) == together

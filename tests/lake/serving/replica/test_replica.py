@@ -25,9 +25,9 @@ from tests.hot_rows import NOW, commit, memory, upsert
 
 @pytest.fixture
 def replica(lake: Lake) -> Iterator[Replica]:
-    made = Replica(lake, today=NOW.date)
-    yield made
-    made.stop()
+    created = Replica(lake, today=NOW.date)
+    yield created
+    created.stop()
 
 
 def texts(replica: Replica) -> list[str]:
@@ -36,14 +36,14 @@ def texts(replica: Replica) -> list[str]:
     )
 
 
-def test_a_lake_that_does_not_exist_is_empty_and_not_an_error(replica: Replica) -> None:
+def test_a_lake_that_does_not_exist_is_served_as_empty(replica: Replica) -> None:
     replica.refresh()
     tier = replica.snapshot.tiers["hot"]
     assert (tier.state, tier.rows) == ("empty", 0)
     assert "nothing was written" in (tier.reason or "")
 
 
-def test_each_commit_is_served_after_the_next_look(lake: Lake, replica: Replica) -> None:
+def test_each_commit_is_served_after_the_next_refresh(lake: Lake, replica: Replica) -> None:
     first = commit(lake, 1, memory("a", "one"))
     replica.refresh()
     second = commit(lake, 2, memory("b", "two"), memory("c", "three", age=timedelta(days=1)))
@@ -56,7 +56,7 @@ def test_each_commit_is_served_after_the_next_look(lake: Lake, replica: Replica)
     assert replica.snapshot.keyword_rows == 3
 
 
-def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Replica) -> None:
+def test_only_the_new_version_of_a_changed_row_is_served(lake: Lake, replica: Replica) -> None:
     commit(lake, 1, memory("a", "old words"), memory("b", "other"))
     replica.refresh()
     upsert(lake, 2, memory("a", "new words", snapshot_at=NOW + timedelta(hours=1)))
@@ -65,7 +65,7 @@ def test_a_changed_row_is_served_in_its_new_form_only(lake: Lake, replica: Repli
     assert replica.snapshot.keyword_rows == 2
 
 
-def test_nulls_among_tags_that_an_earlier_version_wrote_stop_nobody(lake: Lake, replica: Replica) -> None:
+def test_null_tags_that_an_earlier_version_wrote_are_dropped(lake: Lake, replica: Replica) -> None:
     table = lake.create("lifecycle/hot")
     rows = pa.Table.from_pylist(
         [memory("odd", "marmot one", tags=["sql", None]), memory("plain", "marmot two")], HOT.schema
@@ -79,7 +79,7 @@ def test_nulls_among_tags_that_an_earlier_version_wrote_stop_nobody(lake: Lake, 
     assert part.payload.value("tags", int(part.has_tag("sql").argmax())) == ["sql"]
 
 
-def test_a_deleted_day_is_gone_and_the_others_stay(lake: Lake, replica: Replica) -> None:
+def test_a_deleted_day_is_removed_and_the_others_stay(lake: Lake, replica: Replica) -> None:
     commit(lake, 1, memory("a", "today"), memory("b", "before", age=timedelta(days=2)))
     replica.refresh()
     table = lake.open("lifecycle/hot")
@@ -113,14 +113,14 @@ def test_days_older_than_the_window_are_served_from_disk(lake: Lake, replica: Re
     assert tier.days_on_disk == replica.snapshot.tiers["hot"].days_on_disk
 
 
-def test_days_on_disk_hold_no_file_descriptors(lake: Lake, replica: Replica) -> None:
+def test_days_on_disk_use_no_file_descriptors(lake: Lake, replica: Replica) -> None:
     commit(lake, 1, memory("1", "long ago", age=timedelta(days=30)))
     replica.refresh()
     commit(lake, 2, *(memory(str(day), "long ago", age=timedelta(days=day)) for day in range(31, 41)))
     replica.refresh()
     assert len(replica.snapshot.tiers["hot"].days_on_disk) == 11
-    held = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    assert not [path for path in held if str(replica.folder / "parts") in str(path)]
+    links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in links if str(replica.folder / "parts") in str(path)]
 
 
 def test_a_day_that_leaves_the_window_moves_to_disk(lake: Lake) -> None:
@@ -159,7 +159,7 @@ def test_two_replicas_of_one_home_use_folders_of_their_own(lake: Lake, replica: 
     other.stop()
 
 
-def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
+def test_a_missing_file_is_set_aside_and_served_once_it_is_back(
     lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(lake, 1, memory("a", "one"))
@@ -177,7 +177,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
     assert "1 rows in 1 files cannot be read" in (hot.reason or "")
     with pytest.raises(TierUnavailable, match="hot is incomplete"):
         replica.snapshot.find(Identity("laptop-ada", "conversation", "b"))
-    # Others that come meanwhile are served, and the file is tried again later.
+    # Files that arrive meanwhile are served, and the missing file is retried later.
     commit(lake, 3, memory("c", "three"))
     replica.refresh()
     assert texts(replica) == ["one", "three"]
@@ -193,7 +193,7 @@ def test_a_file_that_is_gone_is_set_aside_and_served_once_it_is_back(
     assert replica.snapshot.keyword_rows == 3
 
 
-def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Replica) -> None:
+def test_only_the_damaged_files_of_a_day_are_set_aside(lake: Lake, replica: Replica) -> None:
     for number in range(4):
         commit(
             lake,
@@ -211,7 +211,7 @@ def test_a_day_of_damaged_files_costs_those_files_alone(lake: Lake, replica: Rep
     assert replica.is_settled
 
 
-def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(
+def test_rows_that_cannot_be_indexed_are_found_by_meaning(
     lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(lake, 1, memory("a", "one deadlock"))
@@ -232,7 +232,7 @@ def test_rows_whose_words_cannot_be_indexed_are_found_by_meaning(
     assert len(replica.snapshot.keywords.search(parse_query("deadlock"), Filters(), 10)[0]) == 2
 
 
-def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(
+def test_other_tiers_are_served_after_an_unexpected_failure_of_one(
     lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(lake, 1, memory("a", "one"))
@@ -250,7 +250,7 @@ def test_an_unforeseen_failure_of_one_tier_leaves_the_others_served(
     }
 
 
-def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, replica: Replica) -> None:
+def test_a_missing_table_is_reported_until_it_is_back(lake: Lake, replica: Replica) -> None:
     commit(lake, 1, memory("a", "one"))
     replica.refresh()
     table, away = Path(lake.uri("lifecycle/hot")), Path(lake.uri("lifecycle/away"))
@@ -265,7 +265,7 @@ def test_a_table_that_vanished_is_said_to_be_gone_until_it_is_back(lake: Lake, r
     assert replica.snapshot.tiers["hot"].state == "ready"
 
 
-def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
+def test_keyword_search_finds_the_rows_of_a_file_while_it_is_rewritten(
     lake: Lake, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(lake, 1, *(memory(str(number), f"deadlock {number}") for number in range(4)))
@@ -288,7 +288,7 @@ def test_rows_of_a_file_that_is_written_again_are_found_by_words_all_the_while(
         assert (len(rows), snapshot.keyword_rows) == (3, 3)
 
 
-def test_a_table_that_lost_its_log_before_is_not_said_to_be_empty(lake: Lake, replica: Replica) -> None:
+def test_a_table_without_its_log_at_the_start_is_not_reported_empty(lake: Lake, replica: Replica) -> None:
     commit(lake, 1, memory("a", "one"))
     log, away = Path(lake.uri("lifecycle/hot")) / "_delta_log", Path(lake.uri("lifecycle/away"))
     log.rename(away)

@@ -32,7 +32,7 @@ ALL = parse_query("marmot")
 
 
 def rewrite(lake: Lake, day: date, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Changes the rows of the only file of a day behind the back of the table, which no writer of ours would."""
+    """Changes the rows of a day's only file without a commit, as no writer of Akosha does."""
     (path,) = (Path(lake.uri("lifecycle/hot")) / f"event_day={day}").glob("*.parquet")
     rows = pq.ParquetFile(path).read()
     schema = pa.schema([field.with_nullable(True) for field in rows.schema])
@@ -48,11 +48,11 @@ def with_value(rows: pa.Table, name: str, row: int, value: Any) -> pa.Table:
 
 @pytest.mark.parametrize("column", ["system_id", "kind", "id", "text", "occurred_at", "arrived_at", "occurred_from"])
 @pytest.mark.parametrize("age", [timedelta(), OLD], ids=["memory", "disk"])
-def test_a_null_where_a_value_is_needed_costs_its_row(lake: Lake, column: str, age: timedelta) -> None:
+def test_a_row_with_a_null_in_a_required_column_is_set_aside(lake: Lake, column: str, age: timedelta) -> None:
     commit(lake, 1, *(memory(f"m{number}", f"marmot {number}", age=age) for number in range(5)))
     rewrite(lake, (NOW - age).date(), lambda rows: with_value(rows, column, 2, None))
     for _ in range(2):
-        # The second process goes on with what the first left on disk.
+        # The second process continues with the first one's cache.
         replica = Replica(lake, today=NOW.date)
         replica.refresh()
         hot = replica.snapshot.tiers["hot"]
@@ -77,7 +77,7 @@ def test_only_a_row_that_is_set_aside_is_in_doubt(lake: Lake) -> None:
     replica.stop()
 
 
-def test_a_text_that_is_not_utf8_is_repaired_and_the_others_are_as_they_were(lake: Lake) -> None:
+def test_a_text_that_is_not_utf8_is_repaired_and_others_are_unchanged(lake: Lake) -> None:
     commit(lake, 1, memory("a", "marmot one"), memory("b", "marmot two"))
 
     def damage(rows: pa.Table) -> pa.Table:
@@ -106,7 +106,7 @@ def test_a_text_too_long_for_any_answer_is_set_aside(lake: Lake, monkeypatch: py
     replica.stop()
 
 
-def test_a_row_that_fails_unforeseen_is_found_and_set_aside(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_fails_unexpectedly_is_found_and_set_aside(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     convert = Loader._part
 
     def fail(self: Loader, day: date, rows: pa.Table, row_ids: np.ndarray) -> Part:
@@ -125,7 +125,7 @@ def test_a_row_that_fails_unforeseen_is_found_and_set_aside(lake: Lake, monkeypa
     commit(lake, 3, memory("later", "marmot later"))
     replica.refresh()
     assert len(found(replica, "later")) == 1
-    # The rows are not counted any more once their files are gone.
+    # Rows of removed files are not counted.
     table = lake.open("lifecycle/hot")
     assert table is not None
     table.delete("text = 'odd'")
@@ -181,7 +181,7 @@ def test_a_file_without_statistics_in_the_log_is_served(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("step", ["fold_and_bigram_texts", "_document"])
-def test_a_row_whose_words_cannot_be_indexed_costs_its_own_words(
+def test_only_the_row_that_cannot_be_indexed_is_left_out_of_keyword_search(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     original = getattr(keyword_index, step)

@@ -55,6 +55,6 @@ def test_fused_scores_are_sums_and_name_the_rankings_that_found_a_row() -> None:
 
 def test_excluded_identities_are_left_out() -> None:
     both = places([7, 8, 9])
-    left = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).exclude(np.array([8], np.uint64))
-    assert left.identity.tolist() == [7, 9]
-    assert len(reciprocal_rank_fusion(Ranking.empty(), left, (1.0, 1.0), 20)) == 2
+    remaining = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).exclude(np.array([8], np.uint64))
+    assert remaining.identity.tolist() == [7, 9]
+    assert len(reciprocal_rank_fusion(Ranking.empty(), remaining, (1.0, 1.0), 20)) == 2

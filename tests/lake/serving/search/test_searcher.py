@@ -43,11 +43,11 @@ ROWS = [
 @pytest.fixture(scope="module")
 def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     lake = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
-    made = Replica(lake, today=NOW.date)
+    started = Replica(lake, today=NOW.date)
     commit(lake, 1, *ROWS)
-    made.refresh()
-    yield made
-    made.stop()
+    started.refresh()
+    yield started
+    started.stop()
 
 
 def ask(replica: Replica, *, searcher: Searcher | None = None, **question: Any) -> Answer:
@@ -145,10 +145,10 @@ def test_without_a_model_hybrid_names_the_missing_ranking_and_semantic_is_refuse
 def test_hybrid_ranks_first_what_both_rankings_found(lake: Lake, tmp_path: Path) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
-    said = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
+    contents = ["postgres lock timeout", "redis eviction", "postgres query index", "the word lock alone"]
     rows = [
         memory(str(i), text, space=embedder.space, vector=as_stored(embedder.embed([text]))[0])
-        for i, text in enumerate(said)
+        for i, text in enumerate(contents)
     ]
     commit(lake, 1, *rows)
     replica = Replica(lake)
@@ -162,7 +162,7 @@ def test_hybrid_ranks_first_what_both_rankings_found(lake: Lake, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("signed", "left"),
+    ("signed", "expected"),
     [
         ("", {"0", "1", "2", "3"}),
         ("-eviction", {"0", "2", "3"}),
@@ -179,17 +179,21 @@ def test_hybrid_ranks_first_what_both_rankings_found(lake: Lake, tmp_path: Path)
         ("-!", {"0", "1", "2", "3"}),
     ],
 )
-def test_required_terms_apply_to_semantic_results_too(lake: Lake, tmp_path: Path, signed: str, left: set[str]) -> None:
+def test_required_terms_apply_to_semantic_results_too(
+    lake: Lake, tmp_path: Path, signed: str, expected: set[str]
+) -> None:
     model = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=model))
-    said = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
+    contents = ["postgres lock timeout", "redis eviction", "postgres query index QueryPool", "the word lock alone"]
     columns: list[dict[str, Any]] = [{"tags": ["sql"]}, {}, {}, {"system": "laptop-bob"}]
-    vectors = as_stored(embedder.embed(said))
-    rows = [memory(str(i), text, space=embedder.space, vector=vectors[i], **columns[i]) for i, text in enumerate(said)]
+    vectors = as_stored(embedder.embed(contents))
+    rows = [
+        memory(str(i), text, space=embedder.space, vector=vectors[i], **columns[i]) for i, text in enumerate(contents)
+    ]
     commit(lake, 1, *rows)
     replica = Replica(lake)
     replica.refresh()
-    assert set(ids(ask(replica, searcher=Searcher(embedder), text=f"postgres {signed}"))) == left
+    assert set(ids(ask(replica, searcher=Searcher(embedder), text=f"postgres {signed}"))) == expected
     replica.stop()
 
 
@@ -213,11 +217,11 @@ def test_pages_have_each_memory_once_while_rows_arrive(lake: Lake) -> None:
     replica = Replica(lake)
     commit(lake, 2, *[memory(f"p{i}", f"page {i}") for i in range(25)])
     replica.refresh()
-    asked: dict[str, Any] = {"vector": tuple(unit("page").tolist()), "limit": 7}
+    query: dict[str, Any] = {"vector": tuple(unit("page").tolist()), "limit": 7}
     seen: list[str] = []
     cursor = None
     for sequence in range(3, 20):
-        answer = ask(replica, cursor=cursor, **asked)
+        answer = ask(replica, cursor=cursor, **query)
         seen += ids(answer)
         cursor = answer.cursor
         commit(lake, sequence, memory(f"new{sequence}", f"new {sequence}"))
@@ -264,14 +268,14 @@ def test_a_memory_that_changes_or_moves_between_pages_is_not_repeated(lake: Lake
     ]
     commit(lake, 2, *rows)
     replica.refresh()
-    asked = {"vector": tuple(unit("page").tolist())} if mode == "semantic" else {"text": "deadlock"}
-    first = ask(replica, limit=2, mode=mode, collapse=collapse, **asked)
+    query = {"vector": tuple(unit("page").tolist())} if mode == "semantic" else {"text": "deadlock"}
+    first = ask(replica, limit=2, mode=mode, collapse=collapse, **query)
     changed, moved = (next(row for row in rows if row["id"] == id) for id in ids(first))
     upsert(lake, 3, changed | {"text": "deadlock that was solved at last", "snapshot_at": NOW + timedelta(hours=1)})
     commit_to_tier(lake, 1, "warm", moved | {"text": "deadlock in a summary of its own"})
     DeltaTable(lake.uri("lifecycle/hot")).delete(f"id = '{moved['id']}'")
     replica.refresh()
-    rest = ask(replica, limit=10, mode=mode, collapse=collapse, cursor=first.cursor, **asked)
+    rest = ask(replica, limit=10, mode=mode, collapse=collapse, cursor=first.cursor, **query)
     assert sorted(ids(first) + ids(rest)) == [f"p{number}" for number in range(5)]
     replica.stop()
 
@@ -287,11 +291,11 @@ def test_many_near_duplicates_do_not_end_the_paging(lake: Lake, mode: str) -> No
     others = [memory(f"other{number:02d}", f"timeout {number} of {unit(number)[0]}") for number in range(25)]
     commit(lake, 2, *copies, *others)
     replica.refresh()
-    asked: dict[str, Any] = {"vector": tuple(near.tolist())} if mode == "semantic" else {"text": "timeout"}
+    query: dict[str, Any] = {"vector": tuple(near.tolist())} if mode == "semantic" else {"text": "timeout"}
     shown: list[str] = []
     cursor = None
     while not shown or cursor is not None:
-        answer = ask(replica, limit=10, mode=mode, cursor=cursor, **asked)
+        answer = ask(replica, limit=10, mode=mode, cursor=cursor, **query)
         shown += ids(answer)
         cursor = answer.cursor
     assert sorted(id for id in shown if id.startswith("other")) == [f"other{number:02d}" for number in range(25)]
@@ -340,7 +344,7 @@ def test_near_duplicates_collapse_into_one_with_their_systems(lake: Lake) -> Non
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, Searcher]]:
-    """A text that 300 systems hold, six near-duplicates of another, and seven that are alone; all have the word
+    """A text that 300 systems have, six near-duplicates of another, and seven unique ones; all have the word
     postgres.
     """
     folder = tmp_path_factory.mktemp("akosha")
@@ -353,17 +357,17 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, 
         "postgres cannot be reached because the proxy of the company drops what was idle for an hour and says "
         "nothing to anybody"
     )
-    said = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [
+    contents = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [
         (f"n{i}", f"{near} {i}", f"ci-{i}") for i in range(6)
     ]
-    said += [
+    contents += [
         (f"a{i}", "postgres " + " ".join(f"{letter}{j}" for j in range(20)), "laptop-ada")
         for i, letter in enumerate("bcdefgh")
     ]
-    vectors = as_stored(embedder.embed([text for _, text, _ in said]))
+    vectors = as_stored(embedder.embed([text for _, text, _ in contents]))
     rows = [
         memory(id, text, system=system, space=embedder.space, vector=vector)
-        for (id, text, system), vector in zip(said, vectors, strict=True)
+        for (id, text, system), vector in zip(contents, vectors, strict=True)
     ]
     lake = Lake(LakeSettings(home=folder))
     commit(lake, 1, *rows)
@@ -537,7 +541,7 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "asked", "marked"),
+    ("text", "question", "marked"),
     [
         ("the step \u2014 parseConfig", "config", ["Config"]),
         ("Un cafe\u0301 ferme\u0301", "cafe", ["cafe\u0301"]),
@@ -555,6 +559,6 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
     ],
     ids=["name", "accents", "two scripts", "hindi", "thai"],
 )
-def test_search_terms_are_highlighted_in_any_script(text: str, asked: str, marked: list[str]) -> None:
-    found = snippet(text, frozenset(stem(word) for word in tokenize(asked)))["highlights"]
+def test_search_terms_are_highlighted_in_any_script(text: str, question: str, marked: list[str]) -> None:
+    found = snippet(text, frozenset(stem(word) for word in tokenize(question)))["highlights"]
     assert [text[start:stop] for start, stop in found] == marked

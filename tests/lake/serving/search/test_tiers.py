@@ -33,10 +33,10 @@ def filled(lake: Lake) -> Lake:
 
 @pytest.fixture
 def replica(filled: Lake) -> Iterator[Replica]:
-    made = Replica(filled, today=NOW.date)
-    made.refresh()
-    yield made
-    made.stop()
+    started = Replica(filled, today=NOW.date)
+    started.refresh()
+    yield started
+    started.stop()
 
 
 def test_one_question_is_answered_from_all_three_tiers(replica: Replica) -> None:
@@ -83,7 +83,7 @@ def test_a_hotter_row_hides_a_colder_one_in_every_ranking(filled: Lake, replica:
 
 def test_other_tiers_answer_if_one_cannot_be_read(filled: Lake) -> None:
     log = Path(filled.uri("lifecycle/cold")) / "_delta_log" / f"{0:020d}.json"
-    kept = log.read_bytes()
+    original = log.read_bytes()
     log.write_bytes(b"{ no log")
     replica = Replica(filled, today=NOW.date)
     with pytest.raises(StoreUnavailable, match="cold"):
@@ -92,7 +92,7 @@ def test_other_tiers_answer_if_one_cannot_be_read(filled: Lake) -> None:
     assert {result["id"] for result in answer.results} == {"h", "w"}
     assert answer.tiers["cold"]["state"] == "unavailable"
     assert answer.tiers["cold"]["reason"]
-    log.write_bytes(kept)
+    log.write_bytes(original)
     replica.refresh()
     assert len(ask(replica, text="deadlock", mode="keyword").results) == 3
     replica.stop()
@@ -118,9 +118,9 @@ def test_the_next_process_reuses_the_cache(filled: Lake, replica: Replica) -> No
 def test_a_damaged_cache_file_is_rebuilt(filled: Lake, replica: Replica, name: str) -> None:
     replica.stop()
     (damaged, *_) = sorted(path for path in replica.folder.rglob("*") if path.name == name or path.suffix == f".{name}")
-    held = bytearray(damaged.read_bytes())
-    held[len(held) // 2] ^= 0xFF
-    damaged.write_bytes(held)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
     again = Replica(filled, today=NOW.date)
     again.refresh()
     assert {result["id"] for result in ask(again, text="deadlock", mode="keyword").results} == {"h", "w", "c"}

@@ -19,18 +19,18 @@ LIMITS = SqlLimits(seconds=5, max_rows=3)
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    made = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
+    created = Lake(LakeSettings(home=tmp_path_factory.mktemp("akosha")))
     commit(
-        made,
+        created,
         1,
         memory("1", "one"),
         memory("2", "two", system="laptop-bob"),
         memory("w", "newer", age=timedelta(days=20)),
     )
     commit_to_tier(
-        made, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20))
+        created, 1, "warm", memory("w", "older", age=timedelta(days=20)), memory("v", "warm", age=timedelta(days=20))
     )
-    return made
+    return created
 
 
 def test_each_tier_is_a_view_and_memories_has_every_memory_once(lake: Lake) -> None:
@@ -42,9 +42,9 @@ def test_each_tier_is_a_view_and_memories_has_every_memory_once(lake: Lake) -> N
 
 
 def test_tables_of_many_files_are_read(tmp_path: Path) -> None:
-    made = Lake(LakeSettings(home=tmp_path))
-    commit(made, 1, *(memory(str(day), "one", age=timedelta(days=day)) for day in range(100)))
-    assert run(made, "SELECT count(*) AS n FROM memories", LIMITS).table.to_pylist() == [{"n": 100}]
+    created = Lake(LakeSettings(home=tmp_path))
+    commit(created, 1, *(memory(str(day), "one", age=timedelta(days=day)) for day in range(100)))
+    assert run(created, "SELECT count(*) AS n FROM memories", LIMITS).table.to_pylist() == [{"n": 100}]
 
 
 def test_rows_beyond_the_limit_are_cut_and_is_truncated_is_true(lake: Lake) -> None:
@@ -53,7 +53,7 @@ def test_rows_beyond_the_limit_are_cut_and_is_truncated_is_true(lake: Lake) -> N
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "message"),
     [
         ("DROP VIEW hot", "one SELECT"),
         ("SELECT 1; SELECT 2", "one SELECT"),
@@ -73,8 +73,8 @@ def test_rows_beyond_the_limit_are_cut_and_is_truncated_is_true(lake: Lake) -> N
         ("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", "took longer than 5 s;"),
     ],
 )
-def test_a_query_that_does_more_than_read_is_refused(lake: Lake, sql: str, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=said):
+def test_a_query_that_does_more_than_read_is_refused(lake: Lake, sql: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
         run(lake, sql, LIMITS)
     assert not Path("/tmp/akosha-stolen").exists()
 
@@ -88,10 +88,10 @@ def test_a_query_ends_at_its_memory_limit(lake: Lake, sql: str) -> None:
 
 def written(home: Path) -> Lake:
     """A lake with a row in hot and one in cold."""
-    made = Lake(LakeSettings(home=home))
-    commit(made, 1, memory("1", "one"))
-    commit_to_tier(made, 1, "cold", memory("c", "cold", age=timedelta(days=200)))
-    return made
+    created = Lake(LakeSettings(home=home))
+    commit(created, 1, memory("1", "one"))
+    commit_to_tier(created, 1, "cold", memory("c", "cold", age=timedelta(days=200)))
+    return created
 
 
 def truncated(hot: Path) -> None:
@@ -100,7 +100,7 @@ def truncated(hot: Path) -> None:
 
 
 def without_log(hot: Path) -> None:
-    (hot / "_delta_log").rename(hot.parent / "gone")
+    (hot / "_delta_log").rename(hot.parent / "moved")
 
 
 def without_files(hot: Path) -> None:
@@ -115,7 +115,7 @@ def damaged(hot: Path) -> None:
 
 @pytest.mark.parametrize("harm", [truncated, without_log, without_files, damaged])
 def test_only_queries_that_read_an_unreadable_table_are_refused(tmp_path: Path, harm: Callable[[Path], None]) -> None:
-    made = written(tmp_path)
+    created = written(tmp_path)
     harm(tmp_path / "lake/lifecycle/hot")
     for sql in (
         "SELECT count(*) AS n FROM hot",
@@ -124,10 +124,10 @@ def test_only_queries_that_read_an_unreadable_table_are_refused(tmp_path: Path, 
         "DESCRIBE hot",
     ):
         with pytest.raises(StoreUnavailable, match=r"lifecycle/hot (did not answer|was written to)"):
-            run(made, sql, SqlLimits(seconds=60), written=("hot", "cold"))
-    assert run(made, "SELECT id FROM cold", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 1
-    assert run(made, "SELECT id FROM warm", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 0
-    assert run(made, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == [
+            run(created, sql, SqlLimits(seconds=60), written=("hot", "cold"))
+    assert run(created, "SELECT id FROM cold", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 1
+    assert run(created, "SELECT id FROM warm", SqlLimits(seconds=60), written=("hot", "cold")).table.num_rows == 0
+    assert run(created, "SHOW TABLES", SqlLimits(), written=("hot", "cold")).table["name"].to_pylist() == [
         "cold",
         "hot",
         "memories",
@@ -155,12 +155,12 @@ HOSTILE = (
 
 
 def test_no_statement_changes_a_byte_of_the_lake(tmp_path: Path) -> None:
-    made = written(tmp_path)
+    created = written(tmp_path)
     part = next((tmp_path / "lake/lifecycle/hot").rglob("*.parquet"))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for statement in HOSTILE:
         with pytest.raises(InvalidRequest, match="query: "):
-            run(made, statement.format(hot=tmp_path / "lake/lifecycle/hot", part=part), LIMITS)
+            run(created, statement.format(hot=tmp_path / "lake/lifecycle/hot", part=part), LIMITS)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

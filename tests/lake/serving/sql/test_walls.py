@@ -25,7 +25,7 @@ def made_lake(home: Path) -> Lake:
 
 
 def content_of(folder: Path) -> dict[str, tuple[str, int, int]]:
-    """Every file below `folder` with the hash of its bytes, its mode and its time."""
+    """Every file below `folder` with its mode, its time and the hash of its bytes."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {
         str(path.relative_to(folder)): (

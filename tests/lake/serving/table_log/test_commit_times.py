@@ -18,7 +18,7 @@ BEGUN = NOW - timedelta(days=2)
 
 
 def logged(lake: Lake, *seconds: float | None) -> CommitTimes:
-    """A table whose log tells that its versions were committed so long after `BEGUN`; None: tells no time."""
+    """A table whose versions were committed at these offsets from `BEGUN`, by its log; None: without a time."""
     for number in range(1, len(seconds)):
         commit(lake, number, memory(str(number), "text"))
     for version, second in enumerate(seconds):
@@ -26,7 +26,7 @@ def logged(lake: Lake, *seconds: float | None) -> CommitTimes:
     return CommitTimes(ObjectStore(f"{lake.settings.lake()}/{HOT}"))
 
 
-def told(times: CommitTimes, versions: int) -> list[float | None]:
+def seconds_at(times: CommitTimes, versions: int) -> list[float | None]:
     found = [times.at(version) for version in range(versions)]
     return [None if at is None else (at - BEGUN).total_seconds() for at in found]
 
@@ -35,40 +35,40 @@ def entry(lake: Lake, version: int) -> Path:
     return Path(lake.uri(HOT)) / f"_delta_log/{version:020d}.json"
 
 
-def test_a_commit_is_later_than_the_one_before_it_whatever_its_clock_says(lake: Lake) -> None:
+def test_a_commit_is_later_than_the_one_before_it_even_if_its_clock_is_behind(lake: Lake) -> None:
     times = logged(lake, 0, 10, 10, 4, 20)
-    assert told(times, 5) == [0, 10, 10.001, 10.002, 20]
+    assert seconds_at(times, 5) == [0, 10, 10.001, 10.002, 20]
     assert times.at(5) is None
 
 
-def test_each_time_finds_its_own_version_again(lake: Lake) -> None:
+def test_the_commit_time_of_a_version_selects_it(lake: Lake) -> None:
     times = logged(lake, 0, 10, 10, 40, 25, 30, 50, 50.5)
     for version in range(8):
         at = times.at(version)
         assert at is not None
         assert times.last_until(at, 0, 7) == version
-    # Version 4 to 6 were committed after 3, so before 3 was committed none of them was.
+    # Versions 4 to 6 were committed after 3, so none of them existed before 3.
     assert times.last_until(BEGUN + timedelta(seconds=35), 0, 7) == 2
     assert times.last_until(BEGUN + timedelta(seconds=45), 0, 7) == 5
 
 
-def test_a_commit_that_tells_no_time_comes_right_after_the_one_before_it(lake: Lake) -> None:
+def test_a_commit_without_a_time_comes_right_after_the_one_before_it(lake: Lake) -> None:
     times = logged(lake, None, 10, None, 20)
-    assert told(times, 4) == [None, 10, 10.001, 20]
+    assert seconds_at(times, 4) == [None, 10, 10.001, 20]
     assert times.last_until(BEGUN + timedelta(seconds=15), 1, 3) == 2
 
 
-def test_a_clock_far_ahead_counts_for_a_minute_only(lake: Lake) -> None:
+def test_a_clock_far_ahead_affects_the_commits_of_one_minute_only(lake: Lake) -> None:
     times = logged(lake, 0, 10, 7200, 15, 90, 100)
-    assert told(times, 6) == [0, 10, 7200, 7200.001, 90, 100]
+    assert seconds_at(times, 6) == [0, 10, 7200, 7200.001, 90, 100]
     assert times.last_until(BEGUN + timedelta(seconds=95), 0, 5) == 4
 
 
-def test_a_clock_far_behind_is_passed_over(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_far_behind_is_ignored(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_times, "ENTRIES_BACK", 3)
     times = logged(lake, 0, *range(100, 900, 100), 50)
     assert times.last_until(BEGUN + timedelta(seconds=60), 0, 9) == 0
-    assert told(times, 10)[-1] == 800.001
+    assert seconds_at(times, 10)[-1] == 800.001
 
 
 def test_one_question_reads_a_few_entries_of_a_long_log(tmp_path: Path) -> None:

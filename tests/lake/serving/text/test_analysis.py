@@ -25,7 +25,7 @@ def expected(text: str) -> list[str]:
 
 @pytest.mark.parametrize("step_work", [0, 1, 16, 1000])
 @given(texts=st.lists(NAMES, max_size=6))
-def test_names_are_found_however_long_they_are(step_work: int, texts: list[str]) -> None:
+def test_names_of_any_length_are_found(step_work: int, texts: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(analysis, "STEP_WORK", step_work)
         found = identifier_parts(pa.array(texts, pa.string()))
@@ -55,11 +55,11 @@ def lines(call: Any) -> int:
 def test_long_names_take_few_array_operations(piece: str) -> None:
     text = (piece * 20_000)[:20_000]
     short = lines(lambda: identifier_parts(pa.array([piece])))
-    # Six lines a step, and as many steps in both directions as cost no more than a pass over the text.
+    # Six lines a step, and in both directions only as many steps as cost no more than a pass over the text.
     assert lines(lambda: identifier_parts(pa.array([text]))) <= short + 2 * 6 * (len(text) // analysis.STEP_WORK + 1)
 
 
 def test_the_stem_of_an_overlong_word_is_the_word_and_is_not_cached() -> None:
-    held = analysis._stem.cache_info().currsize
+    size = analysis._stem.cache_info().currsize
     assert stem("failing" * 100_000) == "failing" * 100_000
-    assert (analysis._stem.cache_info().currsize, stem("failing")) in ((held, "fail"), (held + 1, "fail"))
+    assert (analysis._stem.cache_info().currsize, stem("failing")) in ((size, "fail"), (size + 1, "fail"))

@@ -66,15 +66,15 @@ def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> 
     index.close()
 
 
-def test_words_inside_names_are_found_and_capitals_alone_make_no_name(searcher: KeywordSearcher) -> None:
+def test_words_inside_names_are_found_and_capitals_alone_are_no_name(searcher: KeywordSearcher) -> None:
     assert found(searcher, "parse config") == [1]
     assert found(searcher, "parse_config") == [1]
     assert found(searcher, "get user") == [1]
-    # A sentence that begins with the word is no better than one that holds it.
+    # A sentence that begins with the word scores no better than one that contains it.
     assert found(searcher, "renewed We") == [0]
 
 
-def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(searcher: KeywordSearcher) -> None:
+def test_a_word_in_most_rows_is_ignored_if_the_query_has_a_rarer_one(searcher: KeywordSearcher) -> None:
     assert found(searcher, "service gateway") == [0]
     assert found(searcher, "the gateway") == [0]
     assert len(found(searcher, "service")) == 10
@@ -84,13 +84,13 @@ def test_a_word_that_stands_in_most_rows_is_left_out_where_a_rarer_one_is_asked(
     assert not {"serv*", "bil*"} & searcher.highlights(parse_query("gatew* -serv* project:bil*"))
 
 
-def test_text_falls_into_words_at_anything_that_is_no_letter_or_digit() -> None:
+def test_text_is_split_at_anything_but_letters_and_digits() -> None:
     assert tokenize("src/foo_bar/Baz.py: line 3") == ["src", "foo", "bar", "baz", "py", "line", "3"]
     assert inner_words("parseConfig") == {"parse", "config"}
     assert stem("deadlocks") == stem("deadlocked") == "deadlock"
 
 
-def test_the_words_inside_a_name_are_those_between_its_capitals() -> None:
+def test_names_are_split_at_their_capitals() -> None:
     texts = pa.array(
         [
             "no Name, NO names: X9 IDs_of A1",
@@ -105,12 +105,12 @@ def test_the_words_inside_a_name_are_those_between_its_capitals() -> None:
     )
     expected = [["I", "Ds"], [], ["parse", "Config", "HTTP", "Server2", "Go"], [], [], [], ["a", "B"], ["x" * 300, "Y"]]
     assert [(several or "").split() for several in identifier_parts(texts)] == expected
-    # A slice of texts that others stand before and behind.
+    # A slice from the middle of an array.
     assert [(several or "").split() for several in identifier_parts(texts.slice(2, 5))] == expected[2:7]
     assert identifier_parts(texts.slice(3, 0)) == []
 
 
-def test_nothing_is_lost_where_the_writer_becomes_one_for_a_large_load(tmp_path: Path) -> None:
+def test_no_row_is_lost_when_the_writer_is_resized(tmp_path: Path) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     part = part_of(["a deadlock", "a timeout", "a panic"])
     index.add(part, 1, 2)
@@ -152,7 +152,7 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "asked", "is_found"),
+    ("text", "question", "is_found"),
     [
         ("昨日からデータベース接続エラーが発生しました", "接続エラー", True),
         ("昨日からデータベース接続エラーが発生しました", "データベース", True),
@@ -173,17 +173,17 @@ def test_rows_with_a_phrase_and_rows_with_its_words_are_ranked_together(tmp_path
         (f"digest {'a1b2c3d4' * 16} differs", "a1b2c3d4*", True),
     ],
 )
-def test_words_of_other_scripts_with_accents_and_of_many_letters_are_found(
-    tmp_path: Path, text: str, asked: str, is_found: bool
+def test_long_words_accents_and_other_scripts_are_found(
+    tmp_path: Path, text: str, question: str, is_found: bool
 ) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     index.add(part_of([text, "something else"]), 1, 3)
     index.commit()
-    assert found(index.searcher, asked) == ([0] if is_found else [])
+    assert found(index.searcher, question) == ([0] if is_found else [])
     index.close()
 
 
-def test_a_word_in_more_rows_than_are_left_is_asked_like_any(tmp_path: Path) -> None:
+def test_a_word_counted_in_more_rows_than_exist_is_searched_like_any_other(tmp_path: Path) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     texts = [f"the gateway {number}" for number in range(2 * COMMON_MIN_ROWS)]
     index.add(part_of(texts), 1, COMMON_MIN_ROWS + 200)
@@ -195,7 +195,7 @@ def test_a_word_in_more_rows_than_are_left_is_asked_like_any(tmp_path: Path) -> 
     index.close()
 
 
-def test_a_question_with_very_many_beginnings_is_refused(searcher: KeywordSearcher) -> None:
+def test_a_question_with_too_many_prefixes_is_refused(searcher: KeywordSearcher) -> None:
     with pytest.raises(InvalidRequest, match="has 17 words that end in \\*; expected at most 16"):
         found(searcher, " ".join(f"a{number}*" for number in range(17)))
 
@@ -216,5 +216,5 @@ def test_a_question_with_very_many_beginnings_is_refused(searcher: KeywordSearch
         ("It doesn't work at 12 o'clock: why", False),
     ],
 )
-def test_a_question_that_names_a_thing_is_told_from_a_sentence(text: str, names: bool) -> None:
+def test_a_question_that_names_a_thing_is_distinguished_from_a_sentence(text: str, names: bool) -> None:
     assert names_something(text) == names

@@ -16,7 +16,7 @@ from akosha_assets.lake.serving.text.analysis import stem, tokenize
 from akosha_assets.lake.serving.text.snippets import SNIPPET_CHARS, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 
-# Any letters, and above all those at which scripts differ: marks that stand alone, names, runs without blanks.
+# Any letters, mostly those that scripts treat differently: combining marks, names, runs without blanks.
 PIECES = st.sampled_from(
     (
         "deadlock",
@@ -49,7 +49,7 @@ def marked(found: dict[str, object]) -> list[str]:
 
 @settings(max_examples=300, deadline=None)
 @given(text=TEXTS, question=TEXTS, form=st.sampled_from(("NFC", "NFD", None)))
-def test_marks_are_disjoint_stretches_of_the_text(text: str, question: str, form: Literal["NFC", "NFD"] | None) -> None:
+def test_highlights_are_disjoint(text: str, question: str, form: Literal["NFC", "NFD"] | None) -> None:
     text = unicodedata.normalize(form, text) if form else text
     found = snippet(text, frozenset(stem(word) for word in tokenize(question)) | {"imp*"})
     assert found["text"] in text and len(found["text"]) <= SNIPPET_CHARS
@@ -74,7 +74,7 @@ def test_marks_are_disjoint_stretches_of_the_text(text: str, question: str, form
         (unicodedata.normalize("NFD", "τῇ πόλει"), {"πολει"}, [unicodedata.normalize("NFD", "πόλει")]),
     ],
 )
-def test_what_is_marked(text: str, stems: set[str], expected: list[str]) -> None:
+def test_matching_words_are_highlighted(text: str, stems: set[str], expected: list[str]) -> None:
     assert marked(snippet(text, frozenset(stems))) == expected
 
 
@@ -117,7 +117,7 @@ def steps(text: str, stems: frozenset[str]) -> int:
         "aB",
     ],
 )
-def test_a_text_of_one_piece_repeated_takes_steps_in_proportion_to_its_length(piece: str) -> None:
+def test_a_repetitive_text_takes_linear_time(piece: str) -> None:
     stems = frozenset(("deadlock", "a", "e", "b*", "死死", "deadlock*", "x"))
     short, long = steps(piece * 2_000, stems), steps(piece * 8_000, stems)
     assert long <= 4.5 * short + 200

@@ -42,19 +42,19 @@ def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
         ("nowhere", set()),
     ],
 )
-def test_forms_of_a_word_are_those_words_of_the_index_that_share_its_stem(
+def test_forms_of_a_word_are_the_indexed_words_with_its_stem(
     vocabulary: Vocabulary, word: str, forms: set[str]
 ) -> None:
     assert {form.word for form in vocabulary.forms(word)} == forms
 
 
-def test_the_form_that_was_asked_comes_first_and_rows_are_counted(vocabulary: Vocabulary) -> None:
+def test_the_form_in_the_query_comes_first_and_rows_are_counted(vocabulary: Vocabulary) -> None:
     assert vocabulary.forms("tries")[0] == Form("tries", 1)
     assert {form.word: form.rows for form in vocabulary.forms("tried")}["try"] == 2
     assert vocabulary.weight(1) > vocabulary.weight(len(TEXTS)) >= 0
 
 
-def test_only_the_most_frequent_forms_are_looked_for(tmp_path: Path) -> None:
+def test_only_the_most_frequent_forms_are_searched(tmp_path: Path) -> None:
     index = KeywordIndex(tmp_path, {name: Categories() for name in CODED})
     endings = (
         "",

@@ -37,16 +37,16 @@ LATER = NOW + timedelta(hours=1)
 
 @pytest.fixture
 def replica(lake: Lake) -> Iterator[Replica]:
-    made = Replica(lake, today=NOW.date)
-    yield made
-    made.stop()
+    created = Replica(lake, today=NOW.date)
+    yield created
+    created.stop()
 
 
 @pytest.fixture
 def past(replica: Replica) -> Iterator[TimeTravel]:
-    made = TimeTravel(replica, max_bytes=1 << 30)
-    yield made
-    made.close()
+    created = TimeTravel(replica, max_bytes=1 << 30)
+    yield created
+    created.close()
 
 
 def found(snapshot: Snapshot, words: str, **question: Any) -> list[tuple[str, str, str]]:
@@ -143,7 +143,7 @@ def test_unchanged_rows_of_a_rewritten_file_are_shared(lake: Lake, replica: Repl
         shared, own = then.tiers["hot"].parts
         assert shared.payload is replica.snapshot.tiers["hot"].parts[0].payload
         assert own.payload.select(["id"])["id"].to_pylist() == list("abc"[: sequence - 1])
-    # What is back in the table as it was is shared again.
+    # A row that is restored unchanged is shared again.
     DeltaTable(lake.uri("lifecycle/hot")).restore(first)
     replica.refresh()
     then = past.snapshot(first)
@@ -197,26 +197,26 @@ def test_every_version_gives_its_own_answer(lake: Lake, replica: Replica, seed: 
         version = DeltaTable(lake.uri("lifecycle/hot")).version()
         texts_at[version] = {row["id"]: row["text"] for row in lake.select("lifecycle/hot", ["id", "text"]).to_pylist()}
         replica.refresh()
-        for asked in chosen.sample(sorted(texts_at), min(3, len(texts_at))):
-            then = past.snapshot(asked)
-            assert {id: text for id, _, text in found(then, "deadlock", limit=100, collapse=False)} == texts_at[asked]
-            assert sum(batch.num_rows for batch in export.batches(then, Filters())) == len(texts_at[asked])
+        for as_of in chosen.sample(sorted(texts_at), min(3, len(texts_at))):
+            then = past.snapshot(as_of)
+            assert {id: text for id, _, text in found(then, "deadlock", limit=100, collapse=False)} == texts_at[as_of]
+            assert sum(batch.num_rows for batch in export.batches(then, Filters())) == len(texts_at[as_of])
     past.close()
 
 
 def test_a_vacuumed_version_is_refused_with_the_oldest_complete_one(
     lake: Lake, replica: Replica, past: TimeTravel
 ) -> None:
-    gone = commit(lake, 1, memory("a", "first form"))
-    kept = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
+    first = commit(lake, 1, memory("a", "first form"))
+    second = upsert(lake, 2, memory("a", "second form", snapshot_at=LATER))
     DeltaTable(lake.uri("lifecycle/hot")).vacuum(0, dry_run=False, enforce_retention_duration=False)
     replica.refresh()
     with pytest.raises(
         InvalidRequest,
-        match=rf"files of version {gone} of lifecycle/hot are removed by now; expected version {kept} .*committed",
+        match=rf"files of version {first} of lifecycle/hot are removed by now; expected version {second} .*committed",
     ):
-        past.snapshot(gone)
-    assert found(past.snapshot(kept), "form") == [("a", "hot", "second form")]
+        past.snapshot(first)
+    assert found(past.snapshot(second), "form") == [("a", "hot", "second form")]
 
 
 def test_a_version_before_a_truncated_log_is_refused_with_the_first_one(
@@ -344,13 +344,15 @@ def test_an_unreadable_table_is_not_reported_complete(lake: Lake, replica: Repli
         TimeTravel(replica, max_bytes=0).snapshot(datetime.now(UTC))
 
 
-@pytest.mark.parametrize(("as_of", "said"), [(99, "no version 99; expected one up to 1"), (LATER, "is in the future")])
+@pytest.mark.parametrize(
+    ("as_of", "message"), [(99, "no version 99; expected one up to 1"), (LATER, "is in the future")]
+)
 def test_a_future_version_is_refused(
-    lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, said: str
+    lake: Lake, replica: Replica, past: TimeTravel, as_of: int | datetime, message: str
 ) -> None:
     commit(lake, 1, memory("a", "text"))
     replica.refresh()
-    with pytest.raises(InvalidRequest, match=said):
+    with pytest.raises(InvalidRequest, match=message):
         past.snapshot(as_of)
 
 
@@ -376,7 +378,9 @@ def test_removed_files_are_evicted_when_others_need_the_space(
         TimeTravel(replica, max_bytes=1000).snapshot(versions[0])
 
 
-def test_a_removed_cache_folder_costs_one_answer(lake: Lake, replica: Replica, past: TimeTravel) -> None:
+def test_only_one_question_fails_after_the_cache_folder_is_removed(
+    lake: Lake, replica: Replica, past: TimeTravel
+) -> None:
     first = commit(lake, 1, memory("a", "deadlock one"), memory("b", "deadlock two"))
     second = upsert(lake, 2, memory("a", "solved", snapshot_at=LATER))
     upsert(lake, 3, memory("b", "solved", snapshot_at=LATER))

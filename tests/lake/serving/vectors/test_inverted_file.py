@@ -14,8 +14,8 @@ DIMENSIONS = 96
 
 def vectors(count: int, seed: int = 2) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    made = rng.normal(size=(40, DIMENSIONS))[rng.integers(0, 40, count)] + rng.normal(size=(count, DIMENSIONS))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    rows = rng.normal(size=(40, DIMENSIONS))[rng.integers(0, 40, count)] + rng.normal(size=(count, DIMENSIONS))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def built(stored: np.ndarray) -> InvertedFile:
@@ -23,8 +23,8 @@ def built(stored: np.ndarray) -> InvertedFile:
     return InvertedFile.build(len(stored), quantizer, lambda at: stored[at])
 
 
-def searched(index: InvertedFile, asked: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    found = [index.search(one, wanted, np.arange(len(index.quantizer)), None) for one in asked]
+def searched(index: InvertedFile, queries: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    found = [index.search(one, wanted, np.arange(len(index.quantizer)), None) for one in queries]
     return np.stack([estimates for _, estimates in found]), np.stack([positions for positions, _ in found])
 
 

@@ -12,13 +12,13 @@ from tests.lake.serving.vectors.test_inverted_file import vectors
 
 STORED = vectors(9_000)
 QUANTIZER = CoarseQuantizer.train(len(STORED), lambda at: STORED[at], 100)
-# One has fewer rows than lists, so that most lists have none of it.
+# One has fewer rows than lists, so most of its lists are empty.
 PIECES = [STORED[:4_000], STORED[4_000:4_060], STORED[4_060:]]
 
 
 def segments() -> list[Segment]:
     built = [InvertedFile.build(len(piece), QUANTIZER, piece.__getitem__) for piece in PIECES]
-    return [Segment(file, name=f"kept-{number}") for number, file in enumerate(built)]
+    return [Segment(file, name=f"file-{number}") for number, file in enumerate(built)]
 
 
 def found(file: InvertedFile, wanted: int, selected: np.ndarray | None = None) -> dict[int, float]:
@@ -39,7 +39,7 @@ def test_merged_sets_give_the_same_results_as_separate_files() -> None:
     best = sorted(expected.values(), reverse=True)[:60]
     assert sorted(found(file, 60).values(), reverse=True) == pytest.approx(best)
     assert [len(segment) for segment in together] == [len(piece) for piece in PIECES]
-    assert [segment.name for segment in together] == ["kept-0", "kept-1", "kept-2"]
+    assert [segment.name for segment in together] == ["file-0", "file-1", "file-2"]
 
 
 def test_a_mask_excludes_the_sets_that_it_does_not_name() -> None:
@@ -80,34 +80,37 @@ def test_a_set_copied_out_of_a_merged_file_is_unchanged(tmp_path: Path) -> None:
 
 
 def of_sizes(*files: list[int]) -> list[list[Segment]]:
-    """Segments of so many rows, by the file that holds them."""
-    made = []
+    """Segments with these numbers of rows, grouped by file."""
+    built = []
     for sizes in files:
         file = InvertedFile(None, QUANTIZER, np.cumsum([0, *sizes]))
-        made.append([Segment(file, number) for number in range(len(sizes))])
-    return made
+        built.append([Segment(file, number) for number in range(len(sizes))])
+    return built
 
 
 @pytest.mark.parametrize(
-    ("files", "left", "groups"),
+    ("files", "removed", "groups"),
     [
-        # Days of one size are joined at once; a file that is more than twice the smaller ones together stays as it is.
+        # Days of equal size are merged at once; a file of more than twice the smaller ones together is unchanged.
         ([[10], [10], [10]], {}, [{0, 1, 2}]),
         ([[70, 10], [10]], {}, []),
         ([[70, 10], [10], [15]], {}, [{1, 2}]),
         ([[70, 10], [30], [15]], {}, [{0, 1, 2}]),
         ([[10]], {}, []),
-        # A file that most has left is joined anew, alone or with others.
+        # A file that lost most of its sets is merged again, alone or with others.
         ([[10, 10, 10]], {(0, 0), (0, 1)}, [{0}]),
         ([[10, 10, 10]], {(0, 0)}, []),
         ([[100, 90], [5]], {(0, 0)}, [{0, 1}]),
     ],
 )
 def test_merging_leaves_few_files_and_none_half_empty(
-    files: list[list[int]], left: set[tuple[int, int]], groups: list[set[int]]
+    files: list[list[int]], removed: set[tuple[int, int]], groups: list[set[int]]
 ) -> None:
-    made = of_sizes(*files)
+    built = of_sizes(*files)
     of = {
-        segment: number for number, held in enumerate(made) for segment in held if (number, segment.set_id) not in left
+        segment: number
+        for number, group in enumerate(built)
+        for segment in group
+        if (number, segment.set_id) not in removed
     }
     assert [{of[segment] for segment in group} for group in merge_groups(list(of))] == groups

@@ -10,8 +10,8 @@ DIMENSIONS = 32
 
 
 def vectors(count: int, seed: int = 5) -> np.ndarray:
-    made = np.random.default_rng(seed).normal(size=(count, DIMENSIONS))
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    rows = np.random.default_rng(seed).normal(size=(count, DIMENSIONS))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 STORED = vectors(40_000)
@@ -53,9 +53,9 @@ def test_a_quantizer_lives_as_long_as_an_index_uses_it() -> None:
 
 def test_a_vector_is_in_a_list_with_a_near_centroid() -> None:
     quantizer = of(CoarseQuantizers(), 20_000)
-    asked = STORED[::500]
-    own = quantizer.pca_centroids.search(quantizer.pca.apply(asked), 1)[1][:, 0]
-    likeliest = [quantizer.probe(one, len(quantizer) // 4).tolist() for one in asked]
+    queries = STORED[::500]
+    own = quantizer.pca_centroids.search(quantizer.pca.apply(queries), 1)[1][:, 0]
+    likeliest = [quantizer.probe(one, len(quantizer) // 4).tolist() for one in queries]
     assert all(np.diff(some).min() > 0 for some in likeliest)
     assert np.mean([number in some for number, some in zip(own, likeliest, strict=True)]) > 0.95
-    assert quantizer.probe(asked[0], len(quantizer)).tolist() == list(range(len(quantizer)))
+    assert quantizer.probe(queries[0], len(quantizer)).tolist() == list(range(len(quantizer)))

@@ -13,8 +13,8 @@ DIMENSIONS = 64
 
 @pytest.fixture(scope="module")
 def floats() -> np.ndarray:
-    made = np.random.default_rng(5).normal(size=(20_001, DIMENSIONS)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    rows = np.random.default_rng(5).normal(size=(20_001, DIMENSIONS)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def test_results_equal_an_exact_scan_with_the_same_estimates(floats: np.ndarray) -> None:

@@ -21,8 +21,8 @@ DIMENSIONS = 192
 def clustered(count: int, seed: int = 1) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(count // 50 + 1, DIMENSIONS))
-    made = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, DIMENSIONS)) * 0.6
-    return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+    rows = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, DIMENSIONS)) * 0.6
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,16 @@ def stored() -> np.ndarray:
     return clustered(40_000)
 
 
-@pytest.fixture(scope="module", params=["a file each", "one file", "one file that another set left"])
+@pytest.fixture(scope="module", params=["a file each", "one file", "one file that lost a set"])
 def sets(stored: np.ndarray, request: pytest.FixtureRequest) -> list[VectorSet]:
     halves = np.split(stored.astype(np.float16), 2)
     quantizers = CoarseQuantizers()
-    made = [VectorSet(np.arange(len(half), dtype=np.int32), half).with_index("space", quantizers) for half in halves]
+    indexed = [VectorSet(np.arange(len(half), dtype=np.int32), half).with_index("space", quantizers) for half in halves]
     if request.param == "a file each":
-        return made
-    left = [made[1]] if request.param == "one file that another set left" else []
-    together = joined_segments([held.index for held in [*left, *made] if held.index is not None])[len(left) :]
-    return [replace(held, index=segment) for held, segment in zip(made, together, strict=True)]
+        return indexed
+    removed = [indexed[1]] if request.param == "one file that lost a set" else []
+    together = joined_segments([each.index for each in [*removed, *indexed] if each.index is not None])[len(removed) :]
+    return [replace(each, index=segment) for each, segment in zip(indexed, together, strict=True)]
 
 
 def recall(sets: list[VectorSet], stored: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -74,8 +74,8 @@ def test_scores_are_cosines_of_the_stored_vectors(sets: list[VectorSet], stored:
 def test_float16_is_converted_exactly() -> None:
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)].reshape(-1, 32)
-    held = VectorSet(np.arange(len(finite), dtype=np.int32), finite)
-    np.testing.assert_array_equal(held.floats(slice(None)), finite.astype(np.float32))
+    vector_set = VectorSet(np.arange(len(finite), dtype=np.int32), finite)
+    np.testing.assert_array_equal(vector_set.floats(slice(None)), finite.astype(np.float32))
 
 
 def test_several_threads_rank_like_one(
@@ -89,10 +89,10 @@ def test_several_threads_rank_like_one(
 
 
 def test_the_size_of_a_set_includes_its_index(sets: list[VectorSet]) -> None:
-    held = sets[0]
-    assert held.index is not None
-    index_bytes = faiss.serialize_index(held.index.own_file().index).nbytes
-    assert held.nbytes - held.rows.nbytes - held.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
+    vector_set = sets[0]
+    assert vector_set.index is not None
+    index_bytes = faiss.serialize_index(vector_set.index.own_file().index).nbytes
+    assert vector_set.nbytes - vector_set.rows.nbytes - vector_set.matrix.nbytes == pytest.approx(index_bytes, rel=0.2)
 
 
 def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: np.ndarray) -> None:
@@ -113,9 +113,9 @@ def test_int8_ranks_nearly_as_well_and_a_sketch_says_it_is_approximate(stored: n
 def test_the_remaining_vectors_get_new_rows_after_a_removal(stored: np.ndarray) -> None:
     keep = np.arange(100) % 2 == 0
     some = VectorSet(np.arange(0, 100, 4, dtype=np.int32), stored[:25].astype(np.float16))
-    left = some.filter(keep)
-    assert left.rows.tolist() == list(range(0, 50, 2))
-    vector = left.vector_of(2)
+    remaining = some.filter(keep)
+    assert remaining.rows.tolist() == list(range(0, 50, 2))
+    vector = remaining.vector_of(2)
     assert vector is not None
     np.testing.assert_allclose(vector, stored[1], atol=1e-3)
     assert concatenate_vectors([(0, some), (100, some)]).rows.tolist() == [*range(0, 100, 4), *range(100, 200, 4)]
@@ -136,7 +136,7 @@ def test_vectors_of_wrong_length_or_not_finite_are_left_out() -> None:
 
 
 def test_a_sketch_of_more_numbers_than_any_model_makes_is_left_out() -> None:
-    # Its rotation would take minutes and the thread of whoever asks for similar rows.
+    # Its rotation would block a search for similar rows for minutes.
     longest = VECTOR_MAX_NUMBERS // 8
     for size, count in ((longest + 1, 0), (16, 1)):
         column, scales = pa.array([bytes(size)], pa.binary()), np.ones(1, np.float32)
