@@ -42,7 +42,10 @@ MAX_RANGES = 10
 
 
 def recall_check(tier: str) -> dg.AssetCheckSpec:
-    """The check of `tier` that stops a day whose new form has too low a recall."""
+    """The check of `tier` that stops a day whose new form has too low a recall.
+
+    `tier` is a plain string: Dagster cannot serialise an asset key with a subclass of str.
+    """
     return dg.AssetCheckSpec(
         CHECK,
         asset=["lifecycle", tier],
@@ -89,6 +92,7 @@ def _age_partitions(context: dg.AssetExecutionContext, lake: Lake, tier: str) ->
         if isinstance(outcome, Aged):
             moved.append(outcome)
             values = {name: value for name, value in asdict(outcome).items() if name != "event_day"}
+            values["tier"] = str(outcome.tier)
             _materialize(context, tier, outcome.event_day, values)
         else:
             refused.append(outcome)
@@ -103,7 +107,7 @@ def _age_partitions(context: dg.AssetExecutionContext, lake: Lake, tier: str) ->
             counts = {name: value for name, value in asdict(day).items() if name.startswith("rows_")}
             _materialize(context, tier, day.event_day, counts | methods)
     if len(days) == 1 and not items:
-        context.log.info("nothing to move: %s belongs in %s", first, policy.tier_of(first, now.date()))
+        context.log.info("nothing to move: %s belongs in %s", first, str(policy.tier_of(first, now.date())))
     yield _recall_result(policy, tier, moved, refused)
 
 
@@ -181,7 +185,7 @@ def request_due_days(
     now = datetime.now(UTC)
     requested = json.loads(context.cursor) if context.cursor else {}
     found = due(lake, TierPolicy.of(lake.settings), now.date())
-    for tier in (Tier.COLD, Tier.WARM):
+    for tier in (Tier.COLD.value, Tier.WARM.value):
         items = [item for item in found if item.tier == tier]
         if not items or run_in_progress(context.instance, job_names[tier], now=now) is not None:
             continue

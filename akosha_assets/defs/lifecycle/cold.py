@@ -21,7 +21,7 @@ from akosha_assets.lake.tiers import Tier
     kinds={"deltalake"},
     partitions_def=EVENT_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    check_specs=[recall_check(Tier.COLD)],
+    check_specs=[recall_check(Tier.COLD.value)],
     # Only days that moved are materialized.
     output_required=False,
     pool=POOL,
@@ -31,7 +31,7 @@ def cold(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Ite
     """Memories past the warm window: one sentence, a compact fingerprint, a 1-bit sketch of the vector, and daily
     metrics.
     """
-    yield from age_partitions(context, lake, Tier.COLD)
+    yield from age_partitions(context, lake, Tier.COLD.value)
 
 
 age_to_cold = dg.define_asset_job(
@@ -56,4 +56,4 @@ def days_due(context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]) 
 
     if is_orchestrated(lake.settings):
         return
-    yield from request_due_days(context, lake, {Tier.WARM: age_to_warm.name, Tier.COLD: age_to_cold.name})
+    yield from request_due_days(context, lake, {Tier.WARM.value: age_to_warm.name, Tier.COLD.value: age_to_cold.name})

@@ -20,7 +20,7 @@ from akosha_assets.lake.tiers import Tier
     kinds={"deltalake"},
     partitions_def=EVENT_DAYS,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    check_specs=[recall_check(Tier.WARM)],
+    check_specs=[recall_check(Tier.WARM.value)],
     # Only days that moved are materialized.
     output_required=False,
     pool=POOL,
@@ -30,7 +30,7 @@ def warm(context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]) -> Ite
     """Memories past the hot window: a summary of at most three sentences, int8 vectors, and every column that search
     filters on.
     """
-    yield from age_partitions(context, lake, Tier.WARM)
+    yield from age_partitions(context, lake, Tier.WARM.value)
 
 
 age_to_warm = dg.define_asset_job(
