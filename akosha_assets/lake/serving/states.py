@@ -11,6 +11,19 @@ class SearchMode(StrEnum):
     KEYWORD = "keyword"
 
 
+class TierState(StrEnum):
+    """Whether a tier's rows are in the replica."""
+
+    LOADING = "loading"
+    READY = "ready"
+    # Nothing was ever written to the table.
+    EMPTY = "empty"
+    # The table cannot be read now. A view with a version shows that version.
+    UNAVAILABLE = "unavailable"
+    # Not searched: cold, by a question about an earlier time.
+    SKIPPED = "skipped"
+
+
 class TierStatus(StrEnum):
     """What a tier contributed to an answer."""
 
