@@ -14,7 +14,7 @@ from akosha_assets.lake.errors import LedgerDamaged, LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.snapshot import TierView
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 from akosha_assets.lake.watch import conditions, delivery
 from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
 from akosha_assets.lake.watch.alerts import Condition
@@ -63,7 +63,7 @@ def of_replica(tiers: Iterable[TierView], unavailable_since: dict[str, float], *
     problems = []
     is_followed = are_files_read = True
     for tier in tiers:
-        if tier.state != TierState.UNAVAILABLE:
+        if tier.state != ViewState.UNAVAILABLE:
             unavailable_since.pop(tier.name, None)
         elif seconds - unavailable_since.setdefault(tier.name, seconds) >= UNAVAILABLE_SECONDS:
             problems.append(f"{tier.name} {tier.doubt}")

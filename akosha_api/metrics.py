@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from akosha_api.app_state import AppState
 from akosha_assets.lake import telemetry
 from akosha_assets.lake.serving.search.searcher import Answer
-from akosha_assets.lake.serving.states import RankingStatus, TierState, TierStatus
+from akosha_assets.lake.serving.states import RankingStatus, TierStatus, ViewState
 from akosha_assets.lake.watch.metrics import Declared, IngestionCollector
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -170,7 +170,7 @@ class _ReplicaCollector(Collector):
                 ("rows_without_vector", tier.rows_without_vector),
                 ("rows_set_aside", tier.rows_set_aside),
                 ("version", math.nan if tier.version is None else tier.version),
-                ("ready", tier.state in (TierState.READY, TierState.EMPTY)),
+                ("ready", tier.state in (ViewState.READY, ViewState.EMPTY)),
             ):
                 families[f"akosha_replica_{metric}"].add_metric([name], float(value))
         families["akosha_replica_lag_seconds"].add_metric([], replica.silent_seconds())

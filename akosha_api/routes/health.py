@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from akosha_api.app_state import AppState
 from akosha_api.dependencies import StateDep
 from akosha_assets.lake.serving.search.results import describe_tier
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 
 router = APIRouter(tags=["health"])
 
@@ -36,7 +36,7 @@ def _reasons(service: AppState, vector_rows: int) -> list[str]:
     reasons = [
         f"{name}: {tier.reason}"
         for name, tier in snapshot.tiers.items()
-        if tier.state == TierState.UNAVAILABLE or tier.rows_set_aside
+        if tier.state == ViewState.UNAVAILABLE or tier.rows_set_aside
     ]
     if model is None:
         reasons.append(f"semantic search by words: {service.searcher.no_model}")

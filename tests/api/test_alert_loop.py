@@ -4,15 +4,15 @@ import pytest
 
 from akosha_api.alert_loop import UNAVAILABLE_SECONDS, of_replica
 from akosha_assets.lake.serving.snapshot import TierView
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 from akosha_assets.lake.watch.alert_kinds import Runbook, Severity
 
-COMPLETE = TierView("hot", TierState.READY, version=1)
-ROWS = TierView("hot", TierState.READY, "1 rows in 1 files cannot be served", version=1, rows_set_aside=1)
+COMPLETE = TierView("hot", ViewState.READY, version=1)
+ROWS = TierView("hot", ViewState.READY, "1 rows in 1 files cannot be served", version=1, rows_set_aside=1)
 FILES = TierView(
-    "hot", TierState.READY, "9 rows in 1 files cannot be read", version=1, rows_set_aside=9, rows_unreadable=9
+    "hot", ViewState.READY, "9 rows in 1 files cannot be read", version=1, rows_set_aside=9, rows_unreadable=9
 )
-STALE = TierView("hot", TierState.UNAVAILABLE, "the log is gone", version=1)
+STALE = TierView("hot", ViewState.UNAVAILABLE, "the log is gone", version=1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from akosha_assets.lake.errors import NotFound, TierUnavailable
 from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
 from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 
 
 class Keywords(Protocol):
@@ -29,7 +29,7 @@ class TierView:
     """One tier of a snapshot. `reason` explains the state."""
 
     name: str
-    state: TierState = TierState.LOADING
+    state: ViewState = ViewState.LOADING
     reason: str | None = None
     version: int | None = None
     watermark: datetime | None = None
@@ -61,17 +61,17 @@ class TierView:
     @property
     def doubt(self) -> str | None:
         """Why the view may lack rows of the table; None if it is complete."""
-        if self.state == TierState.LOADING:
+        if self.state == ViewState.LOADING:
             return f"is still being loaded{f' ({self.reason})' if self.reason else ''}"
-        if self.state == TierState.READY and self.rows_set_aside:
+        if self.state == ViewState.READY and self.rows_set_aside:
             return f"is incomplete ({self.reason})"
-        if self.state == TierState.UNAVAILABLE:
+        if self.state == ViewState.UNAVAILABLE:
             return f"{'is stale' if self.is_loaded else 'is unavailable'} ({(self.reason or '').rstrip('.')})"
         return None
 
     def doubt_about(self, identity: int) -> str | None:
         """Why the view may lack a row with this identity hash that the table has; None if it cannot."""
-        if self.state == TierState.READY and not self.rows_unreadable and identity not in self.identities_set_aside:
+        if self.state == ViewState.READY and not self.rows_unreadable and identity not in self.identities_set_aside:
             return None
         return self.doubt
 
@@ -83,8 +83,8 @@ class TierView:
     @property
     def is_loaded(self) -> bool:
         """Some version was loaded, perhaps without rows that cannot be served."""
-        return self.state in (TierState.READY, TierState.EMPTY, TierState.SKIPPED) or (
-            self.state == TierState.UNAVAILABLE and self.version is not None
+        return self.state in (ViewState.READY, ViewState.EMPTY, ViewState.SKIPPED) or (
+            self.state == ViewState.UNAVAILABLE and self.version is not None
         )
 
     @cached_property
@@ -157,7 +157,7 @@ class Snapshot:
 
     def missing(self, identity: Identity) -> NotFound:
         """The error for a memory that `find` did not find."""
-        skipped = next((tier.reason for tier in self.tiers.values() if tier.state == TierState.SKIPPED), None)
+        skipped = next((tier.reason for tier in self.tiers.values() if tier.state == ViewState.SKIPPED), None)
         return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", skipped)
 
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:

@@ -11,7 +11,7 @@ class SearchMode(StrEnum):
     KEYWORD = "keyword"
 
 
-class TierState(StrEnum):
+class ViewState(StrEnum):
     """Whether a tier's rows are in the replica."""
 
     LOADING = "loading"

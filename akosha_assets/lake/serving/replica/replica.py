@@ -25,7 +25,7 @@ from akosha_assets.lake.serving.replica.keyword_update import update_keywords
 from akosha_assets.lake.serving.replica.loading import Hasher, Loader
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica, current_views
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 from akosha_assets.lake.serving.table_log.files import Follower, Listing, LocalFiles
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS
 from akosha_assets.lake.tables import KnownTable
@@ -184,7 +184,7 @@ class Replica:
                     logger.exception("a tier could not be followed", extra={"tier": name})
                     failure = StoreUnavailable(self.lake.uri(f"lifecycle/{name}"), f"{type(error).__name__}: {error}")
                 tier.follower.forget()
-                views[name] = replace(views[name], state=TierState.UNAVAILABLE, reason=str(failure))
+                views[name] = replace(views[name], state=ViewState.UNAVAILABLE, reason=str(failure))
         return changed, failure
 
     def _follow(self, tier: TierReplica, views: dict[str, TierView]) -> bool:
@@ -193,13 +193,13 @@ class Replica:
         if listing is None:
             if views[name].version is None:
                 reason = f"nothing was written to the {name} table yet"
-                views[name] = replace(views[name], state=TierState.EMPTY, reason=reason)
+                views[name] = replace(views[name], state=ViewState.EMPTY, reason=reason)
             return False
         self.is_settled = False
         self._load(tier, listing, views)
         views[name] = replace(
             views[name],
-            state=TierState.READY,
+            state=ViewState.READY,
             reason=tier.set_aside.reason,
             version=listing.version,
             watermark=listing.committed_at,
@@ -281,7 +281,7 @@ class Replica:
                     tier.follower.forget()
                 self._publish(
                     {
-                        name: replace(view, state=TierState.UNAVAILABLE, reason=reason)
+                        name: replace(view, state=ViewState.UNAVAILABLE, reason=reason)
                         for name, view in self.snapshot.tiers.items()
                     }
                 )

@@ -10,7 +10,7 @@ from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.states import TierState, TierStatus
+from akosha_assets.lake.serving.states import TierStatus, ViewState
 from akosha_assets.lake.serving.text.snippets import plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
@@ -208,11 +208,11 @@ def describe_tier(tier: TierView) -> TierReport:
 
 def tier_status(tier: TierView) -> TierStatus:
     """The status that an answer gives the tier."""
-    if tier.state == TierState.UNAVAILABLE and tier.version is not None:
+    if tier.state == ViewState.UNAVAILABLE and tier.version is not None:
         return TierStatus.STALE
-    if tier.state == TierState.LOADING or (tier.state == TierState.READY and tier.rows_set_aside):
+    if tier.state == ViewState.LOADING or (tier.state == ViewState.READY and tier.rows_set_aside):
         return TierStatus.PARTIAL
-    return TierStatus.ANSWERED if tier.state == TierState.READY else TierStatus(tier.state)
+    return TierStatus.ANSWERED if tier.state == ViewState.READY else TierStatus(tier.state)
 
 
 def to_datetime(microseconds: int) -> datetime:

@@ -17,7 +17,7 @@ from akosha_assets.lake.serving.parts.part import Part, RowRange
 from akosha_assets.lake.serving.query import Filters, ParsedQuery
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.states import TierState
+from akosha_assets.lake.serving.states import ViewState
 from akosha_assets.lake.serving.table_log.files import Listing
 from akosha_assets.lake.serving.table_log.versions import Versions
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndexUnavailable, KeywordSearcher
@@ -91,7 +91,7 @@ class TimeTravel:
     def _snapshot(self, as_of: int | datetime) -> Snapshot:
         present = self.replica.snapshot
         for tier in VERSIONED_TIERS:
-            if present.tiers[tier].state == TierState.LOADING:
+            if present.tiers[tier].state == ViewState.LOADING:
                 raise StoreUnavailable(self.replica.lake.uri(f"lifecycle/{tier}"), f"{tier} is still being loaded")
         at = self._time(as_of, present)
         listings = {tier: self._listing(tier, at, as_of, present.tiers[tier]) for tier in VERSIONED_TIERS}
@@ -110,8 +110,8 @@ class TimeTravel:
             hot_identities[part.day].append(visible)
         warm = self._view(present.tiers["warm"], listings["warm"], at, hot_identities)
         cold = present.tiers["cold"]
-        if cold.state != TierState.EMPTY:
-            cold = TierView("cold", TierState.SKIPPED, COLD_SKIPPED)
+        if cold.state != ViewState.EMPTY:
+            cold = TierView("cold", ViewState.SKIPPED, COLD_SKIPPED)
         tiers = {"hot": hot, "warm": warm, "cold": cold}
         rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
         unindexed = max(0, present.rows - present.keyword_rows)
@@ -156,10 +156,10 @@ class TimeTravel:
         self, view: TierView, listing: Listing | None, at: datetime, hotter: Mapping[date, list[np.ndarray]]
     ) -> TierView:
         """The tier with the rows of `listing`, without memories whose identities are in `hotter`, by day."""
-        if view.version is None and view.state == TierState.UNAVAILABLE:
+        if view.version is None and view.state == ViewState.UNAVAILABLE:
             return view
         if listing is None:
-            return TierView(view.name, TierState.EMPTY, f"the {view.name} table did not exist then")
+            return TierView(view.name, ViewState.EMPTY, f"the {view.name} table did not exist then")
         unchanged: dict[date, list[RowRange]] = defaultdict(list)
         for path, row_range in view.row_ranges.items():
             if path in listing.files:
@@ -178,9 +178,9 @@ class TimeTravel:
         ordered = tuple(sorted(visible, key=lambda part: part.day, reverse=True))
         # A table that cannot be read now may have commits between the last known one and `at`.
         may_be_stale = (
-            view.state == TierState.UNAVAILABLE and listing.version == view.version and listing.committed_at != at
+            view.state == ViewState.UNAVAILABLE and listing.version == view.version and listing.committed_at != at
         )
-        state, reason = (view.state, view.reason) if may_be_stale else (TierState.READY, None)
+        state, reason = (view.state, view.reason) if may_be_stale else (ViewState.READY, None)
         return replace(
             view, state=state, reason=reason, version=listing.version, watermark=listing.committed_at, parts=ordered
         )
