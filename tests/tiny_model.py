@@ -18,8 +18,11 @@ WORDS = (
 ).split()
 
 
-def make(folder: Path) -> Path:
-    """Write a model of 384 dimensions that `fastembed` loads to `folder`: texts that share words are similar."""
+def make(folder: Path, *, is_quantized: bool = False) -> Path:
+    """Write a model of 384 dimensions that `fastembed` loads to `folder`: texts that share words are similar.
+
+    If it `is_quantized`, it rounds all numbers of a batch by the largest of them, as dynamically quantized models do.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
@@ -40,8 +43,17 @@ def make(folder: Path) -> Path:
         for name in ("input_ids", "attention_mask", "token_type_ids")
     ]
     output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["rows", "tokens", DIMENSIONS])
-    gather = helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])
-    graph = helper.make_graph([gather], "tiny", inputs, [output], [numpy_helper.from_array(table, "table")])
+    if is_quantized:
+        # The numbers of one word are so large that those of all others become coarse.
+        table[vocabulary["kubernetes"]] *= 30
+        nodes = [
+            helper.make_node("Gather", ["table", "input_ids"], ["numbers"]),
+            helper.make_node("DynamicQuantizeLinear", ["numbers"], ["rounded", "scale", "zero"]),
+            helper.make_node("DequantizeLinear", ["rounded", "scale", "zero"], ["last_hidden_state"]),
+        ]
+    else:
+        nodes = [helper.make_node("Gather", ["table", "input_ids"], ["last_hidden_state"])]
+    graph = helper.make_graph(nodes, "tiny", inputs, [output], [numpy_helper.from_array(table, "table")])
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx"
     )

@@ -257,6 +257,23 @@ def relevance(
     print_figures("relevance", answer, as_json=as_json)
 
 
+@app.command()
+def embed(
+    texts: Annotated[int, typer.Option(min=1, help="Texts of each length.")] = 64,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Texts embedded at the same time; default: as many as cores.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure embedded texts per second by length, and the worst cosine of a vector alone and among other texts."""
+    from akosha_assets.bench import embed as bench
+    from akosha_assets.cli.output import lake_errors
+
+    with lake_errors(), error_console.status("embedding"):
+        answer = bench.run(texts=texts, threads=threads)
+    print_figures("embed", answer, as_json=as_json)
+
+
 def print_figures(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
     """Print the figures of a benchmark."""
     if as_json:

@@ -6,7 +6,9 @@ place. Only `fetch` downloads a model, because that can take minutes.
 
 import json
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +18,30 @@ from akosha_assets.lake.settings import LakeSettings
 
 logger = logging.getLogger(__name__)
 
-# Attention takes the square of the longest text in a batch, so texts of similar length are embedded together.
-BATCH_ROWS = 64
+# Texts per inference. A model that is quantized dynamically scales its numbers by the largest of the whole batch, so
+# with more than one the vector of a text would depend on the others. docs/decisions/0065 has the alternatives.
+BATCH_ROWS = 1
 # A tokenizer needs many times the memory of its text, and a model reads at most 512 tokens, so texts are cut before.
 TEXT_MAX_CHARS = 16_384
 
 
 class Embedder:
-    """A loaded model. Safe to share between threads."""
+    """A loaded model. Safe to share between threads.
 
-    def __init__(self, model: object, space: str, dimensions: int):
+    A text has the same vector whatever is embedded with it. Up to `threads` texts are embedded at the same time.
+    """
+
+    def __init__(self, model: object, space: str, dimensions: int, threads: int = 1):
         self._model = model
         self.space = space
         self.dimensions = dimensions
+        self.threads = threads
 
     @classmethod
     def load(cls, settings: LakeSettings, *, threads: int | None = None) -> "Embedder":
         """Loads the model of the settings from its folder or from the cache under the home, never from the network.
+
+        `threads`: texts embedded at the same time, each by one thread; None: as many as there are cores.
 
         Raises:
             EmbeddingUnavailable: there is no such model, or it cannot be loaded.
@@ -58,24 +67,31 @@ class Embedder:
         # fastembed logs an error for each place that it searches; the exception below is enough.
         fastembed_logger.disable("fastembed")
         try:
-            model = TextEmbedding(name, threads=threads, **where)  # type: ignore[arg-type]
+            model = TextEmbedding(name, threads=1, **where)  # type: ignore[arg-type]
             dimensions = len(next(iter(model.embed(["dimensions"]))))
         except (ValueError, OSError, RuntimeError) as error:
             raise _unavailable(name, where.get("specific_model_path", where.get("cache_dir")), str(error)) from error
-        return cls(model, name, dimensions)
+        return cls(model, name, dimensions, threads or os.cpu_count() or 1)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors in the order of `texts`: (texts, dimensions) float32. Long texts are cut at `TEXT_MAX_CHARS`."""
         if not texts:
             return np.empty((0, self.dimensions), np.float32)
         texts = [text[:TEXT_MAX_CHARS] for text in texts]
-        order = np.argsort([len(text) for text in texts], kind="stable")
+        workers = min(self.threads, len(texts))
+        if workers == 1:
+            return self._embed(texts)
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for start in range(0, len(order), BATCH_ROWS):
-            part = order[start : start + BATCH_ROWS]
-            made = np.stack(list(self._model.embed([texts[i] for i in part], batch_size=BATCH_ROWS)))  # type: ignore[attr-defined]
-            norms = np.linalg.norm(made, axis=1, keepdims=True)
-            vectors[part] = made / np.where(norms > 0, norms, 1)
+        shares = [slice(first, None, workers) for first in range(workers)]
+        with ThreadPoolExecutor(workers, "embedding") as pool:
+            for share, made in zip(shares, pool.map(lambda share: self._embed(texts[share]), shares), strict=True):
+                vectors[share] = made
+        return vectors
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        made = np.stack(list(self._model.embed(texts, batch_size=BATCH_ROWS)))  # type: ignore[attr-defined]
+        norms = np.linalg.norm(made, axis=1, keepdims=True)
+        vectors: np.ndarray = (made / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
         return vectors
 
 

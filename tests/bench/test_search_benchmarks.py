@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from akosha_assets.bench import relevance, search, serve
+from akosha_assets.bench import embed, relevance, search, serve
 
 
 def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:
@@ -11,6 +11,12 @@ def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:
     # The tiny model gives many texts the same vector, so ties lower the recall.
     assert answer["recall_at_10"] > 0.3
     assert answer["one_system"]["rows"] == 100
+
+
+def test_embed_has_speeds_by_length_and_the_worst_cosine(home: Path) -> None:
+    answer = embed.run(texts=3, threads=2)
+    assert set(answer["texts_per_second"]) == set(embed.WORDS)
+    assert answer["worst_cosine_alone"] >= 0.9999
 
 
 def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:

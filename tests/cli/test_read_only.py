@@ -44,8 +44,8 @@ WRITES = {
         "retention hold",
         "retention release",
     ),
-    *("bench drain", "bench ingest", "bench lifecycle", "bench relevance", "bench resend", "bench search"),
-    *("bench serve", "bench tick", "bench tiers"),
+    *("bench drain", "bench embed", "bench ingest", "bench lifecycle", "bench relevance", "bench resend"),
+    *("bench search", "bench serve", "bench tick", "bench tiers"),
 }
 
 

@@ -23,6 +23,24 @@ def test_a_model_folder_gives_unit_vectors_in_the_order_of_the_texts(tmp_path: P
     assert embedder.space == "sentence-transformers/all-MiniLM-L6-v2"
 
 
+def test_a_text_has_one_vector_in_every_batch_of_a_dynamically_quantized_model(tmp_path: Path) -> None:
+    folder = tiny_model.make(tmp_path / "model", is_quantized=True)
+    texts = ["postgres lock timeout", "kubernetes oomkilled " * 40, "redis", "tls certificate expired " * 9, "redis"]
+    for threads in (1, 3):
+        embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=folder), threads=threads)
+        alone = np.concatenate([embedder.embed([text]) for text in texts])
+        for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 0]):
+            together = embedder.embed([texts[position] for position in order])
+            assert ((together * alone[order]).sum(axis=1) >= 0.9999).all()
+
+
+def test_the_real_model_gives_a_text_one_vector_in_every_batch(tmp_path: Path, shared: Path) -> None:
+    texts = ["the database waits for a lock", "x", "disk full on /var: write failed with ENOSPC " * 12]
+    embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model_dir=shared / "models" / "all-MiniLM-L6-v2"))
+    alone = np.concatenate([embedder.embed([text]) for text in texts])
+    assert ((embedder.embed(texts) * alone).sum(axis=1) >= 0.9999).all()
+
+
 def test_a_model_fastembed_does_not_know_is_described_by_its_config(tmp_path: Path) -> None:
     folder = tiny_model.make(tmp_path / "model")
     embedder = Embedder.load(LakeSettings(home=tmp_path, embedding_model="house/model", embedding_model_dir=folder))

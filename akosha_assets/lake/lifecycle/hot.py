@@ -50,8 +50,6 @@ def embed_day(
     missing = lake.select(HOT.address, [*IDENTITY, "content_hash", "text"], where).sort_by("system_id")
     for start in range(0, missing.num_rows, COMMIT_ROWS):
         part = missing.slice(start, COMMIT_ROWS)
-        # The model is fastest on texts of similar length.
-        part = part.take(pc.sort_indices(pc.binary_length(part["text"])))
         vectors: list[bytes] = []
         while len(vectors) < part.num_rows and not stop():
             vectors += as_stored(embedder.embed(part["text"].slice(len(vectors), PIECE_ROWS).to_pylist()))
