@@ -18,12 +18,12 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
 from akosha_assets.lake.watch.alerts import Condition
+from akosha_assets.lake.watch.orchestrator_probe import probe
 from akosha_assets.lake.watch.outage import down_for
 
 logger = logging.getLogger(__name__)
 
 BEGINS_AFTER = timedelta(seconds=10)
-PROBE_SECONDS = 2.0
 SAMPLE_INTERVAL = timedelta(seconds=10)
 SAMPLES_PER_REQUEST = 500
 MODE_KEY, SAMPLED_KEY = "bootstrap_since", "bootstrap_sampled_at"
@@ -34,9 +34,9 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[Condition]:
     url = ledger.settings.mahavishnu_url
     if not url:
         return []
-    is_up = _is_healthy(url)
-    down = down_for(ledger, "orchestrator", is_up=is_up, now=now)
-    if is_up:
+    probed = probe(url)
+    down = down_for(ledger, "orchestrator", is_up=probed.is_answer, now=now)
+    if probed.is_answer:
         if since(ledger) is not None:
             ledger.update(MODE_KEY, lambda _: None)
             logger.info("bootstrap mode ends: the orchestrator answers again", extra={"orchestrator": url})
@@ -46,11 +46,12 @@ def evaluate(ledger: Ledger, *, now: datetime) -> list[Condition]:
         if down < BEGINS_AFTER:
             return []
         ledger.update(MODE_KEY, lambda begun: begun or now.isoformat())
-        logger.warning("bootstrap mode begins: the orchestrator does not answer", extra={"orchestrator": url})
+        extra = {"orchestrator": url, "cause": probed.received}
+        logger.warning("bootstrap mode begins: the orchestrator does not answer", extra=extra)
     _buffer_sample(ledger, now)
     detail = (
-        f"{url} has not answered since {now - down:%H:%M:%S} UTC; Akosha's own schedules run, and its metrics are "
-        "buffered until it answers"
+        f"{url} has not answered since {now - down:%H:%M:%S} UTC (last: {probed.received}); Akosha's own schedules "
+        "run, and its metrics are buffered until it answers"
     )
     return [
         Condition(
@@ -156,12 +157,3 @@ def _newest_lines(path: Path, max_bytes: int) -> list[str]:
         first -= 1
         total += len(lines[first]) + 1
     return lines[first:]
-
-
-def _is_healthy(url: str) -> bool:
-    try:
-        # Loading the certificates takes longer than the request, and http has none.
-        is_https = url.startswith("https:")
-        return httpx.get(f"{url.rstrip('/')}/health", timeout=PROBE_SECONDS, verify=is_https).is_success
-    except (httpx.HTTPError, httpx.InvalidURL):
-        return False

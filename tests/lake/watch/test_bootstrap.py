@@ -10,7 +10,7 @@ import pytest
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import alerts, bootstrap, conditions
-from tests.loopback import http_server
+from tests.loopback import Reply, http_server
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -20,10 +20,12 @@ class Orchestrator:
     """Answers health probes while `is_up`, and keeps samples while it `takes_samples`."""
 
     def __init__(self) -> None:
-        self.url, self.is_up, self.takes_samples = "", True, True
+        self.url, self.is_up, self.is_degraded, self.takes_samples = "", True, False, True
         self.samples: list[dict[str, object]] = []
 
-    def answer(self, method: str, body: bytes) -> int:
+    def answer(self, method: str, body: bytes) -> int | Reply:
+        if method == "GET" and self.is_degraded:
+            return Reply(503, b'{"status": "degraded", "service": "mahavishnu"}')
         if method == "GET":
             return 200 if self.is_up else 503
         if self.takes_samples:
@@ -75,6 +77,21 @@ def test_ten_seconds_without_an_answer_begin_it_and_an_answer_ends_it(
     assert not bootstrap.buffer_path(ledger.settings).exists()
     assert conditions.evaluate(ledger, now=NOW + 200 * SECOND) == ["orchestrator/mahavishnu"]
     assert alerts.list_alerts(ledger)[0].state == "resolved"
+
+
+def test_a_degraded_orchestrator_neither_begins_nor_prolongs_it(ledger: Ledger, orchestrator: Orchestrator) -> None:
+    orchestrator.is_degraded = True
+    for seconds in (0, 12, 24):
+        assert conditions.evaluate(ledger, now=NOW + seconds * SECOND) == []
+    assert bootstrap.steps_back(ledger)
+    orchestrator.is_degraded = orchestrator.is_up = False
+    for seconds in (36, 48):
+        conditions.evaluate(ledger, now=NOW + seconds * SECOND)
+    assert not bootstrap.steps_back(ledger)
+    assert "(last: HTTP 503 with no JSON)" in alerts.list_alerts(ledger)[0].detail
+    orchestrator.is_degraded = True
+    conditions.evaluate(ledger, now=NOW + 60 * SECOND)
+    assert bootstrap.steps_back(ledger) and len(orchestrator.samples) == 1
 
 
 def test_refused_samples_stay_buffered(ledger: Ledger, orchestrator: Orchestrator) -> None:
