@@ -118,7 +118,10 @@ class SearchRequest(FilterFields):
             )
         ),
     ] = None
-    collapse: Annotated[StrictBool, Field(description="Show only the best of near-duplicates.")] = True
+    collapse: Annotated[
+        StrictBool,
+        Field(description="Show only the best of memories with the same words in the same order; false shows each."),
+    ] = True
     facets: Annotated[
         list[Annotated[str, Field(json_schema_extra={"enum": list(FACETS)})]],
         Field(max_length=8, description="Fields whose values are counted among all memories that pass the filters."),
@@ -169,11 +172,20 @@ class Memory(BaseModel):
     upload_id: str | None
 
 
+class MemoryId(BaseModel):
+    """What identifies a memory."""
+
+    system_id: str
+    kind: str
+    id: str
+
+
 class Duplicates(BaseModel):
     """Near-duplicates of a result that were ranked below it."""
 
     count: int
     systems: Annotated[list[str], Field(description="Systems that have it or a near-duplicate.")]
+    memories: Annotated[list[MemoryId], Field(description="The first ten of the near-duplicates.")]
 
 
 class Snippet(BaseModel):

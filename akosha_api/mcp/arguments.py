@@ -20,6 +20,11 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Collapse = Annotated[
+    bool, Field(description="Show only the best of memories with the same words; false shows every one of them.")
+]
+
+
 class SearchArguments(Arguments):
     """Arguments of `search_all_systems`."""
 
@@ -50,6 +55,7 @@ class SearchArguments(Arguments):
     ] = None
     until: Annotated[Time | None, Field(description="It happened before this time.")] = None
     tags: Annotated[list[str] | None, Field(max_length=20, description="Has every one of these tags.")] = None
+    collapse: Collapse = True
     budget_tokens: Budget = 4000
 
 
@@ -63,6 +69,7 @@ class SimilarArguments(_MemoryArguments):
     """Arguments of `find_similar`."""
 
     limit: Limit = 10
+    collapse: Collapse = True
     budget_tokens: Budget = 4000
 
 

@@ -20,7 +20,7 @@ from akosha_assets.lake.serving.search import memories
 from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.search.searcher import Answer
 
-FILTERS = {"query", "mode", "limit", "system_id", "project", "kind", "since", "until", "tags"}
+FILTERS = {"query", "mode", "limit", "system_id", "project", "kind", "since", "until", "tags", "collapse"}
 
 
 async def search_all_systems(request: Request, arguments: SearchArguments) -> SearchReport:
@@ -42,7 +42,7 @@ async def find_similar(request: Request, arguments: SimilarArguments) -> SearchR
     Takes the name of a result of search_all_systems. The memory itself is not among the results.
     """
     like = Like(system_id=arguments.system_id, kind=arguments.kind, id=arguments.id)
-    body = SearchRequest(like=like, limit=arguments.limit)
+    body = SearchRequest(like=like, limit=arguments.limit, collapse=arguments.collapse)
     return search_report(await _search(request, body), arguments.budget_tokens)
 
 

@@ -18,6 +18,7 @@ INDENT = 3
 # Maximum line length.
 WIDTH = 100
 SYSTEMS_SHOWN = 4
+NAMES_SHOWN = 3
 LIMIT = 100
 FILTERS = ("system_id", "project", "kind", "tags", "since", "until")
 MATCH = "bold magenta"
@@ -47,12 +48,17 @@ def _print_memory(rank: int, memory: Mapping[str, Any]) -> None:
     when = datetime.fromisoformat(memory["occurred_at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
     summary = ", summary" if memory["is_summary"] else ""
     _print(Text(f"{when} UTC · {memory['tier']}{summary} · score {memory['score']:.3f}", "dim"), indent=INDENT)
-    # Untrusted, and meant to be pasted into a shell: quoted and not wrapped.
-    name = shlex.quote(f"{memory['system_id']}/{memory['kind']}/{memory['id']}")
-    console.print(Text(f"{' ' * INDENT}id {_line(name)}", "dim"), soft_wrap=True)
+    console.print(Text(f"{' ' * INDENT}id {_name(memory)}", "dim"), soft_wrap=True)
     if memory["duplicates"]["count"]:
         _print(Text(_duplicates(memory), "dim"), indent=INDENT)
+        names = "  ".join(_name(each) for each in memory["duplicates"]["memories"][:NAMES_SHOWN])
+        console.print(Text(f"{' ' * INDENT}collapsed {names}", "dim"), soft_wrap=True)
     console.print()
+
+
+def _name(memory: Mapping[str, Any]) -> str:
+    """The name that `akosha explain` takes: untrusted, and meant to be pasted into a shell, so it is quoted."""
+    return _line(shlex.quote(f"{memory['system_id']}/{memory['kind']}/{memory['id']}"))
 
 
 def _snippet(memory: Mapping[str, Any]) -> Text:
@@ -76,7 +82,7 @@ def _duplicates(memory: Mapping[str, Any]) -> str:
     others = [_line(name) for name in memory["duplicates"]["systems"] if name != memory["system_id"]]
     more = f" and {len(others) - SYSTEMS_SHOWN} more" if len(others) > SYSTEMS_SHOWN else ""
     where = ", ".join(others[:SYSTEMS_SHOWN]) + more if others else "the same system"
-    return f"+{count} near-duplicate{'s' * (count != 1)} on {where}"
+    return f"+{count} near-duplicate{'s' * (count != 1)} on {where}; --no-collapse shows each"
 
 
 def _missing_parts(answer: Mapping[str, Any]) -> list[str]:

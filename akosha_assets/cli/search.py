@@ -43,6 +43,9 @@ def search(
             help="Search the tables as of this time, given as for --since, or as of this version of the hot table."
         ),
     ] = "",
+    collapse: Annotated[
+        bool, typer.Option(help="Show only the best of memories with the same words; --no-collapse shows each.")
+    ] = True,
     url: Url = DEFAULT_URL,
     as_json: Json = False,
 ) -> None:
@@ -62,6 +65,8 @@ def search(
     body = {"query": query, "mode": mode, "limit": limit} | {
         name: value for name, value in filters.items() if value or name == "as_of"
     }
+    if not collapse:
+        body["collapse"] = False
     answer = call("POST", url, "/api/v1/search", body=body, timeout_seconds=AS_OF_SECONDS if as_of else 15)
     if as_json:
         emit(answer)

@@ -103,6 +103,18 @@ def test_an_agent_finds_memories_of_others_and_sees_how_complete_the_answer_is(c
     assert answered(client, "search_all_systems", query="deadlock", mode="keyword")["is_complete"] is True
 
 
+def test_a_result_names_what_it_stands_for_and_collapsing_can_be_switched_off(client: httpx.Client) -> None:
+    (result,) = answered(client, "search_all_systems", query="deadlock")["results"]
+    (other,) = {"laptop-bob", "laptop-eve"} - {result["system_id"]}
+    assert (result["duplicates"], result["collapsed"]) == (1, [f"{other}/conversation/r/1"])
+    each = answered(client, "search_all_systems", query="deadlock", collapse=False)["results"]
+    assert {one["system_id"] for one in each} == {"laptop-bob", "laptop-eve"}
+    assert not any("collapsed" in one for one in each)
+    like = {"system_id": "laptop-ada", "kind": "reflection", "id": "2"}
+    assert len(answered(client, "find_similar", **like)["results"]) == 8
+    assert len(answered(client, "find_similar", collapse=False, **like)["results"]) == 9
+
+
 @pytest.mark.parametrize("protocol", ["legacy", "2026-07-28"])
 def test_clients_with_and_without_a_handshake_are_answered(client: httpx.Client, protocol: str) -> None:
     assert call_tool(client, "search_all_systems", protocol, query="deadlock").structured_content["results"]
@@ -345,7 +357,11 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         # With the budget that the error names, it answers.
         least = int(str(error).partition("at least ")[2].split(",")[0])
         assert budget < least and len(memory_answer(shown, least).json_bytes()) <= least * 4
-    result = shown | {"score": 1.0, "snippet": {"text": shown["text"][:240]}, "duplicates": {"count": 0, "systems": []}}
+    result = shown | {
+        "score": 1.0,
+        "snippet": {"text": shown["text"][:240]},
+        "duplicates": {"count": 0, "systems": [], "memories": []},
+    }
     reason = stretched(row["reason"])
     tiers: Any = {name: {"state": "partial", "watermark": NOW, "reason": reason} for name in ("hot", "warm", "cold")}
     stages = {name: RankingStage(state=RankingStatus.UNAVAILABLE, reason=reason) for name in ("semantic", "keyword")}

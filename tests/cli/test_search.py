@@ -74,6 +74,10 @@ def test_near_duplicates_are_counted_with_the_systems_that_have_them(url: str) -
     shown = keyword_search(url, "oomkilled")
     assert "+6 near-duplicates on laptop-1, laptop-2, laptop-3, laptop-4 and 2 more" in shown
     assert "\n1 result · " in shown
+    names = [f"laptop-{number}/conversation/copy-{number}" for number in range(7)]
+    assert sum(name in shown for name in names) == 4, "itself and the first three of the others"
+    each = keyword_search(url, "oomkilled", "--no-collapse", "-n", "10")
+    assert "\n7 results · " in each and "near-duplicate" not in each and all(name in each for name in names)
     assert "near-duplicate" not in keyword_search(url, "oomkilled", "--system", "laptop-3")
 
 

@@ -1,4 +1,5 @@
-"""`graph/near_duplicates`: groups of memories with nearly the same text. No memory is removed because of it.
+"""`graph/near_duplicates`: groups of memories with nearly the same text. No memory is removed or hidden because of it:
+members of a group may differ in a number or a negation.
 
 Memories with equal fingerprints are compared once. Locality-sensitive hashing finds candidates among the distinct
 ones; the share of equal MinHash values, which estimates the Jaccard similarity of their 3-grams, confirms them (Broder,

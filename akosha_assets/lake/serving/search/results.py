@@ -9,12 +9,15 @@ from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
+from akosha_assets.lake.serving.search.ranking import Hit
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.states import TierStatus, ViewState
 from akosha_assets.lake.serving.text.snippets import plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
 BYTES_PER_TOKEN = 4
+# Names of collapsed memories that a result has; `count` has all of them.
+COLLAPSED_NAMES = 10
 FACETS = ("system_id", "project", "kind", "category", "namespace", "source_type", "event_day", "tier")
 FACET_VALUES = 20
 
@@ -42,11 +45,22 @@ class MemoryFields(TypedDict):
     upload_id: str | None
 
 
+class MemoryName(TypedDict):
+    """What identifies a memory."""
+
+    system_id: str | None
+    kind: str | None
+    id: str
+
+
 class DuplicateFields(TypedDict):
-    """The near-duplicates that a result stands for, and the systems that have them or the result itself."""
+    """The near-duplicates that a result stands for: their number, the systems that have them or the result itself, and
+    the names of the first `COLLAPSED_NAMES` of them.
+    """
 
     count: int
     systems: list[str]
+    memories: list[MemoryName]
 
 
 class ResultFields(MemoryFields):
@@ -98,10 +112,16 @@ def render_group(
         "duplicates": {
             "count": len(group.duplicates),
             "systems": sorted(name for name in systems if name is not None),
+            "memories": [_name(each, terms) for each in group.duplicates[:COLLAPSED_NAMES]],
         },
         "snippet": cut,
         "is_truncated": False,
     }
+
+
+def _name(hit: Hit, terms: dict[str, Categories]) -> MemoryName:
+    system_id, kind = (terms[name].name(int(hit.part.codes[name][hit.row])) for name in ("system_id", "kind"))
+    return {"system_id": system_id, "kind": kind, "id": hit.part.payload.value("id", hit.row)}
 
 
 def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> MemoryFields:

@@ -286,7 +286,7 @@ def test_many_near_duplicates_do_not_end_the_paging(lake: Lake, mode: str) -> No
     line = "the nightly build of the billing service failed with a timeout while it waited for the database run"
     near = unit("page")
     copies = [
-        memory(f"copy{number:04d}", f"{line} {number}", vector=as_stored(near[None])[0]) for number in range(1100)
+        memory(f"copy{number:04d}", f"{line}{' ' * number}", vector=as_stored(near[None])[0]) for number in range(1100)
     ]
     others = [memory(f"other{number:02d}", f"timeout {number} of {unit(number)[0]}") for number in range(25)]
     commit(lake, 2, *copies, *others)
@@ -324,7 +324,9 @@ def test_an_empty_lake_has_no_results_and_says_why(settings: LakeSettings) -> No
 def test_near_duplicates_collapse_into_one_with_their_systems(lake: Lake) -> None:
     text = "pip cannot resolve numpy because the index of the company mirrors an old release of it since monday"
     rows = [
-        memory(f"d{i}", f"{text}{'' if i else ' again'}", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0])
+        memory(
+            f"d{i}", text if i else f"{text.capitalize()}.", system=f"laptop-{i}", vector=as_stored(unit(text)[None])[0]
+        )
         for i in range(4)
     ]
     commit(lake, 1, *rows, memory("other", "numpy is fast"))
@@ -333,12 +335,39 @@ def test_near_duplicates_collapse_into_one_with_their_systems(lake: Lake) -> Non
     answer = ask(replica, text="numpy", mode="keyword")
     assert len(answer.results) == 2
     folded = next(result for result in answer.results if result["id"] != "other")
-    assert folded["duplicates"] == {"count": 3, "systems": ["laptop-0", "laptop-1", "laptop-2", "laptop-3"]}
+    duplicates = folded["duplicates"]
+    assert (duplicates["count"], duplicates["systems"]) == (3, [f"laptop-{i}" for i in range(4)])
+    names = [(f"laptop-{i}", "conversation", f"d{i}") for i in range(4) if f"d{i}" != folded["id"]]
+    assert sorted(tuple(each.values()) for each in duplicates["memories"]) == names
     assert len(ask(replica, text="numpy", mode="keyword", collapse=False).results) == 5
     first = ask(replica, text="numpy", mode="keyword", limit=1)
     second = ask(replica, text="numpy", mode="keyword", limit=1, cursor=first.cursor)
     assert len({first.results[0]["text"], second.results[0]["text"]}) == 2
     assert second.cursor is None
+    replica.stop()
+
+
+def test_memories_that_differ_in_a_fact_are_all_shown(lake: Lake) -> None:
+    texts = [
+        f"deadlock of the orders service with jemalloc and 8 workers: p95 latency was {number} ms"
+        for number in (41, 73)
+    ]
+    texts += [f"deadlock on the replica {word} lose acknowledged rows" for word in ("does", "does not")]
+    texts += [
+        f"deadlock in {one}, so the team replaced {one} by {other}"
+        for one, other in (("solr", "vespa"), ("vespa", "solr"))
+    ]
+    commit(
+        lake,
+        1,
+        *(memory(f"f{number}", text, vector=as_stored(unit("x")[None])[0]) for number, text in enumerate(texts)),
+    )
+    replica = Replica(lake)
+    replica.refresh()
+    for asked in ({"text": "deadlock", "mode": "keyword"}, {"vector": tuple(unit("x").tolist()), "mode": "semantic"}):
+        answer = ask(replica, **asked)
+        assert sorted(ids(answer)) == [f"f{number}" for number in range(6)]
+        assert all(result["duplicates"]["count"] == 0 for result in answer.results)
     replica.stop()
 
 
@@ -358,7 +387,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Replica, 
         "nothing to anybody"
     )
     contents = [(f"c{i}", copy, f"laptop-{i:03}") for i in range(300)] + [
-        (f"n{i}", f"{near} {i}", f"ci-{i}") for i in range(6)
+        (f"n{i}", f"{near}{'.' * i}", f"ci-{i}") for i in range(6)
     ]
     contents += [
         (f"a{i}", "postgres " + " ".join(f"{letter}{j}" for j in range(20)), "laptop-ada")
@@ -388,6 +417,7 @@ def test_copies_leave_room_for_other_results(copied: tuple[Replica, Searcher], m
     assert sorted(result["id"] for result in answer.results if result["id"][0] == "a") == ALONE
     assert (len(answer.results), answer.cursor) == (9, None)
     assert (groups["c"]["count"], len(groups["c"]["systems"]), groups["n"]["count"]) == (299, 300, 5)
+    assert (len(groups["c"]["memories"]), len(groups["n"]["memories"])) == (10, 5)
 
 
 @pytest.mark.parametrize("mode", ["keyword", "semantic", "hybrid"])
