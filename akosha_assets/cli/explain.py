@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 def explain(
     memory: Annotated[
-        str, typer.Argument(metavar="SYSTEM/KIND/ID", help="The memory to explain; `akosha search` shows it as id.")
+        str,
+        typer.Argument(
+            metavar="SYSTEM/KIND/ID", help="The memory to explain, by any of its ids; `akosha search` shows it as id."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
@@ -55,7 +58,8 @@ def explain(
     if as_json:
         emit(asdict(explanation) | {"policy": json.loads(explanation.policy) if explanation.policy else None})
         return
-    console.print(key_values(memory, _explanation_rows(explanation)))
+    shown = f"{explanation.system_id}/{explanation.kind}/{explanation.id}"
+    console.print(key_values(shown, _explanation_rows(explanation)))
     # Not wrapped, so that the path can be copied.
     for file in explanation.files:
         console.print(f"[dim]file[/]  {escape_markup(file)}", highlight=False, soft_wrap=True)
@@ -80,6 +84,10 @@ def _explanation_rows(found: "Explanation") -> Iterator[tuple[str, Any]]:
         yield "summary by", found.summary_method
     if found.recall_at_10 is not None:
         yield "recall at 10", found.recall_at_10
+    for alias in found.aliases:
+        yield "new id", f"{alias.id}, since the snapshot of {format_value(alias.snapshot_at)} UTC"
+    if found.absent_since is not None:
+        yield "absent", f"its source lacks it since the snapshot of {format_value(found.absent_since)} UTC"
     if found.also_in:
         yield "also in", f"{', '.join(found.also_in)}, hidden there until the day is aged again"
     yield "policy", found.policy_version

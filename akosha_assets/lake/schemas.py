@@ -116,6 +116,34 @@ ABSENCES = TableSpec(
     description="Rows that a later snapshot of their system does not have. An absence is recorded; nothing is deleted.",
 )
 
+ALIASES = TableSpec(
+    "ingestion/aliases",
+    pa.schema(
+        [
+            *IDENTITY_FIELDS[:2],
+            pa.field("id", pa.string(), nullable=False, metadata={"comment": "another id of the memory in its source"}),
+            pa.field(
+                "memory_id",
+                pa.string(),
+                nullable=False,
+                metadata={"comment": "id of the memory in every other table: the first one that was stored"},
+            ),
+            pa.field(
+                "content_hash",
+                pa.int64(),
+                nullable=False,
+                metadata={"comment": "hash of the row under the new id, as in the tiers"},
+            ),
+            pa.field("snapshot_at", UTC, nullable=False, metadata={"comment": "snapshot that brought the id"}),
+            text_field("upload_id", "upload that brought it"),
+            pa.field("batch_id", pa.int64(), nullable=False, metadata={"comment": "ingest batch that wrote the row"}),
+        ]
+    ),
+    row_key=(*IDENTITY, "snapshot_at"),
+    newest_by=("batch_id",),
+    description="Ids that sources gave later to memories that are stored under another id. The newest row counts.",
+)
+
 NEAR_DUPLICATES = TableSpec(
     "graph/near_duplicates",
     pa.schema(
@@ -141,11 +169,18 @@ NEAR_DUPLICATES = TableSpec(
 )
 
 GRAPH = (ENTITIES, RELATIONS, CAUSAL_LINKS, CODE_GRAPHS, PROVENANCES)
-# Committed in this order; hot comes last, so that a memory that can be found has its graph rows beside it.
-WRITTEN_BY_INGESTION = (*GRAPH, RESCUED, ABSENCES, HOT)
+# Committed in this order: a memory that can be found has its graph rows beside it, and an alias its memory.
+WRITTEN_BY_INGESTION = (*GRAPH, RESCUED, ABSENCES, HOT, ALIASES)
 WRITTEN_BY_LIFECYCLE = (WARM, COLD, DAILY_METRICS, PROBES, MOVES, HOLDS)
 TABLES = {spec.address: spec for spec in (*WRITTEN_BY_INGESTION, NEAR_DUPLICATES, *WRITTEN_BY_LIFECYCLE)}
 TABLE_OF_KIND = {kind: spec.address for spec in TABLES.values() for kind in spec.kinds}
+
+# Columns of graph tables that name a memory of the same system.
+MEMORY_LINKS = {
+    ENTITIES.address: ("memory_id",),
+    CAUSAL_LINKS.address: ("from_id", "to_id"),
+    PROVENANCES.address: ("memory_id",),
+}
 
 # Filled by the batch, not by the extraction worker.
 ADDED_BY_BATCH = ("system_id", "upload_id", "arrived_at", "batch_id", "space")

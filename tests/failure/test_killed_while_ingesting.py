@@ -60,12 +60,13 @@ STEPS = (
     "before_commit",
     "committed graph/entities",
     "committed lifecycle/hot",
+    "committed ingestion/aliases",
     "finished",
 )
 
 
 def uploads(settings: LakeSettings, *, snapshot: int) -> None:
-    """Three systems; the second snapshot lacks one memory, changes one and adds one."""
+    """Three systems; the second snapshot lacks one memory, changes one, adds one and gives one a new id."""
     inbox = settings.home / "inbox"
     entities = [{"id": "e1", "name": "postgres", "entity_type": "technology", "observations": [f"seen {snapshot}"]}]
     for system in ("a", "b", "c"):
@@ -74,6 +75,8 @@ def uploads(settings: LakeSettings, *, snapshot: int) -> None:
         ]
         stored[-1]["content"] += f" in snapshot {snapshot}"
         stored[1]["content"] += f" changed in snapshot {snapshot}"
+        if snapshot == 2:
+            stored[2]["id"] = "N3"
         make_upload(
             inbox, system, reflections=stored, others={"kg_entities": entities}, at=AT + timedelta(minutes=snapshot)
         )
@@ -84,6 +87,7 @@ def contents(lake: Lake) -> dict[str, list[tuple[object, ...]]]:
     columns = {
         "lifecycle/hot": ["system_id", "kind", "id", "text"],
         "ingestion/absences": ["system_id", "id", "is_absent"],
+        "ingestion/aliases": ["system_id", "id", "memory_id"],
     }
     return {
         spec.address: sorted(

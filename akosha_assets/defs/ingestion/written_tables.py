@@ -3,7 +3,7 @@
 import dagster as dg
 
 from akosha_assets.defs.metadata import OWNERS, table_metadata
-from akosha_assets.lake.schemas import ABSENCES, GRAPH, RESCUED
+from akosha_assets.lake.schemas import ABSENCES, ALIASES, GRAPH, RESCUED
 
 WRITTEN_TABLES = [
     dg.AssetSpec(
@@ -15,5 +15,5 @@ WRITTEN_TABLES = [
         kinds={"deltalake"},
         metadata=table_metadata(spec.address),
     )
-    for spec in (*GRAPH, RESCUED, ABSENCES)
+    for spec in (*GRAPH, RESCUED, ABSENCES, ALIASES)
 ]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 from akosha_assets.lake.catalog import Lake
@@ -25,7 +26,7 @@ from akosha_assets.lake.ingestion.ledger.claims import Batch
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
-from akosha_assets.lake.ingestion.merge import reconcile, table_rows
+from akosha_assets.lake.ingestion.merge import reconcile, stored_texts, table_rows
 from akosha_assets.lake.ingestion.merge.reconcile import Difference
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates
 from akosha_assets.lake.ingestion.merge.table_rows import TableRows
@@ -89,6 +90,7 @@ class BatchIngest:
             table_rows.seen(read.extractions),
             read.systems.rows_of({read.fetched[ref].upload.system_id for ref in read.extractions}),
             spill=self._environment.spool,
+            stored_texts=partial(stored_texts.text_hashes, self.lake),
         )
         provenance = table_rows.Provenance(batch.id, read.fetched, self._settings.uploaded_vector_space)
         timer.end_step("compare")

@@ -14,6 +14,7 @@ from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.lifecycle.placement import address, locate
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.lifecycle.source_presence import Alias, absent_since, aliases, memory_id
 from akosha_assets.lake.tiers import TIERS, Tier
 
 NEXT_TIER: dict[str, str] = {Tier.HOT: Tier.WARM, Tier.WARM: Tier.COLD}
@@ -21,7 +22,11 @@ NEXT_TIER: dict[str, str] = {Tier.HOT: Tier.WARM, Tier.WARM: Tier.COLD}
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Where one memory is stored, and why. `moves_on`: the day on which it leaves its tier, or may be deleted."""
+    """Where one memory is stored, and why. `moves_on`: the day on which it leaves its tier, or may be deleted.
+
+    `id`: under which it is stored; `aliases`: the ids that its source gave it later. `absent_since`: the snapshot that
+    lacked it, None while its source has it.
+    """
 
     system_id: str
     kind: str
@@ -52,17 +57,22 @@ class Explanation:
     batch_id: int
     ingest_run: str | None
     also_in: list[str]
+    aliases: list[Alias]
+    absent_since: datetime | None
 
 
 def explain(
     lake: Lake, ledger: Ledger, system_id: str, kind: str, id: str, *, policy: TierPolicy, today: date
 ) -> Explanation:
-    """Explains the memory (`system_id`, `kind`, `id`). `ingest_run` is None if the ledger no longer has the upload.
+    """Explains the memory (`system_id`, `kind`, `id`); `id` may be an alias. `ingest_run` is None if the ledger no
+    longer has the upload.
 
     Raises:
         NotFound: no tier has the memory.
     """
     located = locate(lake, system_id, kind, id)
+    if located is None and (stored_id := memory_id(lake, system_id, kind, id)) is not None:
+        id, located = stored_id, locate(lake, system_id, kind, stored_id)
     if located is None:
         raise NotFound("memory", f"{system_id}/{kind}/{id}")
     row, day = located.row, located.row["event_day"]
@@ -105,6 +115,8 @@ def explain(
         batch_id=row["batch_id"],
         ingest_run=_ingest_run(ledger, system_id, row["upload_id"]),
         also_in=_hidden_forms(lake, located.tier, day, system_id, kind, id),
+        aliases=aliases(lake, system_id, kind, id),
+        absent_since=absent_since(lake, system_id, kind, id),
     )
 
 

@@ -30,7 +30,7 @@ from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import COLD, WARM
-from akosha_assets.lake.schemas import TABLES
+from akosha_assets.lake.schemas import ALIASES, TABLES
 from akosha_assets.lake.table_spec import TableSpec
 from akosha_assets.lake.upkeep import backup
 from akosha_assets.lake.upkeep.data_files import UnreadableFile, local_copy, read_columns
@@ -127,6 +127,7 @@ def verify(lake: Lake, ledger: Ledger, *, now: datetime) -> Verification:
             backup_id, batches = _in_backup(lake, folder)
             for rows in batches:
                 keys.add("backup", rows)
+        connection.register("aliases", lake.select(ALIASES.address, [*IDENTITY, "memory_id"]))
         kinds, systems = _compare(connection)
     with ledger.read() as connection_:
         waits = sa.select(sa.func.count()).select_from(uploads).where(uploads.c.state.in_(("waiting", "claimed")))
@@ -227,11 +228,14 @@ def _in_backup(lake: Lake, folder: Path) -> tuple[str | None, Iterable[pa.Table]
 def _compare(connection: duckdb.DuckDBPyConnection) -> tuple[list[KindCount], list[MissingRows]]:
     connection.execute(
         """CREATE TABLE compared AS
-           SELECT system_id, kind, id, bool_or(place = 'stored') AS is_stored, bool_or(place = 'inbox') AS in_inbox,
-                  bool_or(place = 'backup') AS in_backup
-           FROM (SELECT *, 'stored' AS place FROM stored UNION ALL SELECT *, 'inbox' FROM inbox
-                 UNION ALL SELECT *, 'backup' FROM backup)
-           GROUP BY system_id, kind, id"""
+           WITH found AS (
+               SELECT *, 'stored' AS place FROM stored UNION ALL SELECT *, 'inbox' FROM inbox
+               UNION ALL SELECT *, 'backup' FROM backup
+           ), names AS (SELECT DISTINCT * FROM aliases)
+           SELECT f.system_id, f.kind, coalesce(n.memory_id, f.id) AS id, bool_or(place = 'stored') AS is_stored,
+                  bool_or(place = 'inbox') AS in_inbox, bool_or(place = 'backup') AS in_backup
+           FROM found f LEFT JOIN names n USING (system_id, kind, id)
+           GROUP BY ALL"""
     )
     kinds = connection.execute(
         """SELECT kind, count(*) FILTER (is_stored), count(*) FILTER (in_inbox), count(*) FILTER (in_backup),

@@ -43,6 +43,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("template")
     settings = LakeSettings(home=home, workers=1)
     lake = Lake(settings)
+    make_upload(home / "inbox", "desktop", reflections=[f"note {number}" for number in range(6)], at=AT)
     for hour in range(3):
         reflections = [f"note {number}" for number in range(hour, 6)]
         make_upload(

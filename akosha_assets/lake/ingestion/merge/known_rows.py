@@ -3,6 +3,7 @@
 Encodes, decodes and rebuilds them; `reconcile.py` compares them with a snapshot.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import pyarrow as pa
@@ -14,22 +15,40 @@ from akosha_assets.lake.duckdb_session import connect
 from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.ledger.plausible import EPOCH
 from akosha_assets.lake.quoting import literals
-from akosha_assets.lake.schemas import ABSENCES, TABLES
+from akosha_assets.lake.schemas import ABSENCES, ALIASES, TABLES
 
+_STORED = ("system_id", "kind", "id", "content_hash", "event_day", "snapshot_at")
 KNOWN_BY_SYSTEM = pa.schema([pa.field("system_id", pa.string()), *KNOWN_SCHEMA])
-_STORED_ROWS = pa.schema([field for field in KNOWN_BY_SYSTEM if field.name != "is_absent"])
-_ADDRESSES = [address for address, spec in TABLES.items() if "content_hash" in spec.schema.names]
+_STORED_ROWS = pa.schema([KNOWN_BY_SYSTEM.field(name) for name in _STORED])
+_ADDRESSES = [address for address, spec in TABLES.items() if {"content_hash", "object_key"} <= set(spec.schema.names)]
+# `named`: each id of a memory; an alias has the hash of the stored row if that is newer, and its own otherwise.
 NEWEST_FORMS = """
 WITH newest AS (
     SELECT * FROM stored_rows
     QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC) = 1
+), renumbered AS (
+    SELECT * FROM aliases QUALIFY row_number() OVER (PARTITION BY system_id, kind, id ORDER BY snapshot_at DESC) = 1
+), named AS (
+    SELECT system_id, kind, id, content_hash, event_day, snapshot_at, id AS memory_id FROM newest
+    UNION ALL
+    SELECT a.system_id, a.kind, a.id,
+           CASE WHEN n.snapshot_at > a.snapshot_at THEN n.content_hash ELSE a.content_hash END,
+           n.event_day, greatest(n.snapshot_at, a.snapshot_at), a.memory_id
+    FROM renumbered a JOIN newest n ON n.system_id = a.system_id AND n.kind = a.kind AND n.id = a.memory_id
 ), presence AS (
-    SELECT system_id, kind, id, arg_max(is_absent, snapshot_at) AS is_absent, max(snapshot_at) AS at
+    SELECT system_id, kind, id AS memory_id, arg_max(is_absent, snapshot_at) AS is_absent, max(snapshot_at) AS at
     FROM absences GROUP BY ALL
+), latest AS (
+    SELECT system_id, kind, memory_id, max(snapshot_at) AS snapshot_at FROM named GROUP BY ALL
 )
 SELECT n.system_id, n.kind, n.id, n.content_hash, n.event_day, n.snapshot_at,
-       coalesce(p.is_absent AND p.at >= n.snapshot_at, false) AS is_absent
-FROM newest n LEFT JOIN presence p USING (system_id, kind, id)
+       coalesce(p.is_absent AND p.at >= l.snapshot_at, false) AS is_absent,
+       e.text_hash, e.stated_seconds,
+       nullif(n.memory_id, n.id) AS memory_id
+FROM named n
+JOIN latest l USING (system_id, kind, memory_id)
+LEFT JOIN presence p USING (system_id, kind, memory_id)
+LEFT JOIN earlier e USING (system_id, kind, id, content_hash)
 ORDER BY n.system_id
 """
 COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
@@ -46,7 +65,12 @@ def encode(rows: pa.Table) -> bytes:
 
 def decode(data: bytes) -> pa.Table:
     """Returns the rows (KNOWN_SCHEMA) that `encode` was called with."""
-    return pa.ipc.open_stream(data).read_all()
+    rows = pa.ipc.open_stream(data).read_all()
+    for place, field in enumerate(KNOWN_SCHEMA):
+        # Encoded by a release that did not have the column.
+        if field.name not in rows.schema.names:
+            rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(KNOWN_SCHEMA.names)
 
 
 def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
@@ -61,20 +85,35 @@ def without_future(rows: pa.Table, latest: datetime) -> pa.Table:
     return rows.set_column(rows.schema.get_field_index("snapshot_at"), "snapshot_at", at)
 
 
-def rebuild(lake: Lake, system_ids: list[str], *, latest: datetime) -> dict[str, pa.Table]:
-    """Reads the known rows (KNOWN_SCHEMA) of `system_ids` from the tables, the newest version of each row.
+def rebuild(lake: Lake, earlier: Mapping[str, pa.Table], *, latest: datetime) -> dict[str, pa.Table]:
+    """Reads the known rows (KNOWN_SCHEMA) of systems from the tables, the newest version of each row.
 
-    A version whose snapshot time is after `latest` counts as the oldest. A system without rows gets an empty table.
+    `earlier`: the rows that were known of each system before. Only text hashes and stated times are taken from there,
+    because the tables do not have the entire text of every row. A version whose snapshot time is after `latest` counts
+    as the oldest. A system without rows gets an empty table.
     """
+    system_ids = list(earlier)
     condition = f"system_id IN ({literals(system_ids)})"
     stored_rows = pa.concat_tables([_stored_rows(lake, address, condition) for address in _ADDRESSES])
     stored_rows = without_future(stored_rows, latest)
     columns = ["system_id", "kind", "id", "is_absent", "snapshot_at"]
     absences = without_future(lake.select(ABSENCES.address, columns, condition), latest)
+    columns = ["system_id", "kind", "id", "memory_id", "content_hash", "snapshot_at"]
+    aliases = without_future(lake.select(ALIASES.address, columns, condition), latest)
     with connect() as connection:
         connection.register("stored_rows", stored_rows)
         connection.register("absences", absences)
+        connection.register("aliases", aliases)
+        connection.register("earlier", join(earlier))
         return split(connection.sql(NEWEST_FORMS).to_arrow_table(), system_ids)
+
+
+def join(tables: Mapping[str, pa.Table]) -> pa.Table:
+    """The known rows of several systems, by system, as one table (KNOWN_BY_SYSTEM), ordered by system."""
+    parts = [KNOWN_BY_SYSTEM.empty_table()]
+    for system_id, table in sorted(tables.items()):
+        parts.append(pa.table([pa.repeat(system_id, table.num_rows), *table.columns], schema=KNOWN_BY_SYSTEM))
+    return pa.concat_tables(parts)
 
 
 def _stored_rows(lake: Lake, address: str, condition: str) -> pa.Table:

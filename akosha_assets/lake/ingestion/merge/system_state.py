@@ -42,12 +42,8 @@ class SystemStates:
                     known_table, known_table.c.system_id == systems.c.system_id, isouter=True
                 )
                 found += connection.execute(query.where(systems.c.system_id.in_(part))).all()
-        outdated = [row.system_id for row in found if not row.is_known]
-        rows = {
-            row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table()
-            for row in found
-            if row.is_known
-        }
+        rows = {row.system_id: known_rows.decode(row.rows) if row.rows else KNOWN_SCHEMA.empty_table() for row in found}
+        outdated = {row.system_id: rows[row.system_id] for row in found if not row.is_known}
         if outdated:
             rows |= known_rows.rebuild(lake, outdated, latest=latest)
         rows = {system_id: known_rows.without_future(table, latest) for system_id, table in rows.items()}
@@ -64,12 +60,7 @@ class SystemStates:
 
     def rows_of(self, system_ids: Iterable[str]) -> pa.Table:
         """Returns the known rows of several systems in one table, with `system_id`."""
-        parts = [known_rows.KNOWN_BY_SYSTEM.empty_table()]
-        for system_id in sorted(system_ids):
-            table = self.rows[system_id]
-            names = pa.repeat(system_id, table.num_rows)
-            parts.append(pa.table([names, *table.columns], schema=known_rows.KNOWN_BY_SYSTEM))
-        return pa.concat_tables(parts)
+        return known_rows.join({system_id: self.rows[system_id] for system_id in system_ids})
 
     def after(self, rows: pa.Table, ingested: dict[int, Fetched]) -> dict[str, SystemState]:
         """Returns the states of the systems of `ingested` after the batch; `rows`: KNOWN_BY_SYSTEM of those read."""

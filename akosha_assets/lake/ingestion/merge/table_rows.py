@@ -14,7 +14,7 @@ from akosha_assets.lake.ingestion.extraction.spooled_rows import SpooledRows
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
 from akosha_assets.lake.quoting import literals
-from akosha_assets.lake.schemas import ABSENCES, TABLES
+from akosha_assets.lake.schemas import ABSENCES, ALIASES, MEMORY_LINKS, TABLES
 from akosha_assets.lake.table_spec import TableSpec
 
 EMBED_ROWS = 256
@@ -63,9 +63,10 @@ def parts(
     """Yields the rows to store, by table address and in the table's schema, in parts that are committed in order.
 
     The first part has all rows that are in memory, and removes them from `extractions`. Every other part has rows of
-    one large upload and table.
+    one large upload and table. Aliases are the last part: a batch that fails before finds them again.
     """
-    first = _of_memory(extractions, difference, provenance)
+    memories = MemoryIds.from_known(difference.known)
+    first = _of_memory(extractions, difference, provenance, memories)
     for extraction in extractions.values():
         # Free the originals: a commit needs several times the memory of its rows.
         extraction.rows.clear()
@@ -75,11 +76,13 @@ def parts(
         for ref, extraction in extractions.items():
             if (spooled := extraction.spooled.pop(address, None)) is not None:
                 for rows in _of_file(ref, spooled, difference.chosen):
-                    yield {address: _with_provenance(rows, spec, provenance)}
+                    yield {address: _with_provenance(rows, spec, provenance, memories)}
+    if difference.aliases.num_rows:
+        yield {ALIASES.address: TableRows(_aliases(difference.aliases, provenance))}
 
 
 def _of_memory(
-    extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance
+    extractions: Mapping[int, Extraction], difference: Difference, provenance: Provenance, memories: "MemoryIds"
 ) -> dict[str, TableRows]:
     by_address: dict[str, TableRows] = {}
     for address, spec in TABLES.items():
@@ -91,34 +94,69 @@ def _of_memory(
             continue
         rows = _chosen(pa.concat_tables(tables), difference.chosen)
         if rows.num_rows:
-            by_address[address] = _with_provenance(rows, spec, provenance)
+            by_address[address] = _with_provenance(rows, spec, provenance, memories)
     if difference.absent.num_rows:
         by_address[ABSENCES.address] = TableRows(_absences(difference.absent, provenance))
     return by_address
 
 
 def _of_file(ref: int, spooled: SpooledRows, chosen: pa.Table) -> Iterator[pa.Table]:
-    """Yields the rows of `spooled` that are in `chosen`, with `ref` and `is_change`, in parts that fit in memory."""
+    """Yields the rows of `spooled` that are in `chosen`, as `_chosen` returns them, in parts that fit in memory."""
+    of_upload = chosen.filter(pc.equal(chosen["ref"], ref)).drop_columns(["ref"])
     keys = spooled.keys.append_column("position", pa.array(np.arange(spooled.num_rows)))
-    of_upload = chosen.filter(pc.equal(chosen["ref"], ref)).select(["kind", "id", "is_change"])
-    found = keys.join(of_upload, ["kind", "id"], join_type="inner").select(["position", "is_change"])
-    is_change = np.zeros(spooled.num_rows, bool)
-    is_change[found["position"].to_numpy()] = found["is_change"].to_numpy()
-    for part in spooled.parts(found["position"].to_numpy()):
+    found = keys.join(of_upload, ["kind", "id"], join_type="inner").sort_by("position")
+    positions = found["position"].to_numpy()
+    for part in spooled.parts(positions):
         rows = spooled.take(part).append_column("ref", pa.repeat(pa.scalar(ref, pa.int64()), len(part)))
-        yield rows.append_column("is_change", pa.chunked_array([pa.array(is_change[part])]))
+        yield _as_chosen(rows, found.take(pa.array(np.searchsorted(positions, part))))
 
 
 def _chosen(rows: pa.Table, chosen: pa.Table) -> pa.Table:
-    """Returns the rows that are in `chosen`, with their `is_change`."""
+    """Returns the rows that are in `chosen`, with their `is_change`, each under the id and day of its memory."""
     keys = rows.select(["ref", "kind", "id"]).append_column("position", pa.array(np.arange(rows.num_rows)))
     matches = keys.join(chosen, ["ref", "kind", "id"], join_type="inner").sort_by("position")
     if matches.num_rows < rows.num_rows:
         rows = rows.take(matches["position"])
+    return _as_chosen(rows, matches)
+
+
+def _as_chosen(rows: pa.Table, matches: pa.Table) -> pa.Table:
+    """`rows` with the values of `matches`, which has a row for each of them."""
+    for name, own in (("id", "memory_id"), ("event_day", "memory_day")):
+        if name in rows.column_names and matches[own].null_count < matches.num_rows:
+            rows = rows.set_column(rows.schema.get_field_index(name), name, pc.coalesce(matches[own], rows[name]))
     return rows.append_column("is_change", matches["is_change"])
 
 
-def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) -> TableRows:
+@dataclass(frozen=True)
+class MemoryIds:
+    """The ids under which renumbered memories are stored, by system and another id of theirs."""
+
+    # (aliases,) string each; `keys` are system and id.
+    keys: pa.Array
+    memory_ids: pa.Array
+
+    @classmethod
+    def from_known(cls, known: pa.Table) -> "MemoryIds":
+        """The aliases in `known` (KNOWN_BY_SYSTEM)."""
+        aliases = known.filter(known["memory_id"].is_valid()).combine_chunks()
+        return cls(_link_keys(aliases["system_id"], aliases["id"]), _one_array(aliases["memory_id"]))
+
+    def resolve(self, systems: pa.Array, ids: pa.ChunkedArray) -> pa.Array:
+        """`ids`, (rows,) string, each replaced by the id of its memory where it is an alias."""
+        places = pc.index_in(_link_keys(systems, ids), value_set=self.keys)
+        return pc.coalesce(self.memory_ids.take(places), _one_array(ids))
+
+
+def _link_keys(systems: pa.Array, ids: pa.ChunkedArray) -> pa.Array:
+    return pc.binary_join_element_wise(_one_array(systems), _one_array(ids), "\x1f")
+
+
+def _one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance, memories: MemoryIds) -> TableRows:
     refs = sorted(provenance.fetched)
     place = pa.array(np.searchsorted(refs, rows["ref"].to_numpy()))
     uploads = [provenance.fetched[ref].upload for ref in refs]
@@ -134,6 +172,9 @@ def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) ->
         added["space"] = pc.if_else(
             has_vector, pa.scalar(provenance.uploaded_space, pa.string()), pa.scalar(None, pa.string())
         )
+    if len(memories.keys):
+        for name in MEMORY_LINKS.get(spec.address, ()):
+            added[name] = memories.resolve(added["system_id"], rows[name])
     changed = rows.filter(rows["is_change"])
     replaces = ""
     if changed.num_rows:
@@ -151,11 +192,19 @@ def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance) ->
 
 
 def _absences(absent: pa.Table, provenance: Provenance) -> pa.Table:
+    return _shown_by_upload(absent, provenance).select(ABSENCES.schema.names).cast(ABSENCES.schema)
+
+
+def _aliases(aliases: pa.Table, provenance: Provenance) -> pa.Table:
+    return _shown_by_upload(aliases, provenance).select(ALIASES.schema.names).cast(ALIASES.schema)
+
+
+def _shown_by_upload(rows: pa.Table, provenance: Provenance) -> pa.Table:
+    """`rows` with the `upload_id` of their `ref` and the `batch_id`."""
     ids = {ref: one.upload.upload_id for ref, one in provenance.fetched.items()}
-    columns = {name: absent[name] for name in ("system_id", "kind", "id", "is_absent", "snapshot_at")}
-    columns["upload_id"] = pa.array([ids[ref] for ref in absent["ref"].to_pylist()], pa.string())
-    columns["batch_id"] = pa.repeat(pa.scalar(provenance.batch_id, pa.int64()), absent.num_rows)
-    return pa.table(columns).select(ABSENCES.schema.names).cast(ABSENCES.schema)
+    uploads = pa.array([ids[ref] for ref in rows["ref"].to_pylist()], pa.string())
+    batches = pa.repeat(pa.scalar(provenance.batch_id, pa.int64()), rows.num_rows)
+    return rows.append_column("upload_id", uploads).append_column("batch_id", batches)
 
 
 def with_vectors(rows: pa.Table, embedder: Embedder | None, deadline: float) -> pa.Table:

@@ -22,10 +22,19 @@ KNOWN_SCHEMA = pa.schema(
         ("content_hash", pa.int64()),
         ("event_day", pa.date32()),
         ("snapshot_at", UTC),
+        # Whether this id is no longer in its source.
         ("is_absent", pa.bool_()),
+        # The low 64 bits of the MD5 of the row's text; null for kinds without one, and in states of older releases.
+        ("text_hash", pa.int64()),
+        # Seconds since 1970 of the time that the source states, as it states it; null where it states none.
+        ("stated_seconds", pa.int64()),
+        # The id under which the tables have the memory; null where it is `id`.
+        ("memory_id", pa.string()),
     ]
 )
-SEEN_SCHEMA = pa.schema([KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day")])
+SEEN_SCHEMA = pa.schema(
+    [KNOWN_SCHEMA.field(name) for name in ("kind", "id", "content_hash", "event_day", "text_hash", "stated_seconds")]
+)
 
 FIELD_END, ITEM_END, NOTHING = "\x1f", "\x1e", "\x00"
 _FIELD_END, _NOTHING, _EMPTY = (pa.scalar(text, pa.string()) for text in (FIELD_END, NOTHING, ""))
@@ -123,6 +132,10 @@ class Comparison:
     known_day: np.ndarray
     # (rows,) int64: the hash that is valid after this snapshot.
     standing_hash: np.ndarray
+    # (rows,) int64: the hash of the text where it is known and the row did not change.
+    text_hash: np.ndarray
+    # (rows,) bool: whether `text_hash` is set.
+    has_text_hash: np.ndarray
 
 
 class RowBaseline:
@@ -141,6 +154,8 @@ class RowBaseline:
             self._day = rows.column("event_day").cast(pa.int32()).fill_null(MISSING_DAY).to_numpy()
             self._snapshot_us = rows.column("snapshot_at").cast(pa.int64()).to_numpy()
             self._absent = rows.column("is_absent").fill_null(False).to_numpy()
+            self._has_text_hash = rows.column("text_hash").is_valid().to_numpy()
+            self._text_hash = rows.column("text_hash").fill_null(0).to_numpy()
 
     def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
         """Compares rows with the known ones: a row changed if it is unknown, was absent, or differs from an older one.
@@ -149,13 +164,25 @@ class RowBaseline:
         row's snapshot.
         """
         if not self._rows:
-            return Comparison(np.ones(len(keys), bool), np.full(len(keys), MISSING_DAY, np.int32), hashes)
+            return Comparison(
+                changed=np.ones(len(keys), bool),
+                known_day=np.full(len(keys), MISSING_DAY, np.int32),
+                standing_hash=hashes,
+                text_hash=np.zeros(len(keys), np.int64),
+                has_text_hash=np.zeros(len(keys), bool),
+            )
         place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
         is_known = place >= 0
         newer = self._snapshot_us[place] < snapshot_us
         changed = ~is_known | self._absent[place] | ((self._hash[place] != hashes) & newer)
         standing = np.where(changed, hashes, self._hash[place])
-        return Comparison(changed, np.where(is_known, self._day[place], MISSING_DAY).astype(np.int32), standing)
+        return Comparison(
+            changed=changed,
+            known_day=np.where(is_known, self._day[place], MISSING_DAY).astype(np.int32),
+            standing_hash=standing,
+            text_hash=self._text_hash[place],
+            has_text_hash=~changed & self._has_text_hash[place],
+        )
 
 
 def microseconds(moment: datetime) -> int:

@@ -29,6 +29,7 @@ from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FRO
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
 from akosha_assets.lake.ingestion.source.keyed_rows import KeyedRows, check_ids, filter_parts, mark_first_of_each_key
+from akosha_assets.lake.ingestion.source.memory_texts import stated_seconds, text_hashes
 from akosha_assets.lake.ingestion.source.queries import Role
 from akosha_assets.lake.ingestion.source.snapshots import Piece, RetryIndividually, Snapshots, UploadFiles
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
@@ -98,8 +99,9 @@ class ChangedRows:
                     self._convert(part if len(positions) == len(part.ids) else part.filtered(changed), derived)
                 start = stop
         event_day = pa.array(days, mask=days == MISSING_DAY).view(pa.date32())
+        recognized_by = [text_hashes(rows.parts, comparison), stated_seconds(rows.parts)]
         seen = pa.RecordBatch.from_arrays(
-            [rows.kinds, rows.ids, pa.array(comparison.standing_hash), event_day], schema=SEEN_SCHEMA
+            [rows.kinds, rows.ids, pa.array(comparison.standing_hash), event_day, *recognized_by], schema=SEEN_SCHEMA
         )
         if self._is_single:
             self.result.seen.append(Piece(seen, rows.uploads))
