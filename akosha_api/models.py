@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
 from pydantic.config import JsonDict
 
 from akosha_api.problems import Problem
@@ -11,13 +11,15 @@ from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.parts.part import CODED
 from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
 from akosha_assets.lake.serving.search.results import FACETS
-from akosha_assets.lake.serving.states import RankingStatus, SearchMode, TierStatus
+from akosha_assets.lake.serving.states import QuerySyntax, RankingStatus, SearchMode, TierStatus
 from akosha_assets.lake.tiers import Tier
 
 # A memory of the fleet of `make demo`, so that the examples work there.
 OF_THE_DEMO: JsonDict = {"system_id": "laptop-ada-00000", "kind": "conversation", "id": "cba94d3c5a4d22ea"}
 
-OneOrMore = str | Annotated[list[str], Field(min_length=1, max_length=100)]
+OneOrMore = str | Annotated[list[str], Field(max_length=100)]
+# An empty form field or an unset variable is not a time.
+OptionalTime = Annotated[Time | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Like(BaseModel):
@@ -39,8 +41,14 @@ class Weights(BaseModel):
     keyword: StrictFloat = WEIGHTS[1]
 
 
+def _given(value: str | list[str] | None) -> tuple[str, ...]:
+    """The values of a filter that are not empty."""
+    values = [value] if isinstance(value, str) else value or []
+    return tuple(one for one in values if one.strip())
+
+
 class FilterFields(BaseModel):
-    """Filters that a memory must all pass before it is ranked."""
+    """Filters that a memory must all pass before it is ranked. Null, an empty string or an empty list is no filter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,8 +60,8 @@ class FilterFields(BaseModel):
     source_type: OneOrMore | None = None
     tags: Annotated[list[str] | None, Field(max_length=20, description="The memory has every one of these.")] = None
     importance_min: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
-    since: Annotated[Time | None, Field(description="It happened at this time or later.")] = None
-    until: Annotated[Time | None, Field(description="It happened before this time.")] = None
+    since: Annotated[OptionalTime, Field(description="It happened at this time or later.")] = None
+    until: Annotated[OptionalTime, Field(description="It happened before this time.")] = None
 
     as_of: Annotated[
         StrictInt | Time | None,
@@ -67,15 +75,9 @@ class FilterFields(BaseModel):
 
     def filters(self) -> Filters:
         """The filters of the lake."""
-        values = {name: getattr(self, name) for name in CODED}
-        equals = {
-            name: (value,) if isinstance(value, str) else tuple(value)
-            for name, value in values.items()
-            if value is not None
-        }
         return Filters(
-            equals=equals,
-            tags=tuple(self.tags or ()),
+            equals={name: values for name in CODED if (values := _given(getattr(self, name)))},
+            tags=_given(self.tags),
             since=self.since,
             until=self.until,
             importance_min=self.importance_min,
@@ -90,14 +92,24 @@ class SearchRequest(FilterFields):
         json_schema_extra={
             "examples": [
                 {"query": "ModuleNotFoundError when the worker starts", "limit": 5},
-                {"query": '"key policies" project:scheduler', "mode": "keyword", "since": "2026-11-01T00:00:00Z"},
+                {"query": '"key policies" +project:scheduler', "mode": "keyword", "since": "2026-11-01T00:00:00Z"},
                 {"like": OF_THE_DEMO, "limit": 3},
             ]
         },
     )
 
     query: Annotated[
-        str | None, Field(description='Text. Keyword syntax: "a phrase", prefix*, field:value, +required, -excluded.')
+        str | None, Field(description="Text: a question, a name, or a pasted command, error or log line.")
+    ] = None
+    syntax: Annotated[
+        QuerySyntax | None,
+        Field(
+            description=(
+                'plain: all of the query is text. auto: quoted phrases, +"…", -"…" and fields with an existing value '
+                "are operators. query: also prefix*, +required, -excluded and every field:value. Default: auto in "
+                "keyword mode, otherwise plain."
+            )
+        ),
     ] = None
     vector: Annotated[
         list[StrictFloat] | None, Field(max_length=8192, description="A vector of `space`; its length must not be 0.")
@@ -137,6 +149,7 @@ class SearchRequest(FilterFields):
             vector=None if self.vector is None else tuple(self.vector),
             like=None if self.like is None else Identity(self.like.system_id, self.like.kind, self.like.id),
             mode=self.mode,
+            syntax=self.syntax,
             space=self.space,
             limit=self.limit,
             cursor=self.cursor,
@@ -239,6 +252,13 @@ class StageState(BaseModel):
     took_ms: float
 
 
+class QueryOperator(BaseModel):
+    """A part of the query that was not searched as text."""
+
+    text: str
+    meaning: str
+
+
 class SearchResponse(BaseModel):
     """One page of results, and how complete it is."""
 
@@ -246,6 +266,9 @@ class SearchResponse(BaseModel):
     tiers: dict[str, TierState]
     stages: dict[str, StageState]
     mode: SearchMode
+    operators: Annotated[
+        list[QueryOperator], Field(description="What of the query was an operator; all else was searched as text.")
+    ]
     facets: dict[str, dict[str, int]]
     cursor: Annotated[
         str | None, Field(description="Send it with the same question for the next page; null on the last.")

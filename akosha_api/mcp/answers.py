@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, Field
 
+from akosha_api.mcp.operator_notes import OperatorNote, operator_notes
 from akosha_api.read_models import System
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.memories import FullMemoryFields, SystemFields
@@ -124,6 +125,12 @@ class SearchReport(AgentAnswer):
         bool, Field(description="More match: narrow the question, or raise limit or budget_tokens.")
     ] = False
     is_complete: Annotated[bool, Field(description="Every tier and every ranking of the mode answered completely.")]
+    operators: Annotated[
+        list[OperatorNote],
+        Field(
+            description="What of query was an operator; the rest was searched as text. Long lists and texts are cut."
+        ),
+    ] = []
     tiers: dict[str, TierAnswer]
     stages: dict[str, StageReport]
 
@@ -162,15 +169,16 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
     tiers = {name: _tier(tier) for name, tier in answer.tiers.items()}
     stages = {name: StageReport(state=stage.state, reason=stage.reason) for name, stage in answer.stages.items()}
     parts: list[TierAnswer | StageReport] = [*tiers.values(), *stages.values()]
+    budget_bytes = budget_tokens * BYTES_PER_TOKEN
     report = SearchReport(
         notice=NOTICE,
         results=[],
         has_more=True,
         is_complete=all(part.reason is None for part in parts),
+        operators=operator_notes(answer.operators, budget_bytes),
         tiers=tiers,
         stages=stages,
     )
-    budget_bytes = budget_tokens * BYTES_PER_TOKEN
     if 2 * len(report.json_bytes()) > budget_bytes:
         _cut_reasons(parts)
     bytes_left = budget_bytes - len(report.json_bytes())

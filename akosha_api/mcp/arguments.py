@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from akosha_api.models import OneOrMore
 from akosha_api.validation_errors import Time
-from akosha_assets.lake.serving.states import SearchMode
+from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 
 Limit = Annotated[int, Field(ge=1, le=100, description="Results at most.")]
 Budget = Annotated[
@@ -30,12 +30,7 @@ class SearchArguments(Arguments):
 
     query: Annotated[
         str,
-        Field(
-            description=(
-                'An error message, a symptom, a name, or a question. Supports "a phrase", prefix*, +required and '
-                "-excluded."
-            )
-        ),
+        Field(description="An error message, a command, a symptom, a name, or a question; pasted as it is."),
     ]
     limit: Limit = 10
     mode: Annotated[
@@ -47,6 +42,15 @@ class SearchArguments(Arguments):
             )
         ),
     ] = SearchMode.HYBRID
+    syntax: Annotated[
+        QuerySyntax,
+        Field(
+            description=(
+                'plain: all of query is text. auto: "a phrase", +"…", -"…" and field:value are operators. query: also '
+                "prefix*, +required and -excluded. `operators` of the answer names those that counted."
+            )
+        ),
+    ] = QuerySyntax.PLAIN
     system_id: Annotated[OneOrMore | None, Field(description="Only of this system, or of one of these.")] = None
     project: Annotated[OneOrMore | None, Field(description="Only of this project, or of one of these.")] = None
     kind: Annotated[OneOrMore | None, Field(description="conversation, reflection, or both.")] = None

@@ -20,7 +20,9 @@ from akosha_assets.lake.serving.search import memories
 from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.search.searcher import Answer
 
-FILTERS = {"query", "mode", "limit", "system_id", "project", "kind", "since", "until", "tags", "collapse"}
+BODY_FIELDS = {
+    "query", "mode", "syntax", "limit", "system_id", "project", "kind", "since", "until", "tags", "collapse"
+}  # fmt: skip
 
 
 async def search_all_systems(request: Request, arguments: SearchArguments) -> SearchReport:
@@ -31,7 +33,7 @@ async def search_all_systems(request: Request, arguments: SearchArguments) -> Se
     results with is_complete true means that no memory matches; with is_complete false, tiers and stages say what could
     not be searched.
     """
-    body = SearchRequest.model_validate(arguments.model_dump(include=FILTERS))
+    body = SearchRequest.model_validate(arguments.model_dump(include=BODY_FIELDS))
     return search_report(await _search(request, body), arguments.budget_tokens)
 
 

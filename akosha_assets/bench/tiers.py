@@ -17,6 +17,7 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
+from akosha_assets.lake.serving.states import QuerySyntax
 from akosha_assets.lake.serving.vectors.vector_set import top_k
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
@@ -220,7 +221,7 @@ def _fresh(
 def _seconds_until_found(replica: Replica, words: str, vector: np.ndarray, id: str) -> float:
     searcher = Searcher(None)
     started = time.perf_counter()
-    by_words = Question(text=f'"{words}"', mode="keyword", limit=1)
+    by_words = Question(text=f'"{words}"', mode="keyword", syntax=QuerySyntax.QUERY, limit=1)
     by_meaning = Question(vector=tuple(vector.astype(float).tolist()), limit=1)
     while time.perf_counter() - started < PATIENCE_SECONDS:
         if all(

@@ -36,6 +36,9 @@ def print_answer(query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         _print(Text("The answer is incomplete:", "yellow"))
     for line in missing:
         _print(Text(line, "yellow"), indent=INDENT)
+    if answer["operators"]:
+        operators = [f"{_line(one['text'])} ({_line(one['meaning'])})" for one in answer["operators"]]
+        _print(Text(f"Read as operators: {', '.join(operators)}; --syntax plain searches for them as text.", "dim"))
     _print(Text(_summary(query, answer), "dim"))
 
 

@@ -9,7 +9,7 @@ import typer
 from akosha_assets.cli.answer import print_answer
 from akosha_assets.cli.api import DEFAULT_URL, call
 from akosha_assets.cli.output import Exit, Json, emit, fail
-from akosha_assets.lake.serving.states import SearchMode
+from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 
 Url = Annotated[str, typer.Option(envvar="AKOSHA_URL", help="Address of the API.")]
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -19,11 +19,23 @@ WHEN = "A day, a time (UTC unless it has a zone), or an age: 2026-11-01, 2026-11
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="Words or a question.")],
+    query: Annotated[
+        str, typer.Argument(help="Words, a question or pasted text. Put -- before one that begins with a dash.")
+    ],
     mode: Annotated[
         SearchMode,
         typer.Option(help="Rank by meaning and words, by meaning, or by words."),
     ] = SearchMode.HYBRID,
+    syntax: Annotated[
+        QuerySyntax | None,
+        typer.Option(
+            help=(
+                'plain: all of the query is text. auto: "a phrase", +"…", -"…" and field:value are operators. query: '
+                "also prefix*, +required and -excluded. Default: auto with --mode keyword, otherwise plain."
+            ),
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="Maximum number of results.")] = 5,
     system: Annotated[
         list[str] | None, typer.Option(help="Only memories of this system; repeat it for several.")
@@ -62,7 +74,7 @@ def search(
         filters["as_of"] = (
             int(as_of) if as_of.isascii() and as_of.isdecimal() else parse_time(as_of, now=now, option="as-of")
         )
-    body = {"query": query, "mode": mode, "limit": limit} | {
+    body = {"query": query, "mode": mode, "syntax": syntax, "limit": limit} | {
         name: value for name, value in filters.items() if value or name == "as_of"
     }
     if not collapse:

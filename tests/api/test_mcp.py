@@ -221,7 +221,8 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
         (
             "search_all_systems",
             {"query": "a", "sytem_id": "x"},
-            "sytem_id: is not a field of this request; expected one of query, limit, mode",
+            "sytem_id: is not a field of this request; expected one of query, limit, mode, syntax, system_id, project, "
+            "kind, since, until, tags, collapse, budget_tokens; did you mean system_id?",
         ),
         ("search_all_systems", {"query": "a", "mode": "semantic"}, 'Until then ask with mode "keyword"'),
         (
@@ -368,8 +369,9 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
 
     def answer_of(results: list[Any]) -> Answer:
         return Answer(
-            results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID
-        )
+            results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID,
+            operators=[],
+        )  # fmt: skip
 
     report = search_report(answer_of([result] * 3), budget)
     assert len(report.json_bytes()) <= budget * 4

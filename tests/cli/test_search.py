@@ -53,13 +53,13 @@ def url(serve: Callable[..., httpx.Client], lake: Lake) -> str:
 
 
 def search(url: str, *arguments: str) -> str:
-    result = CliRunner().invoke(app, ["search", *arguments, "--url", url])
+    result = CliRunner().invoke(app, ["search", "--url", url, *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def keyword_search(url: str, *arguments: str) -> str:
-    return search(url, *arguments, "--mode", "keyword")
+    return search(url, "--mode", "keyword", *arguments)
 
 
 def test_a_memory_is_printed_with_its_snippet_and_its_id_for_explain(url: str) -> None:
@@ -134,6 +134,18 @@ def test_filters_are_those_of_the_http_search(url: str, arguments: list[str], id
     found = json.loads(keyword_search(url, "oomkilled deadlock", *arguments, "--json"))["results"]
     assert found if ids else not found
     assert {one["id"] for one in found} <= ids
+
+
+def test_pasted_text_is_searched_as_it_is_and_operators_are_named(url: str) -> None:
+    named = "Read as operators: -"
+    for text in ("oomkilled --no-verify", "--oomkilled", "-oomkilled", "exit -9: oomkilled"):
+        shown = keyword_search(url, "--", text) if text.startswith("-") else keyword_search(url, text)
+        assert "oomkilled" in shown.splitlines()[1] and named not in shown
+    lines = keyword_search(url, 'kubernetes -"oomkilled"').splitlines()
+    assert lines[1].startswith('Read as operators: -"oomkilled" (must not contain the word oomkilled in this form); ')
+    assert "oomkilled" in keyword_search(url, 'kubernetes -"oomkilled"', "--syntax", "plain").splitlines()[1]
+    assert "kubernetes" in keyword_search(url, "kubern*", "--syntax", "query").splitlines()[1]
+    assert "operators" not in keyword_search(url, "kubernetes")
 
 
 def test_the_summary_names_the_option_for_more_results(url: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
-from akosha_assets.lake.serving.states import SearchMode
+from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 
 LIMIT_MAX = 100
 PAGED_MAX = 1000
@@ -27,6 +27,10 @@ CURSOR_VERSION = b"2"
 DIGEST_BYTES = 8
 # A shown result in a cursor: its identity and its content hash.
 SHOWN_BYTES = 16
+# Verbs of the meaning of an operator, by its sign.
+_VERB = {"": "has", "+": "must have", "-": "must not have"}
+_BE = {"": "is", "+": "must be", "-": "must not be"}
+_CONTAIN = {"": "", "+": "must contain ", "-": "must not contain "}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,36 +85,68 @@ class Identity:
     id: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Token:
-    """A piece of a query between blanks: a word or a phrase, of a field of the index."""
+    """A word, an identifier, a path or a phrase of a question, or a value of a field."""
 
     # "+" (required), "-" (excluded) or "".
     sign: str
     field: str
     text: str
-    is_phrase: bool
+    is_phrase: bool = False
+    # It matches every word that begins with it.
+    is_prefix: bool = False
     # The words of `text` as they are indexed.
     words: tuple[str, ...]
+    # The operator as written in the question; empty if the token is text.
+    operator: str = ""
 
-    @property
-    def is_prefix(self) -> bool:
-        """Whether it matches every word that begins with it."""
-        return self.text.endswith("*") and not self.is_phrase
+
+@dataclass(frozen=True)
+class Operator:
+    """A part of a question that was not searched as text, and what it means."""
+
+    text: str
+    meaning: str
 
 
 @dataclass(frozen=True)
 class ParsedQuery:
-    """The text of a question, tokenized once. `text.query_parser.parse_query` makes it."""
+    """The text of a question, tokenized once. `text.query_syntax.parse_query` makes it."""
 
     tokens: tuple[Token, ...] = ()
-    # The words of the whole text as they are indexed.
+    # The words that a result may have, as they are indexed.
     words: frozenset[str] = frozenset()
+    # The text for the embedding model: without fields and without excluded words.
+    meaning: str = ""
 
     @property
     def required(self) -> tuple[Token, ...]:
         """The tokens with a sign: each result must match them, or must not."""
         return tuple(token for token in self.tokens if token.sign)
+
+    def operators(self, *, only_required: bool) -> list[Operator]:
+        """The operators in their order, or those with a sign."""
+        return [
+            Operator(token.operator, _describe(token))
+            for token in self.tokens
+            if token.operator and (token.sign or not only_required)
+        ]
+
+
+def _describe(token: Token) -> str:
+    """What an operator means, in words."""
+    if token.field == "tags":
+        return f"{_VERB[token.sign]} the tag {token.text}"
+    if token.field != "text":
+        return f"{token.field} {_BE[token.sign]} {token.text}"
+    if token.is_prefix:
+        found = f"words that begin with {token.text[:-1]}"
+    elif token.is_phrase:
+        found = f"the phrase {token.text}" if len(token.words) > 1 else f"the word {token.text} in this form"
+    else:
+        found = f"the word {token.text}"
+    return f"{_CONTAIN[token.sign]}{found}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +157,8 @@ class Question:
     vector: tuple[float, ...] | None = None
     like: Identity | None = None
     mode: str = SearchMode.HYBRID
+    # Of `text`; None: `auto` in keyword mode, otherwise `plain`.
+    syntax: QuerySyntax | None = None
     space: str | None = None
     limit: int = 10
     cursor: str | None = None
@@ -157,6 +195,13 @@ class Question:
             if name not in CODED:
                 raise InvalidRequest(name, f"is not a filter; expected one of {', '.join(CODED)}")
         return replace(self, mode=SearchMode.SEMANTIC if self.text is None else SearchMode(self.mode))
+
+    @property
+    def text_syntax(self) -> QuerySyntax:
+        """The syntax in which the text is read."""
+        if self.syntax is not None:
+            return self.syntax
+        return QuerySyntax.AUTO if self.mode == SearchMode.KEYWORD else QuerySyntax.PLAIN
 
     def _subjects(self) -> list[str]:
         subjects = (("query", self.text), ("vector", self.vector), ("like", self.like))

@@ -23,6 +23,9 @@ class Keywords(Protocol):
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words to highlight."""
 
+    def has_tag(self, tag: str) -> bool:
+        """Whether a row has the tag."""
+
 
 @dataclass(frozen=True)
 class TierView:
@@ -107,6 +110,10 @@ class Snapshot:
     def places(self) -> list[tuple[str, Part]]:
         """Every part with its tier, hottest first."""
         return [(name, part) for name, tier in self.tiers.items() for part in tier.parts]
+
+    def has_value(self, field: str, value: str) -> bool:
+        """Whether a row has, or had since the service started, this value of a coded column or of `tags`."""
+        return self.keywords.has_tag(value) if field == "tags" else self.terms[field].code(value) >= 0
 
     @cached_property
     def rows(self) -> int:

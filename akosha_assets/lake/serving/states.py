@@ -1,4 +1,4 @@
-"""The search modes, and the states of tiers and rankings in an answer."""
+"""The modes and syntaxes of a search, and the states of tiers and rankings in an answer."""
 
 from enum import StrEnum
 
@@ -22,6 +22,17 @@ class ViewState(StrEnum):
     UNAVAILABLE = "unavailable"
     # Not searched: cold, by a question about an earlier time.
     SKIPPED = "skipped"
+
+
+class QuerySyntax(StrEnum):
+    """What of a question's text may be an operator."""
+
+    # No part of it.
+    PLAIN = "plain"
+    # Quoted phrases, signs before them, and fields with a value that some memory has.
+    AUTO = "auto"
+    # Every operator, among them prefixes and signs before words.
+    QUERY = "query"
 
 
 class TierStatus(StrEnum):

@@ -13,7 +13,7 @@ import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
-from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Question
+from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Operator, Question
 from akosha_assets.lake.serving.search.collapsing import Group, collapse
 from akosha_assets.lake.serving.search.query_vector import QueryVector, memory_vector, sent_vector
 from akosha_assets.lake.serving.search.ranking import Ranking, reciprocal_rank_fusion
@@ -29,7 +29,7 @@ from akosha_assets.lake.serving.search.results import (
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.states import RankingStatus, SearchMode
 from akosha_assets.lake.serving.text.analysis import names_something
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.vectors.nearest import nearest
 
@@ -71,6 +71,8 @@ class Answer:
     facets: dict[str, dict[str, int]]
     took_ms: float
     mode: SearchMode
+    # The parts of the query that were not searched as text.
+    operators: list[Operator]
 
 
 @dataclass
@@ -135,7 +137,9 @@ class Searcher:
     def _answer(self, snapshot: Snapshot, question: Question) -> Answer:
         started = time.perf_counter()
         question = question.checked()
-        question = replace(question, parsed=parse_query(question.text or ""))
+        if question.text is not None:
+            parsed = parse_query(question.text, question.text_syntax, snapshot.has_value)
+            question = replace(question, parsed=parsed)
         shown = question.already_shown()
         page = self._page(snapshot, question, shown)
         stems = snapshot.keywords.highlights(question.parsed)
@@ -155,6 +159,8 @@ class Searcher:
             facets=count_facets(snapshot, question.filters, question.facets) if question.facets else {},
             took_ms=_ms_since(started),
             mode=SearchMode(question.mode),
+            # Words and fields without a sign do not change the semantic ranking.
+            operators=question.parsed.operators(only_required=question.mode == SearchMode.SEMANTIC),
         )
 
     def _page(self, snapshot: Snapshot, question: Question, shown: np.ndarray) -> _Page:
@@ -197,10 +203,12 @@ class Searcher:
         mode = question.mode
         semantic = _RankedStage() if mode == SearchMode.KEYWORD else self._rank_semantic(snapshot, question, depth)
         keyword = _RankedStage() if mode == SearchMode.SEMANTIC else _rank_keyword(snapshot, question, depth)
-        if mode != SearchMode.HYBRID:
-            return semantic, keyword, (keyword if mode == SearchMode.KEYWORD else semantic).ranking
+        if mode == SearchMode.KEYWORD:
+            return semantic, keyword, keyword.ranking
         if required := question.parsed.required:
             semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
+        if mode == SearchMode.SEMANTIC:
+            return semantic, keyword, semantic.ranking
         weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
         fused = reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
         return semantic, keyword, fused
@@ -271,7 +279,7 @@ class Searcher:
                 f"text queries need the space {model.space!r}; found {question.space!r}; "
                 "use that space or pass a vector",
             )
-        return QueryVector(vector=self._embedded(question.text or ""), space=model.space)
+        return QueryVector(vector=self._embedded(question.parsed.meaning), space=model.space)
 
 
 def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:

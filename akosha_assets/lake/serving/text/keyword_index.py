@@ -92,6 +92,10 @@ class KeywordSearcher:
         """Stems of the words that a question searches for, and its prefixes, each with a star."""
         return self.parser.highlights(question)
 
+    def has_tag(self, tag: str) -> bool:
+        """Whether a row has the tag, or had it until its segment is merged."""
+        return self.searcher.doc_freq("tags", tag) > 0
+
 
 class KeywordIndexUnavailable(Exception):
     """The index accepts no more rows, since its folder or its disk failed. Its earlier searchers still work."""

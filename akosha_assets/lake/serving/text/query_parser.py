@@ -1,4 +1,4 @@
-"""Parses a query in words and turns it into queries of the keyword index. Runs none of them."""
+"""Turns a parsed question into queries of the keyword index. Runs none of them."""
 
 import re
 from collections.abc import Sequence, Set
@@ -11,7 +11,7 @@ from tantivy import FieldType, Occur, Query
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import Categories
 from akosha_assets.lake.serving.query import Filters, ParsedQuery, Token
-from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem, tokenize
+from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
 # A word in more than this share of the rows is left out of a query that has rarer words.
@@ -22,16 +22,6 @@ COMMON_MIN_ROWS = 1_000
 OWN_FORM = 0.5
 # Each prefix is expanded over all words of the index, which takes longer than finding rows.
 MOST_PREFIXES = 16
-# Names before a colon in a query, and the fields that they mean.
-FIELDS = {
-    "text": "text",
-    "system": "system_id",
-    "system_id": "system_id",
-    "project": "project",
-    "kind": "kind",
-    "tag": "tags",
-}
-TOKEN = re.compile(r'([+-]?)(?:(\w+):(?=\S))?(?:"([^"]*)"|(\S+))')
 OCCUR_OF_SIGN = {"+": Occur.Must, "-": Occur.MustNot}
 
 Clause = tuple[Occur, Query]
@@ -192,13 +182,3 @@ class QueryParser:
         if len(terms) > 1:
             return Query.term_set_query(self.schema, field, terms)
         return Query.term_query(self.schema, field, terms[0])
-
-
-def parse_query(text: str) -> ParsedQuery:
-    """The tokens of a query. A name before a colon that is not a field belongs to the word after it."""
-    tokens = []
-    for sign, name, phrase, word in TOKEN.findall(text):
-        field = FIELDS.get(name.lower() or "text")
-        piece, is_phrase = (f"{name}:{word or phrase}", False) if field is None else (phrase or word, bool(phrase))
-        tokens.append(Token(sign, field or "text", piece, is_phrase, tuple(tokenize(piece))))
-    return ParsedQuery(tuple(tokens), frozenset(tokenize(text)))

@@ -45,6 +45,10 @@ class _MergedKeywords:
         """Stems of the words of a question that are searched for."""
         return self.searchers[0].highlights(question)
 
+    def has_tag(self, tag: str) -> bool:
+        """Whether a present or removed row has the tag."""
+        return any(searcher.has_tag(tag) for searcher in self.searchers)
+
 
 class TimeTravel:
     """Makes snapshots of earlier versions of the tables of `replica`, in any thread, one at a time.

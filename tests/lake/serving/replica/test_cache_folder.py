@@ -13,7 +13,7 @@ from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.replica import cache_folder
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.results import describe_tier
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 from tests.hot_rows import NOW, commit, memory
 from tests.lake.serving.replica.test_replica import texts
 

@@ -19,7 +19,7 @@ from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.results import describe_tier as describe_tier
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 from tests.hot_rows import NOW, commit, memory, upsert
 
 

@@ -22,7 +22,7 @@ from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.replica.row_conversion import RowConversion
 from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.text import keyword_index
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 from tests.hot_rows import NOW, commit, memory
 from tests.lake.serving.replica.test_cache_folder import found
 from tests.lake.serving.replica.test_replica import texts

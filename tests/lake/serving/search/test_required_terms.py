@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from akosha_assets.lake.serving.search.required_terms import matches_all
+from akosha_assets.lake.serving.states import QuerySyntax
 from akosha_assets.lake.serving.text.analysis import tokenize
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 
 WORDS = st.lists(st.sampled_from(("lock", "locked", "dead", "deadlock", "a")), min_size=1, max_size=8)
 
 
 def holds(question: str, text: str) -> bool:
     part: Any = SimpleNamespace(payload=SimpleNamespace(value=lambda _name, _row: text))
-    return matches_all(part, 0, parse_query(question).required, {})
+    return matches_all(part, 0, parse_query(question, QuerySyntax.QUERY).required, {})
 
 
 @given(text=WORDS, sought=WORDS, is_prefix=st.booleans())

@@ -15,8 +15,9 @@ from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, NotF
 from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Answer, Searcher
+from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 from akosha_assets.lake.serving.text.analysis import stem, tokenize
-from akosha_assets.lake.serving.text.query_parser import parse_query
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 from akosha_assets.lake.serving.text.snippets import snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, time_limit
 from akosha_assets.lake.settings import LakeSettings
@@ -88,7 +89,7 @@ def ids(answer: Answer) -> list[str]:
     ],
 )
 def test_words_find_the_texts_that_have_them(replica: Replica, text: str, expected: list[str]) -> None:
-    answer = ask(replica, text=text, mode="keyword")
+    answer = ask(replica, text=text, mode="keyword", syntax=QuerySyntax.QUERY)
     assert sorted(ids(answer)) == sorted(expected)
 
 
@@ -193,7 +194,10 @@ def test_required_terms_apply_to_semantic_results_too(
     commit(lake, 1, *rows)
     replica = Replica(lake)
     replica.refresh()
-    assert set(ids(ask(replica, searcher=Searcher(embedder), text=f"postgres {signed}"))) == expected
+    searcher = Searcher(embedder)
+    for mode in (SearchMode.HYBRID, SearchMode.SEMANTIC):
+        found = ask(replica, searcher=searcher, text=f"postgres {signed}", mode=mode, syntax=QuerySyntax.QUERY)
+        assert set(ids(found)) == expected
     replica.stop()
 
 
@@ -475,20 +479,23 @@ def test_memories_similar_to_a_cold_one_are_found_by_its_sketch(lake: Lake) -> N
 @pytest.mark.parametrize(("least", "expected"), [(0.9, ["2"]), (0.2, ["3", "2"]), (0.95, [])])
 def test_importance_min_applies_to_both_rankings(replica: Replica, least: float, expected: list[str]) -> None:
     filters = Filters(importance_min=least)
-    assert set(ids(ask(replica, text="-nothing", mode="keyword", filters=filters))) == set(expected)
+    assert set(ids(ask(replica, text="-nothing", mode="keyword", syntax=QuerySyntax.QUERY, filters=filters))) == set(
+        expected
+    )
     assert set(ids(ask(replica, vector=tuple(unit("a").tolist()), filters=filters))) == set(expected)
 
 
 def test_a_question_is_parsed_once(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = []
 
-    def counted(text: str) -> ParsedQuery:
+    def counted(text: str, *rest: Any) -> ParsedQuery:
         texts.append(text)
-        return parse_query(text)
+        return parse_query(text, *rest)
 
     monkeypatch.setattr("akosha_assets.lake.serving.search.searcher.parse_query", counted)
-    monkeypatch.setattr("akosha_assets.lake.serving.text.query_parser.tokenize", tokenize_once())
-    assert ask(replica, text='+deadlock -"redis eviction" post*', mode="keyword").results
+    monkeypatch.setattr("akosha_assets.lake.serving.text.query_syntax.tokenize", tokenize_once())
+    question = '+deadlock -"redis eviction" post*'
+    assert ask(replica, text=question, mode="keyword", syntax=QuerySyntax.QUERY).results
     assert len(texts) == 1
 
 

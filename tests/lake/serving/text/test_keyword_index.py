@@ -12,9 +12,11 @@ from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Filters
+from akosha_assets.lake.serving.states import QuerySyntax
 from akosha_assets.lake.serving.text.analysis import identifier_parts, inner_words, names_something, stem, tokenize
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
-from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS, parse_query
+from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS
+from akosha_assets.lake.serving.text.query_syntax import parse_query
 
 TEXTS = [
     "We renewed the certificate of the gateway",
@@ -54,7 +56,7 @@ def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeywordSearch
 
 
 def found(searcher: KeywordSearcher, text: str) -> list[int]:
-    return [int(number) - 1 for number in searcher.search(parse_query(text), Filters(), 10)[0]]
+    return [int(number) - 1 for number in searcher.search(parse_query(text, QuerySyntax.QUERY), Filters(), 10)[0]]
 
 
 def test_a_word_finds_its_other_forms_and_its_own_form_first(tmp_path: Path) -> None:
@@ -80,8 +82,8 @@ def test_a_word_in_most_rows_is_ignored_if_the_query_has_a_rarer_one(searcher: K
     assert len(found(searcher, "service")) == 10
     assert found(searcher, "+service gateway")[0] > 2
     assert searcher.highlights(parse_query("the gateways of a service")) == {"gateway"}
-    assert "gatew*" in searcher.highlights(parse_query("gatew* -serv* project:bil*"))
-    assert not {"serv*", "bil*"} & searcher.highlights(parse_query("gatew* -serv* project:bil*"))
+    assert "gatew*" in searcher.highlights(parse_query("gatew* -serv* project:bil*", QuerySyntax.QUERY))
+    assert not {"serv*", "bil*"} & searcher.highlights(parse_query("gatew* -serv* project:bil*", QuerySyntax.QUERY))
 
 
 def test_text_is_split_at_anything_but_letters_and_digits() -> None:
