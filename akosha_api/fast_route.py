@@ -5,7 +5,6 @@ dependencies, which holds the interpreter lock longer than a search.
 """
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -13,20 +12,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
+from akosha_api import validation_errors
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validate(parse: Callable[[], Model]) -> Model:
-    """What `parse` returns.
+def validate(model: type[Model], body: bytes | dict[str, Any]) -> Model:
+    """The body, JSON or its object, as `model`.
 
     Raises:
-        RequestValidationError: `parse` raised ValidationError.
+        RequestValidationError: it is invalid.
     """
     try:
-        return parse()
+        return model.model_validate_json(body) if isinstance(body, bytes) else model.model_validate(body)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in details]) from error
+        raise RequestValidationError(validation_errors.locate(error, model)) from error
 
 
 class FastRoute(APIRoute):
@@ -39,6 +39,6 @@ class FastRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             content = await request.body()
-            return await endpoint(body=validate(partial(model.model_validate_json, content)), request=request)
+            return await endpoint(body=validate(model, content), request=request)
 
         return answer

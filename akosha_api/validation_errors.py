@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ValidationError
+
+from akosha_api.field_names import unknown_field
 
 TIME_EXPECTED = "expected a time with its zone, for example 2026-11-01T08:00:00Z"
 FOUND_CHARS = 100
@@ -49,17 +51,24 @@ Name = Annotated[str, AfterValidator(_without_nul)]
 Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number, json_schema_input_type=AwareDatetime)]
 
 
-def validation_fields(
-    errors: Iterable[Mapping[str, Any]], fields: str = "those that /docs shows"
-) -> list[dict[str, str]]:
-    """`field` and `message` of each invalid field, once. `fields` names the valid ones, for unknown fields."""
+def locate(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The details of an error of `model`, located in the body; for an unknown field also the names of the fields."""
+    names = list(model.model_fields)
+    return [
+        {**detail, "loc": ("body", *detail["loc"])} | ({"names": names} if len(detail["loc"]) == 1 else {})
+        for detail in error.errors(include_url=False)
+    ]
+
+
+def validation_fields(errors: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """`field` and `message` of each invalid field, once."""
     expected: dict[str, list[str]] = {}
     found: dict[str, str] = {}
     for error in errors:
         # The first step is body, query or path; for invalid JSON, a position follows.
         steps = () if error["type"] == "json_invalid" else error["loc"][1:]
         field = ".".join(str(step) for step in steps if step not in TYPES) or "body"
-        expected.setdefault(field, []).append(_expected(error, fields))
+        expected.setdefault(field, []).append(_expected(error, field))
         found.setdefault(field, _found(error))
     return [
         {"field": field, "message": " or ".join(dict.fromkeys(texts)) + found[field]}
@@ -67,7 +76,7 @@ def validation_fields(
     ]
 
 
-def _expected(error: Mapping[str, Any], fields: str) -> str:
+def _expected(error: Mapping[str, Any], field: str) -> str:
     kind, text = error["type"], error["msg"]
     if kind == "json_invalid":
         where = (
@@ -79,7 +88,7 @@ def _expected(error: Mapping[str, Any], fields: str) -> str:
     if kind == "model_attributes_type":
         return "expected a JSON object, sent as Content-Type: application/json"
     if kind == "extra_forbidden":
-        return f"is not a field of this request; expected one of {fields}"
+        return unknown_field(field, error.get("names", ()))
     if kind == "missing":
         return "is missing"
     if kind.startswith(("datetime_", "timezone_")):

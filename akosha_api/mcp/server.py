@@ -32,8 +32,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from akosha_api import errors, validation_errors
+from akosha_api.mcp.sent_arguments import normalize
 from akosha_api.mcp.tools import TOOLS
 from akosha_api.problems import ProblemName
+from akosha_assets.lake.errors import InvalidRequest
 
 INSTRUCTIONS = (
     "Akosha holds what the AI coding assistants of a fleet remember: conversations and reflections. "
@@ -127,10 +129,11 @@ def _entry(title: str, call: Callable[[Request, Any], Awaitable[BaseModel]]) -> 
 
 async def _call(entry: _Entry, request: Request, arguments: dict[str, Any]) -> CallToolResult:
     try:
-        parsed = entry.arguments.model_validate(arguments)
+        parsed = entry.arguments.model_validate(normalize(arguments, entry.arguments))
+    except InvalidRequest as error:
+        return _tool_error(ProblemName.INVALID_REQUEST, str(error))
     except ValidationError as error:
-        details = [{**detail, "loc": ("body", *detail["loc"])} for detail in error.errors(include_url=False)]
-        fields = validation_errors.validation_fields(details, ", ".join(entry.arguments.model_fields))
+        fields = validation_errors.validation_fields(validation_errors.locate(error, entry.arguments))
         messages = "; ".join(f"{field['field']}: {field['message']}" for field in fields)
         return _tool_error(ProblemName.INVALID_REQUEST, messages)
     try:

@@ -47,7 +47,7 @@ async def search_batch(body: BatchRequest, request: Request) -> Response:
 async def _answer_one(service: AppState, request: Request, current: Snapshot, question: Any, ends_at: float) -> bytes:
     """The JSON of the answer to one question of a batch, or of its problem."""
     try:
-        body = validate(partial(SearchRequest.model_validate, question))
+        body = validate(SearchRequest, question)
         snapshot = current
         if body.as_of is not None:
             snapshot = await service.snapshot(body.as_of, seconds=_seconds_until(ends_at))
