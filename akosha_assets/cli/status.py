@@ -125,7 +125,7 @@ def uploads(
     console.print(grid("Uploads", ("upload", "seen UTC", "state (rows new, changed, same)"), map(_line, rows)))
     # The table shows the reason code; the message with the details follows below.
     for row in rows:
-        if row["message"] and row["state"] == UploadState.QUARANTINED:
+        if row["message"] and row["state"] in (UploadState.QUARANTINED, UploadState.ARRIVING):
             console.print(
                 f"  [dim]{escape_markup(row['upload_id'])}:[/] {escape_markup(row['message'])}",
                 highlight=False,

@@ -134,10 +134,11 @@ def upsert(
     only: str,
     expected: tables.KnownTable | None = None,
 ) -> int:
-    """Inserts `rows`, or replaces their forms from older snapshots, in one commit; returns the version with them.
+    """Inserts `rows`, or replaces their forms that are not from newer snapshots, in one commit; returns the version
+    with them.
 
     `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
-    that no other file is read. A stored row from the same or a newer snapshot is kept, unless that snapshot is in the
+    that no other file is read. A stored row from a newer snapshot is kept, unless that snapshot is in the
     future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text.
     """
     rows = checked(uri, rows)
@@ -157,7 +158,7 @@ def upsert(
             writer_properties=WRITER,
         )
         merger.when_matched_update(
-            updates, predicate=f"t.snapshot_at < s.snapshot_at OR t.snapshot_at > {latest}"
+            updates, predicate=f"t.snapshot_at <= s.snapshot_at OR t.snapshot_at > {latest}"
         ).when_not_matched_insert_all().execute()
 
     return commit(uri, storage_options, fence, write, metadata, expected)

@@ -38,7 +38,7 @@ REASONS: dict[str, str] = {
     Reason.UPLOAD_ID_INVALID: "The upload id in the object key is not a valid name.",
     Reason.MANIFEST_NOT_JSON: "The manifest is not a JSON object.",
     Reason.MANIFEST_INVALID: "The manifest lacks a required field or contradicts its object key.",
-    Reason.FILE_MISSING: "The manifest lists a file that the upload does not have.",
+    Reason.FILE_MISSING: "The manifest lists a file that the upload does not have, after the grace period.",
     Reason.FILE_NOT_REGULAR: "A file of the upload is a symbolic link or something else that is not a plain file.",
     Reason.FILE_TOO_LARGE: "The files of the upload are larger than `AKOSHA_UPLOAD_MAX_BYTES` together.",
     Reason.FILE_TOO_LARGE_RAW: (

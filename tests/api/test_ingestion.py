@@ -17,7 +17,8 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion import arrivals
 from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.ledger import claims, replay
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings

@@ -12,7 +12,8 @@ import pytest
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.arrivals import ingest
 from akosha_assets.lake.ingestion.inbox.listing import sweep
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from tests.api.conftest import until
 from tests.factories import make_upload
 

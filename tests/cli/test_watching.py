@@ -8,7 +8,8 @@ from rich.console import Console
 
 from akosha_assets.cli.watching import screen, sparkline
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.watch import alerts
 from akosha_assets.lake.watch.alert_kinds import Runbook, Scope, Severity
 from tests.hot_rows import commit, memory

@@ -21,7 +21,8 @@ import yaml
 from akosha_api import metrics as api_metrics
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings

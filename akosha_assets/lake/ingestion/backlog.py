@@ -31,7 +31,7 @@ _HAS_WAITED = sa.and_(
 )
 _ARRIVALS: tuple[Event, ...] = (
     (uploads.c.seen_at, sa.and_(_IS_FIRST_TIME, _HAS_WAITED)),
-    (uploads.c.requeued_at, uploads.c.requeued_at.is_not(None)),
+    (uploads.c.requeued_at, sa.and_(uploads.c.requeued_at.is_not(None), uploads.c.state != UploadState.ARRIVING)),
 )
 # `ingested_at` is the time of the first ingestion. For later ones, and for quarantined uploads, the claim is closest.
 _INGESTED: tuple[Event, ...] = (

@@ -5,8 +5,8 @@ An upload that was not read, or whose rows no longer fit in the batch, has no ou
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import date, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from akosha_assets.lake.errors import StoreUnavailable, TransientError, UploadRe
 from akosha_assets.lake.ingestion.extraction.pool import Extraction, ExtractionJob, ExtractionPool
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched, fetch_all
 from akosha_assets.lake.ingestion.ledger.claims import Batch
-from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome, may_be_arriving
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.merge.system_state import SystemStates
+from akosha_assets.lake.reasons import Reason
 from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.settings import LakeSettings
 
@@ -98,7 +99,7 @@ class BatchReader:
                     return
                 continue
             self._charge_unread()
-            if (outcome := _outcome_without_reading(one)) is not None:
+            if (outcome := self._outcome_without_reading(one)) is not None:
                 read.outcomes[one.upload.id] = outcome
                 continue
             self._expected_bytes += ARROW_TO_COMPRESSED * one.upload.bytes
@@ -110,6 +111,19 @@ class BatchReader:
                 files=one.files,
                 known=read.systems.rows[one.upload.system_id],
             )
+
+    def _outcome_without_reading(self, one: Fetched) -> UploadOutcome | None:
+        if one.failure is not None:
+            outcome = rejected(one.failure)
+            if outcome.reason == Reason.FILE_MISSING and may_be_arriving(
+                one.upload, self._settings, now=datetime.now(UTC)
+            ):
+                outcome = replace(outcome, state=UploadState.ARRIVING)
+            return outcome
+        if one.files:
+            return None
+        # Every file is identical to that of the system's last snapshot.
+        return UploadOutcome(UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
 
     def _is_full(self) -> bool:
         total_bytes = self._extracted_bytes + self._expected_bytes
@@ -145,15 +159,6 @@ def rejected(error: UploadRejected | TransientError) -> UploadOutcome:
     if isinstance(error, TransientError):
         return UploadOutcome(UploadState.WAITING, message=str(error))
     return UploadOutcome(UploadState.QUARANTINED, reason=error.reason, message=error.message, sample=error.sample)
-
-
-def _outcome_without_reading(one: Fetched) -> UploadOutcome | None:
-    if one.failure is not None:
-        return rejected(one.failure)
-    if one.files:
-        return None
-    # Every file is identical to that of the system's last snapshot.
-    return UploadOutcome(UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
 
 
 def _are_last_unread(read: ReadBatch) -> bool:

@@ -51,7 +51,14 @@ class IngestionSettings(CheckedSettings):
         int, Field(ge=1, le=100, description="Failures of one upload before it is quarantined.")
     ] = 3
     incomplete_grace_seconds: Annotated[
-        int, Field(ge=0, description="Seconds an upload may wait for its manifest before it is shown as incomplete.")
+        int,
+        Field(
+            ge=0,
+            description=(
+                "Seconds an upload may wait for its manifest before it is shown as incomplete, and for a file of its "
+                "manifest before it is quarantined."
+            ),
+        ),
     ] = 900
     drain_seconds: Annotated[
         int, Field(ge=1, description="Seconds that uploads in flight have to finish after SIGTERM.")

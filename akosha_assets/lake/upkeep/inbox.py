@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Row
 
 from akosha_assets.lake.errors import StoreUnavailable
+from akosha_assets.lake.ingestion.ledger.found_uploads import etag_of
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.ingestion.uploads import ROOT, part_of
@@ -60,7 +61,7 @@ def expire(settings: LakeSettings, ledger: Ledger, *, now: datetime, dry_run: bo
         completing = row.prefix if row.layout == "bare" else f"{row.prefix}/manifest.json"
         try:
             present = store.head(completing)
-            if present is not None and present.etag != row.revision:
+            if present is not None and present.etag != etag_of(row.revision):
                 continue
             if not dry_run:
                 _remove(store, row, completing)
@@ -85,10 +86,16 @@ def expire(settings: LakeSettings, ledger: Ledger, *, now: datetime, dry_run: bo
 
 def _due(settings: LakeSettings, ledger: Ledger, now: datetime) -> Iterator[Row[Any]]:
     """Expired uploads, oldest first."""
+    later = uploads.alias()
     due = sa.and_(
         uploads.c.state == "ingested",
         uploads.c.removed_at.is_(None),
         uploads.c.ingested_at < now - timedelta(days=settings.inbox_keep_days),
+        sa.not_(
+            sa.exists().where(
+                later.c.prefix == uploads.c.prefix, later.c.id > uploads.c.id, later.c.removed_at.is_(None)
+            )
+        ),
     )
     query = sa.select(
         uploads.c.id, uploads.c.upload_id, uploads.c.prefix, uploads.c.revision, uploads.c.bytes, uploads.c.layout

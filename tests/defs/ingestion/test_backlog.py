@@ -11,7 +11,8 @@ import pytest
 from akosha_assets.defs.ingestion.backlog import AGE, KEY, SIZE, backlog, backlog_sensor
 from akosha_assets.defs.policies import with_freshness
 from akosha_assets.lake.catalog import Lake
-from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.settings import LakeSettings
 
 NOW = datetime.now(UTC)

@@ -8,7 +8,8 @@ import pytest
 
 from akosha_assets.lake.ingestion.backlog import history, is_caught_up, judge_age, judge_size, measure
 from akosha_assets.lake.ingestion.ledger import claims, replay
-from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.ingestion.uploads import MANIFEST, ManifestPart, parse_manifest, part_of

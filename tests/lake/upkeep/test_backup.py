@@ -10,7 +10,8 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import BackupDamaged, InvalidRequest, NotFound, TableContended
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.lifecycle.aging import age_day
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.warm import Move

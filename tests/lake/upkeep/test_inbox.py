@@ -69,6 +69,28 @@ def test_an_upload_that_was_written_again_is_left_alone(settings: LakeSettings, 
         assert connection.scalar(sa.select(uploads.c.removed_at)) is None
 
 
+def test_an_upload_whose_database_was_written_again_is_kept_until_the_newer_one_expires(
+    settings: LakeSettings, lake: Lake
+) -> None:
+    sent = make_upload(settings.home / "inbox", "a", reflections=["one"])
+    ledger = taken_in(settings, lake)
+    path = settings.home / "inbox" / sent.prefix / "reflection.duckdb"
+    other = make_upload(settings.home / "other", "a", reflections=["one", "two"])
+    path.write_bytes((settings.home / "other" / other.prefix / "reflection.duckdb").read_bytes())
+    taken_in(settings, lake)
+    newer = ledger.uploads().uploads[0].id
+    with ledger.write() as connection:
+        connection.execute(sa.update(uploads).where(uploads.c.id == newer).values(ingested_at=LATER))
+    assert expire(settings, ledger, now=LATER, dry_run=False).uploads == []
+    assert len(files(settings)) >= 3
+    # Half of it was removed when the process ended: that is no new revision.
+    path.unlink()
+    assert listing.sweep(settings, ledger, now=LATER).added == 0
+    for _ in range(2):
+        expire(settings, ledger, now=LATER + timedelta(days=30), dry_run=False)
+    assert all(row.removed_at for row in ledger.uploads().uploads) and len(ledger.uploads().uploads) == 2
+
+
 def test_an_upload_that_cannot_be_removed_is_reported_and_the_others_are_removed(
     tmp_path: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

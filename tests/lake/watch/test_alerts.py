@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import LedgerUnavailable
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings

@@ -6,7 +6,7 @@ keys or on clocks. Notifications find uploads sooner (`notifications.py`); a swe
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
@@ -20,7 +20,8 @@ from akosha_assets.lake.ingestion.inbox.sweep_record import (
     write_record,
 )
 from akosha_assets.lake.ingestion.ledger import outages
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload, describe_objects
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.snapshot_times import snapshot_time
 from akosha_assets.lake.ingestion.uploads import ROOT, ManifestPart, part_of
 from akosha_assets.lake.objects import Object, ObjectStore, log_skipped
@@ -60,6 +61,10 @@ class UploadObjects:
     bytes: int = 0
     revision: str = ""
     oldest: datetime = NEVER
+    # Names and entity tags of the objects beside the one that completes the upload, in key order.
+    others: list[tuple[str, str]] = field(default_factory=list)
+    # Whether objects of the upload may be missing here: the listing began or ended among them.
+    is_partial: bool = False
 
     def add(self, part: ManifestPart, item: Object) -> None:
         """Counts `item`."""
@@ -68,6 +73,8 @@ class UploadObjects:
         self.oldest = min(self.oldest, item.modified_at)
         if part.completes:
             self.revision = item.etag
+        else:
+            self.others.append((part.name, item.etag))
 
     def to_upload(self, now: datetime) -> FoundUpload:
         """Returns the upload for the ledger. Without the object that completes it, it is still arriving."""
@@ -81,6 +88,7 @@ class UploadObjects:
             bytes=self.bytes,
             snapshot_at=snapshot_time(part.upload_id, fallback=self.oldest, seen_at=now),
             reason=part.reason,
+            objects="" if self.is_partial or part.layout == "bare" else describe_objects(self.others),
         )
 
 
@@ -163,7 +171,7 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool, s
                 found = []
         last = item.key
         if part is not None:
-            group = group or UploadObjects(part)
+            group = group or UploadObjects(part, is_partial=start.startswith(f"{part.prefix}/"))
             group.add(part, item)
         if (
             listed % OBJECTS_PER_UPLOAD == 0
@@ -173,6 +181,7 @@ def _sweep(settings: LakeSettings, ledger: Ledger, now: datetime, whole: bool, s
             finished = False
             break
     if group is not None:
+        group.is_partial = group.is_partial or not finished
         found.append(group.to_upload(now))
     added += ledger.add(found, found_by="listing", now=now)
     if not whole and (start or not finished):

@@ -18,8 +18,9 @@ from akosha_assets.lake.aws_clients import aws_client, aws_errors
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion.inbox.listing import Sweep, UploadObjects, sweep
 from akosha_assets.lake.ingestion.ledger import claims, outages
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
-from akosha_assets.lake.ingestion.uploads import ManifestPart, part_of
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.uploads import MANIFEST, ManifestPart, part_of
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 
@@ -105,7 +106,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
             found: list[FoundUpload] = []
             done: list[dict[str, str]] = []
             for message in messages:
-                kind, uploads = _parse_message(message.get("Body", ""), settings, store, now)
+                kind, uploads = _parse_message(message.get("Body", ""), settings, store, ledger, now)
                 polled.messages[kind] += 1
                 found += uploads
                 if kind != "malformed":
@@ -121,7 +122,7 @@ def poll(settings: LakeSettings, ledger: Ledger, client: Any, *, now: datetime, 
 
 
 def _parse_message(
-    body: str, settings: LakeSettings, store: ObjectStore, now: datetime
+    body: str, settings: LakeSettings, store: ObjectStore, ledger: Ledger, now: datetime
 ) -> tuple[str, list[FoundUpload]]:
     """Returns the kind of a message (upload, other, test, malformed) and its uploads."""
     try:
@@ -134,9 +135,12 @@ def _parse_message(
         keys = list(_keys(event["Records"], settings))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "malformed", []
-    found = [
-        one for key in keys if (part := part_of(key)) and part.completes and (one := _look_up(store, key, part, now))
-    ]
+    parts = [part for key in keys if (part := part_of(key))]
+    # Most objects come before their manifest and need no look-up. One that comes later completes or changes its upload.
+    late = {part.prefix for part in parts if not part.completes}
+    late = ledger.completed_prefixes(late) if late else late
+    asked = {part.prefix: part for part in parts if part.completes or part.prefix in late}
+    found = [one for part in asked.values() if (one := _look_up(store, part, now))]
     return ("upload" if found else "other"), found
 
 
@@ -151,8 +155,10 @@ def _keys(records: list[dict[str, Any]], settings: LakeSettings) -> Iterator[str
             yield key.removeprefix(root)
 
 
-def _look_up(store: ObjectStore, key: str, part: ManifestPart, now: datetime) -> FoundUpload | None:
-    """Returns the upload as it is in the inbox; None if the object no longer exists."""
+def _look_up(store: ObjectStore, part: ManifestPart, now: datetime) -> FoundUpload | None:
+    """Returns the upload as it is in the inbox; None if the object that completes it does not exist (any more)."""
+    key = part.prefix if part.layout == "bare" else f"{part.prefix}/{MANIFEST}"
+    part = replace(part, name=key.rpartition("/")[2], completes=True)
     objects = UploadObjects(part)
     if part.reason:
         # Invalid names are recorded as they are, and never requested.
@@ -165,6 +171,6 @@ def _look_up(store: ObjectStore, key: str, part: ManifestPart, now: datetime) ->
     if part.layout != "bare":
         for item in store.list(part.prefix):
             other = part_of(item.key)
-            if other is not None and not other.completes:
+            if other is not None and other.prefix == part.prefix and not other.completes:
                 objects.add(other, item)
     return objects.to_upload(now)

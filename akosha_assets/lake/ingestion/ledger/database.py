@@ -13,7 +13,7 @@ from akosha_assets.lake.ingestion.ledger import schema
 from akosha_assets.lake.settings import LakeSettings
 
 # The revision of the newest migration.
-HEAD = "0004"
+HEAD = "0005"
 
 
 class LedgerDatabase:

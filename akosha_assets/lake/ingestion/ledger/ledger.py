@@ -1,14 +1,15 @@
 """The ledger of ingestion: one row per upload with its state and reason, counters, and key-value pairs.
 
     arriving ──manifest──▶ waiting ──claim──▶ claimed ──▶ ingested
-                              ▲                  │  └────▶ quarantined ──redrive──▶ waiting
-                              └──lease ends, or a transient failure──────┘
+       ▲                      ▲                  │ │└────▶ quarantined ──redrive, other objects──▶ waiting
+       │                      └──lease ends, or a transient failure
+       └──a file of the manifest has not come yet──┘
 
 Batches are in `claims.py`, the tables in `schema.py`, the database in `database.py`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,16 @@ from sqlalchemy.engine import Connection
 
 from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, NotFound
 from akosha_assets.lake.ingestion.ledger.database import LedgerDatabase
+from akosha_assets.lake.ingestion.ledger.found_uploads import (
+    INVALID_NAMES,
+    UNTRIED,
+    Change,
+    FoundUpload,
+    KnownUpload,
+    columns_of,
+    decide,
+    revision_of,
+)
 from akosha_assets.lake.ingestion.ledger.rows import SystemRow, UploadRow
 from akosha_assets.lake.ingestion.ledger.schema import counters, insert_for, meta, systems, uploads
 from akosha_assets.lake.ingestion.ledger.states import UploadFilter, UploadState
@@ -27,20 +38,6 @@ LOOKUP_ROWS = 500
 RECEIPTS_AT_ONCE = 100
 # Key of the time at which a sweep last reached the end of the inbox.
 SWEEP_ENDED = "sweep_ended_at"
-
-
-@dataclass(frozen=True, slots=True)
-class FoundUpload:
-    """One upload that discovery found; `revision` is empty while the object that completes it is missing."""
-
-    system_id: str
-    upload_id: str
-    layout: str
-    prefix: str
-    revision: str
-    bytes: int
-    snapshot_at: datetime
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,9 @@ class Ledger(LedgerDatabase):
     """An open ledger. Safe to share between threads."""
 
     def add(self, found: Iterable[FoundUpload], *, found_by: str, now: datetime) -> int:
-        """Adds unknown uploads and completes those that were arriving; returns the number of both."""
+        """Adds the uploads that are not known yet or were written again, completes those that were arriving, and lets
+        those wait again that could not be ingested with the objects they had; returns how many.
+        """
         added = 0
         batch: list[FoundUpload] = []
         for one in found:
@@ -66,48 +65,57 @@ class Ledger(LedgerDatabase):
         return added + (self._add(batch, found_by, now) if batch else 0)
 
     def _add(self, found: list[FoundUpload], found_by: str, now: datetime) -> int:
-        prefixes = [one.prefix for one in found]
-        with self.read() as connection:
-            rows = connection.execute(
-                sa.select(uploads.c.prefix, uploads.c.revision).where(uploads.c.prefix.in_(prefixes))
-            ).all()
-        known = {(row.prefix, row.revision) for row in rows}
-        arriving = {row.prefix for row in rows if row.revision == ""}
-        finished = {row.prefix for row in rows if row.revision != ""}
-        fresh: list[dict[str, Any]] = []
-        completed: list[dict[str, Any]] = []
-        for one in dict.fromkeys(found):
-            if (one.prefix, one.revision) in known or (not one.revision and one.prefix in finished):
-                continue
-            known.add((one.prefix, one.revision))
-            row = {
-                "system_id": one.system_id,
-                "upload_id": one.upload_id,
-                "layout": one.layout,
-                "prefix": one.prefix,
-                "revision": one.revision,
-                "state": _first_state(one),
-                "reason": one.reason or None,
-                "message": f"{one.prefix}: {REASONS[one.reason]}" if one.reason else None,
-                "found_by": found_by,
-                "bytes": one.bytes,
-                "snapshot_at": one.snapshot_at,
-                "seen_at": now,
-                "arrival_day": now.date(),
-            }
-            (completed if one.revision and one.prefix in arriving else fresh).append(row)
-        if not fresh and not completed:
+        changes = self._changes(found)
+        if not changes:
             return 0
+        rows: list[dict[str, Any]] = []
         with self.write() as connection:
-            for row in completed:
-                connection.execute(
-                    sa.update(uploads).where(uploads.c.prefix == row["prefix"], uploads.c.revision == "").values(**row)
-                )
-            if fresh:
+            for one, known, change in changes:
+                values = columns_of(one, known, change, now)
+                if change in (Change.ADDED, Change.COMPLETED):
+                    values["found_by"] = found_by
+                if change is Change.ADDED:
+                    rows.append(values)
+                elif known is not None:
+                    # Another process may have changed the row since it was read.
+                    is_same = sa.and_(uploads.c.id == known.id, uploads.c.state == known.state)
+                    connection.execute(sa.update(uploads).where(is_same).values(**values))
+            if rows:
                 insert: Any = insert_for(connection)(uploads)
-                connection.execute(insert.on_conflict_do_nothing(index_elements=["prefix", "revision"]), fresh)
-            _count(connection, f"found_by_{found_by}", len(fresh) + len(completed))
-        return len(fresh) + len(completed)
+                connection.execute(insert.on_conflict_do_nothing(index_elements=["prefix", "revision"]), rows)
+            added = sum(change.is_arrival for _, _, change in changes)
+            if added:
+                _count(connection, f"found_by_{found_by}", added)
+        return added
+
+    def _changes(self, found: list[FoundUpload]) -> list[tuple[FoundUpload, KnownUpload | None, Change]]:
+        """The uploads of `found` that change the ledger, each with the newest row of its prefix."""
+        prefixes = [one.prefix for one in found]
+        columns = (uploads.c.prefix, uploads.c.id, uploads.c.revision, uploads.c.state, uploads.c.reason)
+        query = sa.select(*columns, uploads.c.objects).where(uploads.c.prefix.in_(prefixes)).order_by(uploads.c.id)
+        with self.read() as connection:
+            rows = connection.execute(query).all()
+        newest = {prefix: KnownUpload(*values) for prefix, *values in rows}
+        revisions = {(row.prefix, row.revision) for row in rows}
+        changes: list[tuple[FoundUpload, KnownUpload | None, Change]] = []
+        for one in dict.fromkeys(found):
+            known = newest.get(one.prefix)
+            change = decide(one, known, is_old_revision=(one.prefix, one.revision) in revisions)
+            if change is Change.ADDED:
+                revision = revision_of(one, known)
+                if (one.prefix, revision) in revisions:
+                    continue
+                one = replace(one, revision=revision)
+            if change is not Change.NONE:
+                revisions.add((one.prefix, one.revision))
+                changes.append((one, known, change))
+        return changes
+
+    def completed_prefixes(self, prefixes: Collection[str]) -> set[str]:
+        """Those of `prefixes` whose upload is known and has its completing object."""
+        query = sa.select(uploads.c.prefix).where(uploads.c.prefix.in_(prefixes), uploads.c.revision != "")
+        with self.read() as connection:
+            return set(connection.scalars(query))
 
     def uploads(
         self,
@@ -180,7 +188,7 @@ class Ledger(LedgerDatabase):
         """
         matches = [
             uploads.c.state == UploadState.QUARANTINED,
-            uploads.c.reason.not_in(("system_id_invalid", "upload_id_invalid")),
+            uploads.c.reason.not_in(INVALID_NAMES),
         ]
         filters = {
             "upload_id": upload_id,
@@ -191,16 +199,7 @@ class Ledger(LedgerDatabase):
         with self.write() as connection:
             ids = connection.scalars(sa.select(uploads.c.upload_id).where(*matches).order_by(uploads.c.id)).all()
             if not dry_run:
-                clean = {
-                    "state": UploadState.WAITING,
-                    "requeued_at": now,
-                    "reason": None,
-                    "message": None,
-                    "sample": None,
-                    "attempts": 0,
-                    "not_before": None,
-                    "batch_limit": 1_000_000,
-                }
+                clean = UNTRIED | {"requeued_at": now}
                 connection.execute(sa.update(uploads).where(*matches).values(**clean))
         return list(ids)
 
@@ -244,12 +243,6 @@ class Ledger(LedgerDatabase):
 
     def _incomplete_before(self, now: datetime) -> datetime:
         return now - timedelta(seconds=self.settings.incomplete_grace_seconds)
-
-
-def _first_state(found: FoundUpload) -> UploadState:
-    if found.reason:
-        return UploadState.QUARANTINED
-    return UploadState.WAITING if found.revision else UploadState.ARRIVING
 
 
 def _checked_reason(reason: str) -> str:

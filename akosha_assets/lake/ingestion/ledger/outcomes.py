@@ -5,17 +5,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from akosha_assets.lake.ingestion.ledger import plausible
 from akosha_assets.lake.ingestion.ledger.rows import UploadRow
 from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.settings import LakeSettings
 
+SHORTEST_LOOK = timedelta(seconds=5)
 # Columns of a receipt that the first ingestion of an upload fills.
 RECEIPT_COUNTS = ("hot_version", "rows_read", "new_rows", "changed_rows", "unchanged_rows", "absent_rows")
 
 
 @dataclass(frozen=True)
 class UploadOutcome:
-    """The result of one upload: `state` is ingested, quarantined or waiting (to be tried again).
+    """The result of one upload: `state` is ingested, quarantined, waiting (to be tried again) or arriving (files are
+    missing that may still come).
 
     Waiting counts as an attempt unless `is_outage`: a store failed before anything of the upload was read.
     """
@@ -43,6 +46,20 @@ def pause_after(attempts: int) -> timedelta:
     return timedelta(seconds=min(5 * 4 ** min(max(attempts - 1, 0), 4), 300))
 
 
+def may_be_arriving(upload: UploadRow, settings: LakeSettings, *, now: datetime) -> bool:
+    """Whether files that `upload` lacks may still come: it is new, and was never ingested."""
+    grace = timedelta(seconds=settings.incomplete_grace_seconds)
+    return upload.ingested_at is None and plausible.is_within(upload.seen_at, now, grace)
+
+
+def _look_again_at(upload: UploadRow, settings: LakeSettings, now: datetime) -> datetime:
+    """The time of the next attempt for missing files: after as long as it has waited, at most at the end of the grace
+    period. A listing that shows other objects comes first.
+    """
+    pause = min(max(now - upload.seen_at, SHORTEST_LOOK), plausible.LONGEST_PAUSE)
+    return max(now, min(now + pause, upload.seen_at + timedelta(seconds=settings.incomplete_grace_seconds)))
+
+
 def upload_values(
     upload: UploadRow, outcome: UploadOutcome, settings: LakeSettings, *, now: datetime
 ) -> dict[str, Any]:
@@ -52,7 +69,10 @@ def upload_values(
     """
     attempts = upload.attempts + (outcome.state == UploadState.WAITING and not outcome.is_outage)
     state, reason, message = outcome.state, outcome.reason, outcome.message
-    not_before = None
+    not_before, requeued_at = None, upload.requeued_at
+    if state == UploadState.ARRIVING:
+        # It does not wait for us until then.
+        not_before = requeued_at = _look_again_at(upload, settings, now)
     if state == UploadState.WAITING:
         not_before = now + pause_after(attempts)
         if attempts >= settings.max_attempts and not outcome.is_outage:
@@ -75,5 +95,6 @@ def upload_values(
         "sample": outcome.sample,
         "attempts": attempts,
         "not_before": not_before,
+        "requeued_at": requeued_at,
         **first,
     }

@@ -45,10 +45,11 @@ def has_lease_ended(now: datetime, lease_seconds: int) -> sa.ColumnElement[bool]
 
 
 def is_due(now: datetime) -> sa.ColumnElement[bool]:
-    """Whether an upload waits, and its pause, if any, is over or longer than the maximum."""
-    over = sa.or_(
-        uploads.c.not_before.is_(None),
-        uploads.c.not_before <= now,
-        uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER,
+    """Whether an upload can be claimed: it waits, or its files were still arriving at the last attempt, and its pause,
+    if any, is over or longer than the maximum.
+    """
+    is_over = sa.or_(uploads.c.not_before <= now, uploads.c.not_before > now + LONGEST_PAUSE + CLOCKS_DIFFER)
+    return sa.or_(
+        sa.and_(uploads.c.state == UploadState.WAITING, sa.or_(uploads.c.not_before.is_(None), is_over)),
+        sa.and_(uploads.c.state == UploadState.ARRIVING, is_over),
     )
-    return sa.and_(uploads.c.state == UploadState.WAITING, over)

@@ -72,6 +72,8 @@ uploads = Table(
     Column("prefix", LedgerText, nullable=False),
     # Entity tag of the object that completes the upload; empty while it is still arriving.
     Column("revision", LedgerText, nullable=False),
+    # Number and digest of its other objects when it was added (`found_uploads.py`).
+    Column("objects", LedgerText),
     Column("state", LedgerText, nullable=False),
     Column("found_by", LedgerText, nullable=False),
     Column("bytes", BigInteger, nullable=False, default=0),

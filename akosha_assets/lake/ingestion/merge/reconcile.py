@@ -101,8 +101,8 @@ CREATE TEMP TABLE verdict AS
            a.event_day AS memory_day,
            coalesce(a.is_memory_known, k.id IS NOT NULL) AS is_memory_known,
            CASE WHEN a.id IS NOT NULL
-                THEN n.content_hash <> a.content_hash AND coalesce(n.snapshot_at > a.memory_at, true)
-                ELSE k.id IS NULL OR (n.snapshot_at > k.snapshot_at AND n.content_hash <> k.content_hash)
+                THEN n.content_hash <> a.content_hash AND coalesce(n.snapshot_at >= a.memory_at, true)
+                ELSE k.id IS NULL OR (n.snapshot_at >= k.snapshot_at AND n.content_hash <> k.content_hash)
            END AS is_stored
     FROM newest n LEFT JOIN known_rows k USING (system_id, kind, id)
     LEFT JOIN renumbered a USING (system_id, kind, id);
@@ -110,7 +110,7 @@ CREATE TEMP TABLE stored AS
     SELECT v.system_id, v.kind, v.id, r.ref, coalesce(v.memory_day, r.event_day) AS event_day, v.memory_day,
            nullif(v.memory_id, v.id) AS memory_id, v.is_memory_known AS is_change
     FROM verdict v JOIN rows r USING (system_id, kind, id)
-    WHERE v.is_stored AND r.content_hash = v.content_hash AND (v.known_at IS NULL OR r.snapshot_at > v.known_at)
+    WHERE v.is_stored AND r.content_hash = v.content_hash AND (v.known_at IS NULL OR r.snapshot_at >= v.known_at)
     QUALIFY row_number() OVER (
         PARTITION BY v.system_id, v.kind, v.memory_id
         ORDER BY v.snapshot_at DESC, v.ref DESC, v.id, r.snapshot_at, r.ref

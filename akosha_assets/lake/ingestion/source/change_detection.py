@@ -158,7 +158,8 @@ class RowBaseline:
             self._text_hash = rows.column("text_hash").fill_null(0).to_numpy()
 
     def compare(self, keys: pa.Array, hashes: np.ndarray, snapshot_us: np.ndarray) -> Comparison:
-        """Compares rows with the known ones: a row changed if it is unknown, was absent, or differs from an older one.
+        """Compares rows with the known ones: a row changed if it is unknown, was absent, or differs from the known one,
+        unless that is of a later snapshot. A file that is written again under its key is of the same snapshot.
 
         `keys`: (rows,) string of `keys_of`; `hashes`: (rows,) int64; `snapshot_us`: (rows,) int64, the time of each
         row's snapshot.
@@ -173,8 +174,8 @@ class RowBaseline:
             )
         place = pc.index_in(keys, value_set=self._keys).fill_null(-1).to_numpy(zero_copy_only=False)
         is_known = place >= 0
-        newer = self._snapshot_us[place] < snapshot_us
-        changed = ~is_known | self._absent[place] | ((self._hash[place] != hashes) & newer)
+        is_not_older = self._snapshot_us[place] <= snapshot_us
+        changed = ~is_known | self._absent[place] | ((self._hash[place] != hashes) & is_not_older)
         standing = np.where(changed, hashes, self._hash[place])
         return Comparison(
             changed=changed,

@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion import backlog
+from akosha_assets.lake.ingestion.inbox import listing
 from akosha_assets.lake.ingestion.inbox.listing import sweep
 from akosha_assets.lake.ingestion.inbox.sweep_record import SweepOutcome, read_record
 from akosha_assets.lake.ingestion.ledger import outages
 from akosha_assets.lake.ingestion.ledger.ledger import SWEEP_ENDED, Ledger
+from akosha_assets.lake.ingestion.ledger.schema import uploads
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
@@ -57,6 +60,25 @@ def test_names_that_are_not_unicode_are_quarantined_and_do_not_stop_a_sweep(tmp_
         ("e", "u", None),
     }
     ledger.close()
+
+
+def test_an_upload_of_very_many_objects_is_listed_in_parts_and_ingested_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "OBJECTS_PER_UPLOAD", 3)
+    store = ObjectStore(ledger.settings.inbox())
+    for name in ("a", "b", "c", "d", "e", "manifest.json", "z"):
+        store.put(f"systems/laptop-ada/uploads/20261123_113720_laptop-ada/{name}", b"{}")
+    for _ in range(4):
+        while not sweep(ledger.settings, ledger, now=NOW).finished:
+            pass
+    assert [one.state for one in ledger.uploads().uploads] == ["waiting"]
+    with ledger.write() as connection:
+        connection.execute(sa.update(uploads).values(state="ingested"))
+    for _ in range(4):
+        while not sweep(ledger.settings, ledger, now=NOW).finished:
+            pass
+    assert [one.state for one in ledger.uploads().uploads] == ["ingested"]
 
 
 def test_an_inbox_folder_that_does_not_exist_is_an_outage_and_not_an_empty_inbox(ledger: Ledger) -> None:

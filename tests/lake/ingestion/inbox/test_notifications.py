@@ -11,8 +11,10 @@ import pytest
 
 from akosha_assets.lake.errors import StoreUnavailable
 from akosha_assets.lake.ingestion.inbox import listing, notifications
-from akosha_assets.lake.ingestion.ledger import outages
+from akosha_assets.lake.ingestion.ledger import claims, outages
 from akosha_assets.lake.ingestion.ledger.ledger import Ledger
+from akosha_assets.lake.ingestion.ledger.outcomes import UploadOutcome
+from akosha_assets.lake.ingestion.ledger.states import UploadState
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.watch import conditions
@@ -45,6 +47,14 @@ def waiting(sqs: Any, queue: str) -> int:
     )
 
 
+def quarantine(ledger: Ledger) -> None:
+    """The uploads that wait were read, and a file was missing."""
+    batch = claims.claim(ledger, run_id="r", now=NOW)
+    assert batch is not None
+    outcome = UploadOutcome(UploadState.QUARANTINED, reason="file_missing", message="it does not exist")
+    claims.finish(ledger, batch, {one.id: outcome for one in batch.uploads}, {}, rows=0, now=NOW)
+
+
 def test_an_upload_is_added_from_its_notification_and_listing_finds_nothing_new(inbox: Any) -> None:
     settings, ledger, store, sqs = inbox
     store.put(f"{FOLDER}/reflection.duckdb", b"x" * 100)
@@ -54,6 +64,24 @@ def test_an_upload_is_added_from_its_notification_and_listing_finds_nothing_new(
     assert waiting(sqs, settings.ingestion_queue) == 0
     assert listing.sweep(settings, ledger, now=NOW).added == 0
     assert ledger.counts()["found_by_event"] == 1
+
+
+def test_a_file_that_comes_after_its_manifest_is_noticed_at_once(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put(f"{FOLDER}/manifest.json", b"{}")
+    assert notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0).added == 1
+    quarantine(ledger)
+    store.put(f"{FOLDER}/reflection.duckdb", b"x")
+    assert notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0).added == 1
+    assert [(one.state, one.reason, one.bytes) for one in ledger.uploads().uploads] == [("waiting", None, 3)]
+    assert listing.sweep(settings, ledger, now=NOW).added == 0, "the listing describes the objects in the same way"
+
+
+def test_a_file_without_a_manifest_is_left_to_the_manifest(inbox: Any) -> None:
+    settings, ledger, store, sqs = inbox
+    store.put(f"{FOLDER}/reflection.duckdb", b"x")
+    polled = notifications.poll(settings, ledger, sqs, now=NOW, wait_seconds=0)
+    assert (polled.added, polled.messages["other"]) == (0, 1)
 
 
 def test_listing_finds_the_upload_of_a_lost_notification_and_counts_it(inbox: Any) -> None:

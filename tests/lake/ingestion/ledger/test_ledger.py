@@ -14,7 +14,8 @@ from alembic.migration import MigrationContext
 from akosha_assets.lake.errors import AmbiguousUpload, InvalidRequest, LeaseLost, NotFound
 from akosha_assets.lake.ingestion import backlog
 from akosha_assets.lake.ingestion.ledger import claims
-from akosha_assets.lake.ingestion.ledger.ledger import FoundUpload, Ledger
+from akosha_assets.lake.ingestion.ledger.found_uploads import FoundUpload
+from akosha_assets.lake.ingestion.ledger.ledger import Ledger
 from akosha_assets.lake.ingestion.ledger.outcomes import SystemState, UploadOutcome
 from akosha_assets.lake.ingestion.ledger.schema import metadata, systems
 from akosha_assets.lake.ingestion.ledger.states import UploadState
