@@ -32,6 +32,7 @@ from akosha_assets.lake.ingestion.source.databases import File
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.snapshot_reader import SnapshotReader
 from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
+from akosha_assets.lake.ingestion.source.zones import zone_table
 
 MESSAGE_BYTES = 64 * 1024
 # Files of a group of uploads, and one with the known rows.
@@ -247,7 +248,8 @@ def _bounded(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _warm_up(folder: Path, reader: SnapshotReader) -> None:
-    """Reads a small SQLite database once, so that late imports happen before the process is confined."""
+    """Reads the time zones and a small SQLite database, so that late imports happen before the process is confined."""
+    zone_table()
     path = folder / "warm.db"
     source = sqlite3.connect(path)
     source.execute("CREATE TABLE conversations_v2 (id TEXT, content TEXT, timestamp TEXT, metadata TEXT, extra TEXT)")

@@ -25,8 +25,9 @@ from akosha_assets.lake.ingestion.source.conversion import (
     replace_invalid_utf8,
     to_rows,
 )
-from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FROM, Clocks, ulid_times
+from akosha_assets.lake.ingestion.source.event_times import DAY_US, OCCURRED_FROM, Clocks
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
+from akosha_assets.lake.ingestion.source.id_times import IdTimes, id_times
 from akosha_assets.lake.ingestion.source.json_columns import metadata_sessions
 from akosha_assets.lake.ingestion.source.keyed_rows import KeyedRows, check_ids, filter_parts, mark_first_of_each_key
 from akosha_assets.lake.ingestion.source.memory_texts import stated_seconds, text_hashes
@@ -53,6 +54,8 @@ class ChangedRows:
         self._snapshots_at = pa.array([upload.snapshot_at for upload in uploads], UTC)
         # (uploads,) int64: UTC microseconds since 1970.
         self.snapshots_us = np.array([microseconds(upload.snapshot_at) for upload in uploads])
+        # (uploads,) int64 UTC microseconds: the time of rows without one of their own.
+        self.latest_us = np.array([microseconds(upload.latest_at or upload.snapshot_at) for upload in uploads])
         self._known = RowBaseline([upload.known for upload in uploads])
         self.result = Snapshots(np.zeros(len(uploads), np.int64), [Counter() for _ in uploads])
 
@@ -61,22 +64,22 @@ class ChangedRows:
         uploads: np.ndarray = self.upload_of_file[np.concatenate([part.file for part in parts])]
         return uploads
 
-    def add(self, parts: list[SourceRows], clocks: Clocks, ulid: np.ndarray | None = None) -> None:
+    def add(self, parts: list[SourceRows], clocks: Clocks, times_of_ids: IdTimes | None = None) -> None:
         """Adds the changed rows of the parts, and the keys of all their rows, to `result`.
 
-        `ulid`: the times in the ids, (rows,) int64 microseconds, if they were already computed.
+        `times_of_ids`: the times in the ids, if they were already read.
         """
         parts = [part for part in parts if part.batch.num_rows]
         rows = self._keyed_rows(parts)
         if rows is None:
             return
-        if ulid is None or rows.parts is not parts:
-            ulid = ulid_times(rows.ids)
+        if times_of_ids is None or rows.parts is not parts:
+            times_of_ids = id_times(rows.ids)
         hashes = md5_low(rows.texts)
         comparison = self._known.compare(rows.keys, hashes, self.snapshots_us[rows.uploads])
         days = comparison.known_day
         if comparison.changed.any():
-            times = clocks.resolve(*times_of(rows.parts), ulid, rows.uploads)
+            times = clocks.resolve(*times_of(rows.parts), times_of_ids, rows.uploads)
             event_days = (times.occurred_us // DAY_US).astype(np.int32)
             start = 0
             for part in rows.parts:

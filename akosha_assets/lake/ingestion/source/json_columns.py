@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from akosha_assets.lake.ingestion.source.event_times import MISSING
+from akosha_assets.lake.ingestion.source.id_times import MISSING
 from akosha_assets.lake.ingestion.source.queries import Field
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

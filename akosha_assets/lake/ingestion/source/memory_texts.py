@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from akosha_assets.lake.ingestion.source.change_detection import Comparison, md5_low
 from akosha_assets.lake.ingestion.source.conversion import decode_texts
-from akosha_assets.lake.ingestion.source.event_times import MISSING
+from akosha_assets.lake.ingestion.source.id_times import MISSING
 from akosha_assets.lake.ingestion.source.queries import Role
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
 

@@ -22,8 +22,9 @@ from akosha_assets.lake.ingestion.source.conversion import (
     check_fields,
 )
 from akosha_assets.lake.ingestion.source.databases import Databases, Opened, Table
-from akosha_assets.lake.ingestion.source.event_times import Clocks, ulid_times
+from akosha_assets.lake.ingestion.source.event_times import Clocks
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
+from akosha_assets.lake.ingestion.source.id_times import LENGTHS, IdTimes, id_times
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
 from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
@@ -98,11 +99,11 @@ class _BatchReader:
             for table in tables:
                 tables_by_shape.setdefault(table.reading.shape, []).append(table)
             parts = [part for alike in tables_by_shape.values() for part in self._parts(alike)]
-            ulid = ulid_times(pa.concat_arrays([part.ids for part in parts])) if parts else None
-            clocks = self._clocks(parts, ulid)
+            times_of_ids = id_times(pa.concat_arrays([part.ids for part in parts])) if parts else None
+            clocks = self._clocks(parts, times_of_ids)
             self.result.seconds["read"] = perf_counter() - started
             started = perf_counter()
-            self._changed.add(parts, clocks, ulid)
+            self._changed.add(parts, clocks, times_of_ids)
         else:
             clocks = self._clocks([part for table in tables if table.reading.spec for part in self._clock_parts(table)])
             self.result.seconds["read"] = perf_counter() - started
@@ -159,16 +160,19 @@ class _BatchReader:
                 yield part
 
     def _clock_parts(self, table: Table) -> Iterator[SourceRows]:
-        """Yields ids and times of rows whose id has the length of a ULID; nothing for a table without local times."""
+        """Yields ids and times of rows whose id may have a time; nothing for a table without local times."""
         if not any(one.role is Role.LOCAL for one in table.reading.select.fields):
             return
-        for batch in streamed(self._connection, f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) = 26"):  # noqa: S608
+        sql = f"SELECT * FROM ({table.reading.select.sql}) WHERE length(c0) IN {LENGTHS}"  # noqa: S608
+        for batch in streamed(self._connection, sql):
             yield SourceRows.of_times(table.reading, batch, np.full(batch.num_rows, table.file))
 
-    def _clocks(self, parts: list[SourceRows], ulid: np.ndarray | None = None) -> Clocks:
+    def _clocks(self, parts: list[SourceRows], times_of_ids: IdTimes | None = None) -> Clocks:
         """Returns the clocks of the uploads, derived from the rows of `parts`."""
         if not parts:
-            return Clocks.unproven(self._changed.snapshots_us)
-        if ulid is None:
-            ulid = ulid_times(pa.concat_arrays([part.ids for part in parts]))
-        return Clocks.proven(*times_of(parts), ulid, self._changed.uploads_of(parts), self._changed.snapshots_us)
+            return Clocks.unproven(self._changed.latest_us)
+        if times_of_ids is None:
+            times_of_ids = id_times(pa.concat_arrays([part.ids for part in parts]))
+        return Clocks.proven(
+            *times_of(parts), times_of_ids, self._changed.uploads_of(parts), self._changed.snapshots_us
+        )

@@ -17,11 +17,16 @@ class RetryIndividually(Exception):
 
 @dataclass(frozen=True)
 class UploadFiles:
-    """One upload to read: its files, the time of the snapshot, the known rows of its system (KNOWN_SCHEMA)."""
+    """One upload to read: its files, the time of the snapshot, the known rows of its system (KNOWN_SCHEMA).
+
+    `latest_at`: the time of rows without one of their own, and at most a day before any that they have. None: that of
+    the snapshot.
+    """
 
     files: Sequence[File]
     snapshot_at: datetime
     known: pa.Table
+    latest_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.ingestion.source.change_detection import md5_low
 from akosha_assets.lake.ingestion.source.databases import Reading
-from akosha_assets.lake.ingestion.source.event_times import MISSING
+from akosha_assets.lake.ingestion.source.id_times import MISSING
 from akosha_assets.lake.ingestion.source.json_columns import metadata_times, objects
 from akosha_assets.lake.ingestion.source.queries import Role
 
