@@ -12,6 +12,7 @@ class Flaw(StrEnum):
     BOOKKEEPING_LEFT_OUT = "bookkeeping_left_out"
     ID_DOUBLED = "id_doubled"
     MANIFEST_NAMES_OTHER_SYSTEM = "manifest_names_other_system"
+    ROW_NOT_OBJECT = "row_not_object"
     TABLE_OUTSIDE_MAIN = "table_outside_main"
     VIEW_IGNORED = "view_ignored"
     # Of a row as it was uploaded.

@@ -5,10 +5,10 @@ system, and the older folder with `memories.json`. The key decides which system 
 trusted.
 """
 
-import json
 import re
 from dataclasses import dataclass
 
+from akosha_assets.lake import lenient_json
 from akosha_assets.lake.errors import UploadRejected
 from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.storable_text import escape_unstorable
@@ -93,8 +93,8 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
     """
     key = f"{part.prefix}/{MANIFEST}"
     try:
-        manifest = json.loads(data)
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        manifest, is_replaced = lenient_json.load(data)
+    except (ValueError, RecursionError) as error:
         raise UploadRejected(
             "manifest_not_json", f"{key} is not JSON ({error}); expected the object Session-Buddy writes", _sample(data)
         ) from error
@@ -102,8 +102,9 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
         raise UploadRejected(
             "manifest_not_json", f"{key} is a JSON {type(manifest).__name__}; expected an object", _sample(data)
         )
+    flaws: dict[str, int] = {Flaw.TEXT_NOT_UTF8: 1} if is_replaced else {}
     if part.layout == "memories-json":
-        return Manifest(("memories.json",), {})
+        return Manifest(("memories.json",), flaws)
     listed = manifest.get("files")
     if not isinstance(listed, list) or len(listed) > UPLOAD_MAX_FILES:
         found = f"{len(listed)} files" if isinstance(listed, list) else "none"
@@ -112,7 +113,6 @@ def parse_manifest(data: bytes, part: ManifestPart) -> Manifest:
             f"{key}: found {found}; expected a list `files` of at most {UPLOAD_MAX_FILES}",
             _sample(data),
         )
-    flaws: dict[str, int] = {}
     names = []
     for entry in listed:
         name = entry.get("name") if isinstance(entry, dict) else entry

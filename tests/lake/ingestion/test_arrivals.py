@@ -175,6 +175,19 @@ def test_bad_uploads_are_quarantined_with_a_reason_and_do_not_affect_others(inbo
     assert "hunter2" not in str(inbox.ledger.receipt(bad["not-json"]).sample)
 
 
+def test_json_in_another_encoding_with_a_lone_surrogate_is_ingested_and_counted(inbox: Inbox) -> None:
+    folder = inbox.settings.home / "inbox/systems/a/20261120_120000_a"
+    folder.mkdir(parents=True)
+    rows = '[{"id": "R1", "content": "half a pair: \\ud83d", "timestamp": "2026-11-20T10:00:00Z"}, null]'
+    (folder / "memories.json").write_bytes(f'{{"conversations": {rows}}}'.encode("utf-16"))
+    (folder / "manifest.json").write_bytes(b"\xef\xbb\xbf{}")
+    inbox.ingest()
+    receipt = inbox.ledger.receipt("20261120_120000_a")
+    assert (receipt.state, inbox.texts()) == ("ingested", {"R1": "half a pair: \ufffd"})
+    assert receipt.counts is not None
+    assert {"row_not_object": 1, "text_not_utf8": 1}.items() <= receipt.counts["flaws"].items()
+
+
 def test_a_file_larger_than_allowed_is_rejected_while_it_is_fetched(tmp_path: Path) -> None:
     inbox = Inbox(LakeSettings(home=tmp_path, workers=1, upload_max_bytes=1000))
     upload = inbox.send(memory(1))

@@ -105,3 +105,25 @@ def test_every_key_and_error_can_be_stored(ledger: Ledger, system: str, upload: 
     claims.release(ledger, batch, error=error, at_fault=False, now=NOW)
     ledger.remember("key", error)
     assert ledger.uploads(system_id=system, limit=1) is not None
+
+
+PLAIN = '{"files": [{"name": "reflection.duckdb"}], "metadata": {"host": "José"}}'
+
+
+@pytest.mark.parametrize(
+    ("data", "flaws"),
+    [
+        (PLAIN.encode("utf-8-sig"), {}),
+        (PLAIN.encode("utf-16"), {}),
+        (PLAIN.encode("utf-32"), {}),
+        (b"\r\n" + PLAIN.encode() + b"\n\0\0", {}),
+        (PLAIN.encode("latin-1"), {"text_not_utf8": 1}),
+        (PLAIN.replace("é", "\\ud83d").encode(), {"text_not_utf8": 1}),
+        (PLAIN.replace("é", "\t").encode(), {}),
+        (PLAIN.replace('"José"', "NaN").encode(), {}),
+    ],
+)
+def test_no_letter_of_a_manifest_costs_the_upload(data: bytes, flaws: dict[str, int]) -> None:
+    part = ManifestPart("systems/a/uploads/u", "a", "u", "session-buddy", MANIFEST, True)
+    manifest = parse_manifest(data, part)
+    assert (manifest.files, manifest.flaws) == (("reflection.duckdb",), flaws)

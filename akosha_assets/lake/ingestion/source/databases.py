@@ -36,8 +36,18 @@ from akosha_assets.lake.ingestion.source.sqlite_and_json import (
     sqlite_tables,
 )
 from akosha_assets.lake.ingestion.source.tables import BOOKKEEPING, SOURCE_TABLES, SourceTable
+from akosha_assets.lake.lenient_json import begins_json
 from akosha_assets.lake.quoting import identifier, literal
 
+# First bytes of what is no database, for the message.
+COMPRESSED = {
+    b"\x1f\x8b": "gzip again",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x78\x9c": "zlib without the header of gzip",
+}
 _SPECS = {spec.name: spec for spec in SOURCE_TABLES}
 _TABLES = """SELECT database_name, table_name, schema_name, estimated_size, column_count,
     CASE WHEN column_count <= {max_columns} THEN sql END
@@ -126,14 +136,20 @@ class Databases:
                     stack.callback(self._connection.execute, self._parsed(f"DETACH uploaded_{number}"))
                     attached = True
                 elif head.startswith(b"SQLite format 3\x00"):
-                    self._register(sqlite_tables(file.path, self._limits), number, opened, stack)
-                elif head.lstrip()[:1] == b"{":
-                    self._register(json_tables(file.path, file.name), number, opened, stack)
+                    tables, flaws = sqlite_tables(file.path, self._limits)
+                    opened.flaws[number].update(flaws)
+                    self._register(tables, number, opened, stack)
+                elif begins_json(head):
+                    tables, flaws = json_tables(file.path, file.name)
+                    opened.flaws[number].update(flaws)
+                    self._register(tables, number, opened, stack)
                 else:
                     found = head[:16].hex() or "an empty file"
+                    inside = next((form for magic, form in COMPRESSED.items() if head.startswith(magic)), "")
                     raise UploadRejected(
                         "database_unreadable",
-                        f"{file.name}: neither DuckDB nor SQLite by its first bytes",
+                        f"{file.name}: neither DuckDB nor SQLite by its first bytes"
+                        + (f", but {inside}; expected a database, raw or compressed with gzip once" if inside else ""),
                         sample=found,
                     )
             if attached:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from akosha_assets.lake import lenient_json
 from akosha_assets.lake.ingestion.source.id_times import MISSING
 from akosha_assets.lake.ingestion.source.queries import Field
 
@@ -64,8 +65,8 @@ def _member(text: str | None, name: str) -> str | None:
     if text is None or f'"{name}"' not in text:
         return None
     try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        document, _ = lenient_json.load(text.encode())
+    except (ValueError, RecursionError):
         return None
     value = document.get(name) if isinstance(document, dict) else None
     return value if isinstance(value, str) else None

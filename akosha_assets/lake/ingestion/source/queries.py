@@ -102,13 +102,14 @@ class Role(Enum):
 class Field:
     """A selected column. `name`: of our column for COLUMN, else of the source. `type`: DuckDB's, after casts.
 
-    `is_json`: the text is a JSON value.
+    `is_json`: the text is a JSON value. `is_list_text`: the text is a list (`list_texts.py`).
     """
 
     role: Role
     name: str
     type: str = "VARCHAR"
     is_json: bool = False
+    is_list_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def select_modelled(table: SourceTable, relation: str, columns: tuple[Column, ..
     used = {"id", *table.dropped}
     for ours, theirs in table.columns.items():
         if theirs in have and (expression := _mapped(ours, have[theirs])):
-            parts.append((expression, Field(Role.COLUMN, ours, _type_of(ours))))
+            parts.append((expression, _field(ours, have[theirs])))
             used.add(theirs)
     for name in table.occurred:
         if name in have:
@@ -167,6 +168,12 @@ def _select(parts: list[tuple[str, Field]], relation: str) -> Select:
     return Select(f"SELECT {listed} FROM {relation}", tuple(field for _, field in parts))  # noqa: S608
 
 
+def _field(ours: str, column: Column) -> Field:
+    if ours in LISTS and column.type != "VARCHAR[]":
+        return Field(Role.COLUMN, ours, is_list_text=True)
+    return Field(Role.COLUMN, ours, _type_of(ours))
+
+
 def _type_of(ours: str) -> str:
     kinds = {"FLOAT": FLOATS, "INTEGER": INTEGERS, "VARCHAR[]": LISTS, "VARCHAR": TEXTS}
     return next((name for name, columns in kinds.items() if ours in columns), "BLOB")
@@ -194,14 +201,7 @@ def _mapped(ours: str, column: Column) -> str | None:
         wanted = "FLOAT" if ours in FLOATS else "INTEGER"
         return column.sql if column.type == wanted else f"TRY_CAST({column.sql} AS {wanted})"
     if ours in LISTS:
-        if column.type == "VARCHAR[]":
-            return column.sql
-        text = _text(column)
-        return (
-            f"TRY_CAST(CAST(CASE WHEN json_valid({text}) THEN {text} END AS JSON) AS VARCHAR[])"
-            if column.is_text
-            else None
-        )
+        return column.sql if column.type == "VARCHAR[]" else None if column.type == "BLOB" else _text(column)
     return column.sql if column.type == "BLOB" else None  # fingerprint
 
 

@@ -26,6 +26,7 @@ from akosha_assets.lake.ingestion.source.event_times import Clocks
 from akosha_assets.lake.ingestion.source.fingerprints import Fingerprints
 from akosha_assets.lake.ingestion.source.id_times import LENGTHS, IdTimes, id_times
 from akosha_assets.lake.ingestion.source.limits import Limits
+from akosha_assets.lake.ingestion.source.list_texts import parse_lists
 from akosha_assets.lake.ingestion.source.queries import RESCUED, Role
 from akosha_assets.lake.ingestion.source.snapshots import RetryIndividually, Snapshots, UploadFiles
 from akosha_assets.lake.ingestion.source.source_rows import SourceRows, times_of
@@ -155,8 +156,10 @@ class _BatchReader:
                 check_fields(
                     batch, reading.select.fields, table=reading.name, max_field_bytes=self._limits.max_field_bytes
                 )
+                batch, replaced = parse_lists(batch, reading.select.fields)
                 part = SourceRows.of(reading, batch, file)
                 self.result.rows_read += np.bincount(self._changed.uploads_of([part]), minlength=len(self.result.flaws))
+                self.result.count(Flaw.TEXT_NOT_UTF8, self._changed.uploads_of([part])[replaced])
                 yield part
 
     def _clock_parts(self, table: Table) -> Iterator[SourceRows]:

@@ -5,13 +5,16 @@ SQLite runs with its own limits and a deadline; only base tables are read, and n
 
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from akosha_assets.lake import lenient_json
 from akosha_assets.lake.errors import UploadRejected
+from akosha_assets.lake.flaws import Flaw
 from akosha_assets.lake.ingestion.source.limits import Limits
 from akosha_assets.lake.ingestion.source.tables import SOURCE_TABLES
 from akosha_assets.lake.quoting import identifier
@@ -38,11 +41,15 @@ def check_width(name: str, columns: int, limits: Limits) -> None:
         )
 
 
-def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
-    """Returns the base tables of a SQLite file by name. Raises: UploadRejected for a hostile or too large file."""
+def sqlite_tables(path: Path, limits: Limits) -> tuple[dict[str, pa.Table], Counter[str]]:
+    """Returns the base tables of a SQLite file by name, and its flaws.
+
+    Raises: UploadRejected for a hostile or too large file.
+    """
+    flaws: Counter[str] = Counter()
     source = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, isolation_level=None)
     try:
-        source.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        source.text_factory = lambda raw: _decode(raw, flaws)
         source.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limits.max_field_bytes + 1024)
         source.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
         source.setlimit(sqlite3.SQLITE_LIMIT_VDBE_OP, 100_000)
@@ -62,7 +69,7 @@ def sqlite_tables(path: Path, limits: Limits) -> dict[str, pa.Table]:
                 continue
             tables[name] = _sqlite_table(source, name, limits, rows_left)
             rows_left -= tables[name].num_rows
-        return tables
+        return tables, flaws
     finally:
         source.close()
 
@@ -87,6 +94,15 @@ def _sqlite_table(source: sqlite3.Connection, name: str, limits: Limits, rows_le
     return pa.table([_dynamic(column) for column in values], names=names)
 
 
+def _decode(raw: bytes, flaws: Counter[str]) -> str:
+    """The text in `raw`. Bytes that are not UTF-8 become U+FFFD and are counted."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        flaws[Flaw.TEXT_NOT_UTF8] += 1
+        return raw.decode("utf-8", "replace")
+
+
 def _dynamic(values: list[Any]) -> pa.Array:
     """Returns the values of a SQLite column, which may mix types, in the narrowest type that fits all of them."""
     kinds = {type(value) for value in values if value is not None}
@@ -105,25 +121,40 @@ def _dynamic(values: list[Any]) -> pa.Array:
     )
 
 
-def json_tables(path: Path, name: str) -> dict[str, pa.Table]:
-    """Returns the table `conversations` of a `memories.json`. Raises: UploadRejected for any other document."""
-    try:
-        document = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise UploadRejected("database_unreadable", f"{name}: not JSON: {error}") from error
-    conversations = document.get("conversations") if isinstance(document, dict) else None
-    if not isinstance(conversations, list) or not all(isinstance(row, dict) for row in conversations):
+def json_tables(path: Path, name: str) -> tuple[dict[str, pa.Table], Counter[str]]:
+    """The table `conversations` of a `memories.json`, and its flaws.
+
+    An object with the list `conversations`, that list alone, or one conversation a line. Raises: UploadRejected for any
+    other document.
+    """
+    flaws: Counter[str] = Counter()
+    document, is_replaced = _load_document(path.read_bytes(), name)
+    listed = document.get("conversations") if isinstance(document, dict) else document
+    conversations = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
+    if not isinstance(listed, list) or (listed and not conversations):
         raise UploadRejected(
             "database_unreadable", f"{name}: expected an object with a list of objects named conversations"
         )
+    if is_replaced:
+        flaws[Flaw.TEXT_NOT_UTF8] += 1
+    if ignored := len(listed) - len(conversations):
+        flaws[Flaw.ROW_NOT_OBJECT] += ignored
     if not conversations:
-        return {}
+        return {}, flaws
     names = list(dict.fromkeys(key for row in conversations for key in row))
-    return {
-        "conversations": pa.table(
-            [_json_column(key, [row.get(key) for row in conversations]) for key in names], names=names
-        )
-    }
+    columns = [_json_column(key, [row.get(key) for row in conversations]) for key in names]
+    return {"conversations": pa.table(columns, names=names)}, flaws
+
+
+def _load_document(data: bytes, name: str) -> tuple[Any, bool]:
+    try:
+        return lenient_json.load(data)
+    except (ValueError, RecursionError) as error:
+        try:
+            documents, is_replaced = lenient_json.load_lines(data)
+        except (ValueError, RecursionError):
+            raise UploadRejected("database_unreadable", f"{name}: not JSON: {error}") from error
+        return documents, is_replaced
 
 
 def _json_column(name: str, values: list[Any]) -> pa.Array:
