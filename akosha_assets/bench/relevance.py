@@ -1,7 +1,8 @@
-"""Measures the relevance of each ranking with the judged queries of the simulated fleet."""
+"""How good results are: judged questions by each way of ranking, and which fusion halves kept apart would choose."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,77 +10,191 @@ import numpy as np
 import pyarrow as pa
 
 from akosha_assets.bench import runs
-from akosha_assets.fleet.systems import FleetPlan, history
-from akosha_assets.fleet.topics import JudgedQuery, judged_queries, topic_of
+from akosha_assets.bench.judged import Judged, JudgedSet, folder_sets, simulated
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder, as_stored
 from akosha_assets.lake.schemas import HOT
-from akosha_assets.lake.serving.query import Question
+from akosha_assets.lake.serving.query import WEIGHTS, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 
 K = 10
+# Rows of each ranking that other ways of fusion see.
+DEPTH = 100
 MODES = ("keyword", "semantic", "hybrid")
-CONSTANTS = (5, 10, 20, 60)
-KEYWORD_WEIGHTS = (0.3, 0.5, 0.6, 0.7, 1.0)
+FIGURES = ("recall_at_10", "mrr", "ndcg_at_10")
+SEMANTIC_WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7)
+RRF_CONSTANTS = (20, 60)
+NEIGHBOUR_SHARE = 0.2
+
+# Positions and scores of rows, best first.
+Ranked = list[tuple[int, float]]
 
 
-class _Remembering(Embedder):
-    """Caches the vector of each text: every ranking runs the same queries."""
+class _CachingEmbedder(Embedder):
+    """Embeds each text once, since every way of ranking asks the same."""
 
     def __init__(self, embedder: Embedder):
-        self._embedder, self.space, self.dimensions = embedder, embedder.space, embedder.dimensions
+        super().__init__(None, embedder.space, embedder.dimensions)
+        self._embedder = embedder
         self._known: dict[str, np.ndarray] = {}
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """As `Embedder`."""
+        """The same as the embedder that it wraps."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         self._known |= dict(zip(new, self._embedder.embed(new), strict=True))
         return np.stack([self._known[text] for text in texts])
 
 
-def run(*, systems: int, memories: int, queries: int, sweep: bool, work: Path | None) -> dict[str, Any]:
-    """Recall@10, MRR and nDCG@10 of each mode over `queries` judged queries. A result is relevant if its topic is.
+def run(
+    *, systems: int, memories: int, queries: int, sets: Sequence[Path], sweep: bool, work: Path | None
+) -> dict[str, Any]:
+    """For each judged set recall@10, MRR and nDCG@10 of each mode, and the fusion that each half would choose.
 
-    Recall@10 is the number of relevant results divided by that of relevant memories, at most ten. `sweep` adds nDCG@10
-    of hybrid search for other weights and constants of the fusion, for all topics and for each half of them: values
-    that are best for both halves do not depend on a few queries.
+    Recall@10 is the share of the evidence among the ten results, of as much as ten could have. `chosen` names the
+    fusion with the best mean of recall and MRR over one half of all sets, with its figures on the other half. With
+    `sweep`, the figures of every fusion are listed.
     """
-    embedder = _Remembering(Embedder.load(LakeSettings()))
-    plan = FleetPlan(systems=systems, memories=memories, now=datetime.now(UTC), fingerprints=False)
-    texts = list(dict.fromkeys(_texts(plan, systems)))
-    owners = [topic_of(text) for text in texts]
-    relevant = {topic: owners.count(topic) for topic in set(owners) if topic is not None}
-    judged = [query for query in judged_queries() if any(topic in relevant for topic in query.topic_ids)][:queries]
-    with runs.home(work) as settings:
-        lake = Lake(settings)
-        lake.append(HOT.address, _rows(texts, embedder), Fence("bench", 1), {})
-        replica = Replica(lake)
-        replica.refresh()
-        searcher = Searcher(embedder)
-        by_mode = {mode: _scored(replica, searcher, judged, texts, relevant, mode) for mode in MODES}
-        swept = _swept(replica, embedder, judged, texts, relevant) if sweep else None
-        replica.stop()
-    answer: dict[str, Any] = {"queries": len(judged), "memories": len(texts), "topics": len(relevant)}
-    for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
-        answer[figure] = {mode: by_mode[mode]["all"][figure] for mode in MODES}
-    answer["by_style"] = {
-        mode: {style: values for style, values in by_mode[mode].items() if style != "all"} for mode in MODES
-    }
-    if swept is not None:
-        answer["sweep"] = swept
+    embedder = _CachingEmbedder(Embedder.load(LakeSettings()))
+    judged_sets = [simulated(systems=systems, memories=memories, queries=queries)]
+    judged_sets += [one for folder in sets for one in folder_sets(folder)]
+    answer: dict[str, Any] = {"sets": {}, "weights": list(WEIGHTS)}
+    by_fusion: dict[str, list[tuple[int, str, tuple[float, ...]]]] = {}
+    for one in judged_sets:
+        with runs.home(work) as settings:
+            lake = Lake(settings)
+            lake.append(HOT.address, _rows(one.texts, embedder), Fence("bench", 1), {})
+            replica = Replica(lake)
+            replica.refresh()
+            ask = _Asker(replica, Searcher(embedder))
+            answer["sets"][one.name] = _measure(ask, one)
+            for name, fusion in _fusions(ask, one).items():
+                by_fusion.setdefault(name, []).extend(
+                    (each.half, one.name, score(each, fusion(each.text))) for each in one.questions
+                )
+            replica.stop()
+    answer["chosen"] = _chosen(by_fusion)
+    if sweep:
+        answer["sweep"] = {name: _by_set(measured) for name, measured in by_fusion.items()}
     return answer | {"space": embedder.space, "machine": runs.machine()}
 
 
-def _texts(plan: FleetPlan, systems: int) -> list[str]:
-    return [
-        row["content"]
-        for system in range(systems)
-        for table in ("conversations_v2", "reflections_v2")
-        for row in history(plan, system)[0].tables.get(table, [])
-    ]
+class _Asker:
+    """Asks one replica."""
+
+    def __init__(self, replica: Replica, searcher: Searcher):
+        self._replica, self._searcher = replica, searcher
+        self._ranked: dict[tuple[str, str], Ranked] = {}
+
+    def page(self, text: str, mode: str, weights: tuple[float, float] | None = None) -> Ranked:
+        """The first page that a caller sees."""
+        return self._results(Question(text=text, mode=mode, limit=K, weights=weights))
+
+    def ranked(self, text: str, mode: str) -> Ranked:
+        """The first `DEPTH` rows, with near-duplicates."""
+        if (text, mode) not in self._ranked:
+            self._ranked[text, mode] = self._results(Question(text=text, mode=mode, limit=DEPTH, collapse=False))
+        return self._ranked[text, mode]
+
+    def _results(self, question: Question) -> Ranked:
+        answer = self._searcher.search(self._replica.snapshot, question)
+        return [(int(result["id"]), result["score"]) for result in answer.results]
+
+
+def score(judged: Judged, results: Ranked) -> tuple[float, float, float]:
+    """Recall@10, reciprocal rank and nDCG@10 of `results`."""
+    top = [position for position, _ in results[:K]]
+    is_right = np.array([position in judged.evidence for position in top], bool)
+    found: set[Hashable] = {judged.evidence[position] for position in top if position in judged.evidence}
+    possible = min(K, len(set(judged.evidence.values())))
+    first = np.flatnonzero(is_right)
+    discounts = 1 / np.log2(np.arange(2, K + 2))
+    ideal = float(discounts[: min(K, len(judged.evidence))].sum())
+    gained = float(discounts[: len(is_right)][is_right].sum())
+    return len(found) / possible, 1 / (1 + int(first[0])) if len(first) else 0.0, gained / ideal
+
+
+def _measure(ask: _Asker, one: JudgedSet) -> dict[str, Any]:
+    scores = {mode: [score(each, ask.page(each.text, mode)) for each in one.questions] for mode in MODES}
+    styles = [each.style for each in one.questions]
+    figures: dict[str, Any] = {"questions": len(one.questions), "memories": len(one.texts)}
+    for number, figure in enumerate(FIGURES):
+        figures[figure] = {mode: round(float(np.mean([each[number] for each in scores[mode]])), 3) for mode in MODES}
+    figures["by_style"] = {
+        mode: {
+            style: _means([each for each, of in zip(scores[mode], styles, strict=True) if of == style])
+            for style in dict.fromkeys(styles)
+        }
+        for mode in MODES
+    }
+    return figures
+
+
+def _means(scores: Sequence[tuple[float, ...]]) -> dict[str, float]:
+    return dict(zip(FIGURES, np.mean(scores, axis=0).round(3).tolist(), strict=True))
+
+
+def _fusions(ask: _Asker, one: JudgedSet) -> dict[str, Callable[[str], Ranked]]:
+    """Ways to fuse the two rankings, by name; each takes the text of a question."""
+    fusions: dict[str, Callable[[str], Ranked]] = {}
+    for weight in SEMANTIC_WEIGHTS:
+        weights = (weight, round(1 - weight, 3))
+        fusions[f"score {weight}"] = partial(ask.page, mode="hybrid", weights=weights)
+        fusions[f"min-max {weight}"] = partial(_fused, ask, weights, _min_max)
+        for constant in RRF_CONSTANTS:
+            fusions[f"rrf {constant} {weight}"] = partial(_fused, ask, weights, partial(_reciprocal_ranks, constant))
+    fusions[f"score {WEIGHTS[0]} + session"] = partial(_with_neighbours, ask, one.sessions)
+    return fusions
+
+
+def _fused(ask: _Asker, weights: tuple[float, float], scale: Callable[[Ranked], Sequence[float]], text: str) -> Ranked:
+    total: dict[int, float] = {}
+    for mode, weight in zip(("semantic", "keyword"), weights, strict=True):
+        ranked = ask.ranked(text, mode)
+        for (position, _), scaled in zip(ranked, scale(ranked), strict=True):
+            total[position] = total.get(position, 0.0) + weight * scaled
+    return sorted(total.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _reciprocal_ranks(constant: int, ranked: Ranked) -> list[float]:
+    return [1 / (constant + rank) for rank in range(1, len(ranked) + 1)]
+
+
+def _min_max(ranked: Ranked) -> list[float]:
+    scores = [one for _, one in ranked]
+    return [(one - scores[-1]) / max(scores[0] - scores[-1], 1e-9) for one in scores]
+
+
+def _with_neighbours(ask: _Asker, sessions: list[str | None], text: str) -> Ranked:
+    """Adds to each score of hybrid a share of the best score of another row of the same session."""
+    raised, ranked = [], ask.ranked(text, "hybrid")
+    for position, one in ranked:
+        session = sessions[position]
+        others = [other for at, other in ranked if at != position and session and sessions[at] == session]
+        raised.append((position, one + NEIGHBOUR_SHARE * max(others, default=0.0)))
+    return sorted(raised, key=lambda pair: -pair[1])
+
+
+def _by_set(measured: list[tuple[int, str, tuple[float, ...]]], half: int | None = None) -> dict[str, dict[str, float]]:
+    names = dict.fromkeys(name for _, name, _ in measured)
+    picked = {name: [scores for at, of, scores in measured if of == name and half in (None, at)] for name in names}
+    return {name: _means(scores) for name, scores in picked.items() if scores}
+
+
+def _chosen(by_fusion: dict[str, list[tuple[int, str, tuple[float, ...]]]]) -> list[dict[str, Any]]:
+    """For each half the best fusion on it, and the figures of that fusion on the other half."""
+    chosen = []
+    for half in (0, 1):
+
+        def quality(name: str, half: int = half) -> float:
+            means = _by_set(by_fusion[name], half).values()
+            return float(np.mean([each["recall_at_10"] + each["mrr"] for each in means])) if means else 0.0
+
+        best = max(by_fusion, key=quality)
+        chosen.append({"half": half, "fusion": best, "on_the_other_half": _by_set(by_fusion[best], 1 - half)})
+    return chosen
 
 
 def _rows(texts: list[str], embedder: Embedder) -> pa.Table:
@@ -106,47 +221,3 @@ def _rows(texts: list[str], embedder: Embedder) -> pa.Table:
         for number, (text, vector) in enumerate(zip(texts, vectors, strict=True))
     ]
     return pa.Table.from_pylist(rows, HOT.schema)
-
-
-def _swept(
-    replica: Replica, embedder: Embedder, judged: list[JudgedQuery], texts: list[str], relevant: dict[str, int]
-) -> list[dict[str, float]]:
-    topics = sorted({query.topic_ids[0] for query in judged})
-    halves = [[query for query in judged if topics.index(query.topic_ids[0]) % 2 == half] for half in (0, 1)]
-    found = []
-    for constant in CONSTANTS:
-        searcher = Searcher(embedder, fusion_constant=constant)
-        for weight in KEYWORD_WEIGHTS:
-            figures = [
-                _scored(replica, searcher, some, texts, relevant, "hybrid", (1.0, weight))["all"]["ndcg_at_10"]
-                for some in (judged, *(half for half in halves if half))
-            ]
-            names = ("ndcg_at_10", "of_one_half", "of_the_other")
-            found.append(
-                {"rrf_constant": constant, "keyword_weight": weight, **dict(zip(names, figures, strict=False))}
-            )
-    return found
-
-
-def _scored(
-    replica: Replica,
-    searcher: Searcher,
-    judged: list[JudgedQuery],
-    texts: list[str],
-    relevant: dict[str, int],
-    mode: str,
-    weights: tuple[float, float] | None = None,
-) -> dict[str, dict[str, float]]:
-    figures: dict[str, list[tuple[float, float, float]]] = {"all": []}
-    for query in judged:
-        answer = searcher.search(replica.snapshot, Question(text=query.text, mode=mode, limit=K, weights=weights))
-        right = np.array([topic_of(texts[int(result["id"])]) in query.topic_ids for result in answer.results], bool)
-        possible = min(K, sum(relevant.get(topic, 0) for topic in query.topic_ids))
-        first = np.flatnonzero(right)
-        discounts = 1 / np.log2(np.arange(2, K + 2))
-        ndcg = float(discounts[: len(right)][right].sum() / discounts[:possible].sum())
-        found = (float(right.sum()) / possible, 1 / (1 + int(first[0])) if len(first) else 0.0, ndcg)
-        figures["all"].append(found)
-        figures.setdefault(query.style, []).append(found)
-    means = {style: np.mean(values, axis=0).round(3).tolist() for style, values in figures.items()}
-    return {style: dict(zip(("recall_at_10", "mrr", "ndcg_at_10"), mean, strict=True)) for style, mean in means.items()}

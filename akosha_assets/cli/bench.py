@@ -244,16 +244,25 @@ def relevance(
     systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
     memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,
     queries: Annotated[int, typer.Option(min=1, help="Maximum number of judged queries.")] = 500,
-    sweep: Annotated[bool, typer.Option(help="Also print hybrid search with other weights and constants.")] = False,
+    sets: Annotated[
+        list[Path] | None,
+        typer.Option("--set", help="Folder with sessions.json and questions.json to measure too. Repeatable."),
+    ] = None,
+    sweep: Annotated[bool, typer.Option(help="Also print every other way to fuse the two rankings.")] = False,
     work: Work = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the relevance of each ranking with the judged queries of the simulated fleet."""
+    """Measure each ranking with judged questions: of the simulated fleet and of folders."""
     from akosha_assets.bench import relevance as bench
     from akosha_assets.cli.output import lake_errors
 
     with lake_errors(), error_console.status("embedding and searching"):
-        answer = bench.run(systems=systems, memories=memories, queries=queries, sweep=sweep, work=work)
+        answer = bench.run(systems=systems, memories=memories, queries=queries, sets=sets or [], sweep=sweep, work=work)
+    if not as_json:
+        for name, figures in answer["sets"].items():
+            rows = [(figure, *values.values()) for figure, values in figures.items() if figure in bench.FIGURES]
+            console.print(grid(f"{name}: {figures['questions']} questions", ("figure", *bench.MODES), rows))
+        answer = {name: value for name, value in answer.items() if name != "sets"}
     print_figures("relevance", answer, as_json=as_json)
 
 

@@ -84,7 +84,7 @@ class Embedder:
         vectors = np.empty((len(texts), self.dimensions), np.float32)
         shares = [slice(first, None, workers) for first in range(workers)]
         with ThreadPoolExecutor(workers, "embedding") as pool:
-            for share, made in zip(shares, pool.map(lambda share: self._embed(texts[share]), shares), strict=True):
+            for share, made in zip(shares, pool.map(self._embed, [texts[share] for share in shares]), strict=True):
                 vectors[share] = made
         return vectors
 

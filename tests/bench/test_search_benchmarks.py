@@ -1,8 +1,14 @@
 """The benchmarks of search and relevance run small and print the keys they promise."""
 
+import json
 from pathlib import Path
 
+import pytest
+
 from akosha_assets.bench import embed, relevance, search, serve
+from akosha_assets.bench.judged import Judged, folder_sets
+from akosha_assets.bench.relevance import score
+from akosha_assets.lake.errors import InvalidRequest
 
 
 def test_search_has_its_figures_and_those_of_a_filter(home: Path) -> None:
@@ -19,12 +25,45 @@ def test_embed_has_speeds_by_length_and_the_worst_cosine(home: Path) -> None:
     assert answer["worst_cosine_alone"] >= 0.9999
 
 
-def test_relevance_has_a_figure_for_each_way_of_ranking(home: Path) -> None:
-    answer = relevance.run(systems=2, memories=20, queries=20, sweep=True, work=home)
+def test_relevance_has_figures_of_each_set_and_chooses_by_halves(home: Path, tmp_path: Path) -> None:
+    folder = judged_folder(tmp_path / "talks")
+    answer = relevance.run(systems=2, memories=20, queries=20, sets=[folder], sweep=True, work=home)
+    assert set(answer["sets"]) == {"fleet", "talks/sessions", "talks/messages"}
     for figure in ("recall_at_10", "mrr", "ndcg_at_10"):
-        assert set(answer[figure]) == {"keyword", "semantic", "hybrid"}
-    assert answer["mrr"]["keyword"] > 0.3
-    assert {"rrf_constant", "keyword_weight", "ndcg_at_10"} <= answer["sweep"][0].keys()
+        assert all(set(of_set[figure]) == {"keyword", "semantic", "hybrid"} for of_set in answer["sets"].values())
+    assert answer["sets"]["fleet"]["mrr"]["keyword"] > 0.3
+    assert answer["sets"]["talks/messages"]["mrr"]["keyword"] == 1.0
+    assert [chosen["fusion"] in answer["sweep"] for chosen in answer["chosen"]] == [True, True]
+
+
+def judged_folder(folder: Path) -> Path:
+    folder.mkdir()
+    texts = {"S1": ["redis eviction is off", "postgres lock timeout"], "S2": ["tls certificate expired"]}
+    sessions = [{"sessionId": name, "messages": [{"content": text} for text in of]} for name, of in texts.items()]
+    (folder / "sessions.json").write_text(json.dumps(sessions))
+    asked = [("lock timeout?", "postgres lock", ["S1"]), ("certificate?", "expired", ["S2"]), ("backup?", "", [])]
+    questions = [
+        {
+            "questionId": f"Q{n}",
+            "questionType": "fact",
+            "question": text,
+            "groundTruth": truth,
+            "haystackSessionIds": of,
+        }
+        for n, (text, truth, of) in enumerate(asked)
+    ]
+    (folder / "questions.json").write_text(json.dumps(questions))
+    return folder
+
+
+def test_a_folder_that_is_not_a_judged_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="is not a judged set"):
+        folder_sets(tmp_path)
+
+
+def test_recall_counts_a_session_once() -> None:
+    judged = Judged(text="", evidence={0: "S1", 1: "S1", 2: "S2"}, style="", group="")
+    assert score(judged, [(1, 0.9), (0, 0.8), (7, 0.7)])[:2] == (0.5, 1.0)
 
 
 def test_serve_has_figures_of_both_loads_and_of_growth(home: Path) -> None:

@@ -19,9 +19,8 @@ from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 LIMIT_MAX = 100
 PAGED_MAX = 1000
 TEXT_MAX_CHARS = 10_000
-# Weights of the semantic and the keyword ranking in hybrid mode, for sentences and for questions that name a thing.
-# Chosen by `akosha bench relevance --sweep`.
-WEIGHTS, NAMING_WEIGHTS = (1.0, 0.6), (0.6, 1.0)
+# Weights of the semantic and the keyword score in hybrid mode. Chosen by `akosha bench relevance`.
+WEIGHTS = (0.6, 0.4)
 WEIGHT_MAX = 1000.0
 CURSOR_VERSION = b"2"
 DIGEST_BYTES = 8
@@ -163,7 +162,7 @@ class Question:
     limit: int = 10
     cursor: str | None = None
     filters: Filters = Filters()
-    # Of the semantic and the keyword ranking; None: chosen by the form of the question.
+    # Of the semantic and the keyword score; None: `WEIGHTS`.
     weights: tuple[float, float] | None = None
     collapse: bool = True
     facets: tuple[str, ...] = ()

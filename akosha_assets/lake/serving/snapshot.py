@@ -12,6 +12,10 @@ from akosha_assets.lake.errors import NotFound, TierUnavailable
 from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
 from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
 from akosha_assets.lake.serving.states import ViewState
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet
+
+# Vectors whose mean is that of an average row, and the number of vectors of mean 0 that count beside them.
+SAMPLED_ROWS, PRIOR_ROWS = 256, 30
 
 
 class Keywords(Protocol):
@@ -20,11 +24,27 @@ class Keywords(Protocol):
     def search(self, question: ParsedQuery, filters: Filters, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(hits,) int64 row ids and (hits,) float32 scores of the best `k`, best first."""
 
+    def full_score(self, question: ParsedQuery) -> float:
+        """The score of a row of average length that has each word once."""
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words to highlight."""
 
     def has_tag(self, tag: str) -> bool:
         """Whether a row has the tag."""
+
+
+def _mean(vector_sets: list[VectorSet]) -> np.ndarray:
+    """The sum of a sample of all vectors by its size and `PRIOR_ROWS`: (dimensions,) float32."""
+    ends = np.cumsum([len(vector_set) for vector_set in vector_sets])
+    sampled = np.unique(np.linspace(0, ends[-1] - 1, min(SAMPLED_ROWS, int(ends[-1]))).astype(np.int64))
+    owners = np.searchsorted(ends, sampled, "right")
+    total = np.zeros(vector_sets[0].dimensions, np.float32)
+    for owner in np.unique(owners).tolist():
+        vector_set = vector_sets[owner]
+        total += vector_set.floats(sampled[owners == owner] - (ends[owner] - len(vector_set))).sum(axis=0)
+    mean: np.ndarray = total / (len(sampled) + PRIOR_ROWS)
+    return mean
 
 
 @dataclass(frozen=True)
@@ -134,6 +154,24 @@ class Snapshot:
                 rows = len(vector_set) - (0 if part.hidden is None else int(part.hidden[vector_set.rows].sum()))
                 counted[space, vector_set.dimensions] = counted.get((space, vector_set.dimensions), 0) + rows
         return counted
+
+    def background(self, space: str, query: np.ndarray) -> float:
+        """The cosine of `query`, (dimensions,) float32, with an average row that has a vector of `space`.
+
+        With few rows it is near 0, since the rows that are sought are a large share of them.
+        """
+        mean = self._mean_vectors.get((space, len(query)))
+        return 0.0 if mean is None else float(mean @ query)
+
+    @cached_property
+    def _mean_vectors(self) -> dict[tuple[str, int], np.ndarray]:
+        """The mean of a sample of the vectors of each space, (dimensions,) float32, by name and dimensions."""
+        by_space: dict[tuple[str, int], list[VectorSet]] = {}
+        for _, part in self.places:
+            for space, vector_set in part.vectors.items():
+                if len(vector_set) and vector_set.form != "sketch":
+                    by_space.setdefault((space, vector_set.dimensions), []).append(vector_set)
+        return {key: _mean(vector_sets) for key, vector_sets in by_space.items()}
 
     def dimensions(self) -> dict[str, int]:
         """Dimensions of each space that has vectors, by its name."""

@@ -1,4 +1,4 @@
-"""Rankings as columns: sorting, removing duplicates, reciprocal rank fusion.
+"""Rankings as columns: sorting, removing duplicates, leaving rows out.
 
 A `Hit` per row is made only for the rows that a page needs.
 """
@@ -115,31 +115,3 @@ class Ranking:
                 identity=identity,
                 content=content,
             )
-
-
-def reciprocal_rank_fusion(semantic: Ranking, keyword: Ranking, weights: tuple[float, float], constant: int) -> Ranking:
-    """One ranking by the sum of `weight / (constant + rank)` over the rankings that found a memory.
-
-    `weights` are those of `semantic` and `keyword`. Memories whose sum is 0 are left out.
-    """
-    identity, first, which = np.unique(
-        np.concatenate([semantic.identity, keyword.identity]), return_index=True, return_inverse=True
-    )
-    shares = [
-        weight / (constant + np.arange(1, len(each) + 1))
-        for each, weight in zip((semantic, keyword), weights, strict=True)
-    ]
-    score = np.bincount(which, np.concatenate(shares), len(identity))
-    keyword_scores, semantic_scores = np.full(len(identity), np.nan), np.full(len(identity), np.nan)
-    semantic_scores[which[: len(semantic)]] = semantic.score
-    keyword_scores[which[len(semantic) :]] = keyword.score
-    fused = Ranking(
-        place=np.concatenate([semantic.place, keyword.place])[first],
-        row=np.concatenate([semantic.row, keyword.row])[first],
-        identity=identity,
-        content=np.concatenate([semantic.content, keyword.content])[first],
-        score=score,
-        scores={"keyword": keyword_scores, "semantic": semantic_scores},
-    )
-    order = np.lexsort((identity, -score))
-    return fused.take(order[score[order] > 0])

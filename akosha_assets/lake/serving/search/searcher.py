@@ -13,10 +13,11 @@ import numpy as np
 
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
-from akosha_assets.lake.serving.query import NAMING_WEIGHTS, WEIGHTS, Operator, Question
+from akosha_assets.lake.serving.query import Operator, Question
 from akosha_assets.lake.serving.search.collapsing import Group, collapse
+from akosha_assets.lake.serving.search.fusion import KEYWORD_RANKS, rank_hybrid
 from akosha_assets.lake.serving.search.query_vector import QueryVector, memory_vector, sent_vector
-from akosha_assets.lake.serving.search.ranking import Ranking, reciprocal_rank_fusion
+from akosha_assets.lake.serving.search.ranking import Ranking
 from akosha_assets.lake.serving.search.required_terms import filter_ranking
 from akosha_assets.lake.serving.search.results import (
     ResultFields,
@@ -28,21 +29,17 @@ from akosha_assets.lake.serving.search.results import (
 )
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.states import RankingStatus, SearchMode
-from akosha_assets.lake.serving.text.analysis import names_something
 from akosha_assets.lake.serving.text.query_syntax import parse_query
 from akosha_assets.lake.serving.time_limit import check_time_limit
 from akosha_assets.lake.serving.vectors.nearest import nearest
 
 logger = logging.getLogger(__name__)
 
-# The constant of reciprocal rank fusion: the larger, the less a lower rank costs. Chosen by
-# `akosha bench relevance --sweep`.
-RRF_CONSTANT = 20
 # Questions whose vectors are cached: the next page has the same text.
 EMBEDDINGS_CACHED = 1024
 # Rows that each ranking returns at first, beyond the results of earlier pages: the same number for every small page, so
 # that near-duplicates are the same for each `limit`; and at least so many more than a page has.
-DEPTH, BEYOND_PAGE = 120, 60
+DEPTH, BEYOND_PAGE = KEYWORD_RANKS, 60
 # While a page is not full, the rankings are repeated this many times deeper, up to a maximum; if most rows are copies,
 # once.
 DEEPER, DEPTH_MAX = 8, 20_000
@@ -82,6 +79,7 @@ class _RankedStage:
     ranking: Ranking = field(default_factory=Ranking.empty)
     stage: RankingStage = field(default_factory=RankingStage)
     is_truncated: bool = False
+    query: QueryVector | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +105,8 @@ class Searcher:
         no_model: str = "",
         *,
         dimensions: int = 384,
-        fusion_constant: int = RRF_CONSTANT,
     ):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
-        self.fusion_constant = fusion_constant
         self._counting = threading.Lock()
         self._searches_under_way = 0
         # Results without highlights since the start, because their snippet failed.
@@ -209,8 +205,7 @@ class Searcher:
             semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
         if mode == SearchMode.SEMANTIC:
             return semantic, keyword, semantic.ranking
-        weights = question.weights or (NAMING_WEIGHTS if names_something(question.text or "") else WEIGHTS)
-        fused = reciprocal_rank_fusion(semantic.ranking, keyword.ranking, weights, self.fusion_constant)
+        fused = rank_hybrid(snapshot, question, semantic.ranking, keyword.ranking, semantic.query)
         return semantic, keyword, fused
 
     def _rank_semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
@@ -249,7 +244,7 @@ class Searcher:
                 f"{snapshot.visible_rows - rows_with_vector} of {snapshot.visible_rows} memories have no vector of "
                 f"the space {space!r} (yet)"
             )
-        return _RankedStage(ranking, stage, len(rows) >= depth)
+        return _RankedStage(ranking, stage, len(rows) >= depth, query)
 
     def _embed(self, text: str) -> np.ndarray:
         assert self.embedder is not None

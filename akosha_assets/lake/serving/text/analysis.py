@@ -33,8 +33,6 @@ FIRST_UNSPACED_BYTE, LAST_UNSPACED_BYTE, PUNCTUATION_BYTE = 0xE0, 0xEF, 0xE2
 CHANGING = ("bl", "i", "e")
 # A word inside a camel case name such as parseConfig, ModuleNotFoundError or HTTPServer.
 INNER = "([A-Z]?[a-z0-9]+)"
-# Names that are not in plain sentences: foo_bar, src/foo, settings.py, std::sort, parseConfig, HTTPServer.
-NAME = re.compile(r"\w[_/\\:]+\w|\w\.[a-z]{2}|[a-z][A-Z]|[A-Z]{2}[a-z]")
 # Classes of bytes in a name.
 OTHER, CAPITAL, SMALL, DIGIT = 0, 1, 2, 3
 CAPITALS = 26
@@ -136,11 +134,6 @@ def stem(word: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
     return next(iter(ANALYZERS["stems"].analyze(word)), word)
-
-
-def names_something(text: str) -> bool:
-    """Whether a query is one word or contains an identifier, a path or a phrase, so that exact words matter most."""
-    return len(text.split()) == 1 or '"' in text or NAME.search(text) is not None
 
 
 def stem_prefix(common: str) -> str:

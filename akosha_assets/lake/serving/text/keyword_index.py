@@ -88,6 +88,10 @@ class KeywordSearcher:
             numbers, scores = numbers[best], scores[best]
         return numbers, scores
 
+    def full_score(self, question: ParsedQuery) -> float:
+        """The score of a row of average length that has each word of `question` once."""
+        return self.parser.full_score(question)
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words that a question searches for, and its prefixes, each with a star."""
         return self.parser.highlights(question)

@@ -12,7 +12,7 @@ from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import Categories
 from akosha_assets.lake.serving.query import Filters, ParsedQuery, Token
 from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem
-from akosha_assets.lake.serving.text.vocabulary import Vocabulary
+from akosha_assets.lake.serving.text.vocabulary import Form, Vocabulary
 
 # A word in more than this share of the rows is left out of a query that has rarer words.
 COMMON_SHARE = 0.2
@@ -125,6 +125,29 @@ class QueryParser:
             if token.is_prefix and token.sign != "-" and token.field == "text" and token.words
         }
         return frozenset(stem(word) for word in query.words - self._ignored(query.words)) | prefixes
+
+    def full_score(self, query: ParsedQuery) -> float:
+        """The score of a row of average length with each word of `query` once. Words that no row has count too."""
+        tokens = [token for token in query.tokens if token.field == "text" and token.sign != "-"]
+        plain = {word for token in tokens if not token.sign and not token.is_phrase for word in token.words}
+        ignored = self._ignored(plain)
+        weights: dict[str, float] = {}
+        for token in tokens:
+            if token.is_prefix:
+                continue
+            skipped = frozenset() if token.sign or token.is_phrase else ignored
+            for word in token.words:
+                if word not in skipped:
+                    forms = self.vocabulary.forms(word) if len(token.words) == 1 else ()
+                    weights[word] = self._full_weight(word, forms)
+        return sum(weights.values())
+
+    def _full_weight(self, word: str, forms: Sequence[Form]) -> float:
+        """What a row with `word` scores: as one word with the rows of all `forms`, and more for its own form."""
+        if not forms:
+            return self.vocabulary.weight(self.vocabulary.rows_with(word))
+        own = self.vocabulary.weight(forms[0].rows) if forms[0].word == word else 0.0
+        return self.vocabulary.weight(sum(form.rows for form in forms)) + OWN_FORM * own
 
     def _ignored(self, words: Set[str]) -> frozenset[str]:
         """The words that a query need not search for because it has rarer ones."""

@@ -44,12 +44,17 @@ class Vocabulary:
         """
         return math.log1p((max(self.rows, rows) - rows + 0.5) / (rows + 0.5))
 
+    def rows_with(self, word: str) -> int:
+        """The number of rows that contain `word` itself."""
+        rows: int = self._searcher.doc_freq(self._field, word)
+        return rows
+
     def _forms(self, word: str) -> tuple[Form, ...]:
         """Words of the index with the stem of `word`: `word` itself first, then the most frequent."""
         common = stem(word)
         prefix = stem_prefix(common)
         if not word.isalpha() or len(prefix) < SHORTEST_PREFIX:
-            rows = self._searcher.doc_freq(self._field, word)
+            rows = self.rows_with(word)
             return (Form(word, rows),) if rows else ()
         candidates = self._searcher.terms_with_prefix(self._field, prefix, limit=CHECKED_WORDS)
         longest = len(common) + LONGEST_ENDING
@@ -58,6 +63,6 @@ class Vocabulary:
             for other, rows in candidates
             if len(other) <= longest and other.isalpha() and stem(other) == common
         ]
-        if all(form.word != word for form in forms) and (rows := self._searcher.doc_freq(self._field, word)):
+        if all(form.word != word for form in forms) and (rows := self.rows_with(word)):
             forms.append(Form(word, rows))
         return tuple(sorted(forms, key=lambda form: (form.word != word, -form.rows))[:MOST_FORMS])

@@ -41,6 +41,10 @@ class _MergedKeywords:
         best = np.argsort(-scores, kind="stable")[:k]
         return row_ids[best], scores[best]
 
+    def full_score(self, question: ParsedQuery) -> float:
+        """The highest score of a row of average length with each word once, of all indexes."""
+        return max(searcher.full_score(question) for searcher in self.searchers)
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are searched for."""
         return self.searchers[0].highlights(question)

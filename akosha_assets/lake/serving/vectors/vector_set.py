@@ -113,6 +113,15 @@ class VectorSet:
                 scores[block] = cosines if self.scale is None else cosines * self.scale[at]
         return scores
 
+    def row_scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Cosines of `query` with the vectors of `rows`, (n,) int64: (n,) float32; NaN for rows without one."""
+        scores = np.full(len(rows), np.nan, np.float32)
+        positions = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
+        if len(self):
+            has_vector = self.rows[positions] == rows
+            scores[has_vector] = self.scores(query, positions[has_vector])
+        return scores
+
     def selection(self, selected: np.ndarray | None) -> np.ndarray | None:
         """A mask of the vectors, (vectors,) bool, from a mask of the rows of the part; None selects all."""
         return selected if selected is None or len(selected) == len(self) else selected[self.rows]

@@ -1,4 +1,4 @@
-"""Sorting, deduplicating and fusing rankings."""
+"""Sorting and deduplicating rankings."""
 
 from datetime import date
 
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from akosha_assets.lake.serving.parts.part import Part
 from akosha_assets.lake.serving.parts.payload import Payload
-from akosha_assets.lake.serving.search.ranking import Places, Ranking, reciprocal_rank_fusion
+from akosha_assets.lake.serving.search.ranking import Places, Ranking
 
 
 def places(*identities: list[int]) -> Places:
@@ -43,18 +43,7 @@ def test_each_memory_is_ranked_once_by_its_hottest_row() -> None:
     assert [(hit.identity, hit.tier, hit.row) for hit in hits] == [(9, "tier-1", 1), (7, "tier-0", 0), (8, "tier-0", 1)]
 
 
-def test_fused_scores_are_sums_and_name_the_rankings_that_found_a_row() -> None:
-    both = places([7, 8, 9])
-    semantic = ranking("semantic", both, (0, 0, 0.9), (0, 1, 0.8))
-    keyword = ranking("keyword", both, (0, 1, 12.0), (0, 2, 11.0))
-    hits = list(reciprocal_rank_fusion(semantic, keyword, (1.0, 0.5), 20).hits(both))
-    assert [(hit.identity, hit.score) for hit in hits] == [(8, 1 / 22 + 0.5 / 21), (7, 1 / 21), (9, 0.5 / 22)]
-    assert [hit.scores for hit in hits] == [{"keyword": 12.0, "semantic": 0.8}, {"semantic": 0.9}, {"keyword": 11.0}]
-    assert [hit.identity for hit in reciprocal_rank_fusion(semantic, keyword, (0.0, 1.0), 20).hits(both)] == [8, 9]
-
-
 def test_excluded_identities_are_left_out() -> None:
     both = places([7, 8, 9])
     remaining = ranking("keyword", both, (0, 0, 3.0), (0, 1, 2.0), (0, 2, 1.0)).exclude(np.array([8], np.uint64))
     assert remaining.identity.tolist() == [7, 9]
-    assert len(reciprocal_rank_fusion(Ranking.empty(), remaining, (1.0, 1.0), 20)) == 2

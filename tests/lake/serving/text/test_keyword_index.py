@@ -13,7 +13,7 @@ from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.states import QuerySyntax
-from akosha_assets.lake.serving.text.analysis import identifier_parts, inner_words, names_something, stem, tokenize
+from akosha_assets.lake.serving.text.analysis import identifier_parts, inner_words, stem, tokenize
 from akosha_assets.lake.serving.text.keyword_index import LARGE_LOAD_ROWS, KeywordIndex, KeywordSearcher
 from akosha_assets.lake.serving.text.query_parser import COMMON_MIN_ROWS
 from akosha_assets.lake.serving.text.query_syntax import parse_query
@@ -200,23 +200,3 @@ def test_a_word_counted_in_more_rows_than_exist_is_searched_like_any_other(tmp_p
 def test_a_question_with_too_many_prefixes_is_refused(searcher: KeywordSearcher) -> None:
     with pytest.raises(InvalidRequest, match="has 17 words that end in \\*; expected at most 16"):
         found(searcher, " ".join(f"a{number}*" for number in range(17)))
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("deadlock", True),
-        ("why does foo_bar fail", True),
-        ("error in src/settings.py", True),
-        ("settings.py is missing", True),
-        ("parseConfig returns nothing", True),
-        ("a HTTPServer that hangs", True),
-        ('who said "connection refused"', True),
-        ("std::sort crashes", True),
-        ("the connection was refused. Nothing helped", False),
-        ("a well-known problem of 2 pods, e.g. of DNS", False),
-        ("It doesn't work at 12 o'clock: why", False),
-    ],
-)
-def test_a_question_that_names_a_thing_is_distinguished_from_a_sentence(text: str, names: bool) -> None:
-    assert names_something(text) == names
