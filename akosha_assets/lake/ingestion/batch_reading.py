@@ -29,6 +29,8 @@ BATCH_ARROW_BYTES = 64 * 1024 * 1024
 ARROW_TO_COMPRESSED = 3
 # Consecutive uploads that cannot be fetched before a batch stops fetching.
 UNREAD_IN_A_ROW = 16
+# Reasons that a file has while it is being written in place.
+HALF_WRITTEN = (Reason.GZIP_DAMAGED, Reason.DATABASE_UNREADABLE)
 
 
 @dataclass(kw_only=True)
@@ -83,7 +85,7 @@ class BatchReader:
             if isinstance(result, Extraction):
                 self._add(job.ref, result)
             else:
-                self._read.outcomes[job.ref] = rejected(result)
+                self._read.outcomes[job.ref] = self._failed(fetched[job.ref], result)
 
     def _jobs(self) -> Iterator[ExtractionJob]:
         environment, read = self._environment, self._read
@@ -114,16 +116,19 @@ class BatchReader:
 
     def _outcome_without_reading(self, one: Fetched) -> UploadOutcome | None:
         if one.failure is not None:
-            outcome = rejected(one.failure)
-            if outcome.reason == Reason.FILE_MISSING and may_be_arriving(
-                one.upload, self._settings, now=datetime.now(UTC)
-            ):
-                outcome = replace(outcome, state=UploadState.ARRIVING)
-            return outcome
+            return self._failed(one, one.failure)
         if one.files:
             return None
         # Every file is identical to that of the system's last snapshot.
         return UploadOutcome(UploadState.INGESTED, {"rows_read": 0, "skipped_files": one.skipped, "hot_version": None})
+
+    def _failed(self, one: Fetched, error: UploadRejected | TransientError) -> UploadOutcome:
+        """The outcome of an upload that failed with `error`; arriving where the rest of it may still come."""
+        outcome = rejected(error)
+        is_partial = outcome.reason == Reason.FILE_MISSING or (outcome.reason in HALF_WRITTEN and one.has_grown)
+        if is_partial and may_be_arriving(one.upload, self._settings, now=datetime.now(UTC)):
+            outcome = replace(outcome, state=UploadState.ARRIVING)
+        return outcome
 
     def _is_full(self) -> bool:
         total_bytes = self._extracted_bytes + self._expected_bytes

@@ -129,6 +129,22 @@ def test_after_the_grace_period_it_is_quarantined_and_still_comes_back_by_itself
     inbox.ledger.close()
 
 
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_a_file_that_grows_while_it_is_read_is_arriving(inbox: Inbox, name: str) -> None:
+    folder, files = inbox.made("a", "one")
+    for each in NAMES:
+        put(folder, each, files[each][: 40 if each == name else None])
+    listing.sweep(inbox.settings, inbox.ledger, now=datetime.now(UTC), whole=True)
+    put(folder, name, files[name][:80])
+    arrivals.ingest(inbox.lake, inbox.ledger, run_id="test")
+    assert [row.state for row in inbox.rows()] == ["arriving"]
+    inbox.ingest()
+    assert [row.state for row in inbox.rows()] == ["quarantined"], "nobody writes any more"
+    put(folder, name, files[name])
+    inbox.ingest()
+    assert [row.state for row in inbox.rows()] == ["ingested"] and inbox.texts("a") == ["one"]
+
+
 def test_a_bare_database_and_a_manifest_in_two_writes_are_one_upload_each(inbox: Inbox) -> None:
     folder, files = inbox.made("a", "one")
     bare = inbox.settings.home / "inbox/systems/b"

@@ -29,15 +29,21 @@ GZIP_MAGIC = b"\x1f\x8b"
 class Fetched:
     """One upload on local disk. `failure` is set if it could not be fetched.
 
-    `digests` has all files by name, including the `skipped` ones.
+    `digests` has all files by name, including the `skipped` ones. `bytes` counts all that was read, manifest included.
     """
 
     upload: UploadRow
     files: tuple[SourceFile, ...] = ()
     digests: dict[str, str] = field(default_factory=dict)
     skipped: int = 0
+    bytes: int = 0
     flaws: dict[str, int] = field(default_factory=dict)
     failure: UploadRejected | StoreUnavailable | None = None
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether more was read than its objects had when they were listed: somebody is still writing."""
+        return self.bytes > self.upload.bytes
 
     def discard(self) -> None:
         """Removes the local files."""
@@ -83,6 +89,7 @@ def _fetch(
             key = upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{name}"
             path = spool / f"{upload.id}-{position}"
             digest = _download(store, key, path, bytes_left)
+            fetched.bytes += path.stat().st_size
             bytes_left -= path.stat().st_size
             fetched.digests[name] = digest
             if known.get(name, {}).get("sha256") == digest:
@@ -108,6 +115,7 @@ def _file_names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tupl
         if error.reason == "file_missing":
             store.check_folder(ROOT)
         raise
+    fetched.bytes += len(content)
     manifest = parse_manifest(content, part)
     fetched.flaws.update(manifest.flaws)
     return manifest.files, ""
