@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
-from akosha_api.models import FilterFields
+from akosha_api.filter_fields import FilterFields
 
 
 class ExportRequest(FilterFields):

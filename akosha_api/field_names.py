@@ -24,7 +24,7 @@ OTHER_NAMES = {
 FIELD_OF_NAME = {name: field for field, names in OTHER_NAMES.items() for name in names.split()}
 # Similarity is not comparable between questions, so no number may cut the results.
 THRESHOLDS = {"threshold", "min_score", "min_similarity", "similarity_threshold", "score_threshold", "minscore"}
-FILTERS = ("system_id", "project", "kind", "since", "until", "tags")
+FILTERS = ("system_id", "project", "kind", "since", "until", "tags", "absent")
 
 
 def unknown_field(name: str, names: Sequence[str]) -> str:

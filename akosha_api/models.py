@@ -3,23 +3,18 @@
 from datetime import date, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StrictBool, StrictFloat, StrictInt
 from pydantic.config import JsonDict
 
+from akosha_api.filter_fields import FilterFields
 from akosha_api.problems import Problem
-from akosha_api.validation_errors import Time
-from akosha_assets.lake.serving.parts.part import CODED
-from akosha_assets.lake.serving.query import WEIGHTS, Filters, Identity, Question
+from akosha_assets.lake.serving.query import WEIGHTS, Identity, Question
 from akosha_assets.lake.serving.search.results import FACETS
 from akosha_assets.lake.serving.states import QuerySyntax, RankingStatus, SearchMode, TierStatus
 from akosha_assets.lake.tiers import Tier
 
 # A memory of the fleet of `make demo`, so that the examples work there.
 OF_THE_DEMO: JsonDict = {"system_id": "laptop-ada-00000", "kind": "conversation", "id": "cba94d3c5a4d22ea"}
-
-OneOrMore = str | Annotated[list[str], Field(max_length=100)]
-# An empty form field or an unset variable is not a time.
-OptionalTime = Annotated[Time | None, BeforeValidator(lambda value: None if value == "" else value)]
 
 
 class Like(BaseModel):
@@ -39,49 +34,6 @@ class Weights(BaseModel):
 
     semantic: StrictFloat = WEIGHTS[0]
     keyword: StrictFloat = WEIGHTS[1]
-
-
-def _given(value: str | list[str] | None) -> tuple[str, ...]:
-    """The values of a filter that are not empty."""
-    values = [value] if isinstance(value, str) else value or []
-    return tuple(one for one in values if one.strip())
-
-
-class FilterFields(BaseModel):
-    """Filters that a memory must all pass before it is ranked. Null, an empty string or an empty list is no filter."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    system_id: OneOrMore | None = None
-    project: OneOrMore | None = None
-    kind: OneOrMore | None = None
-    namespace: OneOrMore | None = None
-    category: OneOrMore | None = None
-    source_type: OneOrMore | None = None
-    tags: Annotated[list[str] | None, Field(max_length=20, description="The memory has every one of these.")] = None
-    importance_min: Annotated[StrictFloat | None, Field(ge=0, le=1)] = None
-    since: Annotated[OptionalTime, Field(description="It happened at this time or later.")] = None
-    until: Annotated[OptionalTime, Field(description="It happened before this time.")] = None
-
-    as_of: Annotated[
-        StrictInt | Time | None,
-        Field(
-            description=(
-                "An earlier version of the tables: a time, or a version of the hot table. Applies to hot and warm, "
-                "as far back as their files are kept."
-            )
-        ),
-    ] = None
-
-    def filters(self) -> Filters:
-        """The filters of the lake."""
-        return Filters(
-            equals={name: values for name in CODED if (values := _given(getattr(self, name)))},
-            tags=_given(self.tags),
-            since=self.since,
-            until=self.until,
-            importance_min=self.importance_min,
-        )
 
 
 class SearchRequest(FilterFields):
@@ -137,7 +89,7 @@ class SearchRequest(FilterFields):
     facets: Annotated[
         list[Annotated[str, Field(json_schema_extra={"enum": list(FACETS)})]],
         Field(max_length=8, description="Fields whose values are counted among all memories that pass the filters."),
-    ] = []
+    ] = []  # noqa: RUF012 - pydantic copies it
     budget_tokens: Annotated[
         StrictInt | None, Field(ge=16, description="Tokens, of four bytes each, that the texts may have in total.")
     ] = None
@@ -183,6 +135,10 @@ class Memory(BaseModel):
     importance: float | None
     tags: list[str]
     upload_id: str | None
+    absent_since: Annotated[
+        datetime | None,
+        Field(description="Time of the snapshot in which its source no longer had it; null while it has it."),
+    ] = None
 
 
 class MemoryId(BaseModel):

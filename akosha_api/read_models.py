@@ -19,6 +19,9 @@ class FullMemory(Memory):
     provenance: Annotated[dict[str, Any], Field(description="The upload, object and snapshot of its current version.")]
     has_vector: bool
     space: str | None
+    aliases: Annotated[
+        list[str], Field(description="Ids that its source gave it later, the newest last; each finds it.")
+    ]
 
 
 class System(BaseModel):

@@ -67,6 +67,9 @@ class QuotedMemory(AgentAnswer):
     occurred_at: datetime
     project: str | None = None
     tags: list[str] = []
+    absent_since: Annotated[
+        datetime | None, Field(description="Its source no longer has it since this time; it may be outdated.")
+    ] = None
     shortened: Annotated[list[str], Field(description="Fields that were cut to fit the budget.")] = []
 
     def fit(self, budget_bytes: int) -> bool:
@@ -154,6 +157,7 @@ class WholeMemory(QuotedMemory):
     source_type: str | None = None
     session_id: str | None = None
     importance: float | None = None
+    aliases: Annotated[list[str], Field(description="Ids that its source gave it later.")] = []
     attributes: Annotated[
         dict[str, Any] | None,
         Field(description="Minor columns of the source; `_json` has them as text if they nest too deeply."),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from akosha_api.models import OneOrMore
+from akosha_api.filter_fields import OneOrMore
 from akosha_api.validation_errors import Time
 from akosha_assets.lake.serving.states import QuerySyntax, SearchMode
 
@@ -59,6 +59,15 @@ class SearchArguments(Arguments):
     ] = None
     until: Annotated[Time | None, Field(description="It happened before this time.")] = None
     tags: Annotated[list[str] | None, Field(max_length=20, description="Has every one of these tags.")] = None
+    absent: Annotated[
+        bool | None,
+        Field(
+            description=(
+                "true: only memories that their source no longer has; false: only those that it has. By default both; "
+                "those that left rank lower and have absent_since."
+            )
+        ),
+    ] = None
     collapse: Collapse = True
     budget_tokens: Budget = 4000
 

@@ -21,7 +21,7 @@ from akosha_assets.lake.serving.search.results import describe_tier
 from akosha_assets.lake.serving.search.searcher import Answer
 
 BODY_FIELDS = {
-    "query", "mode", "syntax", "limit", "system_id", "project", "kind", "since", "until", "tags", "collapse"
+    "query", "mode", "syntax", "limit", "system_id", "project", "kind", "since", "until", "tags", "absent", "collapse"
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ WIDTH = 100
 SYSTEMS_SHOWN = 4
 NAMES_SHOWN = 3
 LIMIT = 100
-FILTERS = ("system_id", "project", "kind", "tags", "since", "until")
+FILTERS = ("system_id", "project", "kind", "tags", "since", "until", "absent")
 MATCH = "bold magenta"
 
 
@@ -51,6 +51,9 @@ def _print_memory(rank: int, memory: Mapping[str, Any]) -> None:
     when = datetime.fromisoformat(memory["occurred_at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
     summary = ", summary" if memory["is_summary"] else ""
     _print(Text(f"{when} UTC · {memory['tier']}{summary} · score {memory['score']:.3f}", "dim"), indent=INDENT)
+    if memory["absent_since"] is not None:
+        since = datetime.fromisoformat(memory["absent_since"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        _print(Text(f"no longer in its source since {since} UTC", "yellow"), indent=INDENT)
     console.print(Text(f"{' ' * INDENT}id {_name(memory)}", "dim"), soft_wrap=True)
     if memory["duplicates"]["count"]:
         _print(Text(_duplicates(memory), "dim"), indent=INDENT)

@@ -49,6 +49,10 @@ def search(
     ] = None,
     since: Annotated[str, typer.Option(help=f"Only memories from this time on. {WHEN}")] = "",
     until: Annotated[str, typer.Option(help="Only memories from before this time, given as for --since.")] = "",
+    absent: Annotated[
+        bool | None,
+        typer.Option(help="Only memories that their source no longer has; --no-absent: only those that it has."),
+    ] = None,
     as_of: Annotated[
         str,
         typer.Option(
@@ -70,12 +74,14 @@ def search(
     filters |= {
         name: parse_time(text, now=now, option=name) for name, text in (("since", since), ("until", until)) if text
     }
+    if absent is not None:
+        filters["absent"] = absent
     if as_of:
         filters["as_of"] = (
             int(as_of) if as_of.isascii() and as_of.isdecimal() else parse_time(as_of, now=now, option="as-of")
         )
     body = {"query": query, "mode": mode, "syntax": syntax, "limit": limit} | {
-        name: value for name, value in filters.items() if value or name == "as_of"
+        name: value for name, value in filters.items() if value or name in ("absent", "as_of")
     }
     if not collapse:
         body["collapse"] = False

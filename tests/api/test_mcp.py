@@ -222,7 +222,7 @@ def test_systems_are_listed_in_pages(client: httpx.Client) -> None:
             "search_all_systems",
             {"query": "a", "sytem_id": "x"},
             "sytem_id: is not a field of this request; expected one of query, limit, mode, syntax, system_id, project, "
-            "kind, since, until, tags, collapse, budget_tokens; did you mean system_id?",
+            "kind, since, until, tags, absent, collapse, budget_tokens; did you mean system_id?",
         ),
         ("search_all_systems", {"query": "a", "mode": "semantic"}, 'Until then ask with mode "keyword"'),
         (

@@ -41,6 +41,8 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
     importance_min: float | None = None
+    # True: only memories that their source lacks; False: only those that it has; None: both.
+    absent: bool | None = None
 
     @property
     def since_us(self) -> int | None:
@@ -66,6 +68,8 @@ class Filters:
             masks.append(part.occurred_us < self.until_us)
         if self.importance_min is not None:
             masks.append(part.importance >= self.importance_min)
+        if self.absent is not None and (self.absent or part.absent_since_us is not None):
+            masks.append(part.absent(np.arange(len(part))) == self.absent)
         if part.hidden is not None:
             masks.append(~part.hidden)
         masks += [part.has_tag(tag) for tag in self.tags]

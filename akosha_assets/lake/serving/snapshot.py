@@ -1,7 +1,7 @@
 """A snapshot: the parts and indexes that a search uses. Immutable, so that updates do not affect searches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Protocol
@@ -10,6 +10,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import NotFound, TierUnavailable
 from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
+from akosha_assets.lake.serving.parts.source_presence import SourcePresence
 from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
 from akosha_assets.lake.serving.states import ViewState
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet
@@ -76,6 +77,10 @@ class TierView:
         """Rows with a vector, hidden ones included."""
         return sum(len(vector_set.rows) for part in self.parts for vector_set in part.vectors.values())
 
+    def with_presence(self, presence: SourcePresence) -> "TierView":
+        """The view with the absences of `presence` in its parts."""
+        return replace(self, parts=tuple(part.with_presence(presence) for part in self.parts))
+
     @property
     def rows_without_vector(self) -> int:
         """Rows without a vector yet."""
@@ -125,6 +130,7 @@ class Snapshot:
     keyword_rows: int
     terms: dict[str, Categories]
     hashed: Callable[[Identity], int]
+    presence: SourcePresence = field(default_factory=SourcePresence)
 
     @cached_property
     def places(self) -> list[tuple[str, Part]]:
@@ -205,12 +211,18 @@ class Snapshot:
         skipped = next((tier.reason for tier in self.tiers.values() if tier.state == ViewState.SKIPPED), None)
         return NotFound("memory", f"{identity.system_id}/{identity.kind}/{identity.id}", skipped)
 
+    def resolve(self, identity: Identity) -> Identity:
+        """The name under which a memory is stored, for any name of it."""
+        stored_id = self.presence.memory_id(self.hashed(identity))
+        return identity if stored_id is None else Identity(identity.system_id, identity.kind, stored_id)
+
     def find(self, identity: Identity) -> tuple[str, Part, int] | None:
-        """Tier, part and row of a memory, from the hottest tier that has it; None if no table has it.
+        """Tier, part and row of a memory by any name of it, from the hottest tier that has it; None if no table has it.
 
         Raises:
             TierUnavailable: it was not found, and an incomplete tier may have it.
         """
+        identity = self.resolve(identity)
         hashed = self.hashed(identity)
         for name, tier in self.tiers.items():
             for part in reversed(tier.parts):

@@ -17,10 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from akosha_assets.lake.serving.parts.payload import Payload
+from akosha_assets.lake.serving.parts.source_presence import PRESENT, SourcePresence
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors
 
 # Columns that are filtered by equality; stored as int32 codes of the `Categories` of the same name, -1 for null.
 CODED = ("system_id", "kind", "project", "namespace", "category", "source_type")
+
+
+# Cached properties of a part that a change of its marks does not affect.
+CACHED = ("order", "sorted_identity", "span")
 
 
 class Categories:
@@ -90,6 +95,11 @@ class Part:
     folder: Path | None = None
     # (rows,) bool: rows that a hotter tier has in a newer form; None for no rows.
     hidden: np.ndarray | None = None
+    # (rows,) int64 UTC microseconds since when the source lacks the memory, PRESENT where it has it; None if it has
+    # all.
+    absent_since_us: np.ndarray | None = None
+    # What `absent_since_us` was computed from.
+    presence: SourcePresence | None = None
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -140,6 +150,22 @@ class Part:
     def with_hidden(self, hidden: np.ndarray) -> Self:
         """The part with the rows of the mask `hidden` hidden, and no others."""
         return replace(self, hidden=hidden if hidden.any() else None)
+
+    def with_presence(self, presence: SourcePresence) -> Self:
+        """The part with the absences of `presence`."""
+        if self.presence is presence:
+            return self
+        marked = replace(self, presence=presence, absent_since_us=presence.since(self.identity))
+        # They follow from columns that are the same.
+        marked.__dict__.update({name: self.__dict__[name] for name in CACHED if name in self.__dict__})
+        return marked
+
+    def absent(self, rows: np.ndarray) -> np.ndarray:
+        """Which of `rows`, (n,) int, are memories that their source lacks: (n,) bool."""
+        if self.absent_since_us is None:
+            return np.zeros(len(rows), bool)
+        is_absent: np.ndarray = self.absent_since_us[rows] != PRESENT
+        return is_absent
 
     def filter(self, keep: np.ndarray) -> Self:
         """The rows of the mask `keep`, in memory and none hidden."""

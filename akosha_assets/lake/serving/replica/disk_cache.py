@@ -177,7 +177,7 @@ def map_part(folder: Path, day: date) -> Part:
             arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment
         )
     codes = {name: arrays[f"code-{name}"] for name in CODED}
-    columns = {name: arrays[name] for name in ARRAYS}
+    columns: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
     return Part(day=day, codes=codes, payload=payload, vectors=vectors, folder=folder, **columns)
 
 

@@ -23,6 +23,7 @@ from akosha_assets.lake.serving.replica.checkpoint import Checkpoint
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
 from akosha_assets.lake.serving.replica.keyword_update import update_keywords
 from akosha_assets.lake.serving.replica.loading import Hasher, Loader
+from akosha_assets.lake.serving.replica.presence_replica import PresenceReplica
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica, current_views
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.states import ViewState
@@ -73,6 +74,7 @@ class Replica:
             )
             for tier in TIERS
         }
+        self._presence = PresenceReplica(lake, cache / "files", known_table)
         self.quantizers = {name: tier.indexes.quantizers for name, tier in self._tiers.items()}
         self._checkpoint = Checkpoint(self._cache, self.terms, self._tiers)
         self._keywords, self._next_row_id = self._checkpoint.reopen()
@@ -171,7 +173,7 @@ class Replica:
 
     def _follow_all(self, views: dict[str, TierView]) -> tuple[bool, LakeError | None]:
         """Load the new rows of every tier and update `views`. Returns whether rows changed, and the last failure."""
-        changed, failure = False, None
+        changed, failure = False, self._presence.refresh()
         for name, tier in self._tiers.items():
             try:
                 changed = self._follow(tier, views) or changed
@@ -279,18 +281,15 @@ class Replica:
                 reason = f"{type(error).__name__}: {error}"
                 for tier in self._tiers.values():
                     tier.follower.forget()
-                self._publish(
-                    {
-                        name: replace(view, state=ViewState.UNAVAILABLE, reason=reason)
-                        for name, view in self.snapshot.tiers.items()
-                    }
-                )
+                views = self.snapshot.tiers.items()
+                self._publish({name: replace(view, state=ViewState.UNAVAILABLE, reason=reason) for name, view in views})
             self._stopping.wait(self.poll_seconds)
 
     def _publish(self, views: dict[str, TierView]) -> None:
-        tiers = current_views(self._tiers, views)
+        presence = self._presence.presence
+        tiers = current_views(self._tiers, views, presence)
         keyword_rows = sum(tier.keyword_rows for tier in self._tiers.values())
-        self.snapshot = Snapshot(tiers, self._keywords.searcher, keyword_rows, self.terms, self._hash)
+        self.snapshot = Snapshot(tiers, self._keywords.searcher, keyword_rows, self.terms, self._hash, presence)
 
     def _check_stop(self) -> None:
         if self._stopping.is_set():

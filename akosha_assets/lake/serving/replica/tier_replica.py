@@ -16,6 +16,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import DataFileUnreadable
 from akosha_assets.lake.serving.parts.part import Part, RowRange, compact_parts, concatenate_parts, hide_shadowed
+from akosha_assets.lake.serving.parts.source_presence import SourcePresence
 from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.index_cache import IndexCache
@@ -267,8 +268,12 @@ def _same(some: tuple[Part, ...], others: tuple[Part, ...]) -> bool:
     return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
-def current_views(tiers: Mapping[str, TierReplica], views: Mapping[str, TierView]) -> dict[str, TierView]:
-    """The views, hottest first, with the present parts. Rows that a hotter tier has in a newer version are hidden."""
+def current_views(
+    tiers: Mapping[str, TierReplica], views: Mapping[str, TierView], presence: SourcePresence
+) -> dict[str, TierView]:
+    """The views, hottest first, with the present parts and the absences of `presence`. Rows that a hotter tier has in a
+    newer version are hidden.
+    """
     hotter: list[TierReplica] = []
     current = {}
     for name, tier in tiers.items():
@@ -276,6 +281,7 @@ def current_views(tiers: Mapping[str, TierReplica], views: Mapping[str, TierView
             hotter_parts = tuple(part for other in hotter for part in other.parts.get(day, ()))
             if hotter_parts or any(part.hidden is not None for part in tier.parts[day]):
                 tier.parts[day] = hide_shadowed(tier.parts[day], hotter_parts)
+            tier.parts[day] = tuple(part.with_presence(presence) for part in tier.parts[day])
         current[name] = replace(
             views[name],
             parts=tuple(part for day in sorted(tier.parts, reverse=True) for part in tier.parts[day]),

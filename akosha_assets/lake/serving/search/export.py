@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from akosha_assets.lake.serving.parts.part import CODED, Part
+from akosha_assets.lake.serving.parts.source_presence import PRESENT
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.snapshot import Snapshot
 
@@ -34,6 +35,7 @@ SCHEMA = pa.schema(
         pa.field("tags", pa.list_(pa.string())),
         pa.field("occurred_from", pa.string()),
         pa.field("upload_id", pa.string()),
+        pa.field("absent_since", UTC),
     ]
 )
 
@@ -77,6 +79,8 @@ def _batch(snapshot: Snapshot, tier: str, part: Part, rows: np.ndarray) -> pa.Re
         # NaN becomes null.
         "importance": pa.array(part.importance[rows], from_pandas=True),
     }
+    since_us = np.zeros(len(rows), np.int64) if part.absent_since_us is None else part.absent_since_us[rows]
+    columns["absent_since"] = pa.array(since_us, mask=since_us == PRESENT).cast(UTC)
     for name in CODED:
         codes = part.codes[name][rows]
         indices = pa.array(codes, pa.int32(), mask=codes < 0)

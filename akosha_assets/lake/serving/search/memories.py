@@ -35,6 +35,8 @@ class FullMemoryFields(MemoryFields):
     provenance: dict[str, Any]
     has_vector: bool
     space: str | None
+    # Other ids of the memory, in the order in which its source gave them.
+    aliases: list[str]
 
 
 class SystemFields(TypedDict):
@@ -48,7 +50,8 @@ class SystemFields(TypedDict):
 
 
 def read_memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: bool = False) -> FullMemoryFields:
-    """One memory from the hottest tier that has it. With `is_past` the snapshot shows an earlier version of the tables.
+    """One memory, by any of its ids, from the hottest tier that has it. With `is_past` the snapshot shows an earlier
+    version of the tables.
 
     Raises:
         NotFound: no tier has it.
@@ -58,6 +61,7 @@ def read_memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: 
     place = snapshot.find(identity)
     if place is None:
         raise snapshot.missing(identity)
+    identity = snapshot.resolve(identity)
     tier, part, row = place
     fields = render_row(tier, part, row, part.payload.value("text", row), snapshot.terms)
     stored = _stored_columns(lake, snapshot, identity, tier, part.day.isoformat(), is_past=is_past)
@@ -70,6 +74,7 @@ def read_memory(lake: Lake, snapshot: Snapshot, identity: Identity, *, is_past: 
         "provenance": {column: stored[column] for column in PROVENANCE if column in stored},
         "has_vector": space is not None,
         "space": space,
+        "aliases": snapshot.presence.aliases_of(int(part.identity[row])),
     }
 
 

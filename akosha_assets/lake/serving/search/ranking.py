@@ -4,12 +4,15 @@ A `Hit` per row is made only for the rows that a page needs.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from akosha_assets.lake.serving.parts.part import Part
+
+# The share of its score that a memory loses when its source no longer has it.
+ABSENT_SHARE = 0.25
 
 # Every part of a snapshot with the name of its tier, hottest tier first.
 Places = Sequence[tuple[str, Part]]
@@ -96,6 +99,25 @@ class Ranking:
     def exclude(self, identities: np.ndarray) -> Self:
         """The rows whose identity is not in `identities`, (n,) uint64."""
         return self.take(~np.isin(self.identity, identities)) if len(identities) else self
+
+    def absent(self, places: Places) -> np.ndarray:
+        """Which rows are memories that their source lacks: (rows,) bool."""
+        is_absent = np.zeros(len(self), bool)
+        for number in set(self.place.tolist()):
+            is_here = self.place == number
+            is_absent[is_here] = places[number][1].absent(self.row[is_here])
+        return is_absent
+
+    def demote_absent(self, places: Places) -> Self:
+        """Memories that their source lacks count `ABSENT_SHARE` less of their score, so they rank behind present ones
+        of like relevance.
+        """
+        is_absent = self.absent(places)
+        if not is_absent.any():
+            return self
+        score = np.where(is_absent, self.score - ABSENT_SHARE * np.abs(self.score), self.score)
+        order = np.lexsort((self.identity, is_absent, -score))
+        return replace(self, score=score).take(order)
 
     def hits(self, places: Places) -> Iterator[Hit]:
         """The rows, best first, each made when it is needed."""

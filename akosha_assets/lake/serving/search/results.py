@@ -7,6 +7,7 @@ import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
+from akosha_assets.lake.serving.parts.source_presence import PRESENT
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.search.ranking import Hit
@@ -43,6 +44,7 @@ class MemoryFields(TypedDict):
     importance: float | None
     tags: list[str]
     upload_id: str | None
+    absent_since: datetime | None
 
 
 class MemoryName(TypedDict):
@@ -129,6 +131,7 @@ def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Cate
     coded = {name: terms[name].name(int(codes[row])) for name, codes in part.codes.items()}
     payload = part.payload.without_text(row)
     importance = float(part.importance[row])
+    absent_since_us = PRESENT if part.absent_since_us is None else int(part.absent_since_us[row])
     return {
         "system_id": coded["system_id"],
         "kind": coded["kind"],
@@ -149,6 +152,7 @@ def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Cate
         "importance": None if importance != importance else round(importance, 6),
         "tags": payload["tags"] or [],
         "upload_id": payload["upload_id"],
+        "absent_since": None if absent_since_us == PRESENT else to_datetime(absent_since_us),
     }
 
 

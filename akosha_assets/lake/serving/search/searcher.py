@@ -168,6 +168,7 @@ class Searcher:
         while True:
             check_time_limit()
             semantic, keyword, ranking = self._rank(snapshot, question, depth)
+            ranking = ranking.demote_absent(snapshot.places)
             groups, has_more = collapse(ranking, snapshot.places, question.limit, shown, collapse=question.collapse)
             is_truncated = semantic.is_truncated or keyword.is_truncated
             are_mostly_copies = question.collapse and 2 * ranking.distinct_texts < len(ranking)
@@ -285,6 +286,9 @@ def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked
     ranking = Ranking.from_rows(
         "keyword", snapshot.places, place=place[is_served], row=row[is_served], score=scores[is_served]
     ).deduplicate()
+    if question.filters.absent is not None:
+        # The keyword index does not know it: absences change without the rows.
+        ranking = ranking.take(ranking.absent(snapshot.places) == question.filters.absent)
     stage = RankingStage(state=RankingStatus.ANSWERED, candidates=len(ranking), took_ms=_ms_since(started))
     if snapshot.keyword_rows < snapshot.rows:
         stage.reason = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"

@@ -6,15 +6,21 @@ import json
 from enum import Enum
 from typing import TypedDict
 
+from akosha_assets.lake.schemas import ABSENCES
+from akosha_assets.lake.tiers import TIERS
+
+# The address of the table behind each view. `absences` is for the view `memories` and not for callers.
+VIEWS = {**{str(tier): f"lifecycle/{tier}" for tier in TIERS}, "absences": ABSENCES.address}
+
 
 class WorkerRequest(TypedDict):
-    """A query with its limits and the data files of each tier."""
+    """A query with its limits and the data files of each view."""
 
     sql: str
-    # Paths of data files by tier, and the folders that the process may read.
+    # Paths of data files by view, and the folders that the process may read.
     files: dict[str, list[str]]
     folders: list[str]
-    # Tiers whose log could not be read.
+    # Views whose table has a log that could not be read.
     unreadable: list[str]
     # Seconds of processor time.
     seconds: int
@@ -31,7 +37,7 @@ class ReplyKind(Enum):
     ROWS = b"A"
     # JSON: why the query is refused.
     REFUSED = b"E"
-    # JSON: a tier that cannot be read, and the reason.
+    # JSON: a view that cannot be read, and the reason.
     UNREADABLE = b"U"
 
 

@@ -20,7 +20,7 @@ from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, StoreUnavailable, TableUnreadable
 from akosha_assets.lake.ingestion.extraction.sandbox import sandbox_level
-from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, out_of_memory
+from akosha_assets.lake.serving.sql.protocol import VIEWS, ReplyKind, WorkerRequest, out_of_memory
 from akosha_assets.lake.serving.table_log.files import LocalFiles
 from akosha_assets.lake.tiers import TIERS
 
@@ -55,13 +55,13 @@ class SqlAnswer:
 
 
 @dataclass(kw_only=True)
-class _TierFiles:
-    """The data files of one version of each tier."""
+class _ViewFiles:
+    """The data files of one version of each view's table."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     versions: dict[str, int | None] = field(default_factory=dict)
-    # Raised only if the query reads the tier.
+    # Raised only if the query reads the view.
     unreadable: dict[str, StoreUnavailable] = field(default_factory=dict)
 
 
@@ -88,8 +88,8 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     reply = _run_worker(request, limits)
     kind, content = reply[:1], reply[1:]
     if kind == ReplyKind.UNREADABLE.value:
-        tier, reason = json.loads(content)
-        raise listed.unreadable.get(tier) or StoreUnavailable(lake.uri(f"lifecycle/{tier}"), reason)
+        view, reason = json.loads(content)
+        raise listed.unreadable.get(view) or StoreUnavailable(lake.uri(VIEWS[view]), reason)
     if kind == ReplyKind.REFUSED.value:
         raise InvalidRequest("query", json.loads(content))
     if kind != ReplyKind.ROWS.value:
@@ -104,25 +104,27 @@ def run(lake: Lake, sql: str, limits: SqlLimits, *, written: Collection[str] = (
     )
 
 
-def _list_files(lake: Lake, written: Collection[str]) -> _TierFiles:
-    listed = _TierFiles()
+def _list_files(lake: Lake, written: Collection[str]) -> _ViewFiles:
+    listed = _ViewFiles()
     # Hot first: a row that moves is in the colder tier before it leaves the hotter one.
-    for tier in TIERS:
-        address = f"lifecycle/{tier}"
+    for view, address in VIEWS.items():
         local = LocalFiles(lake, address, lake.settings.home / "cache" / "files")
         listed.folders.append(str(local.folder))
-        listed.files[tier], listed.versions[tier] = [], None
+        listed.files[view] = []
+        if view in TIERS:
+            listed.versions[view] = None
         try:
             table = lake.open(address)
             if table is None:
-                if tier in written or lake.has_lost_log(address):
+                if view in written or lake.has_lost_log(address):
                     raise TableUnreadable(lake.uri(address), "was written to and has no log now")
                 continue
             files = tables.data_files(table).select(["path", "size_bytes"]).to_pylist()
-            listed.files[tier] = [str(local.path(file["path"], file["size_bytes"])) for file in files]
-            listed.versions[tier] = table.version()
+            listed.files[view] = [str(local.path(file["path"], file["size_bytes"])) for file in files]
+            if view in TIERS:
+                listed.versions[view] = table.version()
         except StoreUnavailable as error:
-            listed.unreadable[tier] = error
+            listed.unreadable[view] = error
     return listed
 
 

@@ -23,7 +23,7 @@ from akosha_assets.lake.ingestion.extraction.sandbox import (
 )
 from akosha_assets.lake.quoting import identifier, literals
 from akosha_assets.lake.schemas import TABLES
-from akosha_assets.lake.serving.sql.protocol import ReplyKind, WorkerRequest, encode_reply, out_of_memory
+from akosha_assets.lake.serving.sql.protocol import VIEWS, ReplyKind, WorkerRequest, encode_reply, out_of_memory
 from akosha_assets.lake.serving.sql.statement import refused_in
 from akosha_assets.lake.serving.sql.values import projection
 from akosha_assets.lake.tiers import TIERS
@@ -32,6 +32,15 @@ from akosha_assets.lake.tiers import TIERS
 HIDDEN_COLUMNS = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
 # The columns that two rows of one memory have in common.
 IDENTITY = ("system_id", "kind", "id", "event_day")
+# Of the absences of a memory the one of the newest snapshot counts.
+MEMORIES = """
+CREATE VIEW memories AS
+WITH absent AS (
+    SELECT system_id, kind, id, max(snapshot_at) AS absent_since FROM internal.absences
+    GROUP BY ALL HAVING arg_max(is_absent, snapshot_at)
+)
+SELECT m.*, a.absent_since FROM ({tiers}) m LEFT JOIN absent a USING (system_id, kind, id)
+"""
 BATCH_ROWS = 2048
 # Address space that allocators and thread stacks reserve and never touch.
 RESERVED_BYTES = 3 << 30
@@ -71,8 +80,8 @@ def main() -> None:
         connection = _connection(request, unreadable)
         reply = _answer(connection, request) if level != "limits" else encode_reply(ReplyKind.REFUSED, UNCONFINED)
     except duckdb.Error as error:
-        if (tier := _tier_at_fault(error, request, unreadable)) is not None:
-            reply = encode_reply(ReplyKind.UNREADABLE, [tier, unreadable.get(tier) or _message(error, request)])
+        if (view := _view_at_fault(error, request, unreadable)) is not None:
+            reply = encode_reply(ReplyKind.UNREADABLE, [view, unreadable.get(view) or _message(error, request)])
         else:
             reply = encode_reply(ReplyKind.REFUSED, _message(error, request))
     # Never released: the memory watch must not reply after this.
@@ -86,24 +95,26 @@ def main() -> None:
 def _connection(request: WorkerRequest, unreadable: dict[str, str]) -> duckdb.DuckDBPyConnection:
     """DuckDB with a view for each tier and `memories`, without access to anything else.
 
-    Tiers whose files cannot be read are added to `unreadable` with the reason.
+    Views whose files cannot be read are added to `unreadable` with the reason.
     """
     # Otherwise DuckDB looks up unknown table names among the variables of this program.
     config = {**CONFINED_DUCKDB, "python_enable_replacements": "false"}
     connection = connect(config, memory_mib=request["memory_bytes"] // 2 // 1024**2)
-    for tier, paths in request["files"].items():
-        _create_view(connection, tier, paths, request, unreadable)
+    # Callers may name views of the default schema only.
+    connection.execute("CREATE SCHEMA internal")
+    for view in VIEWS:
+        _create_view(connection, view, request["files"].get(view, []), request, unreadable)
     hotter: list[str] = []
     selects = []
     for tier in TIERS:
         conditions = " AND ".join(["true", *(_is_not_in(tier, other) for other in hotter)])
         selects.append(f"SELECT '{tier}' AS tier, * FROM {tier} WHERE {conditions}")
         hotter.append(tier)
-    connection.execute(f"CREATE VIEW memories AS {' UNION ALL BY NAME '.join(selects)}")
-    for tier in request["files"]:
+    connection.execute(MEMORIES.format(tiers=" UNION ALL BY NAME ".join(selects)))
+    for view in request["files"]:
         # A view over a dropped table fails only in a query that reads it.
-        if tier in unreadable:
-            connection.execute(f"DROP TABLE {_placeholder(tier)}")
+        if view in unreadable:
+            connection.execute(f"DROP TABLE {_placeholder(view)}")
     folders = literals(f"{folder}/" for folder in request["folders"])
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET enable_external_access = false")
@@ -119,34 +130,43 @@ def _is_not_in(tier: str, hotter: str) -> str:
 
 def _create_view(
     connection: duckdb.DuckDBPyConnection,
-    tier: str,
+    view: str,
     paths: list[str],
     request: WorkerRequest,
     unreadable: dict[str, str],
 ) -> None:
-    schema = TABLES[f"lifecycle/{tier}"].schema
+    spec = TABLES[VIEWS[view]]
+    schema = spec.schema
     columns = ", ".join(identifier(name) for name in schema.names if name not in HIDDEN_COLUMNS)
-    if paths and tier not in unreadable:
-        options = "hive_partitioning = true, hive_types = {'event_day': DATE}, union_by_name = true"
+    if paths and view not in unreadable:
+        options = "union_by_name = true"
+        if spec.partition_by:
+            options += ", hive_partitioning = true, hive_types = {'event_day': DATE}"
         files = literals(paths)
         try:
-            connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM read_parquet([{files}], {options})")
+            connection.execute(
+                f"CREATE VIEW {_qualified(view)} AS SELECT {columns} FROM read_parquet([{files}], {options})"
+            )
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
-            unreadable[tier] = _message(error, request)
+            unreadable[view] = _message(error, request)
         else:
             return
     source = f"({_no_rows(connection, schema)})"
-    if tier in unreadable:
-        connection.execute(f"CREATE TABLE {_placeholder(tier)} AS FROM {source}")
-        source = _placeholder(tier)
-    connection.execute(f"CREATE VIEW {tier} AS SELECT {columns} FROM {source}")
+    if view in unreadable:
+        connection.execute(f"CREATE TABLE {_placeholder(view)} AS FROM {source}")
+        source = _placeholder(view)
+    connection.execute(f"CREATE VIEW {_qualified(view)} AS SELECT {columns} FROM {source}")
 
 
-def _placeholder(tier: str) -> str:
-    """The table behind the view of a tier that cannot be read, until it is dropped."""
-    return f"akosha_unreadable_{tier}"
+def _qualified(view: str) -> str:
+    return view if view in TIERS else f"internal.{view}"
+
+
+def _placeholder(view: str) -> str:
+    """The table behind a view that cannot be read, until it is dropped."""
+    return f"akosha_unreadable_{view}"
 
 
 def _no_rows(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
@@ -158,20 +178,20 @@ def _no_rows(connection: duckdb.DuckDBPyConnection, schema: pa.Schema) -> str:
     return f"SELECT {nulls} WHERE false"
 
 
-def _tier_at_fault(error: duckdb.Error, request: WorkerRequest, unreadable: dict[str, str]) -> str | None:
-    """The tier whose files cannot be read; None if the error is the query's fault."""
+def _view_at_fault(error: duckdb.Error, request: WorkerRequest, unreadable: dict[str, str]) -> str | None:
+    """The view whose files cannot be read; None if the error is the query's fault."""
     message = str(error)
-    for tier, paths in request["files"].items():
-        if tier in unreadable and f"Table with name {_placeholder(tier)} does not exist" in message:
-            return tier
+    for view, paths in request["files"].items():
+        if view in unreadable and f"Table with name {_placeholder(view)} does not exist" in message:
+            return view
         # A path that the query itself names is the caller's fault.
         if any(path in message and path not in request["sql"] for path in paths):
-            return tier
+            return view
     return None
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, request: WorkerRequest) -> bytes | pa.Buffer:
-    if (refusal := refused_in(connection, request["sql"], {*request["files"], "memories"})) is not None:
+    if (refusal := refused_in(connection, request["sql"], {*TIERS, "memories"})) is not None:
         return encode_reply(ReplyKind.REFUSED, refusal)
     relation = connection.sql(request["sql"])
     # One more row than allowed shows that there are more.

@@ -31,6 +31,7 @@ ENTRY_SECONDS = 30
 FILE_MAX_BYTES = 1 << 40
 # For a file whose writer omitted its statistics from the log.
 UNKNOWN_ROWS = -1
+NO_DAY = date.min
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +229,9 @@ class LocalFiles:
 
 
 def described_files(actions: pa.Table) -> dict[str, DataFile]:
-    """The files of add actions, by path."""
-    days = actions.column("partition.event_day").to_pylist()
+    """The files of add actions, by path; those of a table without event days have the day `NO_DAY`."""
+    is_by_day = "partition.event_day" in actions.column_names
+    days = actions.column("partition.event_day").to_pylist() if is_by_day else [NO_DAY] * actions.num_rows
     paths = actions.column("path").to_pylist()
     rows = actions.column("num_records").to_pylist()
     sizes = actions.column("size_bytes").to_pylist()

@@ -120,11 +120,12 @@ class TimeTravel:
         cold = present.tiers["cold"]
         if cold.state != ViewState.EMPTY:
             cold = TierView("cold", ViewState.SKIPPED, COLD_SKIPPED)
-        tiers = {"hot": hot, "warm": warm, "cold": cold}
+        presence = present.presence.until(round(at.timestamp() * 1_000_000))
+        tiers = {name: view.with_presence(presence) for name, view in (("hot", hot), ("warm", warm), ("cold", cold))}
         rows = sum(len(part) for tier in tiers.values() for part in tier.parts)
         unindexed = max(0, present.rows - present.keyword_rows)
         keywords = self._keywords(present, tiers)
-        return Snapshot(tiers, keywords, rows - unindexed, present.terms, present.hashed)
+        return Snapshot(tiers, keywords, rows - unindexed, present.terms, present.hashed, presence)
 
     def close(self) -> None:
         """Closes the index of removed rows."""
