@@ -61,8 +61,8 @@ class UploadObjects:
     bytes: int = 0
     revision: str = ""
     oldest: datetime = NEVER
-    # Names and entity tags of the objects beside the one that completes the upload, in key order.
-    others: list[tuple[str, str]] = field(default_factory=list)
+    # `NAME\0ETAG` of each object beside the one that completes the upload, in key order.
+    others: list[str] = field(default_factory=list)
     # Whether objects of the upload may be missing here: the listing began or ended among them.
     is_partial: bool = False
 
@@ -74,7 +74,7 @@ class UploadObjects:
         if part.completes:
             self.revision = item.etag
         else:
-            self.others.append((part.name, item.etag))
+            self.others.append(f"{part.name}\0{item.etag}")
 
     def to_upload(self, now: datetime) -> FoundUpload:
         """Returns the upload for the ledger. Without the object that completes it, it is still arriving."""

@@ -79,12 +79,10 @@ class Change(Enum):
         return self in (Change.ADDED, Change.COMPLETED, Change.RETRIED)
 
 
-def describe_objects(etags: list[tuple[str, str]]) -> str:
-    """The number of objects and a digest of their names and entity tags, given in key order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, etag in etags:
-        digest.update(f"{name}\0{etag}\0".encode("utf-8", "surrogateescape"))
-    return f"{len(etags)} {digest.hexdigest()}"
+def describe_objects(etags: list[str]) -> str:
+    """The number of objects and a digest of their names and entity tags: `NAME\\0ETAG` of each, in key order."""
+    text = "\0".join(etags).encode("utf-8", "surrogateescape")
+    return f"{len(etags)} {hashlib.blake2b(text, digest_size=8).hexdigest()}"
 
 
 def etag_of(revision: str) -> str:

@@ -95,11 +95,15 @@ class Ledger(LedgerDatabase):
         query = sa.select(*columns, uploads.c.objects).where(uploads.c.prefix.in_(prefixes)).order_by(uploads.c.id)
         with self.read() as connection:
             rows = connection.execute(query).all()
-        newest = {prefix: KnownUpload(*values) for prefix, *values in rows}
-        revisions = {(row.prefix, row.revision) for row in rows}
+        newest = {row[0]: row for row in rows}
+        revisions = {(row[0], row[2]) for row in rows}
         changes: list[tuple[FoundUpload, KnownUpload | None, Change]] = []
         for one in dict.fromkeys(found):
-            known = newest.get(one.prefix)
+            row = newest.get(one.prefix)
+            if row is not None and row[2] == one.revision and (row[5] or "") == one.objects:
+                # Nearly all uploads of a listing.
+                continue
+            known = None if row is None else KnownUpload(*row[1:])
             change = decide(one, known, is_old_revision=(one.prefix, one.revision) in revisions)
             if change is Change.ADDED:
                 revision = revision_of(one, known)
