@@ -112,6 +112,7 @@ class BatchReader:
                 arrived_at=one.upload.seen_at,
                 files=one.files,
                 known=read.systems.rows[one.upload.system_id],
+                latest_at=one.latest_at,
             )
 
     def _outcome_without_reading(self, one: Fetched) -> UploadOutcome | None:

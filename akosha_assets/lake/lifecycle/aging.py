@@ -18,6 +18,7 @@ from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import warm
+from akosha_assets.lake.lifecycle.assumed_times import days_with_new_rows
 from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
 from akosha_assets.lake.lifecycle.moving import (
     LARGE_DAY_ROWS,
@@ -51,7 +52,11 @@ class Due:
 
 
 def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
-    """The days to age on `today`, oldest first. Reads the table logs only."""
+    """The days to age on `today`, oldest first.
+
+    A day with new rows in hot whose time is assumed is left out (`assumed_times.py`). Reads table logs, and data files
+    of days that are due in hot.
+    """
     by_day: dict[date, Due] = {}
     stored_days = days_in(lake)
     for tier in (Tier.HOT, Tier.WARM):
@@ -62,7 +67,9 @@ def due(lake: Lake, policy: TierPolicy, today: date) -> list[Due]:
                 by_day[event_day] = Due(
                     event_day, target, hotter.rows + stored.rows, hotter.stored_bytes + stored.stored_bytes
                 )
-    return [by_day[event_day] for event_day in sorted(by_day)]
+    in_hot = [event_day for event_day in by_day if event_day in stored_days[Tier.HOT]]
+    waiting = days_with_new_rows(lake, in_hot, today)
+    return [by_day[event_day] for event_day in sorted(by_day) if event_day not in waiting]
 
 
 def target_of(policy: TierPolicy, event_day: date, today: date) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest, NotFound, TableContended
+from akosha_assets.lake.lifecycle.assumed_times import new_rows
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle_tables import HOLDS
@@ -88,13 +89,17 @@ def release(lake: Lake, hold_id: str, *, changed_at: datetime) -> None:
 def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bool = True) -> Deletion:
     """Deletes rows that are past the cold window from every tier, except those under a hold. A dry run only counts.
 
+    Rows that arrived yesterday or later with an assumed time (`assumed_times.py`) are not past it.
+
     Raises:
         TableContended: other writers changed the same days; nothing of that tier was deleted.
     """
     first_kept = policy.first_kept_day(today)
     active = holds(lake)
-    past = f"event_day < '{first_kept}'"
-    deletable = past + "".join(f" AND NOT coalesce(({hold.predicate()}), false)" for hold in active)
+    past = f"event_day < '{first_kept}' AND NOT ({new_rows(today)})"
+    past_probes = f"event_day < '{first_kept}'"
+    not_held = "".join(f" AND NOT coalesce(({hold.predicate()}), false)" for hold in active)
+    deletable = past + not_held
     metadata = {"akosha_op": "retention", "akosha_run": run}
     rows: dict[str, int] = {}
     held = 0
@@ -111,7 +116,7 @@ def expire(lake: Lake, policy: TierPolicy, *, today: date, run: str, dry_run: bo
     # Probes are vectors of rows, so the same rule applies to them.
     probes = lake.open(address("probes"))
     if probes is not None and any(rows.values()) and not dry_run:
-        days.remove(probes, deletable, writer="retention/probes", metadata=metadata)
+        days.remove(probes, past_probes + not_held, writer="retention/probes", metadata=metadata)
     return Deletion(first_kept, rows, held, active, dry_run)
 
 

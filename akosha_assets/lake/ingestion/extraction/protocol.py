@@ -53,7 +53,10 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class ExtractionJob:
-    """One upload to read. `known`: the known rows of its system, in KNOWN_SCHEMA. `ref`: the caller's reference."""
+    """One upload to read. `known`: the known rows of its system, in KNOWN_SCHEMA. `ref`: the caller's reference.
+
+    `latest_at`: the time of rows without one of their own; None: `snapshot_at`.
+    """
 
     ref: int
     system_id: str
@@ -61,6 +64,7 @@ class ExtractionJob:
     arrived_at: datetime
     files: tuple[SourceFile, ...]
     known: pa.Table
+    latest_at: datetime | None = None
 
 
 @dataclass(frozen=True)

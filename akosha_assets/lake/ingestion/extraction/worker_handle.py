@@ -103,6 +103,7 @@ class Worker:
             {
                 "files": [[file.name, file.key, file.etag] for file in job.files],
                 "snapshot_us": microseconds(job.snapshot_at),
+                "latest_us": microseconds(job.latest_at or job.snapshot_at),
                 "known": job.known.num_rows,
             }
             for job in sent.jobs

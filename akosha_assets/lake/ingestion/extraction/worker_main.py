@@ -196,7 +196,8 @@ def _unpack(
             upload_bytes_left, folder_bytes_left = upload_bytes_left - size, folder_bytes_left - size
             files.append(File(path, name, key, etag))
         own, known = known.slice(0, upload["known"]), known.slice(upload["known"])
-        uploads.append(UploadFiles(files, EPOCH + timedelta(microseconds=upload["snapshot_us"]), own))
+        snapshot_at, latest_at = (EPOCH + timedelta(microseconds=upload[name]) for name in ("snapshot_us", "latest_us"))
+        uploads.append(UploadFiles(files, snapshot_at, own, latest_at))
     return uploads
 
 

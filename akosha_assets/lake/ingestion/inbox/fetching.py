@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from akosha_assets.lake.errors import StoreUnavailable, UploadRejected
 from akosha_assets.lake.ingestion.extraction.pool import SourceFile
 from akosha_assets.lake.ingestion.ledger.rows import UploadRow
+from akosha_assets.lake.ingestion.snapshot_times import arrival_time, is_near_arrival
 from akosha_assets.lake.ingestion.uploads import BARE, MANIFEST, ROOT, ManifestPart, parse_manifest
 from akosha_assets.lake.objects import ObjectStore
 from akosha_assets.lake.settings import LakeSettings
@@ -30,6 +32,7 @@ class Fetched:
     """One upload on local disk. `failure` is set if it could not be fetched.
 
     `digests` has all files by name, including the `skipped` ones. `bytes` counts all that was read, manifest included.
+    `latest_at`: as in `ExtractionJob`.
     """
 
     upload: UploadRow
@@ -39,6 +42,7 @@ class Fetched:
     bytes: int = 0
     flaws: dict[str, int] = field(default_factory=dict)
     failure: UploadRejected | StoreUnavailable | None = None
+    latest_at: datetime | None = None
 
     @property
     def has_grown(self) -> bool:
@@ -84,6 +88,7 @@ def _fetch(
     files = []
     try:
         names, etag = _file_names(store, upload, fetched)
+        fetched.latest_at = _latest_at(store, upload)
         bytes_left = settings.upload_max_bytes
         for position, name in enumerate(names):
             key = upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{name}"
@@ -102,6 +107,16 @@ def _fetch(
         fetched.discard()
         fetched.files, fetched.failure = (), error
     return fetched
+
+
+def _latest_at(store: ObjectStore, upload: UploadRow) -> datetime:
+    """Returns the snapshot's time if it is near the arrival of the upload, else the arrival."""
+    if is_near_arrival(upload.snapshot_at, upload.seen_at):
+        return upload.snapshot_at
+    # It may have waited in the inbox until it was seen.
+    found = store.head(upload.prefix if upload.layout == "bare" else f"{upload.prefix}/{MANIFEST}")
+    arrived_at = arrival_time(found.modified_at if found else None, seen_at=upload.seen_at)
+    return upload.snapshot_at if is_near_arrival(upload.snapshot_at, arrived_at) else arrived_at
 
 
 def _file_names(store: ObjectStore, upload: UploadRow, fetched: Fetched) -> tuple[tuple[str, ...], str]:

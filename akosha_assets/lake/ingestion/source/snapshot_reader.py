@@ -176,6 +176,4 @@ class _BatchReader:
             return Clocks.unproven(self._changed.latest_us)
         if times_of_ids is None:
             times_of_ids = id_times(pa.concat_arrays([part.ids for part in parts]))
-        return Clocks.proven(
-            *times_of(parts), times_of_ids, self._changed.uploads_of(parts), self._changed.snapshots_us
-        )
+        return Clocks.proven(*times_of(parts), times_of_ids, self._changed.uploads_of(parts), self._changed.latest_us)
