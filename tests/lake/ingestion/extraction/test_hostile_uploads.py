@@ -352,6 +352,7 @@ def test_a_row_with_any_values_is_ingested_once_and_then_known(
         "snapshot_at", pa.repeat(pa.scalar(AT - timedelta(days=1), pa.timestamp("us", tz="UTC")), len(rows))
     )
     known = known.append_column("is_absent", pa.repeat(False, len(rows)))
+    known = known.append_column("memory_id", pa.nulls(len(rows), pa.string()))
     ((_, again),) = shared_pool.extract([replace(job(path), known=known)])
 
     assert {row["id"]: row["text"] for row in first.rows["lifecycle/hot"].to_pylist()} == {

@@ -91,7 +91,8 @@ def known_of(extraction: Extraction, snapshot_at: datetime) -> pa.Table:
     table = extraction.seen.append_column(
         "snapshot_at", pa.repeat(pa.scalar(snapshot_at, KNOWN_SCHEMA.field("snapshot_at").type), rows)
     )
-    return table.append_column("is_absent", pa.repeat(False, rows))
+    table = table.append_column("is_absent", pa.repeat(False, rows))
+    return table.append_column("memory_id", pa.nulls(rows, pa.string()))
 
 
 def folder_of(shared: Path, upload_id: str) -> Path:
