@@ -228,6 +228,7 @@ class SearchResponse(BaseModel):
     operators: Annotated[
         list[QueryOperator], Field(description="What of the query was an operator; all else was searched as text.")
     ]
+    unknown_values: Annotated[dict[str, list[str]], Field(description="Values of each filter that no memory has.")]
     facets: dict[str, dict[str, int]]
     cursor: Annotated[
         str | None, Field(description="Send it with the same question for the next page; null on the last.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, Field
 
-from akosha_api.mcp.operator_notes import OperatorNote, operator_notes
+from akosha_api.mcp.query_notes import OperatorNote, operator_notes, value_notes
 from akosha_api.read_models import System
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.memories import FullMemoryFields, SystemFields
@@ -134,6 +134,9 @@ class SearchReport(AgentAnswer):
             description="What of query was an operator; the rest was searched as text. Long lists and texts are cut."
         ),
     ] = []
+    unknown_values: Annotated[
+        list[str], Field(description="Filter values that no memory has, such as project 'bilng'. Check the spelling.")
+    ] = []
     tiers: dict[str, TierAnswer]
     stages: dict[str, StageReport]
 
@@ -180,6 +183,7 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
         has_more=True,
         is_complete=all(part.reason is None for part in parts),
         operators=operator_notes(answer.operators, budget_bytes),
+        unknown_values=value_notes(answer.unknown_values, budget_bytes),
         tiers=tiers,
         stages=stages,
     )

@@ -36,6 +36,9 @@ def print_answer(query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         _print(Text("The answer is incomplete:", "yellow"))
     for line in missing:
         _print(Text(line, "yellow"), indent=INDENT)
+    if answer["unknown_values"]:
+        values = [f"{_option(name)} {value}" for name, of_name in answer["unknown_values"].items() for value in of_name]
+        _print(Text(f"No memory has {_line(' or '.join(values))}.", "yellow"))
     if answer["operators"]:
         operators = [f"{_line(one['text'])} ({_line(one['meaning'])})" for one in answer["operators"]]
         _print(Text(f"Read as operators: {', '.join(operators)}; --syntax plain searches for them as text.", "dim"))
@@ -130,10 +133,14 @@ def _filters(query: Mapping[str, Any]) -> str:
     """The filters of the query, for an answer without results: one of them may be misspelt."""
     filters = {name: query[name] for name in FILTERS if name in query}
     shown = [
-        f"{name.removesuffix('_id').removesuffix('s')} {', '.join(value) if isinstance(value, list) else value}"
-        for name, value in filters.items()
+        f"{_option(name)} {', '.join(value) if isinstance(value, list) else value}" for name, value in filters.items()
     ]
     return f" with {_line('; '.join(shown))}" if shown else ""
+
+
+def _option(name: str) -> str:
+    """The option of the filter `name`."""
+    return name.removesuffix("_id").removesuffix("s")
 
 
 def _one_line(text: str) -> str:

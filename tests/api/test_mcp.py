@@ -370,7 +370,7 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
     def answer_of(results: list[Any]) -> Answer:
         return Answer(
             results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID,
-            operators=[],
+            operators=[], unknown_values={"project": [stretched(tag) for tag in row["tags"]]},
         )  # fmt: skip
 
     report = search_report(answer_of([result] * 3), budget)

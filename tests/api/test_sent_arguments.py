@@ -71,7 +71,7 @@ def test_filters_in_the_forms_that_clients_send_are_understood(
     ("arguments", "message"),
     [
         ({"filters": {"collection": "x"}}, "filters.collection: is not a field of this request; expected one of "),
-        ({"filters": {"repo": "x"}}, "kind, since, until, tags; use project"),
+        ({"filters": {"repo": "x"}}, "; use project"),
         ({"filters": "project"}, "filters: expected an object with some of system_id, project, kind, since, until"),
         ({"filters": {"project": "a"}, "project": "b"}, "filters.project: differs from the argument project"),
         ({"threshold": 0.7}, "threshold: is not a field of this request; expected one of query, limit, mode"),
@@ -113,3 +113,13 @@ def test_an_unknown_field_of_a_search_is_refused_with_the_name_to_use(
     assert response.status_code == 422 and message in response.json()["detail"]
     (answer,) = client.post("/api/v1/search/batch", json={"searches": [{"query": "a"} | body]}).json()["answers"]
     assert message in answer["detail"]
+
+
+def test_filter_values_that_no_memory_has_are_named(client: httpx.Client) -> None:
+    filters = {"system_id": ["laptop-bob", "null"], "project": "api, web", "tags": ["sql", "x" * 500]}
+    answer = search(client, query="deadlock", **filters)
+    assert answer["unknown_values"] == {"system_id": ["null"], "project": ["api, web"], "tags": ["x" * 500]}
+    notes = answered(client, query="deadlock", **filters, budget_tokens=1000)["unknown_values"]
+    assert notes[:2] == ["system_id 'null'", "project 'api, web'"] and notes[2].startswith("tags 'xxx")
+    assert search(client, query="nothing", system_id="laptop-bob", tags=["sql"])["unknown_values"] == {}
+    assert "unknown_values" not in answered(client, query="deadlock", project="api")

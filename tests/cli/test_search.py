@@ -116,7 +116,11 @@ def test_a_ranking_that_is_unavailable_is_printed_with_what_to_do(url: str) -> N
 
 def test_an_answer_without_results_names_the_filters_and_the_tiers(url: str) -> None:
     shown = keyword_search(url, "deadlock", "--project", "biling", "--tag", "sql").splitlines()
-    assert shown == ["Nothing found for 'deadlock' with project biling; tag sql.", "hot and warm answered · cold empty"]
+    assert shown == [
+        "Nothing found for 'deadlock' with project biling; tag sql.",
+        "No memory has project biling or tag sql.",
+        "hot and warm answered · cold empty",
+    ]
 
 
 @pytest.mark.parametrize(

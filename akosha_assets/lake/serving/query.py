@@ -129,7 +129,7 @@ class ParsedQuery:
         return tuple(token for token in self.tokens if token.sign)
 
     def operators(self, *, only_required: bool) -> list[Operator]:
-        """The operators in their order, or those with a sign."""
+        """The operators in their order, or those with a sign, which alone change a semantic ranking."""
         return [
             Operator(token.operator, _describe(token))
             for token in self.tokens

@@ -141,6 +141,16 @@ class Snapshot:
         """Whether a row has, or had since the service started, this value of a coded column or of `tags`."""
         return self.keywords.has_tag(value) if field == "tags" else self.terms[field].code(value) >= 0
 
+    def unknown_values(self, filters: Filters) -> dict[str, list[str]]:
+        """The values of each filter that no row has. Tags only if all rows are in the keyword index."""
+        values = dict(filters.equals)
+        if filters.tags and self.keyword_rows >= self.rows:
+            values["tags"] = filters.tags
+        missing = {
+            name: [value for value in of_name if not self.has_value(name, value)] for name, of_name in values.items()
+        }
+        return {name: of_name for name, of_name in missing.items() if of_name}
+
     @cached_property
     def rows(self) -> int:
         """Rows of all tiers, hidden ones included."""

@@ -68,8 +68,8 @@ class Answer:
     facets: dict[str, dict[str, int]]
     took_ms: float
     mode: SearchMode
-    # The parts of the query that were not searched as text.
     operators: list[Operator]
+    unknown_values: dict[str, list[str]]
 
 
 @dataclass
@@ -155,8 +155,8 @@ class Searcher:
             facets=count_facets(snapshot, question.filters, question.facets) if question.facets else {},
             took_ms=_ms_since(started),
             mode=SearchMode(question.mode),
-            # Words and fields without a sign do not change the semantic ranking.
             operators=question.parsed.operators(only_required=question.mode == SearchMode.SEMANTIC),
+            unknown_values=snapshot.unknown_values(question.filters),
         )
 
     def _page(self, snapshot: Snapshot, question: Question, shown: np.ndarray) -> _Page:
