@@ -15,6 +15,7 @@ from akosha_assets.lake.serving.replica import disk_cache
 from akosha_assets.lake.serving.replica.cache_folder import CacheFolder, CacheUnavailable
 from akosha_assets.lake.serving.replica.row_conversion import RowsSetAside
 from akosha_assets.lake.serving.replica.tier_replica import TierReplica
+from akosha_assets.lake.serving.text import analysis
 from akosha_assets.lake.serving.text.keyword_index import KeywordIndex, KeywordIndexUnavailable
 
 
@@ -79,6 +80,7 @@ class Checkpoint:
             self._keyword_sums,
             left_out,
             {name: tier.unindexed_rows for name, tier in self.tiers.items()},
+            analysis.VERSION,
         )
         disk_cache.write_state(self.folder, state)
         for name, tier in self.tiers.items():
@@ -104,7 +106,8 @@ class Checkpoint:
         """Open what an earlier process stored: its intact parts are served.
 
         Returns the keyword index and the next free row id. Everything starts empty if the state or the index is
-        damaged. The index is in memory if the folder cannot be written.
+        damaged; only the keyword index if an earlier analysis split its texts. The index is in memory if the folder
+        cannot be written.
         """
         state = disk_cache.read_state(self.folder)
         if state is None or not state.keywords or not disk_cache.is_sound(self.keywords_folder, state.keywords):
@@ -112,7 +115,9 @@ class Checkpoint:
         self._keyword_sums = state.keywords
         for name, names in state.terms.items():
             self.terms[name].restore(names)
-        keywords = self._open_keywords()
+        # An index by other rules would not have the words of a query.
+        is_current = state.analysis == analysis.VERSION
+        keywords = self._open_keywords() if is_current else self.replace_keywords()
         for name, tier in self.tiers.items():
             indexed = state.indexed[name].items()
             tier.indexed = {
@@ -125,7 +130,7 @@ class Checkpoint:
             }
             for part_name, stored in state.parts[name].items():
                 self._reopen_part(tier, tier.folder / part_name, stored, keywords)
-            if keywords.folder is None:
+            if keywords.folder is None or not is_current:
                 tier.reset_keywords()
         return keywords, state.next_row_id
 

@@ -56,6 +56,8 @@ class CacheState:
     rows_left_out: dict[str, dict[str, tuple[tuple[int, ...], str]]] = field(default_factory=dict)
     # By tier and path of a file: how many of its rows could not be indexed.
     unindexed_rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    # Version of the analysis by which the keyword index split its texts into words.
+    analysis: str = ""
 
 
 def write_state(folder: Path, state: CacheState) -> None:

@@ -11,7 +11,15 @@ import pyarrow as pa
 from akosha_assets.lake.serving.parts.part import Categories, Part
 from akosha_assets.lake.serving.query import Token
 from akosha_assets.lake.serving.search.ranking import Places, Ranking
-from akosha_assets.lake.serving.text.analysis import identifier_parts, stem, tokenize
+from akosha_assets.lake.serving.text.analysis import (
+    extra_words,
+    identifier_parts,
+    is_single_letter,
+    stem,
+    words_of_plain,
+)
+from akosha_assets.lake.serving.text.folding import plain
+from akosha_assets.lake.serving.text.terminal_codes import displayed
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 # No word contains it.
@@ -46,20 +54,21 @@ def matches_all(part: Part, row: int, required: Sequence[Token], terms: dict[str
 
 
 class _Text:
-    """The words of a text, and the words inside its identifiers."""
+    """The words of a text, the words inside its identifiers, and those of its other reading."""
 
     def __init__(self, text: str):
-        (inner,) = identifier_parts(pa.array([text]))
-        self.words = (tokenize(text), tokenize(inner or ""))
+        shown = plain(displayed(text))
+        (inner,) = identifier_parts(pa.array([shown]))
+        self.words = (words_of_plain(shown), words_of_plain(inner or ""), extra_words(text))
         self.joined = tuple(_join(words) for words in self.words)
 
     def matches(self, token: Token) -> bool:
         """Whether a form of the word, or the phrase or prefix, is in the text."""
-        if len(token.words) == 1 and not token.is_prefix and not token.is_phrase:
+        if len(token.words) == 1 and not (token.is_prefix or token.is_phrase or is_single_letter(token.words[0])):
             common = stem(token.words[0])
             return any(stem(word) == common for words in self.words for word in words)
         phrase = _join(token.words)
-        if token.is_prefix:
+        if token.is_prefix or is_single_letter(token.words[-1]):
             phrase = phrase.removesuffix(SEPARATOR)
         return any(phrase in joined for joined in self.joined)
 

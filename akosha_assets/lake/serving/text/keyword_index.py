@@ -17,7 +17,7 @@ from tantivy import Occur, Query
 
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.query import Filters, ParsedQuery
-from akosha_assets.lake.serving.text.analysis import ANALYZERS, fold_and_bigram_texts, identifier_parts
+from akosha_assets.lake.serving.text.analysis import ANALYZERS, indexed_texts
 from akosha_assets.lake.serving.text.query_parser import QueryParser, mark
 from akosha_assets.lake.serving.text.vocabulary import Vocabulary
 
@@ -161,8 +161,8 @@ class KeywordIndex:
         """
         of_batch = slice(first, first + len(batch))
         try:
-            texts, tags = fold_and_bigram_texts(batch.column("text")), batch.column("tags").to_pylist()
-            inside = identifier_parts(batch.column("text"))
+            texts, inner, extra = indexed_texts(batch.column("text"))
+            tags = batch.column("tags").to_pylist()
             marks = _marks(part, load, of_batch)
         except ROW_ERRORS as error:
             if len(batch) == 1:
@@ -173,9 +173,11 @@ class KeywordIndex:
             return self._add_batch(part, load, left, first) + self._add_batch(part, load, right, first + half)
         skipped = 0
         columns = [array[of_batch].tolist() for array in (part.row_ids, part.occurred_us, part.importance)]
-        for row, values in enumerate(zip(texts, inside, marks, tags, *columns, strict=True), first):
+        for row, values in enumerate(zip(texts, inner, marks, tags, *columns, strict=True), first):
             try:
                 document = _document(*values)
+                if (words := extra.get(row - first)) is not None:
+                    document.add_text("text", words)
             except ROW_ERRORS as error:
                 self._log_skipped(part, row, error)
                 skipped += 1
@@ -219,7 +221,7 @@ class KeywordIndex:
 
 def _document(
     text: str,
-    inside: str | None,
+    inner: str | None,
     marks: str,
     tags: list[str] | None,
     number: int,
@@ -229,8 +231,8 @@ def _document(
     document = tantivy.Document()
     document.add_unsigned("number", number)
     document.add_text("text", text)
-    if inside:
-        document.add_text("text", inside)
+    if inner:
+        document.add_text("text", inner)
     document.add_text("marks", marks)
     document.add_integer("occurred_us", occurred_us)
     # NaN, for none, is in no range.

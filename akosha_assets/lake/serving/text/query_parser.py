@@ -11,7 +11,7 @@ from tantivy import FieldType, Occur, Query
 from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.parts.part import Categories
 from akosha_assets.lake.serving.query import Filters, ParsedQuery, Token
-from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, stem
+from akosha_assets.lake.serving.text.analysis import STOP_WORDS, inner_words, is_single_letter, stem
 from akosha_assets.lake.serving.text.vocabulary import Form, Vocabulary
 
 # A word in more than this share of the rows is left out of a query that has rarer words.
@@ -75,13 +75,17 @@ class QueryParser:
             raise InvalidRequest("query", f"has {prefixes} words that end in *; expected at most {MOST_PREFIXES}")
         plain = [token for token in tokens if token.field == "text" and not token.sign and not token.is_phrase]
         ignored = self._ignored({word for token in plain for word in token.words})
+        # One letter of an unspaced script means the words that begin with it, since the index has pairs of letters.
+        letters = [at for at, token in enumerate(tokens) if token.words and is_single_letter(token.words[-1])]
+        expanded = frozenset(letters[: MOST_PREFIXES - prefixes])
         optional, signed = QueryClauses(self.schema), []
-        for token in tokens:
+        for at, token in enumerate(tokens):
+            is_prefix = token.is_prefix or at in expanded
             if not token.sign:
-                self._add_token(token, optional, ignored)
+                self._add_token(token, optional, ignored, is_prefix=is_prefix)
                 continue
             own = QueryClauses(self.schema)
-            self._add_token(token, own, frozenset())
+            self._add_token(token, own, frozenset(), is_prefix=is_prefix)
             # The words of a required identifier or path must be adjacent.
             if clauses := [(Occur.Should, query) for query in own.phrases] or own.without_phrases():
                 signed.append((OCCUR_OF_SIGN[token.sign], Query.boolean_query(clauses)))
@@ -124,7 +128,9 @@ class QueryParser:
             for token in query.tokens
             if token.is_prefix and token.sign != "-" and token.field == "text" and token.words
         }
-        return frozenset(stem(word) for word in query.words - self._ignored(query.words)) | prefixes
+        words = query.words - self._ignored(query.words)
+        letters = {f"{word}*" for word in words if is_single_letter(word)}
+        return frozenset(stem(word) for word in words) | prefixes | letters
 
     def full_score(self, query: ParsedQuery) -> float:
         """The score of a row of average length with each word of `query` once. Words that no row has count too."""
@@ -160,14 +166,14 @@ class QueryParser:
         }
         return frozenset() if common == words else frozenset(common)
 
-    def _add_token(self, token: Token, clauses: QueryClauses, ignored: frozenset[str]) -> None:
-        """Adds the clauses of one token, without `ignored` words."""
+    def _add_token(self, token: Token, clauses: QueryClauses, ignored: frozenset[str], *, is_prefix: bool) -> None:
+        """Adds the clauses of one token, without `ignored` words. `is_prefix`: its last word is a prefix."""
         if token.field != "text":
             clauses.others.append(self._equal(token.field, [token.text]))
             return
         if not token.words:
             return
-        if token.is_prefix:
+        if is_prefix:
             clauses.others.append(self._prefix(token.words))
             return
         if len(token.words) > 1:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, spans, stem, stem_prefix, tokenize
+from akosha_assets.lake.serving.text.analysis import INNER, UNSPACED, spans, stem, stem_prefix, words_of_plain
+from akosha_assets.lake.serving.text.folding import FoldedText, has_seams
+from akosha_assets.lake.serving.text.terminal_codes import has_codes
 from akosha_assets.lake.serving.time_limit import check_time_limit
 
 SNIPPET_CHARS = 240
@@ -75,11 +77,19 @@ def _merged(marks: Iterable[Span]) -> list[Span]:
 
 def _marks(text: str, stems: frozenset[str]) -> Iterator[Span]:
     """The positions in `text` of words with one of the stems, or with a prefix (a stem that ends in a star)."""
-    if text.isascii() and len(stems) <= STEMS_FEW:
+    is_coded = has_codes(text)
+    if text.isascii() and not is_coded and len(stems) <= STEMS_FEW:
         lowered = text.lower()
         for each in stems:
             yield from islice(_stem_marks(text, lowered, each), MARKS_MAX // len(stems) + 1)
         return
+    for is_separated in (False, True) if is_coded or has_seams(text) else (False,):
+        folded = FoldedText.of(text, is_separated=is_separated)
+        yield from (folded.origin(*mark) for mark in _plain_marks(folded.text, stems))
+
+
+def _plain_marks(text: str, stems: frozenset[str]) -> Iterator[Span]:
+    """The positions in a plain text of matching words and bigrams."""
     end = 0
     for run in UNSPACED.finditer(text):
         yield from _word_marks(text, end, run.start(), stems)
@@ -94,7 +104,7 @@ def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iter
 
     def is_match(first: int, last: int) -> bool:
         return any(
-            stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in tokenize(text[first:last])
+            stem(word) in stems or (prefixes and word.startswith(prefixes)) for word in words_of_plain(text[first:last])
         )
 
     for step, (first, last) in enumerate(spans(text, start, stop)):
@@ -107,14 +117,15 @@ def _word_marks(text: str, start: int, stop: int, stems: frozenset[str]) -> Iter
 
 
 def _pair_marks(text: str, run: re.Match[str], stems: frozenset[str]) -> Iterator[Span]:
-    """The positions of matching bigrams in a run of an unspaced script. They overlap."""
+    """The positions of matching bigrams and letters in a run of an unspaced script. They overlap."""
     for start in range(run.start(), run.end()):
         if start % CHECKED_STEPS == 0:
             check_time_limit()
         pair = text[start : min(start + 2, run.end())]
-        # Some characters of scripts such as Thai are marks, at which a token of the index ends.
-        if pair in stems or (not pair.isalpha() and (tokens := tokenize(pair)) and stems.issuperset(tokens)):
+        if pair in stems:
             yield start, start + len(pair)
+        elif f"{pair[0]}*" in stems:
+            yield start, start + 1
 
 
 def _stem_marks(text: str, lowered: str, common: str) -> Iterator[Span]:

@@ -180,7 +180,7 @@ def test_a_file_without_statistics_in_the_log_is_served(lake: Lake) -> None:
     again.stop()
 
 
-@pytest.mark.parametrize("step", ["fold_and_bigram_texts", "_document"])
+@pytest.mark.parametrize("step", ["indexed_texts", "_document"])
 def test_only_the_row_that_cannot_be_indexed_is_left_out_of_keyword_search(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -586,7 +586,7 @@ def test_a_highlight_is_a_whole_word_with_its_ending(replica: Replica) -> None:
         (
             "\u0939\u093f\u0928\u094d\u0926\u0940",
             "\u0939\u093f\u0928\u094d\u0926\u0940",
-            ["\u0939\u093f\u0928", "\u0926\u0940"],
+            ["\u0939\u093f\u0928\u094d\u0926\u0940"],
         ),
         (
             "\u0e01 \u0e17\u0e35\u0e48\u0e2d\u0e22\u0e39\u0e48 \u0e01",
