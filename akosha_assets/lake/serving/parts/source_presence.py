@@ -33,6 +33,11 @@ class SourcePresence:
     absences: pa.Table = field(default_factory=PRESENCE_SCHEMA.empty_table)
     aliases: pa.Table = field(default_factory=ALIASES_SCHEMA.empty_table)
 
+    @property
+    def has_absences(self) -> bool:
+        """Whether any source lacks a memory."""
+        return len(self._absent[0]) > 0
+
     def since(self, identity: np.ndarray) -> np.ndarray | None:
         """Since when the source of each memory lacks it, (rows,) int64 UTC microseconds, PRESENT where it does not;
         None if every source has its memory.

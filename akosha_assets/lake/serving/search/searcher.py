@@ -168,7 +168,8 @@ class Searcher:
         while True:
             check_time_limit()
             semantic, keyword, ranking = self._rank(snapshot, question, depth)
-            ranking = ranking.demote_absent(snapshot.places)
+            if snapshot.presence.has_absences:
+                ranking = ranking.demote_absent(snapshot.places)
             groups, has_more = collapse(ranking, snapshot.places, question.limit, shown, collapse=question.collapse)
             is_truncated = semantic.is_truncated or keyword.is_truncated
             are_mostly_copies = question.collapse and 2 * ranking.distinct_texts < len(ranking)

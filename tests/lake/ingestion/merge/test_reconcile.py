@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from akosha_assets.lake.ingestion.extraction.pool import KNOWN_SCHEMA
 from akosha_assets.lake.ingestion.merge import known_rows, reconcile
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
 
@@ -68,3 +69,15 @@ def test_known_rows_are_split_by_system_and_decoded_unchanged() -> None:
     assert {name: own.num_rows for name, own in by_system.items()} == {"a": 3, "b": 0, "c": 3}
     again = known_rows.decode(known_rows.encode(by_system["c"]))
     assert again.to_pylist() == [{name: row.get(name) for name in again.schema.names} for row in rows[3:]]
+
+
+def test_known_rows_of_an_earlier_release_have_nulls_in_the_new_columns() -> None:
+    new = ("text_hash", "stated_seconds", "memory_id")
+    schema = pa.schema([field for field in KNOWN_SCHEMA if field.name not in new])
+    row = {"kind": "reflection", "id": "R1", "content_hash": 1, "event_day": DAY, "snapshot_at": AT, "is_absent": False}
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_table(pa.Table.from_pylist([row], schema))
+    decoded = known_rows.decode(sink.getvalue().to_pybytes())
+    assert decoded.schema == KNOWN_SCHEMA
+    assert decoded.to_pylist() == [row | dict.fromkeys(new)]
