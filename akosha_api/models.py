@@ -205,6 +205,9 @@ class StageState(BaseModel):
 
     state: Annotated[RankingStatus, Field(description="skipped: the mode does not use this ranking.")]
     reason: str | None
+    is_complete: Annotated[
+        bool, Field(description="It ranked every memory. `reason` then names those known by their beginning only.")
+    ]
     space: str | None
     candidates: int
     approximate: bool

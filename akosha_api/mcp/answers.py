@@ -181,7 +181,8 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
         notice=NOTICE,
         results=[],
         has_more=True,
-        is_complete=all(part.reason is None for part in parts),
+        is_complete=all(tier.reason is None for tier in tiers.values())
+        and all(stage.is_complete for stage in answer.stages.values()),
         operators=operator_notes(answer.operators, budget_bytes),
         unknown_values=value_notes(answer.unknown_values, budget_bytes),
         tiers=tiers,

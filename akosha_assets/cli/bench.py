@@ -1,15 +1,14 @@
 """`akosha bench`: benchmarks on this machine; each prints one table, or one JSON object."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from akosha_assets.cli.output import Json, console, emit, error_console, grid
+from akosha_assets.cli.bench_models import embed, passages, relevance
+from akosha_assets.cli.bench_output import Work, print_figures
+from akosha_assets.cli.output import Json, error_console
 
 app = typer.Typer(no_args_is_help=True, help="Run benchmarks on this machine; their sizes are options.")
-
-Work = Annotated[Path | None, typer.Option(help="Folder for the data of the benchmark, which is removed afterwards.")]
 
 
 @app.command()
@@ -239,53 +238,5 @@ def tiers(
     print_figures("tiers", answer, as_json=as_json)
 
 
-@app.command()
-def relevance(
-    systems: Annotated[int, typer.Option(min=1, help="Simulated systems whose memories are searched.")] = 30,
-    memories: Annotated[int, typer.Option(min=1, help="Memories of each.")] = 40,
-    queries: Annotated[int, typer.Option(min=1, help="Maximum number of judged queries.")] = 500,
-    sets: Annotated[
-        list[Path] | None,
-        typer.Option("--set", help="Folder with sessions.json and questions.json to measure too. Repeatable."),
-    ] = None,
-    sweep: Annotated[bool, typer.Option(help="Also print every other way to fuse the two rankings.")] = False,
-    work: Work = None,
-    as_json: Json = False,
-) -> None:
-    """Measure each ranking with judged questions: of the simulated fleet and of folders."""
-    from akosha_assets.bench import relevance as bench
-    from akosha_assets.cli.output import lake_errors
-
-    with lake_errors(), error_console.status("embedding and searching"):
-        answer = bench.run(systems=systems, memories=memories, queries=queries, sets=sets or [], sweep=sweep, work=work)
-    if not as_json:
-        for name, figures in answer["sets"].items():
-            rows = [(figure, *values.values()) for figure, values in figures.items() if figure in bench.FIGURES]
-            console.print(grid(f"{name}: {figures['questions']} questions", ("figure", *bench.MODES), rows))
-        answer = {name: value for name, value in answer.items() if name != "sets"}
-    print_figures("relevance", answer, as_json=as_json)
-
-
-@app.command()
-def embed(
-    texts: Annotated[int, typer.Option(min=1, help="Texts of each length.")] = 64,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Texts embedded at the same time; default: as many as cores.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure embedded texts per second by length, and the worst cosine of a vector alone and among other texts."""
-    from akosha_assets.bench import embed as bench
-    from akosha_assets.cli.output import lake_errors
-
-    with lake_errors(), error_console.status("embedding"):
-        answer = bench.run(texts=texts, threads=threads)
-    print_figures("embed", answer, as_json=as_json)
-
-
-def print_figures(name: str, answer: dict[str, Any], *, as_json: bool) -> None:
-    """Print the figures of a benchmark."""
-    if as_json:
-        emit(answer)
-    else:
-        console.print(grid(f"bench {name}", ("figure", "value"), answer.items()))
+for _command in (relevance, embed, passages):
+    app.command()(_command)

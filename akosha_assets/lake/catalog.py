@@ -50,7 +50,8 @@ class Lake:
         return unquote(urlsplit(url).path) if url.startswith("file:") else url
 
     def create(self, address: str) -> tables.Table:
-        """Creates the table unless it exists; returns a fresh handle.
+        """Creates the table unless it exists, adds the columns that an earlier version did not have; returns a fresh
+        handle.
 
         Raises:
             TableLost: it is expected and missing, older or replaced; or there are data files without a log, whose rows
@@ -69,7 +70,8 @@ class Lake:
         found = tables.KnownTable.from_handle(table)
         if expected is not None and (loss := expected.find_loss(found)) is not None:
             raise TableLost(uri, loss)
-        self.expected[address] = found
+        table = commits.add_columns(table, TABLES[address].schema, self.storage_options)
+        self.expected[address] = tables.KnownTable.from_handle(table)
         return table
 
     def open(self, address: str, version: int | None = None) -> tables.Table | None:

@@ -86,3 +86,14 @@ VECTOR = [
         metadata={"comment": "model that made the vector; vectors of different spaces are never compared"},
     ),
 ]
+
+# The start and the end of each passage as little-endian int32: this many bytes.
+RANGE_BYTES = 8
+PASSAGE_RANGES = pa.field(
+    "passage_ranges",
+    pa.binary(),
+    metadata={
+        "comment": "start and end of each passage in bytes of the text, little-endian int32, that of the vector first; "
+        "null: not cut yet"
+    },
+)

@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError
 
 from akosha_assets.lake import store_check, tables
 from akosha_assets.lake.errors import StoreUnavailable, TableContended
 from akosha_assets.lake.row_rules import repair_table
+from akosha_assets.lake.table_spec import missing_columns
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,32 @@ def checked(uri: str, rows: pa.Table) -> pa.Table:
     return repaired
 
 
+def add_columns(table: DeltaTable, schema: pa.Schema, storage_options: dict[str, str]) -> DeltaTable:
+    """The table with the nullable columns of `schema` that an earlier version of Akosha did not have; a fresh handle if
+    any was missing. Data files stay as they are.
+
+    Raises:
+        TableContended: other commits came first at every attempt.
+        StoreUnavailable: the store does not work.
+    """
+    attempts = 0
+    while missing := missing_columns(tables.column_names(table), schema):
+        try:
+            with tables.write_errors(table):
+                table.alter.add_columns(
+                    list(Schema.from_arrow(pa.schema(missing)).fields),
+                    commit_properties=CommitProperties(custom_metadata={"akosha_op": "add_columns"}),
+                )
+        except TableContended:
+            # Another process may have added them.
+            attempts += 1
+            if attempts == COMMIT_ATTEMPTS:
+                raise
+            _pause(attempts)
+        table = tables.open_existing(table.table_uri, storage_options)
+    return table
+
+
 def append(
     uri: str,
     rows: pa.Table,
@@ -139,7 +166,8 @@ def upsert(
 
     `only` is a predicate on the target (alias `t`) that selects the partitions and systems that can have old forms, so
     that no other file is read. A stored row from a newer snapshot is kept, unless that snapshot is in the
-    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text.
+    future: then a clock was ahead when it was ingested. A row without a vector keeps the stored one of the same text, a
+    row without passages the stored ones of the same text and space.
     """
     rows = checked(uri, rows)
     latest = f"to_timestamp_micros({int((datetime.now(UTC) + tables.CLOCKS_AHEAD).timestamp() * 1e6)})"
@@ -147,6 +175,9 @@ def upsert(
     if {"vector", "space", "text"} <= set(updates):
         for name in ("vector", "space"):
             updates[name] = f"CASE WHEN s.vector IS NULL AND s.text = t.text THEN t.{name} ELSE s.{name} END"
+        for name in {"passages", "passage_ranges"} & set(updates):
+            is_same = "s.passage_ranges IS NULL AND s.text = t.text AND coalesce(s.space, t.space) = t.space"
+            updates[name] = f"CASE WHEN {is_same} THEN t.{name} ELSE s.{name} END"
 
     def write(table: DeltaTable, properties: CommitProperties) -> None:
         merger = table.merge(

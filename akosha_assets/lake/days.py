@@ -25,10 +25,10 @@ from deltalake import (
 
 from akosha_assets.lake import commits, tables
 from akosha_assets.lake.row_rules import repair
-from akosha_assets.lake.table_spec import TableSpec, bare
+from akosha_assets.lake.table_spec import TableSpec, bare, rows_with_columns
 
 # Their values never repeat, so a dictionary would be built for nothing.
-_UNIQUE = ("vector", "sketch", "fingerprint", "id", "content_hash")
+_UNIQUE = ("vector", "sketch", "passages", "fingerprint", "id", "content_hash")
 # A reader fetches and a writer holds a whole row group of a column; a large one of a large day would fill the memory.
 ROW_GROUP_ROWS = 16_384
 _STREAMING = threading.Lock()
@@ -72,8 +72,9 @@ def stream(table: DeltaTable, spec: TableSpec, columns: list[str], where: str) -
     """
     wanted = pa.schema([spec.schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
+    rows = rows_with_columns(tables.column_names(table), spec.schema)
     with tables.read_errors(table.table_uri):
-        found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t WHERE {where}")  # noqa: S608
+        found = QueryBuilder().register("t", table).execute(f"SELECT {names} FROM {rows} WHERE {where}")  # noqa: S608
         # pyarrow releases the interpreter lock while it waits for a store; the reader that `execute` returns does not.
         reader = pa.RecordBatchReader.from_stream(found)
     while (batch := _next(reader, table.table_uri)) is not None:

@@ -9,12 +9,18 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from akosha_assets.lake.errors import EmbeddingUnavailable
+from akosha_assets.lake.passages import CUT_MAX_CHARS, PASSAGE_TOKENS, Span, cut_passages
 from akosha_assets.lake.settings import LakeSettings
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +94,33 @@ class Embedder:
                 vectors[share] = made
         return vectors
 
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
         made = np.stack(list(self._model.embed(texts, batch_size=BATCH_ROWS)))  # type: ignore[attr-defined]
         norms = np.linalg.norm(made, axis=1, keepdims=True)
         vectors: np.ndarray = (made / np.where(norms > 0, norms, 1)).astype(np.float32, copy=False)
         return vectors
+
+    def passages(self, text: str) -> list[Span]:
+        """Start and end, in characters, of each passage of `text` that has a vector of its own; the first starts at 0.
+
+        At most `PASSAGES_MAX`: the end of a longer text is in none.
+        """
+        tokenizer, tokens = self._tokenizer
+        if len(text) <= tokens:
+            return [(0, len(text))]
+        encoded = tokenizer.encode(text[:CUT_MAX_CHARS], add_special_tokens=False)
+        return cut_passages(text, encoded.offsets, tokens)
+
+    @cached_property
+    def _tokenizer(self) -> "tuple[Tokenizer, int]":
+        """The tokenizer of the model, without truncation and padding, and the tokens of a passage."""
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self._model.model.tokenizer.to_str())  # type: ignore[attr-defined]
+        longest = (tokenizer.truncation or {}).get("max_length", PASSAGE_TOKENS)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer, min(PASSAGE_TOKENS, longest - tokenizer.num_special_tokens_to_add(is_pair=False))
 
 
 def fetch(settings: LakeSettings) -> Path:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, IDENTITY_FIELDS, PROVENANCE, UTC, VECTOR
+from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, IDENTITY_FIELDS, PASSAGE_RANGES, PROVENANCE, UTC, VECTOR
 from akosha_assets.lake.table_spec import TableSpec, text_field
 
 AGED = [
@@ -16,6 +16,11 @@ AGED = [
     pa.field("moved_at", UTC, nullable=False, metadata={"comment": "when the row was moved here"}),
     pa.field("aged_by", pa.string(), nullable=False, metadata={"comment": "run that moved the row"}),
 ]
+
+# The column of scales is shared, so that both forms are read alike.
+PASSAGE_SCALES = pa.field(
+    "passage_scales", pa.binary(), metadata={"comment": "the scale of each of `passages`, little-endian float32"}
+)
 AGED_STATISTICS = (*IDENTITY, "event_day", "occurred_at")
 
 WARM = TableSpec(
@@ -48,6 +53,13 @@ WARM = TableSpec(
             VECTOR[1],
             *PROVENANCE,
             *AGED,
+            pa.field(
+                "passages",
+                pa.binary(),
+                metadata={"comment": "vectors of the passages after the first, one after the other, each as `vector`"},
+            ),
+            PASSAGE_SCALES,
+            PASSAGE_RANGES,
         ]
     ),
     partition_by=("event_day",),
@@ -78,6 +90,13 @@ COLD = TableSpec(
             VECTOR[1],
             *[field for field in PROVENANCE if field.name != "_rescued"],
             *AGED,
+            pa.field(
+                "passages",
+                pa.binary(),
+                metadata={"comment": "sketches of the passages after the first, one after the other, each as `sketch`"},
+            ),
+            PASSAGE_SCALES,
+            PASSAGE_RANGES,
         ]
     ),
     partition_by=("event_day",),

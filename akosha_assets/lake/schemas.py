@@ -7,7 +7,17 @@ are UTC dates. Columns that several tables share are in `columns.py`; how tables
 
 import pyarrow as pa
 
-from akosha_assets.lake.columns import EVENT, FACETS, IDENTITY, IDENTITY_FIELDS, MEMORY_REST, PROVENANCE, UTC, VECTOR
+from akosha_assets.lake.columns import (
+    EVENT,
+    FACETS,
+    IDENTITY,
+    IDENTITY_FIELDS,
+    MEMORY_REST,
+    PASSAGE_RANGES,
+    PROVENANCE,
+    UTC,
+    VECTOR,
+)
 from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, HOLDS, MOVES, PROBES, WARM
 from akosha_assets.lake.table_spec import TableSpec, text_field
 
@@ -29,6 +39,12 @@ HOT = TableSpec(
             *MEMORY_REST,
             *VECTOR,
             *PROVENANCE,
+            pa.field(
+                "passages",
+                pa.binary(),
+                metadata={"comment": "vectors of the passages after the first, one after the other, each as `vector`"},
+            ),
+            PASSAGE_RANGES,
         ]
     ),
     kinds=("conversation", "reflection"),
@@ -183,7 +199,7 @@ MEMORY_LINKS = {
 }
 
 # Filled by the batch, not by the extraction worker.
-ADDED_BY_BATCH = ("system_id", "upload_id", "arrived_at", "batch_id", "space")
+ADDED_BY_BATCH = ("system_id", "upload_id", "arrived_at", "batch_id", "space", "passages", "passage_ranges")
 
 
 def extracted(spec: TableSpec) -> pa.Schema:

@@ -1,5 +1,6 @@
 """The description of a Delta table: address, columns, partition, and which rows are current. See `schemas.py`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -37,3 +38,16 @@ def text_field(name: str, comment: str) -> pa.Field:
 def bare(schema: pa.Schema) -> pa.Schema:
     """The same columns without their comments."""
     return pa.schema([field.remove_metadata() for field in schema])
+
+
+def missing_columns(names: Collection[str], schema: pa.Schema) -> list[pa.Field]:
+    """The nullable columns of `schema` that a table with the columns `names` does not have: an earlier version of
+    Akosha created it.
+    """
+    return [field for field in schema if field.nullable and field.name not in names]
+
+
+def rows_with_columns(names: Collection[str], schema: pa.Schema) -> str:
+    """SQL for the rows of such a table, registered as `t`, with null in each of `missing_columns`."""
+    nulls = ", ".join(f'NULL AS "{field.name}"' for field in missing_columns(names, schema))
+    return f"(SELECT *, {nulls} FROM t) AS t" if nulls else "t"  # noqa: S608

@@ -17,7 +17,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from akosha_assets.lake import store_check
 from akosha_assets.lake.errors import LeaseLost, StoreUnavailable, TableContended, TableLost
 from akosha_assets.lake.row_rules import clamp_times
-from akosha_assets.lake.table_spec import TableSpec
+from akosha_assets.lake.table_spec import TableSpec, rows_with_columns
 
 # No right clock is further ahead than this.
 CLOCKS_AHEAD = timedelta(minutes=15)
@@ -126,8 +126,7 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             storage_options=storage_options,
         )
     except CommitFailedError:
-        # Another process created it meanwhile.
-        pass
+        pass  # Another process created it meanwhile.
     except (OSError, DeltaError) as error:
         # A new table has no rows that could be the cause.
         raise StoreUnavailable(uri, str(error)) from error
@@ -248,10 +247,15 @@ def select(table: DeltaTable, columns: list[str], schema: pa.Schema, where: str 
     """
     wanted = pa.schema([schema.field(name) for name in columns])
     names = ", ".join(f'"{name}"' for name in columns)
-    condition = f" WHERE {where}" if where else ""
+    rows = rows_with_columns(column_names(table), schema) + (f" WHERE {where}" if where else "")
     with read_errors(table.table_uri):
-        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM t{condition}"))  # noqa: S608
+        found = pa.table(QueryBuilder().register("t", table).execute(f"SELECT {names} FROM {rows}"))  # noqa: S608
     return clamp_times(found.cast(wanted))
+
+
+def column_names(table: DeltaTable) -> list[str]:
+    """The columns of the handle's version."""
+    return [field.name for field in table.schema().fields]
 
 
 def refresh(table: DeltaTable) -> None:

@@ -17,7 +17,8 @@ from mcp_types import CallToolResult, ListToolsResult
 from akosha_api.mcp.answers import memory_answer, search_report
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.errors import InvalidRequest
-from akosha_assets.lake.serving.search.searcher import Answer, RankingStage
+from akosha_assets.lake.serving.search.searcher import Answer
+from akosha_assets.lake.serving.search.stages import RankingStage
 from akosha_assets.lake.serving.states import RankingStatus, SearchMode
 from akosha_assets.lake.settings import LakeSettings
 from tests.api.conftest import until

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from akosha_assets.bench import tick
-from akosha_assets.cli import bench
+from akosha_assets.cli import bench, bench_output
 
 FOLDER = Path(__file__).parent
 
@@ -18,5 +18,5 @@ def test_every_benchmark_of_the_command_line_runs_in_some_test(name: str) -> Non
 
 
 def test_a_benchmark_prints_one_json_object(capsys: pytest.CaptureFixture[str], home: Path) -> None:
-    bench.print_figures("tick", tick.run(objects=6, new_objects=3, work=home), as_json=True)
+    bench_output.print_figures("tick", tick.run(objects=6, new_objects=3, work=home), as_json=True)
     assert capsys.readouterr().out.lstrip().startswith("{")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from akosha_assets.bench import embed, relevance, search, serve
+from akosha_assets.bench import embed, passages, relevance, search, serve
 from akosha_assets.bench.judged import Judged, folder_sets
 from akosha_assets.bench.relevance import score
 from akosha_assets.lake.errors import InvalidRequest
@@ -23,6 +23,14 @@ def test_embed_has_speeds_by_length_and_the_worst_cosine(home: Path) -> None:
     answer = embed.run(texts=3, threads=2)
     assert set(answer["texts_per_second"]) == set(embed.WORDS)
     assert answer["worst_cosine_alone"] >= 0.9999
+
+
+def test_passages_has_what_a_memory_of_each_length_costs(home: Path) -> None:
+    costs = passages.run(characters=[100, 5_000], work=home)["by_characters"]
+    assert costs["100"]["vectors"] == 1 < costs["5000"]["vectors"]
+    for tier in ("hot", "warm", "cold"):
+        each = (costs["100"][f"{tier}_bytes"], costs["5000"][f"{tier}_bytes"])
+        assert each[1] == costs["5000"]["vectors"] * each[0]
 
 
 def test_relevance_has_figures_of_each_set_and_chooses_by_halves(home: Path, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from akosha_assets.lake.catalog import Lake
 
 KEY = dg.AssetKey(["lifecycle", "hot"])
 ADDRESS = "lifecycle/hot"
+# Rows with a vector whose texts one run of `embed` cuts into passages.
+UNCUT_ROWS = 16_384
 
 
 @dg.asset(
@@ -59,12 +61,20 @@ rebuild_hot_day = dg.define_asset_job(
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "deltalake"}, pool="embed")
 def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], duckdb: DuckDBResource) -> None:
-    """Every row without a vector of the configured model has one, newest day first. One run at a time does this."""
+    """Every row without a vector of the configured model has one, newest day first; then up to `UNCUT_ROWS` rows that
+    an earlier version or a client embedded have vectors of their passages. One run at a time does this.
+    """
     from akosha_assets.lake.embeddings import Embedder
     from akosha_assets.lake.ingestion.ledger import known_tables
     from akosha_assets.lake.ingestion.ledger.duty_lease import Duty, hold
     from akosha_assets.lake.ingestion.ledger.ledger import Ledger
-    from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
+    from akosha_assets.lake.lifecycle.hot import (
+        Embedded,
+        days_without_passages,
+        days_without_vectors,
+        embed_day,
+        embed_passages,
+    )
 
     ledger = Ledger.open(lake.settings)
     with (
@@ -82,38 +92,49 @@ def embed_waiting(context: dg.OpExecutionContext, lake: dg.ResourceParam[Lake], 
 
         known_tables.check(ledger, lake)
         embedder = Embedder.load(lake.settings)
-        for day in sorted(days_without_vectors(lake, embedder.space), reverse=True):
-            if stop():
-                break
-            done = embed_day(lake, day, embedder, run_id=context.run_id, stop=stop)
+
+        def record(day: date, done: Embedded) -> None:
             if done.version is not None and is_event_day(day.isoformat()):
                 size = day_metadata(
                     days.stored(lake.create(ADDRESS)).get(day), inventory.table_size(lake, ADDRESS, connection)
                 )
                 metadata = {"rows embedded": done.rows, "space": embedder.space, **size}
                 context.log_event(dg.AssetMaterialization(KEY, metadata=metadata, partition=day.isoformat()))
+
+        for day in sorted(days_without_vectors(lake, embedder.space), reverse=True):
+            if stop():
+                break
+            record(day, embed_day(lake, day, embedder, run_id=context.run_id, stop=stop))
+        rows_left = UNCUT_ROWS
+        for day in sorted(days_without_passages(lake, embedder.space), reverse=True):
+            if stop() or not rows_left:
+                break
+            done = embed_passages(lake, day, embedder, run_id=context.run_id, stop=stop, rows_max=rows_left)
+            rows_left -= done.rows
+            record(day, done)
     end_if_cancelled(context.instance, context.run_id)
 
 
 @dg.job(name="embed", tags=BACKGROUND)
 def embed_job() -> None:
-    """Adds a vector of the configured model to every hot row that has none. Without a model it fails and says what to
-    do.
+    """Adds a vector of the configured model to every hot row that has none, and vectors of the passages of long texts.
+    Without a model it fails and says what to do.
     """
     embed_waiting()
 
 
 def request_embed(_context: dg.ScheduleEvaluationContext, lake: Lake) -> dg.RunRequest | dg.SkipReason:
-    """A run, if an embedding model is installed and rows wait for a vector."""
+    """A run, if an embedding model is installed and rows wait for a vector or for their passages."""
     from akosha_assets.lake.embeddings import cache_dir
-    from akosha_assets.lake.lifecycle.hot import days_without_vectors
+    from akosha_assets.lake.lifecycle.hot import days_without_passages, days_without_vectors
 
     folder = lake.settings.embedding_model_dir or cache_dir(lake.settings)
     if not _has_model(folder):
         return dg.SkipReason(f"there is no embedding model in {folder}; rows wait for their vectors")
-    waiting = days_without_vectors(lake, lake.settings.embedding_model)
+    space = lake.settings.embedding_model
+    waiting = days_without_vectors(lake, space) or days_without_passages(lake, space)
     if not waiting:
-        return dg.SkipReason("every row has a vector")
+        return dg.SkipReason("every row has its vectors")
     return dg.RunRequest(tags={"akosha/rows": str(sum(waiting.values()))})
 
 

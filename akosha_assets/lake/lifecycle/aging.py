@@ -19,7 +19,7 @@ from akosha_assets.lake.embeddings import Embedder
 from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest, RecallBelowPolicy, TableContended
 from akosha_assets.lake.lifecycle import warm
 from akosha_assets.lake.lifecycle.assumed_times import days_with_new_rows
-from akosha_assets.lake.lifecycle.hot import days_without_vectors, embed_day
+from akosha_assets.lake.lifecycle.hot import days_without_passages, days_without_vectors, embed_day, embed_passages
 from akosha_assets.lake.lifecycle.moving import (
     LARGE_DAY_ROWS,
     Aged,
@@ -89,7 +89,8 @@ def age_day(
 ) -> Aged:
     """Moves the rows of `event_day` to the tier of its age; does nothing if no hotter tier has any.
 
-    Rows without a vector get one from `embedder` first, because the next form no longer has their whole text.
+    Rows without a vector or without passages get them from `embedder` first, because the next form no longer has
+    their whole text.
 
     `checkpoint` is called with the name of each step once it is durable: gated, written, verified, recorded, and
     flipped:TIER for each tier that the rows left.
@@ -107,6 +108,7 @@ def age_day(
         )
     if embedder is not None:
         embed_day(lake, event_day, embedder, run_id=move.aged_by)
+        embed_passages(lake, event_day, embedder, run_id=move.aged_by)
     with TableCache(lake) as handles:
         (aged,) = _move(handles, [event_day], target, move, checkpoint)
     return aged
@@ -152,6 +154,7 @@ def age(
             if embedder is not None:
                 for event_day in [item.event_day for item in group if item.event_day in missing]:
                     embed_day(lake, event_day, embedder, run_id=run)
+                    embed_passages(lake, event_day, embedder, run_id=run)
             return _age_group(handles, group, move)
         finally:
             free.put(handles)
@@ -236,17 +239,22 @@ def _in_order(
 
 
 def embedder_for(lake: Lake, items: list[Due]) -> tuple[Embedder | None, set[date]]:
-    """The model, and the days of `items` that have rows without a vector.
+    """The model, and the days of `items` that have rows without a vector, or long texts that were not cut.
 
-    The model is None if no day has such rows, or if it cannot be loaded: then they move without a vector.
+    The model is None if no day has such rows, or if it cannot be loaded: then they move as they are.
     """
-    rows_of = days_without_vectors(lake, lake.settings.embedding_model) if items else {}
-    missing = {item.event_day for item in items if rows_of.get(item.event_day)}
+    event_days = {item.event_day for item in items}
+    if not event_days:
+        return None, event_days
+    space = lake.settings.embedding_model
+    rows_of = {day: rows for day, rows in days_without_vectors(lake, space).items() if day in event_days}
+    uncut = days_without_passages(lake, space, event_days)
+    missing = {*rows_of, *uncut}
     if not missing:
         return None, missing
     try:
         return Embedder.load(lake.settings), missing
     except EmbeddingUnavailable as error:
-        rows = sum(rows_of[day] for day in missing)
-        logger.warning("rows move to a colder tier without a vector", extra={"rows": rows, "cause": str(error)})
+        counts = {"rows": sum(rows_of.values()), "rows_without_passages": sum(uncut.values())}
+        logger.warning("rows move to a colder tier without vectors", extra={**counts, "cause": str(error)})
         return None, missing

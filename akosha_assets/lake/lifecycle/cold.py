@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from akosha_assets.lake.lifecycle import quantization
+from akosha_assets.lake.lifecycle import passage_forms, quantization
 from akosha_assets.lake.lifecycle.summaries import summarise
 from akosha_assets.lake.lifecycle.warm import Move, constants
 from akosha_assets.lake.lifecycle_tables import COLD, DAILY_METRICS, WARM
@@ -38,6 +38,7 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
         "fingerprint": quantization.compact_fingerprint(rows["fingerprint"], FINGERPRINT_BITS),
         "sketch": sketches,
         "sketch_scale": scale,
+        **passage_forms.convert(rows, quantization.to_sketch),
         "text_bytes": rows["text_bytes"] if of_warm else pc.cast(pc.binary_length(rows["text"]), pa.int32()),
         **constants(move, rows.num_rows),
     }

@@ -23,6 +23,16 @@ def matrix(vectors: pa.Array, dtype: str) -> np.ndarray:
     return np.frombuffer(data, np.uint8)[first:last].view(dtype).reshape(len(vectors), -1)
 
 
+def concatenated(values: pa.Array) -> np.ndarray:
+    """The bytes of binary `values`, nulls left out, one after the other: (bytes,) uint8."""
+    _, offsets, data = values.buffers()
+    first, last = np.frombuffer(offsets, np.int32)[[values.offset, values.offset + len(values)]]
+    # A null may have bytes too; `drop_null` copies only where there is one.
+    if values.null_count:
+        return concatenated(values.drop_null())
+    return np.empty(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[first:last]
+
+
 def scatter(count: int, groups: list[tuple[np.ndarray, np.ndarray]]) -> pa.Array:
     """A binary column of `count` values from groups of positions, sorted, and matrices with a row for each position.
 

@@ -1,8 +1,8 @@
 """The recall gate: measures the recall of a day in its next form before the day moves.
 
 Each day has stored probes in `lifecycle/probes`: vectors of its own rows. Each probe is searched in the old form and in
-the new one, without its own row. A result is a hit if it is at least as similar as the old tenth result; recall@10 is
-the share of hits.
+the new one, without its own row; passages of long texts are searched like rows. A result is a hit if it is at least as
+similar as the old tenth result; recall@10 is the share of hits.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from akosha_assets.lake import days, tables
 from akosha_assets.lake.columns import IDENTITY
 from akosha_assets.lake.errors import RecallBelowPolicy
-from akosha_assets.lake.lifecycle import cold, day_rows, quantization
+from akosha_assets.lake.lifecycle import cold, day_rows, passage_forms, quantization
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.table_cache import TableCache
@@ -56,7 +56,9 @@ class NearestRows:
     new: list[np.ndarray] = field(default_factory=list)
 
     def add(self, vectors: np.ndarray, keys: pa.Array, approximate: Scores) -> None:
-        """Adds the rows of a batch. `vectors`: (rows, dimensions) float32; `keys`: (rows,) string."""
+        """Adds the vectors of a batch. `vectors`: (vectors, dimensions) float32; `keys`: (vectors,) string, the row of
+        each.
+        """
         exact = self.queries @ vectors.T
         estimated = approximate(self.queries, vectors)
         own = pc.fill_null(pc.index_in(keys, value_set=self.keys), -1).to_numpy(zero_copy_only=False)
@@ -104,7 +106,7 @@ def measure(
         if len(of_space := probes.filter(pc.equal(probes["space"], space)))
     }
     for source in sources:
-        columns = [*IDENTITY, "space", "vector", *_scale_column(source)]
+        columns = [*IDENTITY, "space", "vector", *_scale_column(source), *passage_forms.columns(source.spec.schema)]
         batches = days.stream(source.table, source.spec, columns, days.predicate(day, "vector IS NOT NULL"))
         _add(by_space, batches, _int8 if tier == Tier.WARM else _sketch)
     usable = [nearest for nearest in by_space.values() if nearest.vectors >= MIN_VECTORS]
@@ -127,6 +129,9 @@ def _add(by_space: dict[str, NearestRows], batches: Iterable[pa.RecordBatch], ap
                 floats = cold.floats(rows, numbers)
                 if floats.shape[1] == nearest.queries.shape[1]:
                     nearest.add(floats, day_rows.keys(rows).take(pa.array(numbers)), approximate)
+                    passages, of_row = passage_forms.floats(rows, numbers)
+                    if len(passages):
+                        nearest.add(passages, day_rows.keys(rows).take(pa.array(of_row)), approximate)
 
 
 def _probes(handles: TableCache, day: date, sources: Sequence[day_rows.Source], count: int) -> pa.Table:

@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 from akosha_assets.lake import days, quoting
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.embeddings import Embedder
-from akosha_assets.lake.lifecycle import cold, day_rows, quantization, warm
+from akosha_assets.lake.lifecycle import cold, day_rows, passage_forms, quantization, warm
 from akosha_assets.lake.lifecycle.moving import Aged, record
 from akosha_assets.lake.lifecycle.placement import address
 from akosha_assets.lake.lifecycle.policy import TierPolicy
+from akosha_assets.lake.passages import CutTexts
 from akosha_assets.lake.tiers import Tier
 
 # The methods of policies that were stored before policies named them.
@@ -156,6 +157,7 @@ def _requantised(rows: pa.RecordBatch, former: pa.Array, move: warm.Move) -> pa.
     made = {
         "vector": vectors,
         "vector_scale": scale,
+        **passage_forms.convert(rows, quantization.to_int8),
         **{k: v for k, v in warm.constants(move, rows.num_rows).items() if k != "summary_method"},
     }
     columns = [
@@ -174,15 +176,30 @@ def _embedded(rows: pa.RecordBatch, tier: str, embedder: Embedder) -> pa.RecordB
     numbers = np.flatnonzero(wanted.to_numpy(zero_copy_only=False))
     if not len(numbers):
         return rows
-    texts = pc.coalesce(rows["text"], rows["summary"]) if tier == Tier.WARM else rows["summary"]
-    vectors = embedder.embed(texts.take(pa.array(numbers)).to_pylist())
-    made, scale = quantization.to_int8(vectors) if tier == Tier.WARM else quantization.to_sketch(vectors)
+    chosen = rows.take(pa.array(numbers))
+    texts = pc.coalesce(chosen["text"], chosen["summary"]) if tier == Tier.WARM else chosen["summary"]
+    is_whole = pc.is_valid(chosen["text"]) if tier == Tier.WARM else pa.repeat(False, len(numbers))
+    cut = CutTexts.cut(embedder, texts.to_pylist())
+    convert = quantization.to_int8 if tier == Tier.WARM else quantization.to_sketch
+    made, scale = convert(embedder.embed(cut.first))
+    passages, passage_scales = convert(embedder.embed(cut.others))
     form, measure = cold.SKETCH_COLUMNS if tier != Tier.WARM else ("vector", "vector_scale")
     scales = np.zeros(rows.num_rows, np.float32)
     scales[numbers] = scale
+    of_passages = {
+        "passages": cut.split(passages),
+        "passage_scales": cut.split(passage_scales.astype("<f4")),
+        "passage_ranges": cut.ranges,
+    }
+    # A passage of a summary is none of the text.
+    of_passages = {
+        name: pc.if_else(is_whole, pa.array(values, pa.binary()), pa.scalar(None, pa.binary()))
+        for name, values in of_passages.items()
+    }
     columns = {
         form: pc.if_else(wanted, quantization.scatter(rows.num_rows, [(numbers, made)]), rows[form]),
         measure: pc.if_else(wanted, pa.array(scales), rows[measure]),
         "space": pc.if_else(wanted, embedder.space, rows["space"]),
+        **{name: pc.replace_with_mask(rows[name], wanted, values) for name, values in of_passages.items()},
     }
     return pa.RecordBatch.from_arrays([columns.get(name, rows[name]) for name in rows.schema.names], schema=rows.schema)

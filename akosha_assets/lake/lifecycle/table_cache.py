@@ -10,6 +10,7 @@ import duckdb
 
 from akosha_assets.lake import tables
 from akosha_assets.lake.catalog import Lake
+from akosha_assets.lake.table_spec import missing_columns
 from akosha_assets.lake.tables import Table
 
 
@@ -41,8 +42,8 @@ class TableCache:
         return handle
 
     def create(self, address: str) -> Table:
-        """The table, created if it does not exist."""
+        """The table, created if it does not exist, with every column of its schema."""
         handle = self.open(address)
-        if handle is None:
+        if handle is None or missing_columns(tables.column_names(handle), self.lake.spec(address).schema):
             handle = self._handles[address] = self.lake.create(address)
         return handle

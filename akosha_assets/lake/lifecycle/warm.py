@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from akosha_assets.lake.lifecycle import quantization
+from akosha_assets.lake.lifecycle import passage_forms, quantization
 from akosha_assets.lake.lifecycle.policy import TierPolicy
 from akosha_assets.lake.lifecycle.summaries import summarise
 from akosha_assets.lake.lifecycle_tables import WARM
@@ -39,11 +39,13 @@ def form(rows: pa.RecordBatch, move: Move) -> pa.RecordBatch:
     """The warm form of hot `rows`."""
     texts = rows["text"]
     vectors, scale = int8_form(rows["vector"], partial(_halves, rows["vector"]))
+    passages = passage_forms.convert(rows, quantization.to_int8)
     computed = {
         "summary": summarise(texts, move.policy.warm_sentences),
         "fingerprint": quantization.compact_fingerprint(rows["fingerprint"], FINGERPRINT_BITS),
         "vector": vectors,
         "vector_scale": scale,
+        **passages,
         "text_bytes": pc.cast(pc.binary_length(texts), pa.int32()),
         **constants(move, rows.num_rows),
     }

@@ -13,7 +13,7 @@ from akosha_assets.lake.serving.parts.part import Categories, Part, RowRange
 from akosha_assets.lake.serving.parts.source_presence import SourcePresence
 from akosha_assets.lake.serving.query import Filters, Identity, ParsedQuery
 from akosha_assets.lake.serving.states import ViewState
-from akosha_assets.lake.serving.vectors.vector_set import VectorSet
+from akosha_assets.lake.serving.vectors.vector_set import Coverage, VectorSet
 
 # Vectors whose mean is that of an average row, and the number of vectors of mean 0 that count beside them.
 SAMPLED_ROWS, PRIOR_ROWS = 256, 30
@@ -75,7 +75,7 @@ class TierView:
     @cached_property
     def rows_with_vector(self) -> int:
         """Rows with a vector, hidden ones included."""
-        return sum(len(vector_set.rows) for part in self.parts for vector_set in part.vectors.values())
+        return sum(len(vector_set.distinct_rows) for part in self.parts for vector_set in part.vectors.values())
 
     def with_presence(self, presence: SourcePresence) -> "TierView":
         """The view with the absences of `presence` in its parts."""
@@ -167,8 +167,23 @@ class Snapshot:
         counted: dict[tuple[str, int], int] = {}
         for _, part in self.places:
             for space, vector_set in part.vectors.items():
-                rows = len(vector_set) - (0 if part.hidden is None else int(part.hidden[vector_set.rows].sum()))
-                counted[space, vector_set.dimensions] = counted.get((space, vector_set.dimensions), 0) + rows
+                rows = vector_set.distinct_rows
+                visible = len(rows) - (0 if part.hidden is None else int(part.hidden[rows].sum()))
+                counted[space, vector_set.dimensions] = counted.get((space, vector_set.dimensions), 0) + visible
+        return counted
+
+    @cached_property
+    def coverage(self) -> dict[tuple[str, int], np.ndarray]:
+        """How many visible rows with a vector of each space have each `Coverage`, (3,) int64; by name and dimensions of
+        the space.
+        """
+        counted: dict[tuple[str, int], np.ndarray] = {}
+        for _, part in self.places:
+            for space, vector_set in part.vectors.items():
+                rows = vector_set.distinct_rows
+                visible = rows if part.hidden is None else rows[~part.hidden[rows]]
+                of_part = np.bincount(part.coverage[visible], minlength=len(Coverage))
+                counted[space, vector_set.dimensions] = counted.get((space, vector_set.dimensions), 0) + of_part
         return counted
 
     def background(self, space: str, query: np.ndarray) -> float:

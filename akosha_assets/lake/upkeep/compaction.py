@@ -47,9 +47,9 @@ class Compacted:
 
 def compact(lake: Lake, address: str, *, today: date) -> Compacted | None:
     """Compacts the table at `address`; None if it does not exist. Rows do not change."""
-    table = lake.open(address)
-    if table is None:
+    if lake.open(address) is None:
         return None
+    table = lake.create(address)
     files_before = len(table.file_uris())
     parts = _parts(lake, table, address, today)
     contended = 0

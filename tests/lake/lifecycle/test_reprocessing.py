@@ -113,3 +113,21 @@ def test_vectors_of_another_model_are_recomputed_only_from_full_text(tmp_path: P
 
 def rows(lake: Lake, tier: str) -> list[dict[str, Any]]:
     return lake.select(f"lifecycle/{tier}", lake.spec(f"lifecycle/{tier}").schema.names).sort_by("id").to_pylist()
+
+
+def test_a_new_model_cuts_the_texts_that_warm_keeps_and_no_summaries(tmp_path: Path) -> None:
+    model = tiny_model.make(tmp_path / "model")
+    for keeps in ("text", ""):
+        home = tmp_path / f"home-{keeps}"
+        lake = Lake(LakeSettings(home=home, warm_keeps=keeps, embedding_model="akosha/tiny", embedding_model_dir=model))
+        policy, embedder = TierPolicy.of(lake.settings), Embedder.load(lake.settings)
+        day = days_ago(9)
+        store(lake, hot_rows(day, 2, words="redis eviction. " * 300, embedded=bool(keeps)))
+        age_day(lake, day, move=Move(policy, NOW, "first"), today=TODAY)
+        reprocess_day(lake, Tier.WARM, day, policy=policy, renewed_at=NOW, run="again", embedder=embedder)
+        for row in rows(lake, Tier.WARM):
+            assert (row["space"], len(row["vector"])) == ("akosha/tiny", 384)
+            counts = [len(row[name] or b"") for name in ("passages", "passage_scales", "passage_ranges")]
+            passages = counts[0] // 384
+            assert counts == ([384 * passages, 4 * passages, 8 * (passages + 1)] if keeps else [0, 0, 0])
+            assert bool(passages) == bool(keeps)

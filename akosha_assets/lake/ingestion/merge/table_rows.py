@@ -13,6 +13,7 @@ from akosha_assets.lake.ingestion.extraction.pool import Extraction
 from akosha_assets.lake.ingestion.extraction.spooled_rows import SpooledRows
 from akosha_assets.lake.ingestion.inbox.fetching import Fetched
 from akosha_assets.lake.ingestion.merge.reconcile import SEEN, SNAPSHOTS, Difference
+from akosha_assets.lake.passages import CutTexts
 from akosha_assets.lake.quoting import literals
 from akosha_assets.lake.schemas import ABSENCES, ALIASES, MEMORY_LINKS, TABLES
 from akosha_assets.lake.table_spec import TableSpec
@@ -172,6 +173,7 @@ def _with_provenance(rows: pa.Table, spec: TableSpec, provenance: Provenance, me
         added["space"] = pc.if_else(
             has_vector, pa.scalar(provenance.uploaded_space, pa.string()), pa.scalar(None, pa.string())
         )
+        added |= {name: pa.nulls(count, pa.binary()) for name in ("passages", "passage_ranges")}
     if len(memories.keys):
         for name in MEMORY_LINKS.get(spec.address, ()):
             added[name] = memories.resolve(added["system_id"], rows[name])
@@ -208,23 +210,32 @@ def _shown_by_upload(rows: pa.Table, provenance: Provenance) -> pa.Table:
 
 
 def with_vectors(rows: pa.Table, embedder: Embedder | None, deadline: float) -> pa.Table:
-    """Adds missing vectors to `rows`, newest events first, until about `deadline` (of `time.monotonic`).
+    """Adds missing vectors to `rows`, then those of passages of long texts, newest events first, until about `deadline`
+    (of `time.monotonic`).
 
     Rows that are not reached keep null.
     """
     if embedder is None:
         return rows
-    vectors, spaces = rows["vector"].to_pylist(), rows["space"].to_pylist()
-    # (rows without a vector,) int64: their positions
-    bare = np.array([position for position, vector in enumerate(vectors) if vector is None], dtype=np.int64)
-    order = bare[np.argsort(-rows["occurred_at"].cast(pa.int64()).to_numpy()[bare], kind="stable")]
-    for start in range(0, len(order), EMBED_ROWS):
+    columns = {name: rows[name].to_pylist() for name in ("vector", "space", "passages", "passage_ranges")}
+    newest_first = np.argsort(-rows["occurred_at"].cast(pa.int64()).to_numpy(), kind="stable").tolist()
+    bare = [row for row in newest_first if columns["vector"][row] is None]
+    for start in range(0, len(bare), EMBED_ROWS):
         if time.monotonic() > deadline:
             break
-        part = order[start : start + EMBED_ROWS]
-        made = as_stored(embedder.embed(rows["text"].take(pa.array(part)).to_pylist()))
-        for position, vector in zip(part, made, strict=True):
-            vectors[position], spaces[position] = vector, embedder.space
-    schema = rows.schema
-    rows = rows.set_column(schema.get_field_index("vector"), schema.field("vector"), pa.array(vectors, pa.binary()))
-    return rows.set_column(schema.get_field_index("space"), schema.field("space"), pa.array(spaces, pa.string()))
+        part = bare[start : start + EMBED_ROWS]
+        texts = CutTexts.cut(embedder, rows["text"].take(pa.array(part)).to_pylist())
+        for place, (row, vector) in enumerate(zip(part, as_stored(embedder.embed(texts.first)), strict=True)):
+            columns["vector"][row], columns["space"][row] = vector, embedder.space
+            columns["passage_ranges"][row] = texts.ranges[place] if texts.is_short(place) else None
+    for row in newest_first:
+        if time.monotonic() > deadline:
+            break
+        if columns["space"][row] == embedder.space and columns["passage_ranges"][row] is None:
+            text = CutTexts.cut(embedder, [rows["text"][row].as_py()])
+            [columns["passages"][row]] = text.split(embedder.embed(text.others).astype("<f2"))
+            [columns["passage_ranges"][row]] = text.ranges
+    for name, values in columns.items():
+        field = rows.schema.field(name)
+        rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
+    return rows

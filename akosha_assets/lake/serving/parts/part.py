@@ -88,6 +88,8 @@ class Part:
     arrived_us: np.ndarray
     # (rows,) float32, NaN for null
     importance: np.ndarray
+    # (rows,) uint8, of Coverage; only of rows with a vector.
+    coverage: np.ndarray
     payload: Payload
     # By space.
     vectors: dict[str, VectorSet] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class Part:
     def nbytes(self) -> int:
         """Bytes of its columns, vectors and their indexes, in memory or mapped."""
         arrays = [self.row_ids, self.identity, self.content, self.written, *self.codes.values()]
-        arrays += [self.occurred_us, self.arrived_us, self.importance]
+        arrays += [self.occurred_us, self.arrived_us, self.importance, self.coverage]
         vectors = sum(of_space.nbytes for of_space in self.vectors.values())
         return self.payload.nbytes + sum(array.nbytes for array in arrays) + vectors
 
@@ -179,6 +181,7 @@ class Part:
             occurred_us=self.occurred_us[keep],
             arrived_us=self.arrived_us[keep],
             importance=self.importance[keep],
+            coverage=self.coverage[keep],
             payload=Payload(self.payload.whole().filter(pa.array(keep))),
             vectors={space: vectors.filter(keep) for space, vectors in self.vectors.items()},
         )
@@ -231,6 +234,7 @@ def concatenate_parts(parts: Sequence[Part]) -> Part:
         occurred_us=np.concatenate([part.occurred_us for part in parts]),
         arrived_us=np.concatenate([part.arrived_us for part in parts]),
         importance=np.concatenate([part.importance for part in parts]),
+        coverage=np.concatenate([part.coverage for part in parts]),
         payload=Payload(pa.concat_tables([part.payload.whole() for part in parts]).combine_chunks()),
         vectors={space: concatenate_vectors(pieces) for space, pieces in by_space.items()},
     )

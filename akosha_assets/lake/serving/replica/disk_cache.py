@@ -29,7 +29,7 @@ from akosha_assets.lake.serving.vectors.vector_set import VectorSet
 logger = logging.getLogger(__name__)
 
 # Changes with the meaning of the files; identity hashes are DuckDB's and change with its version.
-FORMAT = f"14/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
+FORMAT = f"15/duckdb-{duckdb.__version__}/faiss-{faiss.__version__}"
 CHUNK_BYTES = 1 << 22
 BATCH_ROWS = 65_536
 # The payload of smaller parts stays in memory, since they are soon merged.
@@ -39,7 +39,7 @@ FILE_ROWS = 20_000
 MAPPED_ROWS = 4096
 ALIGNMENT_BYTES = 64
 ARRAYS_FILE = "arrays.bin"
-ARRAYS = ("row_ids", "identity", "content", "written", "occurred_us", "arrived_us", "importance")
+ARRAYS = ("row_ids", "identity", "content", "written", "occurred_us", "arrived_us", "importance", "coverage")
 
 
 @dataclass
@@ -143,6 +143,8 @@ def _write_files(part: Part, folder: Path, quantizers: CoarseQuantizers) -> None
         arrays |= {f"rows-{number}": vector_set.rows, f"matrix-{number}": vector_set.matrix}
         if vector_set.scale is not None:
             arrays[f"scale-{number}"] = vector_set.scale
+        if vector_set.passages is not None:
+            arrays[f"passages-{number}"] = vector_set.passages
         if vector_set.index is not None:
             vector_set.index.own_file().write(folder / f"index-{number}.faiss")
         spaces.append([space, vector_set.form])
@@ -176,7 +178,12 @@ def map_part(folder: Path, day: date) -> Part:
         index = folder / f"index-{number}.faiss"
         segment = Segment(InvertedFile.read(index, is_mapped=True)) if index.exists() else None
         vectors[space] = VectorSet(
-            arrays[f"rows-{number}"], arrays[f"matrix-{number}"], form, arrays.get(f"scale-{number}"), segment
+            arrays[f"rows-{number}"],
+            arrays[f"matrix-{number}"],
+            form,
+            arrays.get(f"scale-{number}"),
+            segment,
+            arrays.get(f"passages-{number}"),
         )
     codes = {name: arrays[f"code-{name}"] for name in CODED}
     columns: dict[str, Any] = {name: arrays[name] for name in ARRAYS}

@@ -22,7 +22,8 @@ from akosha_assets.lake.serving.parts.payload import Payload
 from akosha_assets.lake.serving.query import Identity
 from akosha_assets.lake.serving.replica.row_conversion import RowConversion, RowsSetAside
 from akosha_assets.lake.serving.table_log.files import UNKNOWN_ROWS, DataFile, LocalFiles
-from akosha_assets.lake.serving.vectors.vector_set import decode_vectors
+from akosha_assets.lake.serving.vectors.decoding import PassageColumns, coverage_of, decode_vectors
+from akosha_assets.lake.serving.vectors.vector_set import Coverage
 
 BATCH_ROWS = 65_536
 KEPT_CONNECTION_ROWS = 20_000
@@ -42,19 +43,46 @@ class TierColumns:
     form: str
     # Columns, some of which change whenever a row is rewritten.
     written: str
+    # Bytes of the whole text.
+    text_bytes: str
+    # What a text is that was never cut into passages.
+    uncut: Coverage
 
 
-WRITTEN = "snapshot_at, batch_id, space"
+WRITTEN = "snapshot_at, batch_id, space, passage_ranges"
 AGED = f"{WRITTEN}, moved_at, aged_by, policy_version"
 TIER_COLUMNS = {
-    "hot": TierColumns("text", "false", "vector", "NULL::FLOAT", "float16", WRITTEN),
-    "warm": TierColumns(
-        "coalesce(text, summary)", "text IS NULL", "vector", "vector_scale", "int8", f"{AGED}, vector_scale"
+    "hot": TierColumns(
+        "text", "false", "vector", "NULL::FLOAT", "float16", WRITTEN, "strlen(text)", uncut=Coverage.WAITING
     ),
-    "cold": TierColumns("summary", "true", "sketch", "sketch_scale", "sketch", f"{AGED}, sketch_scale"),
+    "warm": TierColumns(
+        "coalesce(text, summary)",
+        "text IS NULL",
+        "vector",
+        "vector_scale",
+        "int8",
+        f"{AGED}, vector_scale",
+        "text_bytes",
+        uncut=Coverage.PARTIAL,
+    ),
+    "cold": TierColumns(
+        "summary",
+        "true",
+        "sketch",
+        "sketch_scale",
+        "sketch",
+        f"{AGED}, sketch_scale",
+        "text_bytes",
+        uncut=Coverage.PARTIAL,
+    ),
 }
 HOW_WRITTEN = "SELECT file_row_number, hash(system_id, kind, id, {written}) AS written"
-READ = "FROM read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)"
+# Files of earlier versions have no columns of passages.
+ROWS = (
+    "FROM (SELECT NULL::BLOB AS passages, NULL::BLOB AS passage_scales, NULL::BLOB AS passage_ranges WHERE false "
+    "UNION ALL BY NAME FROM {rows})"
+)
+READ = ROWS.format(rows="read_parquet($paths, hive_partitioning = false, union_by_name = true, file_row_number = true)")
 # A table may have times that Python cannot express. `least` and `greatest` ignore nulls.
 CLAMPED_US = (
     f"if({{0}} IS NULL, NULL, epoch_us(greatest(least({{0}}, TIMESTAMPTZ '{TIME_MAX}'), TIMESTAMPTZ '{TIME_MIN}')))"
@@ -63,7 +91,8 @@ QUERY = f"""
 {HOW_WRITTEN}, hash(system_id, kind, id) AS identity, hash({{text}}) AS content,
        {CLAMPED_US.format("occurred_at")} AS occurred_us, {CLAMPED_US.format("arrived_at")} AS arrived_us,
        coalesce(importance, 'nan'::FLOAT) AS importance,
-       {{vector}} AS vector, {{scale}} AS vector_scale, space, {{text}} AS text, {{is_summary}} AS is_summary, {{plain}}
+       {{vector}} AS vector, {{scale}} AS vector_scale, space, passages, passage_scales, passage_ranges,
+       {{text_bytes}} AS text_bytes, {{text}} AS text, {{is_summary}} AS is_summary, {{plain}}
 {READ}
 """
 
@@ -136,7 +165,7 @@ class Loader:
                 if len(paths) > 1 or (repaired := _repaired_rows(paths[0])) is None:
                     raise
                 connection.register("repaired", repaired)
-                rows = connection.sql(self._query.replace(READ, "FROM repaired"))
+                rows = connection.sql(self._query.replace(READ, ROWS.format(rows="repaired")))
                 return self._convert(day, files, starts, rows.to_arrow_reader(FEW_ROWS))
         except (duckdb.Error, pa.ArrowException) as error:
             # The fetched copy may be damaged, so the next attempt fetches it again.
@@ -203,7 +232,16 @@ class Loader:
         form = self.columns.form
         scales = None if form == "float16" else rows["vector_scale"].to_numpy()
         vectors, refused = decode_vectors(
-            rows["vector"].combine_chunks(), rows["space"].combine_chunks(), form, scales, self._lengths_bytes
+            rows["vector"].combine_chunks(),
+            rows["space"].combine_chunks(),
+            form,
+            scales,
+            self._lengths_bytes,
+            PassageColumns(
+                vectors=rows["passages"].combine_chunks(),
+                scales=rows["passage_scales"].combine_chunks(),
+                ranges=rows["passage_ranges"].combine_chunks(),
+            ),
         )
         part = Part(
             day=day,
@@ -215,6 +253,9 @@ class Loader:
             occurred_us=rows["occurred_us"].to_numpy(),
             arrived_us=rows["arrived_us"].to_numpy(),
             importance=rows["importance"].to_numpy(),
+            coverage=coverage_of(
+                rows["passage_ranges"].combine_chunks(), rows["text_bytes"].to_numpy(), self.columns.uncut
+            ),
             payload=Payload(rows.select(PAYLOAD)),
             vectors=vectors,
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from akosha_assets.lake.serving.query import WEIGHTS, Question
-from akosha_assets.lake.serving.search.query_vector import QueryVector
+from akosha_assets.lake.serving.search.query_vector import QueryVectors
 from akosha_assets.lake.serving.search.ranking import Places, Ranking
 from akosha_assets.lake.serving.snapshot import Snapshot
 
@@ -39,14 +39,14 @@ class Scales:
 
 
 def rank_hybrid(
-    snapshot: Snapshot, question: Question, semantic: Ranking, keyword: Ranking, query: QueryVector | None
+    snapshot: Snapshot, question: Question, semantic: Ranking, keyword: Ranking, query: QueryVectors | None
 ) -> Ranking:
     """The hybrid ranking of `question` from its two rankings; `query` is None without a semantic one."""
     keyword_cosines, background = np.full(len(keyword), np.nan), 0.0
     if query is not None:
         is_missing = ~np.isin(keyword.identity, semantic.identity)
         keyword_cosines[is_missing] = cosines(keyword.take(is_missing), snapshot.places, query)
-        background = snapshot.background(query.space, query.vector)
+        background = max(snapshot.background(query.space, vector) for vector in query.vectors)
     full_score = snapshot.keywords.full_score(question.parsed)
     if not full_score and len(keyword):
         # Only prefixes, names of fields and excluded words.
@@ -55,14 +55,17 @@ def rank_hybrid(
     return fuse(semantic, keyword, keyword_cosines, question.weights or WEIGHTS, scales)
 
 
-def cosines(ranking: Ranking, places: Places, query: QueryVector) -> np.ndarray:
-    """(rows,) float64: the cosine of each row of `ranking` with `query`; NaN if it has no vector of its space."""
+def cosines(ranking: Ranking, places: Places, query: QueryVectors) -> np.ndarray:
+    """(rows,) float64: the cosine of each row of `ranking` with `query`, the highest where a row has several; NaN if it
+    has no vector of its space.
+    """
     result = np.full(len(ranking), np.nan)
     for place in set(ranking.place.tolist()):
         vectors = places[place][1].vectors.get(query.space)
-        if vectors is not None and vectors.dimensions == len(query.vector):
+        if vectors is not None and vectors.dimensions == query.vectors.shape[1]:
             is_here = ranking.place == place
-            result[is_here] = vectors.row_scores(query.vector, ranking.row[is_here])
+            rows = ranking.row[is_here]
+            result[is_here] = np.max([vectors.row_scores(vector, rows) for vector in query.vectors], axis=0)
     return result
 
 

@@ -1,4 +1,4 @@
-"""The vector that a semantic ranking compares with: that of a stored memory, or one that the caller sends."""
+"""The vectors that a semantic ranking compares with: those of a stored memory, or one that the caller sends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from akosha_assets.lake.serving.snapshot import Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryVector:
-    """A unit vector and its space."""
+class QueryVectors:
+    """Unit vectors and their space. A result is as near as its nearest pair of vectors."""
 
-    vector: np.ndarray  # (dimensions,) float32
+    vectors: np.ndarray  # (vectors, dimensions) float32
     space: str
     # The hash of the memory that the vector belongs to, which is no result; None for other vectors.
     identity: int | None = None
 
 
-def memory_vector(snapshot: Snapshot, identity: Identity, space: str | None) -> QueryVector:
-    """The vector of a stored memory in `space`, or in its first space if that is None.
+def memory_vectors(snapshot: Snapshot, identity: Identity, space: str | None) -> QueryVectors:
+    """The vectors of a stored memory, one for each passage, in `space`, or in its first space if that is None.
 
     Raises:
         NotFound: the memory does not exist.
@@ -32,18 +32,16 @@ def memory_vector(snapshot: Snapshot, identity: Identity, space: str | None) -> 
     if place is None:
         raise snapshot.missing(identity)
     _, part, row = place
-    vectors = {
-        name: vector for name, stored in part.vectors.items() if (vector := stored.query_vector(row)) is not None
-    }
-    for name, vector in vectors.items():
+    by_space = {name: found for name, stored in part.vectors.items() if len(found := stored.query_vectors(row))}
+    for name, vectors in by_space.items():
         if space in (None, name):
-            return QueryVector(vector=vector, space=name, identity=int(part.identity[row]))
-    if vectors:
-        raise InvalidRequest("space", f"this memory has no vector of {space!r}; expected {', '.join(sorted(vectors))}")
+            return QueryVectors(vectors=vectors, space=name, identity=int(part.identity[row]))
+    if by_space:
+        raise InvalidRequest("space", f"this memory has no vector of {space!r}; expected {', '.join(sorted(by_space))}")
     raise InvalidRequest("like", "this memory has no vector yet; expected one that is embedded, or ask with its words")
 
 
-def sent_vector(numbers: Sequence[float], space: str, dimensions: int) -> QueryVector:
+def sent_vector(numbers: Sequence[float], space: str, dimensions: int) -> QueryVectors:
     """The unit vector in the direction of `numbers`.
 
     Raises:
@@ -56,4 +54,4 @@ def sent_vector(numbers: Sequence[float], space: str, dimensions: int) -> QueryV
     vector = np.array(numbers, np.float64)
     # Otherwise the squares of very large and very small numbers overflow and underflow.
     vector /= np.abs(vector).max()
-    return QueryVector(vector=(vector / np.linalg.norm(vector)).astype(np.float32), space=space)
+    return QueryVectors(vectors=(vector / np.linalg.norm(vector)).astype(np.float32)[None], space=space)

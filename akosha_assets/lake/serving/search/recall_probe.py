@@ -51,18 +51,22 @@ def _exact_neighbours(
     sets: list[VectorSet], query: np.ndarray, pause: Callable[[float], bool]
 ) -> set[tuple[int, int]] | None:
     """Set number and row of each true neighbour of `query`, (dimensions,) float32; None where `pause` stopped it."""
-    best: list[tuple[float, int, int]] = []
+    # The negative score by set number and row.
+    best: dict[tuple[int, int], float] = {}
     for number, vectors in enumerate(sets):
         for start in range(0, len(vectors), SCANNED_ROWS):
             began = time.perf_counter()
             chunk = slice(start, start + SCANNED_ROWS)
             scale = None if vectors.scale is None else vectors.scale[chunk]
-            scanned = replace(vectors, rows=vectors.rows[chunk], matrix=vectors.matrix[chunk], scale=scale, index=None)
-            scores = scanned.scores(query)
+            rows = vectors.rows[chunk]
+            scanned = replace(vectors, rows=rows, matrix=vectors.matrix[chunk], scale=scale, index=None, passages=None)
+            # The score of a row is that of its best passage. The rows are sorted.
+            firsts = np.flatnonzero(np.diff(rows, prepend=-1))
+            scores = np.maximum.reduceat(scanned.scores(query), firsts)
             top = top_k(scores, NEIGHBOURS)
-            rows = scanned.rows[top]
-            best += zip((-scores[top]).tolist(), [number] * len(rows), rows.tolist(), strict=True)
-            best = sorted(best)[:NEIGHBOURS]
+            for score, row in zip((-scores[top]).tolist(), rows[firsts[top]].tolist(), strict=True):
+                best[number, row] = min(score, best.get((number, row), score))
+            best = dict(sorted(best.items(), key=lambda item: (item[1], item[0]))[:NEIGHBOURS])
             if not pause(time.perf_counter() - began):
                 return None
-    return {(number, row) for _, number, row in best}
+    return set(best)

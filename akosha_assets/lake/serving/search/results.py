@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from akosha_assets.lake.errors import InvalidRequest
+from akosha_assets.lake.passages import span_in_characters
 from akosha_assets.lake.serving.parts.part import CODED, Categories, Part
 from akosha_assets.lake.serving.parts.source_presence import PRESENT
 from akosha_assets.lake.serving.query import Filters
@@ -13,7 +14,7 @@ from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.search.ranking import Hit
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
 from akosha_assets.lake.serving.states import TierStatus, ViewState
-from akosha_assets.lake.serving.text.snippets import plain_snippet, snippet
+from akosha_assets.lake.serving.text.snippets import SNIPPET_CHARS, plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
 BYTES_PER_TOKEN = 4
@@ -89,15 +90,24 @@ class TierReport(TypedDict):
 
 
 def render_group(
-    group: Group, terms: dict[str, Categories], stems: frozenset[str], failures: list[Exception]
+    group: Group,
+    terms: dict[str, Categories],
+    stems: frozenset[str],
+    failures: list[Exception],
+    passage: tuple[int, int] | None = None,
 ) -> ResultFields:
-    """The result for a group. If its snippet fails, the result has the beginning of its text without highlights, and
-    the error is appended to `failures`.
+    """The result for a group. Its snippet shows the `passage`, start and end in bytes of the whole text, unless only
+    other parts have words of a question that also found it by them.
+
+    If the snippet fails, the result has the beginning of its text without highlights, and the error is appended to
+    `failures`.
     """
     check_time_limit()
     hit = group.best
     try:
-        cut = snippet(group.text, stems)
+        cut = snippet(_passage_text(group, passage), stems)
+        if not cut["highlights"] and passage is not None and "keyword" in hit.scores:
+            cut = snippet(group.text, stems)
     except TimeLimitExceeded:
         raise
     except Exception as error:  # noqa: BLE001 - one memory costs its snippet, not the answer
@@ -124,6 +134,16 @@ def render_group(
 def _name(hit: Hit, terms: dict[str, Categories]) -> MemoryName:
     system_id, kind = (terms[name].name(int(hit.part.codes[name][hit.row])) for name in ("system_id", "kind"))
     return {"system_id": system_id, "kind": kind, "id": hit.part.payload.value("id", hit.row)}
+
+
+def _passage_text(group: Group, passage: tuple[int, int] | None) -> str:
+    """The text of the passage, or of what is before it too if it is shorter than a snippet. The whole text without one,
+    and if it is a summary, which has no passages.
+    """
+    if passage is None or group.best.part.payload.value("is_summary", group.best.row):
+        return group.text
+    start, end = span_in_characters(group.text, *passage)
+    return group.text[max(0, min(start, end - SNIPPET_CHARS)) : end]
 
 
 def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Categories]) -> MemoryFields:

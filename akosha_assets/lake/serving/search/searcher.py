@@ -16,7 +16,8 @@ from akosha_assets.lake.errors import EmbeddingUnavailable, InvalidRequest
 from akosha_assets.lake.serving.query import Operator, Question
 from akosha_assets.lake.serving.search.collapsing import Group, collapse
 from akosha_assets.lake.serving.search.fusion import KEYWORD_RANKS, rank_hybrid
-from akosha_assets.lake.serving.search.query_vector import QueryVector, memory_vector, sent_vector
+from akosha_assets.lake.serving.search.passages import best_passages, find_gaps
+from akosha_assets.lake.serving.search.query_vector import QueryVectors, memory_vectors, sent_vector
 from akosha_assets.lake.serving.search.ranking import Ranking
 from akosha_assets.lake.serving.search.required_terms import filter_ranking
 from akosha_assets.lake.serving.search.results import (
@@ -27,11 +28,13 @@ from akosha_assets.lake.serving.search.results import (
     fit_budget,
     render_group,
 )
+from akosha_assets.lake.serving.search.stages import RankingStage
 from akosha_assets.lake.serving.snapshot import Snapshot
 from akosha_assets.lake.serving.states import RankingStatus, SearchMode
 from akosha_assets.lake.serving.text.query_syntax import parse_query
 from akosha_assets.lake.serving.time_limit import check_time_limit
-from akosha_assets.lake.serving.vectors.nearest import nearest
+from akosha_assets.lake.serving.vectors.nearest import nearest_rows
+from akosha_assets.lake.serving.vectors.ranked_rows import RankedRows
 
 logger = logging.getLogger(__name__)
 
@@ -43,18 +46,6 @@ DEPTH, BEYOND_PAGE = KEYWORD_RANKS, 60
 # While a page is not full, the rankings are repeated this many times deeper, up to a maximum; if most rows are copies,
 # once.
 DEEPER, DEPTH_MAX = 8, 20_000
-
-
-@dataclass(kw_only=True)
-class RankingStage:
-    """What one ranking did. `reason` says why it is not `answered`, or which rows it could not rank."""
-
-    state: RankingStatus = RankingStatus.SKIPPED
-    reason: str | None = None
-    space: str | None = None
-    candidates: int = 0
-    approximate: bool = False
-    took_ms: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -79,7 +70,9 @@ class _RankedStage:
     ranking: Ranking = field(default_factory=Ranking.empty)
     stage: RankingStage = field(default_factory=RankingStage)
     is_truncated: bool = False
-    query: QueryVector | None = None
+    # By identity of a memory with passages: start and end of the best one, in bytes of the text.
+    passages: dict[int, tuple[int, int]] = field(default_factory=dict)
+    query: QueryVectors | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +133,11 @@ class Searcher:
         page = self._page(snapshot, question, shown)
         stems = snapshot.keywords.highlights(question.parsed)
         failures: list[Exception] = []
-        results = fit_budget(
-            [render_group(group, snapshot.terms, stems, failures) for group in page.groups], question.budget_tokens
-        )
+        results = [
+            render_group(group, snapshot.terms, stems, failures, page.semantic.passages.get(group.best.identity))
+            for group in page.groups
+        ]
+        results = fit_budget(results, question.budget_tokens)
         if failures:
             self._count_failures(failures)
         hashes = [(group.best.identity, group.best.content) for group in page.groups[: len(results)]]
@@ -179,6 +174,7 @@ class Searcher:
             if depth >= DEPTH_MAX:
                 for each in (semantic, keyword):
                     if each.is_truncated:
+                        each.stage.is_complete = False
                         each.stage.reason = (
                             f"the best {depth} rows have no more different texts; filters find others among the rest"
                         )
@@ -213,12 +209,13 @@ class Searcher:
     def _rank_semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
         started = time.perf_counter()
         try:
-            query = self._query_vector(snapshot, question)
+            query = self._query_vectors(snapshot, question)
         except EmbeddingUnavailable as error:
             if question.mode == SearchMode.SEMANTIC:
                 raise
-            return _RankedStage(stage=RankingStage(state=RankingStatus.UNAVAILABLE, reason=str(error)))
-        space, dimensions = query.space, len(query.vector)
+            stage = RankingStage(state=RankingStatus.UNAVAILABLE, reason=str(error), is_complete=False)
+            return _RankedStage(stage=stage)
+        space, dimensions = query.space, query.vectors.shape[1]
         with_space = [
             place
             for place, (_, part) in enumerate(snapshot.places)
@@ -226,9 +223,12 @@ class Searcher:
         ]
         parts = [snapshot.places[place][1] for place in with_space]
         sets = [(part.vectors[space], question.filters.mask(part, snapshot.terms)) for part in parts]
-        owners, rows, scores = nearest(sets, query.vector, depth, is_alone=self._searches_under_way == 1)
-        places = np.array(with_space, np.int64)[owners]
-        ranking = Ranking.from_rows("semantic", snapshot.places, place=places, row=rows, score=scores).sort()
+        is_alone = self._searches_under_way == 1
+        found = RankedRows.join([nearest_rows(sets, vector, depth, is_alone=is_alone) for vector in query.vectors])
+        places = np.array(with_space, np.int64)[found.owner]
+        ranking = Ranking.from_rows("semantic", snapshot.places, place=places, row=found.row, score=found.score)
+        passages = best_passages(ranking, found)
+        ranking = ranking.sort()
         if query.identity is not None:
             ranking = ranking.exclude(np.array([query.identity], np.uint64))
         stage = RankingStage(
@@ -238,15 +238,8 @@ class Searcher:
             approximate=any(vectors.is_approximate for vectors, _ in sets),
             took_ms=_ms_since(started),
         )
-        rows_with_vector = snapshot.vectors.get((space, dimensions), 0)
-        if not sets:
-            stage.reason = f"no row has a vector of the space {space!r} yet"
-        elif rows_with_vector < snapshot.visible_rows:
-            stage.reason = (
-                f"{snapshot.visible_rows - rows_with_vector} of {snapshot.visible_rows} memories have no vector of "
-                f"the space {space!r} (yet)"
-            )
-        return _RankedStage(ranking, stage, len(rows) >= depth, query)
+        stage.reason, stage.is_complete = find_gaps(snapshot, space, dimensions)
+        return _RankedStage(ranking, stage, len(found) >= depth, passages, query)
 
     def _embed(self, text: str) -> np.ndarray:
         assert self.embedder is not None
@@ -255,11 +248,11 @@ class Searcher:
         vector.flags.writeable = False
         return vector
 
-    def _query_vector(self, snapshot: Snapshot, question: Question) -> QueryVector:
-        """The vector that the semantic ranking compares with. Raises as `search`."""
+    def _query_vectors(self, snapshot: Snapshot, question: Question) -> QueryVectors:
+        """The vectors that the semantic ranking compares with. Raises as `search`."""
         model, stored = self.embedder, snapshot.dimensions()
         if question.like is not None:
-            return memory_vector(snapshot, question.like, question.space)
+            return memory_vectors(snapshot, question.like, question.space)
         if question.vector is not None:
             space = question.space or (model.space if model else next(iter(stored), ""))
             dimensions = stored.get(space) or (model.dimensions if model and model.space == space else None)
@@ -276,7 +269,7 @@ class Searcher:
                 f"text queries need the space {model.space!r}; found {question.space!r}; "
                 "use that space or pass a vector",
             )
-        return QueryVector(vector=self._embedded(question.parsed.meaning), space=model.space)
+        return QueryVectors(vectors=self._embedded(question.parsed.meaning)[None], space=model.space)
 
 
 def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
@@ -292,6 +285,7 @@ def _rank_keyword(snapshot: Snapshot, question: Question, depth: int) -> _Ranked
         ranking = ranking.take(ranking.absent(snapshot.places) == question.filters.absent)
     stage = RankingStage(state=RankingStatus.ANSWERED, candidates=len(ranking), took_ms=_ms_since(started))
     if snapshot.keyword_rows < snapshot.rows:
+        stage.is_complete = False
         stage.reason = f"{snapshot.keyword_rows} of {snapshot.rows} rows are in the keyword index so far"
     return _RankedStage(ranking, stage, len(row_ids) >= depth)
 

@@ -29,7 +29,17 @@ from akosha_assets.lake.serving.sql.values import projection
 from akosha_assets.lake.tiers import TIERS
 
 # Columns that are useless in SQL: encoded vectors, and source columns as JSON.
-HIDDEN_COLUMNS = ("vector", "vector_scale", "sketch", "sketch_scale", "fingerprint", "_rescued")
+HIDDEN_COLUMNS = (
+    "vector",
+    "vector_scale",
+    "sketch",
+    "sketch_scale",
+    "passages",
+    "passage_scales",
+    "passage_ranges",
+    "fingerprint",
+    "_rescued",
+)
 # The columns that two rows of one memory have in common.
 IDENTITY = ("system_id", "kind", "id", "event_day")
 # Of the absences of a memory the one of the newest snapshot counts.

@@ -13,12 +13,15 @@ import numpy as np
 
 from akosha_assets.lake.serving.vectors.inverted_file import InvertedFile, Shards
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizer
+from akosha_assets.lake.serving.vectors.ranked_rows import RankedRows
 from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors, top_k, use_one_faiss_thread
 
 # Candidates of all sets together that are ranked again by their stored vectors: chosen by `akosha bench search`.
 CANDIDATES = 400
 # With more vectors than this, the candidates grow with the square root of the rows: chosen by `akosha bench tiers`.
 CANDIDATES_FOR_ROWS = 1_000_000
+# So many times more candidates are ranked while too few rows are among them.
+DEEPER = 4
 # Above this many vectors a scan uses several threads.
 PARALLEL_ROWS = 100_000
 # Single-set files per FAISS call: each file proposes as many candidates as the call returns.
@@ -52,15 +55,62 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The `k` nearest rows of all `sets`, best first: position of the set, row of its part, cosine, each (k,).
 
+    As `nearest_rows`, without the passages.
+    """
+    found = nearest_rows(sets, query, k, candidates, is_alone=is_alone)
+    return found.owner, found.row, found.score
+
+
+def nearest_rows(
+    sets: Sequence[Selected], query: np.ndarray, k: int, candidates: int | None = None, *, is_alone: bool = True
+) -> RankedRows:
+    """The `k` nearest rows of all `sets`. A row with passages counts once, by its best vector.
+
     `is_alone`: no other query runs. With others running, this one stays in its thread: sharing busy cores makes every
     query slower.
     """
     if not sets:
-        return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
-    rows = sum(len(vectors) for vectors, _ in sets)
+        return RankedRows.empty()
+    count = sum(len(vectors) for vectors, _ in sets)
     if candidates is None:
-        candidates = round(CANDIDATES * max(1.0, rows / CANDIDATES_FOR_ROWS) ** 0.5)
+        candidates = round(CANDIDATES * max(1.0, count / CANDIDATES_FOR_ROWS) ** 0.5)
     candidates = max(candidates, 2 * k)
+    if all(vectors.passages is None for vectors, _ in sets):
+        owner, positions, scores = _score_candidates(sets, query, candidates, k, is_alone=is_alone)
+        best = top_k(scores, k)
+        return _rows_of(sets, owner[best], positions[best], scores[best])
+    # Passages of the same rows may take most of the places: it is repeated deeper until as many rows are candidates as
+    # without passages.
+    while True:
+        owner, positions, scores = _score_candidates(sets, query, candidates, candidates // 2, is_alone=is_alone)
+        best = top_k(scores, len(scores))
+        found = _rows_of(sets, owner[best], positions[best], scores[best])
+        firsts = np.sort(np.unique(found.owner.astype(np.int64) << 32 | found.row, return_index=True)[1])
+        if len(firsts) >= 2 * k or len(found) < candidates // 2 or candidates >= 2 * count:
+            return found.take(firsts[:k])
+        candidates = min(DEEPER * candidates, 2 * count)
+
+
+def _rows_of(sets: Sequence[Selected], owner: np.ndarray, positions: np.ndarray, scores: np.ndarray) -> RankedRows:
+    """The rows of the vectors at `positions` of the sets `owner`, each (vectors,), in their order."""
+    rows = np.empty(len(owner), np.int32)
+    passages = np.zeros((len(owner), 2), np.int32)
+    for number in set(owner.tolist()):
+        is_own = owner == number
+        vectors = sets[number][0]
+        rows[is_own] = vectors.rows[positions[is_own]]
+        if vectors.passages is not None:
+            passages[is_own] = vectors.passages[positions[is_own]]
+    return RankedRows(owner=owner, row=rows, score=scores, passage=passages)
+
+
+def _score_candidates(
+    sets: Sequence[Selected], query: np.ndarray, candidates: int, k: int, *, is_alone: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Up to `candidates` vectors among which are the `k` nearest of all `sets`: position of the set, position in it,
+    cosine, each (vectors,), by set.
+    """
+    rows = sum(len(vectors) for vectors, _ in sets)
     cores = (os.cpu_count() or 1) if is_alone and rows > PARALLEL_ROWS else 1
     proposed = _propose_candidates(sets, query, candidates, k, cores)
     owner = np.concatenate([each.owner for each in proposed])
@@ -71,13 +121,7 @@ def nearest(
     best = best[np.argsort(owner[best], kind="stable")]
     owner, positions, scores, is_estimate = owner[best], positions[best], scores[best], is_estimate[best]
     _rank_estimates(sets, query, owner, positions, scores, is_estimate)
-    best = top_k(scores, k)
-    owner, positions, scores = owner[best], positions[best], scores[best]
-    nearest_rows = np.empty(len(best), np.int32)
-    for number in set(owner.tolist()):
-        is_own = owner == number
-        nearest_rows[is_own] = sets[number][0].rows[positions[is_own]]
-    return owner, nearest_rows, scores
+    return owner, positions, scores
 
 
 def _rank_estimates(

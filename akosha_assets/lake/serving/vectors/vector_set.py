@@ -1,4 +1,5 @@
-"""The vectors of one part in one space: which rows have one, and which are nearest to a query.
+"""The vectors of one part in one space: which rows have one, and which are nearest to a query. A row whose text is long
+has one for each passage.
 
 An index of two bits a number proposes candidates; stored vectors score them. Vectors have unit length, so scores are
 cosines. Nothing here knows about text, tables or tiers.
@@ -6,20 +7,18 @@ cosines. Nothing here knows about text, tables or tiers.
 
 import threading
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import cached_property
 from typing import Self
 
 import faiss
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from akosha_assets.lake.lifecycle.quantization import from_sketch, sketch_scores
-from akosha_assets.lake.lifecycle.quantization import matrix as as_matrix
 from akosha_assets.lake.serving.vectors import inverted_file, sketches
 from akosha_assets.lake.serving.vectors.inverted_file import BLOCK_ROWS, InvertedFile
 from akosha_assets.lake.serving.vectors.merging import Segment
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers, inner_products
-from akosha_assets.lake.vector_rules import VECTOR_MAX_NUMBERS
 
 # With fewer rows an exact scan is as fast as an index.
 INDEX_MIN_ROWS = 2048
@@ -27,7 +26,6 @@ INDEX_MIN_ROWS = 2048
 # search` for hot and by `akosha bench tiers` for warm.
 PROBED_LISTS = 128
 PROBED_SHARE = {"float16": 0.11, "int8": 0.12}
-FORMS = {"float16": "<f2", "int8": "i1", "sketch": "u1"}
 # Conversion from float16 to float32: fraction and exponent move left by HALF_SHIFT bits, the sign stays in the highest
 # bit, and a multiplication by HALF_EXPONENT corrects the bias of the exponent.
 HALF_SHIFT = 13
@@ -35,14 +33,25 @@ HALF_BITS = np.uint32(0x8FFFE000).view(np.int32)
 HALF_EXPONENT = np.float32(2.0**112)
 
 
+class Coverage(IntEnum):
+    """How much of a row's text its vectors describe."""
+
+    WHOLE = 0
+    # The beginning: the text has more passages than get a vector, or it moved to a colder tier before it was cut.
+    PARTIAL = 1
+    # The beginning, until the passages are embedded.
+    WAITING = 2
+
+
 @dataclass(frozen=True)
 class VectorSet:
     """The vectors of some rows of a part: `matrix[i]`, times `scale[i]` if there is one, belongs to row `rows[i]`.
 
+    A position is the place of a vector in the set. The first vector of a row is its own, the others are its passages'.
     `form` is float16, int8 (with a scale) or sketch (bits, with the scale that makes estimates unbiased).
     """
 
-    # (vectors,) int32, sorted: rows of the part.
+    # (vectors,) int32, sorted: rows of the part; a row with passages several times.
     rows: np.ndarray
     # (vectors, dimensions) float16 or int8; for sketches (vectors, dimensions / 8) uint8.
     matrix: np.ndarray
@@ -50,9 +59,18 @@ class VectorSet:
     # (vectors,) float32; None for float16.
     scale: np.ndarray | None = None
     index: Segment | None = field(default=None, compare=False)
+    # (vectors, 2) int32: start and end of the passage in bytes of the text, 0 and 0 for the only vector of a row; None
+    # if no row has several.
+    passages: np.ndarray | None = None
 
     def __len__(self) -> int:
+        """Number of vectors."""
         return len(self.rows)
+
+    @cached_property
+    def distinct_rows(self) -> np.ndarray:
+        """The rows with a vector, each once: (rows,) int32, sorted."""
+        return self.rows if self.passages is None else self.rows[np.diff(self.rows, prepend=-1) > 0]
 
     @property
     def dimensions(self) -> int:
@@ -63,8 +81,8 @@ class VectorSet:
     def nbytes(self) -> int:
         """Bytes of the vectors and of the index that they have or will have."""
         index = inverted_file.nbytes(len(self), self.dimensions) if self._needs_index else 0
-        scale = 0 if self.scale is None else int(self.scale.nbytes)
-        return int(self.rows.nbytes + self.matrix.nbytes) + scale + index
+        optional = sum(int(array.nbytes) for array in (self.scale, self.passages) if array is not None)
+        return int(self.rows.nbytes + self.matrix.nbytes) + optional + index
 
     @property
     def is_approximate(self) -> bool:
@@ -114,17 +132,25 @@ class VectorSet:
         return scores
 
     def row_scores(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Cosines of `query` with the vectors of `rows`, (n,) int64: (n,) float32; NaN for rows without one."""
+        """The highest cosine of `query` with the vectors of each of `rows`, (n,) int64: (n,) float32; NaN for rows
+        without one.
+        """
         scores = np.full(len(rows), np.nan, np.float32)
-        positions = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
-        if len(self):
-            has_vector = self.rows[positions] == rows
-            scores[has_vector] = self.scores(query, positions[has_vector])
+        first, end = (np.searchsorted(self.rows, rows, side) for side in ("left", "right"))
+        has_vector = end > first
+        if not has_vector.any():
+            return scores
+        counts = (end - first)[has_vector]
+        # Where the vectors of each row begin among those of all rows.
+        begins = np.cumsum(counts) - counts
+        positions = np.arange(int(counts.sum())) + np.repeat(first[has_vector] - begins, counts)
+        scores[has_vector] = np.maximum.reduceat(self.scores(query, positions), begins)
         return scores
 
     def selection(self, selected: np.ndarray | None) -> np.ndarray | None:
         """A mask of the vectors, (vectors,) bool, from a mask of the rows of the part; None selects all."""
-        return selected if selected is None or len(selected) == len(self) else selected[self.rows]
+        is_every_row = self.passages is None and selected is not None and len(selected) == len(self)
+        return selected if selected is None or is_every_row else selected[self.rows]
 
     def scan(self, query: np.ndarray, k: int, selected: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Positions, (k,) int64, and cosines, (k,) float32, of the `k` nearest, by an exact scan.
@@ -143,35 +169,42 @@ class VectorSet:
         return best if candidates is None else candidates[best], cosines[best]
 
     def vector_of(self, row: int) -> np.ndarray | None:
-        """The vector of a row, (dimensions,) float32; None if it has none or only a sketch of it is stored."""
+        """The first vector of a row, (dimensions,) float32; None if it has none or only a sketch of it is stored."""
         at = int(np.searchsorted(self.rows, row))
         if self.form == "sketch" or at >= len(self) or self.rows[at] != row:
             return None
         vector: np.ndarray = self.floats(slice(at, at + 1))[0]
         return vector
 
-    def query_vector(self, row: int) -> np.ndarray | None:
-        """The unit vector that finds rows similar to `row`, (dimensions,) float32; for a sketch, its direction.
-
-        None if the row has no vector.
+    def query_vectors(self, row: int) -> np.ndarray:
+        """The unit vectors that find rows similar to `row`, one for each passage, (vectors, dimensions) float32; for
+        sketches, their directions. None of them if the row has no vector.
         """
-        at = int(np.searchsorted(self.rows, row))
-        if self.form != "sketch" or at >= len(self) or self.rows[at] != row:
-            return self.vector_of(row)
-        direction: np.ndarray = from_sketch(self.matrix[at : at + 1])[0]
-        return direction
+        first, last = (int(np.searchsorted(self.rows, row, side)) for side in ("left", "right"))
+        return from_sketch(self.matrix[first:last]) if self.form == "sketch" else self.floats(slice(first, last))
+
+    def passages_at(self, positions: np.ndarray) -> np.ndarray:
+        """The passages of the vectors at `positions`: (positions, 2) int32, as in `passages`."""
+        if self.passages is None:
+            return np.zeros((len(positions), 2), np.int32)
+        of_positions: np.ndarray = self.passages[positions]
+        return of_positions
 
     def take(self, positions: np.ndarray) -> Self:
         """The vectors at `positions`, in their order."""
-        scale = None if self.scale is None else self.scale[positions]
-        return type(self)(self.rows[positions], self.matrix.take(positions, axis=0), self.form, scale)
+        return self._select(positions, self.rows[positions], self.matrix.take(positions, axis=0))
 
     def filter(self, keep: np.ndarray) -> Self:
         """The vectors of the rows that `keep`, a mask of the part's rows, holds for; `rows` are renumbered."""
         is_kept = keep[self.rows]
         new_rows = np.cumsum(keep, dtype=np.int32) - 1
-        scale = None if self.scale is None else self.scale[is_kept]
-        return type(self)(new_rows[self.rows[is_kept]].astype(np.int32), self.matrix[is_kept], self.form, scale)
+        return self._select(is_kept, new_rows[self.rows[is_kept]].astype(np.int32), self.matrix[is_kept])
+
+    def _select(self, chosen: np.ndarray, rows: np.ndarray, matrix: np.ndarray) -> Self:
+        """The vectors that `chosen`, positions or a mask, selects; `rows` and `matrix` are theirs."""
+        scale = None if self.scale is None else self.scale[chosen]
+        passages = None if self.passages is None else self.passages[chosen]
+        return type(self)(rows, matrix, self.form, scale, passages=passages)
 
 
 def _float32(numbers: np.ndarray) -> np.ndarray:
@@ -213,55 +246,13 @@ def concatenate_vectors(pieces: list[tuple[int, VectorSet]]) -> VectorSet:
     rows = np.concatenate([vectors.rows + np.int32(offset) for offset, vectors in pieces])
     scales = [vectors.scale for _, vectors in pieces if vectors.scale is not None]
     form = pieces[0][1].form
+    has_passages = any(vectors.passages is not None for _, vectors in pieces)
     return VectorSet(
         rows,
         np.concatenate([vectors.matrix for _, vectors in pieces]),
         form,
         np.concatenate(scales) if scales else None,
+        passages=np.concatenate([vectors.passages_at(np.arange(len(vectors))) for _, vectors in pieces])
+        if has_passages
+        else None,
     )
-
-
-def _are_finite(vectors: np.ndarray) -> np.ndarray:
-    """Which rows of a float16 matrix are finite, (rows,) bool: infinities and NaN have an exponent of all ones."""
-    are_finite = np.empty(len(vectors), bool)
-    bits = vectors.view(np.uint16)
-    for start in range(0, len(vectors), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        are_finite[block] = (bits[block] & 0x7C00).max(axis=1, initial=0) != 0x7C00
-    return are_finite
-
-
-def decode_vectors(
-    column: pa.BinaryArray, spaces: pa.StringArray, form: str, scales: np.ndarray | None, lengths_bytes: dict[str, int]
-) -> tuple[dict[str, VectorSet], int]:
-    """Vectors by space from stored bytes, and the number of vectors left out: wrong or too large length, or not finite.
-
-    `column`: (rows,) binary; `spaces`: (rows,) string; `scales`: (rows,) float32. `lengths_bytes` has the length of a
-    vector by space; a new space gets the most frequent length of its vectors here.
-    """
-    by_space: dict[str, VectorSet] = {}
-    left_out = 0
-    lengths = pc.binary_length(column)
-    for space in pc.unique(spaces).drop_null().to_pylist():
-        mask = pc.and_kleene(pc.equal(spaces, space), column.is_valid()).fill_null(False)
-        stored = pc.sum(mask).as_py() or 0
-        if not stored:
-            continue
-        length = lengths_bytes.setdefault(space, pc.mode(lengths.filter(mask))[0]["mode"].as_py())
-        has_length = pc.and_(mask, pc.equal(lengths, length).fill_null(False))
-        # `filter` copies; most tables need no filter.
-        filtered = column if pc.all(has_length).as_py() else column.filter(has_length)
-        numbers_each = length * 8 if form == "sketch" else length // np.dtype(FORMS[form]).itemsize
-        if not len(filtered) or length % np.dtype(FORMS[form]).itemsize or numbers_each > VECTOR_MAX_NUMBERS:
-            left_out += stored
-            continue
-        numbers = as_matrix(filtered, FORMS[form])
-        rows = np.flatnonzero(has_length.to_numpy(zero_copy_only=False)).astype(np.int32)
-        scale = None if scales is None else scales[rows].astype(np.float32)
-        finite = _are_finite(numbers) if scale is None else np.isfinite(scale)
-        if not finite.all():
-            rows, numbers, scale = rows[finite], numbers[finite], None if scale is None else scale[finite]
-        left_out += stored - len(rows)
-        if len(rows):
-            by_space[space] = VectorSet(rows, numbers, form, scale)
-    return by_space, left_out

@@ -52,6 +52,7 @@ def part(seed: int = 0) -> Part:
         occurred_us=zeros,
         arrived_us=zeros,
         importance=zeros.astype(np.float32),
+        coverage=zeros.astype(np.uint8),
         payload=Payload(pa.table({})),
         vectors=vectors,
     )

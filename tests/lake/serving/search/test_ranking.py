@@ -24,6 +24,7 @@ def places(*identities: list[int]) -> Places:
             occurred_us=none,
             arrived_us=none,
             importance=none,
+            coverage=none.astype(np.uint8),
             payload=Payload(pa.table({})),
         )
 

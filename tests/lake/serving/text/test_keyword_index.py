@@ -42,6 +42,7 @@ def part_of(texts: list[str], *, first: int = 1) -> Part:
         occurred_us=zeros,
         arrived_us=zeros,
         importance=importance,
+        coverage=zeros.astype(np.uint8),
         payload=payload,
     )
 

@@ -9,10 +9,11 @@ import pytest
 
 from akosha_assets.lake.lifecycle.quantization import to_int8, to_sketch
 from akosha_assets.lake.serving.vectors import nearest as nearest_module
+from akosha_assets.lake.serving.vectors.decoding import decode_vectors
 from akosha_assets.lake.serving.vectors.merging import merge as joined_segments
 from akosha_assets.lake.serving.vectors.nearest import nearest
 from akosha_assets.lake.serving.vectors.quantizer import CoarseQuantizers
-from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors, decode_vectors
+from akosha_assets.lake.serving.vectors.vector_set import VectorSet, concatenate_vectors
 from akosha_assets.lake.vector_rules import VECTOR_MAX_NUMBERS, find_unusable
 
 DIMENSIONS = 192
