@@ -172,6 +172,10 @@ class Result(Memory):
         Field(description="Cosine (semantic), BM25 (keyword) or weighted sum of both, each scaled to 0..1 (hybrid)."),
     ]
     scores: Annotated[dict[str, float], Field(description="Score in each ranking that found it.")]
+    relevance: Annotated[
+        float,
+        Field(description="0 to 1, comparable between questions and modes. Below 0.5 it is not close to the question."),
+    ]
     duplicates: Annotated[Duplicates, Field(description="Near-duplicates that were ranked below it.")]
     snippet: Annotated[Snippet, Field(description="The excerpt of the text with most words of the question.")]
     is_truncated: Annotated[bool, Field(description="The text was cut to fit `budget_tokens`.")] = False
@@ -225,6 +229,9 @@ class SearchResponse(BaseModel):
     """One page of results, and how complete it is."""
 
     results: list[Result]
+    is_close: Annotated[bool, Field(description="A result of this page has a relevance of at least 0.5.")]
+    below_line: Annotated[int, Field(description="Results of this page with a relevance below 0.5.")]
+    message: Annotated[str | None, Field(description="Says so if there are results and none is close.")]
     tiers: dict[str, TierState]
     stages: dict[str, StageState]
     mode: SearchMode

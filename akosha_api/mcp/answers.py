@@ -16,7 +16,7 @@ from akosha_assets.lake.errors import InvalidRequest
 from akosha_assets.lake.serving.search.memories import FullMemoryFields, SystemFields
 from akosha_assets.lake.serving.search.results import BYTES_PER_TOKEN, ResultFields, TierReport
 from akosha_assets.lake.serving.search.searcher import Answer
-from akosha_assets.lake.serving.states import RankingStatus, TierStatus
+from akosha_assets.lake.serving.states import CLOSE, RankingStatus, TierStatus
 
 ALSO_ON = 10
 # Names of collapsed memories in a result.
@@ -94,6 +94,7 @@ class SearchHit(QuotedMemory):
     """One memory that was found."""
 
     score: Annotated[float, Field(description="Comparable within this answer only.")]
+    relevance: Annotated[float, Field(description="0 to 1, comparable between answers; below 0.5 it is not close.")]
     duplicates: Annotated[int, Field(description="Near-duplicates that were ranked below it.")] = 0
     also_on: Annotated[list[str], Field(description="Other systems that have a near-duplicate, ten at most.")] = []
     collapsed: Annotated[
@@ -124,6 +125,9 @@ class SearchReport(AgentAnswer):
 
     notice: Annotated[str, Field(description="How to read the texts.")]
     results: list[SearchHit]
+    is_close: Annotated[bool, Field(description="A memory was found whose relevance is at least 0.5.")]
+    below_line: Annotated[int, Field(description="Results with a relevance below 0.5: likely not about the question.")]
+    message: Annotated[str | None, Field(description="Says so if no result is close.")] = None
     has_more: Annotated[
         bool, Field(description="More match: narrow the question, or raise limit or budget_tokens.")
     ] = False
@@ -180,6 +184,9 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
     report = SearchReport(
         notice=NOTICE,
         results=[],
+        is_close=answer.is_close,
+        below_line=answer.below_line,
+        message=answer.message,
         has_more=True,
         is_complete=all(tier.reason is None for tier in tiers.values())
         and all(stage.is_complete for stage in answer.stages.values()),
@@ -210,6 +217,7 @@ def search_report(answer: Answer, budget_tokens: int) -> SearchReport:
         if added_bytes <= bytes_left:
             hit.text, hit.is_truncated = text, False
             bytes_left -= added_bytes
+    report.below_line = sum(hit.relevance < CLOSE for hit in report.results)
     report.has_more = answer.cursor is not None or len(report.results) < len(answer.results)
     return report
 

@@ -29,7 +29,8 @@ async def search_all_systems(request: Request, arguments: SearchArguments) -> Se
     """Has anyone in the fleet seen this before? Searches the memories of all AI coding assistants of the fleet.
 
     Use it before debugging an error, before choosing a library or a design, and when a task may have been done
-    elsewhere. Results come best first. A text with is_truncated is an excerpt; read_memory returns the whole text. No
+    elsewhere. Results come best first. With is_close false nothing in the fleet is about the question, and the results
+    are only the nearest. A text with is_truncated is an excerpt; read_memory returns the whole text. No
     results with is_complete true means that no memory matches; with is_complete false, tiers and stages say what could
     not be searched.
     """

@@ -17,6 +17,7 @@ from akosha_assets.lake.schemas import HOT
 from akosha_assets.lake.serving.query import WEIGHTS, Question
 from akosha_assets.lake.serving.replica.replica import Replica
 from akosha_assets.lake.serving.search.searcher import Searcher
+from akosha_assets.lake.serving.states import CLOSE
 from akosha_assets.lake.settings import LakeSettings
 from akosha_assets.lake.tables import Fence
 
@@ -69,7 +70,7 @@ def run(
             replica = Replica(lake)
             replica.refresh()
             ask = _Asker(replica, Searcher(embedder))
-            answer["sets"][one.name] = _measure(ask, one)
+            answer["sets"][one.name] = _measure(ask, one) | {"close": _closeness(ask, one)}
             for name, fusion in _fusions(ask, one).items():
                 by_fusion.setdefault(name, []).extend(
                     (each.half, one.name, score(each, fusion(each.text))) for each in one.questions
@@ -97,6 +98,11 @@ class _Asker:
         if (text, mode) not in self._ranked:
             self._ranked[text, mode] = self._results(Question(text=text, mode=mode, limit=DEPTH, collapse=False))
         return self._ranked[text, mode]
+
+    def relevances(self, text: str, mode: str) -> Ranked:
+        """Positions and relevances of the first page."""
+        answer = self._searcher.search(self._replica.snapshot, Question(text=text, mode=mode, limit=K))
+        return [(int(result["id"]), result["relevance"]) for result in answer.results]
 
     def _results(self, question: Question) -> Ranked:
         answer = self._searcher.search(self._replica.snapshot, question)
@@ -130,6 +136,23 @@ def _measure(ask: _Asker, one: JudgedSet) -> dict[str, Any]:
         for mode in MODES
     }
     return figures
+
+
+def _closeness(ask: _Asker, one: JudgedSet) -> dict[str, dict[str, float]]:
+    """For each mode the share of questions whose right results are all below the line, of those with one among the ten,
+    and by kind the share of unanswered questions with a result above it.
+    """
+    shares: dict[str, dict[str, float]] = {}
+    for mode in MODES:
+        pages = [(each, ask.relevances(each.text, mode)) for each in one.questions]
+        right = [[close for at, close in page if at in each.evidence] for each, page in pages]
+        lost = [max(closes) < CLOSE for closes in right if closes]
+        shares[mode] = {"lost": round(float(np.mean(lost)), 3) if lost else 0.0}
+        for kind, texts in one.unanswered.items():
+            if texts:
+                found = [any(close >= CLOSE for _, close in ask.relevances(text, mode)) for text in texts]
+                shares[mode][f"false_yes_{kind}"] = round(float(np.mean(found)), 3)
+    return shares
 
 
 def _means(scores: Sequence[tuple[float, ...]]) -> dict[str, float]:

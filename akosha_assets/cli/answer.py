@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from akosha_assets.cli.output import console, escape_controls
+from akosha_assets.lake.serving.states import CLOSE
 
 INDENT = 3
 # Maximum line length.
@@ -39,6 +40,10 @@ def print_answer(query: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
     if answer["unknown_values"]:
         values = [f"{_option(name)} {value}" for name, of_name in answer["unknown_values"].items() for value in of_name]
         _print(Text(f"No memory has {_line(' or '.join(values))}.", "yellow"))
+    if answer["message"]:
+        _print(Text(f"{answer['message'].capitalize()}.", "yellow"))
+    elif answer["below_line"]:
+        _print(Text(f"{answer['below_line']} of {len(answer['results'])} results are not close.", "dim"))
     if answer["operators"]:
         operators = [f"{_line(one['text'])} ({_line(one['meaning'])})" for one in answer["operators"]]
         _print(Text(f"Read as operators: {', '.join(operators)}; --syntax plain searches for them as text.", "dim"))
@@ -53,7 +58,9 @@ def _print_memory(rank: int, memory: Mapping[str, Any]) -> None:
     _print(_snippet(memory), indent=INDENT)
     when = datetime.fromisoformat(memory["occurred_at"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
     summary = ", summary" if memory["is_summary"] else ""
-    _print(Text(f"{when} UTC · {memory['tier']}{summary} · score {memory['score']:.3f}", "dim"), indent=INDENT)
+    not_close = ", not close" if memory["relevance"] < CLOSE else ""
+    closeness = f"score {memory['score']:.3f} · relevance {memory['relevance']:.2f}{not_close}"
+    _print(Text(f"{when} UTC · {memory['tier']}{summary} · {closeness}", "dim"), indent=INDENT)
     if memory["absent_since"] is not None:
         since = datetime.fromisoformat(memory["absent_since"]).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
         _print(Text(f"no longer in its source since {since} UTC", "yellow"), indent=INDENT)

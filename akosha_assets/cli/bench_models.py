@@ -30,6 +30,8 @@ def relevance(
     if not as_json:
         for name, figures in answer["sets"].items():
             rows = [(figure, *values.values()) for figure, values in figures.items() if figure in bench.FIGURES]
+            shares = figures["close"].values()
+            rows += [(kind, *(of_mode[kind] for of_mode in shares)) for kind in figures["close"]["hybrid"]]
             console.print(grid(f"{name}: {figures['questions']} questions", ("figure", *bench.MODES), rows))
         answer = {name: value for name, value in answer.items() if name != "sets"}
     print_figures("relevance", answer, as_json=as_json)

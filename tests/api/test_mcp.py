@@ -361,6 +361,7 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         assert budget < least and len(memory_answer(shown, least).json_bytes()) <= least * 4
     result = shown | {
         "score": 1.0,
+        "relevance": 0.9,
         "snippet": {"text": shown["text"][:240]},
         "duplicates": {"count": 0, "systems": [], "memories": []},
     }
@@ -372,6 +373,7 @@ def test_no_row_makes_an_answer_exceed_its_budget(row: dict[str, Any], budget: i
         return Answer(
             results=results, tiers=tiers, stages=stages, cursor=None, facets={}, took_ms=1.0, mode=SearchMode.HYBRID,
             operators=[], unknown_values={"project": [stretched(tag) for tag in row["tags"]]},
+            is_close=True, below_line=0, message=None,
         )  # fmt: skip
 
     report = search_report(answer_of([result] * 3), budget)

@@ -81,6 +81,13 @@ def test_near_duplicates_are_counted_with_the_systems_that_have_them(url: str) -
     assert "near-duplicate" not in keyword_search(url, "oomkilled", "--system", "laptop-3")
 
 
+def test_results_that_are_not_close_are_named(url: str) -> None:
+    assert "not close" not in keyword_search(url, "certificate")
+    shown = keyword_search(url, "certificate xylophone quagga marimba saffron sourdough lighthouse penguin")
+    assert ", not close\n" in shown
+    assert "Nothing in the fleet is close to the question; the results are only the nearest." in shown
+
+
 def test_a_summary_is_printed_with_its_tier(url: str) -> None:
     assert " UTC · warm, summary · score " in keyword_search(url, "certificate")
 

@@ -28,6 +28,9 @@ class Keywords(Protocol):
     def full_score(self, question: ParsedQuery) -> float:
         """The score of a row of average length that has each word once."""
 
+    def word_weights(self, question: ParsedQuery) -> dict[str, float]:
+        """The inverse document frequency of each stem that is looked for."""
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words to highlight."""
 

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+# Results of less relevance are not close to the question.
+CLOSE = 0.5
+
 
 class SearchMode(StrEnum):
     """How a question is ranked."""

@@ -46,7 +46,7 @@ def rank_hybrid(
     if query is not None:
         is_missing = ~np.isin(keyword.identity, semantic.identity)
         keyword_cosines[is_missing] = cosines(keyword.take(is_missing), snapshot.places, query)
-        background = max(snapshot.background(query.space, vector) for vector in query.vectors)
+        background = query.background(snapshot)
     full_score = snapshot.keywords.full_score(question.parsed)
     if not full_score and len(keyword):
         # Only prefixes, names of fields and excluded words.

@@ -19,6 +19,10 @@ class QueryVectors:
     # The hash of the memory that the vector belongs to, which is no result; None for other vectors.
     identity: int | None = None
 
+    def background(self, snapshot: Snapshot) -> float:
+        """The cosine of an average row with the nearest of the vectors."""
+        return max(snapshot.background(self.space, vector) for vector in self.vectors)
+
 
 def memory_vectors(snapshot: Snapshot, identity: Identity, space: str | None) -> QueryVectors:
     """The vectors of a stored memory, one for each passage, in `space`, or in its first space if that is None.

@@ -12,8 +12,9 @@ from akosha_assets.lake.serving.parts.source_presence import PRESENT
 from akosha_assets.lake.serving.query import Filters
 from akosha_assets.lake.serving.search.collapsing import Group
 from akosha_assets.lake.serving.search.ranking import Hit
+from akosha_assets.lake.serving.search.relevance import RelevanceScale
 from akosha_assets.lake.serving.snapshot import Snapshot, TierView
-from akosha_assets.lake.serving.states import TierStatus, ViewState
+from akosha_assets.lake.serving.states import CLOSE, TierStatus, ViewState
 from akosha_assets.lake.serving.text.snippets import SNIPPET_CHARS, plain_snippet, snippet
 from akosha_assets.lake.serving.time_limit import TimeLimitExceeded, check_time_limit
 
@@ -71,9 +72,18 @@ class ResultFields(MemoryFields):
 
     score: float
     scores: dict[str, float]
+    relevance: float
     duplicates: DuplicateFields
     snippet: dict[str, Any]
     is_truncated: bool
+
+
+class Closeness(TypedDict):
+    """Whether the results of a page are about the question."""
+
+    is_close: bool
+    below_line: int
+    message: str | None
 
 
 class TierReport(TypedDict):
@@ -93,6 +103,7 @@ def render_group(
     group: Group,
     terms: dict[str, Categories],
     stems: frozenset[str],
+    scale: RelevanceScale,
     failures: list[Exception],
     passage: tuple[int, int] | None = None,
 ) -> ResultFields:
@@ -121,6 +132,7 @@ def render_group(
         **render_row(hit.tier, hit.part, hit.row, group.text, terms),
         "score": hit.score,
         "scores": hit.scores,
+        "relevance": round(scale.relevance(hit, group.text), 3),
         "duplicates": {
             "count": len(group.duplicates),
             "systems": sorted(name for name in systems if name is not None),
@@ -174,6 +186,15 @@ def render_row(tier: str, part: Part, row: int, text: str, terms: dict[str, Cate
         "upload_id": payload["upload_id"],
         "absent_since": None if absent_since_us == PRESENT else to_datetime(absent_since_us),
     }
+
+
+def describe_closeness(results: list[ResultFields]) -> Closeness:
+    """How many of `results` are close, and a message if none is."""
+    below = sum(result["relevance"] < CLOSE for result in results)
+    message = None
+    if below == len(results):
+        message = "nothing in the fleet is close to the question; the results are only the nearest" if below else None
+    return {"is_close": below < len(results), "below_line": below, "message": message}
 
 
 def fit_budget(results: list[ResultFields], budget_tokens: int | None) -> list[ResultFields]:

@@ -19,11 +19,13 @@ from akosha_assets.lake.serving.search.fusion import KEYWORD_RANKS, rank_hybrid
 from akosha_assets.lake.serving.search.passages import best_passages, find_gaps
 from akosha_assets.lake.serving.search.query_vector import QueryVectors, memory_vectors, sent_vector
 from akosha_assets.lake.serving.search.ranking import Ranking
+from akosha_assets.lake.serving.search.relevance import RelevanceScale
 from akosha_assets.lake.serving.search.required_terms import filter_ranking
 from akosha_assets.lake.serving.search.results import (
     ResultFields,
     TierReport,
     count_facets,
+    describe_closeness,
     describe_tier,
     fit_budget,
     render_group,
@@ -53,6 +55,10 @@ class Answer:
     """One page of results, and what each tier and each ranking contributed. Its fields are those of the JSON."""
 
     results: list[ResultFields]
+    # Whether any result is close; how many are not; what that means, if none is.
+    is_close: bool
+    below_line: int
+    message: str | None
     tiers: dict[str, TierReport]
     stages: dict[str, RankingStage]
     cursor: str | None
@@ -92,13 +98,7 @@ class Searcher:
     while no row has one.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder | None,
-        no_model: str = "",
-        *,
-        dimensions: int = 384,
-    ):
+    def __init__(self, embedder: Embedder | None, no_model: str = "", *, dimensions: int = 384):
         self.embedder, self.no_model, self.dimensions = embedder, no_model, dimensions
         self._counting = threading.Lock()
         self._searches_under_way = 0
@@ -132,9 +132,11 @@ class Searcher:
         shown = question.already_shown()
         page = self._page(snapshot, question, shown)
         stems = snapshot.keywords.highlights(question.parsed)
+        scale = RelevanceScale.of(snapshot, question, page.semantic.query)
         failures: list[Exception] = []
+        passages = page.semantic.passages
         results = [
-            render_group(group, snapshot.terms, stems, failures, page.semantic.passages.get(group.best.identity))
+            render_group(group, snapshot.terms, stems, scale, failures, passages.get(group.best.identity))
             for group in page.groups
         ]
         results = fit_budget(results, question.budget_tokens)
@@ -144,6 +146,7 @@ class Searcher:
         has_more = page.has_more or len(results) < len(page.groups)
         return Answer(
             results=results,
+            **describe_closeness(results),
             tiers={name: describe_tier(tier) for name, tier in snapshot.tiers.items()},
             stages={"semantic": page.semantic.stage, "keyword": page.keyword.stage},
             cursor=question.cursor_after(shown, hashes) if has_more else None,
@@ -203,8 +206,7 @@ class Searcher:
             semantic.ranking = filter_ranking(semantic.ranking, snapshot.places, required, snapshot.terms)
         if mode == SearchMode.SEMANTIC:
             return semantic, keyword, semantic.ranking
-        fused = rank_hybrid(snapshot, question, semantic.ranking, keyword.ranking, semantic.query)
-        return semantic, keyword, fused
+        return semantic, keyword, rank_hybrid(snapshot, question, semantic.ranking, keyword.ranking, semantic.query)
 
     def _rank_semantic(self, snapshot: Snapshot, question: Question, depth: int) -> _RankedStage:
         started = time.perf_counter()

@@ -92,6 +92,10 @@ class KeywordSearcher:
         """The score of a row of average length that has each word of `question` once."""
         return self.parser.full_score(question)
 
+    def word_weights(self, question: ParsedQuery) -> dict[str, float]:
+        """The inverse document frequency of each stem that is looked for."""
+        return self.parser.word_weights(question)
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words that a question searches for, and its prefixes, each with a star."""
         return self.parser.highlights(question)

@@ -134,19 +134,29 @@ class QueryParser:
 
     def full_score(self, query: ParsedQuery) -> float:
         """The score of a row of average length with each word of `query` once. Words that no row has count too."""
-        tokens = [token for token in query.tokens if token.field == "text" and token.sign != "-"]
-        plain = {word for token in tokens if not token.sign and not token.is_phrase for word in token.words}
-        ignored = self._ignored(plain)
+        sought = self._sought(query)
+        return sum(self._full_weight(word, forms) for word, forms in sought.items())
+
+    def word_weights(self, query: ParsedQuery) -> dict[str, float]:
+        """The inverse document frequency of each stem that `query` looks for; that of unknown words is the highest."""
         weights: dict[str, float] = {}
-        for token in tokens:
-            if token.is_prefix:
-                continue
-            skipped = frozenset() if token.sign or token.is_phrase else ignored
-            for word in token.words:
-                if word not in skipped:
-                    forms = self.vocabulary.forms(word) if len(token.words) == 1 else ()
-                    weights[word] = self._full_weight(word, forms)
-        return sum(weights.values())
+        for word, forms in self._sought(query).items():
+            rows = sum(form.rows for form in forms) if forms else self.vocabulary.rows_with(word)
+            weights[stem(word)] = self.vocabulary.weight(rows)
+        return weights
+
+    def _sought(self, query: ParsedQuery) -> dict[str, tuple[Form, ...]]:
+        """The words of the text that a result should have, with their forms if they are inflected."""
+        tokens = [
+            token for token in query.tokens if token.field == "text" and token.sign != "-" and not token.is_prefix
+        ]
+        ignored = self._ignored({word for token in tokens for word in token.words})
+        return {
+            word: self.vocabulary.forms(word) if len(token.words) == 1 else ()
+            for token in tokens
+            for word in token.words
+            if token.sign or token.is_phrase or word not in ignored
+        }
 
     def _full_weight(self, word: str, forms: Sequence[Form]) -> float:
         """What a row with `word` scores: as one word with the rows of all `forms`, and more for its own form."""

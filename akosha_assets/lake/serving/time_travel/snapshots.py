@@ -45,6 +45,10 @@ class _MergedKeywords:
         """The highest score of a row of average length with each word once, of all indexes."""
         return max(searcher.full_score(question) for searcher in self.searchers)
 
+    def word_weights(self, question: ParsedQuery) -> dict[str, float]:
+        """The inverse document frequency of each stem that is looked for."""
+        return self.searchers[0].word_weights(question)
+
     def highlights(self, question: ParsedQuery) -> frozenset[str]:
         """Stems of the words of a question that are searched for."""
         return self.searchers[0].highlights(question)
