@@ -109,12 +109,8 @@ class Fence:
 
 def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaTable:
     """Creates the table of `spec` at `uri` unless it exists; returns a fresh handle."""
-    try:
-        return DeltaTable(uri, storage_options=storage_options)
-    except TableNotFoundError:
-        pass
-    except (OSError, DeltaError) as error:
-        raise StoreUnavailable(uri, str(error)) from error
+    if (table := open_table(uri, storage_options)) is not None:
+        return table
     try:
         DeltaTable.create(
             uri,
@@ -124,13 +120,14 @@ def create(uri: str, spec: TableSpec, storage_options: dict[str, str]) -> DeltaT
             name=spec.address.replace("/", "_"),
             configuration=_configuration(spec),
             storage_options=storage_options,
+            # A retry would write version 1 with another id over a table that another process has just created.
+            commit_properties=CommitProperties(max_commit_retries=0),
         )
     except CommitFailedError:
         pass  # Another process created it meanwhile.
     except (OSError, DeltaError) as error:
         # A new table has no rows that could be the cause.
         raise StoreUnavailable(uri, str(error)) from error
-    # With mode "ignore" deltalake returns a handle with its own id where another process created the table meanwhile.
     return open_existing(uri, storage_options)
 
 
@@ -174,7 +171,7 @@ def create_over_files(
             name=spec.address.replace("/", "_"),
             configuration=_configuration(spec),
             storage_options=storage_options,
-            commit_properties=CommitProperties(custom_metadata=metadata),
+            commit_properties=CommitProperties(custom_metadata=metadata, max_commit_retries=0),
         )
     except (OSError, DeltaError) as error:
         if open_table(uri, storage_options) is not None:

@@ -8,6 +8,7 @@ import pytest
 
 from akosha_assets.lake.catalog import Lake
 from akosha_assets.lake.settings import LakeSettings
+from tests.api.conftest import until
 from tests.hot_rows import commit, memory
 
 TEXTS = {
@@ -67,7 +68,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.fixture(scope="module")
 def client(lake: Lake, serve: Callable[..., httpx.Client]) -> httpx.Client:
-    return serve(lake)
+    served = serve(lake)
+    until(lambda: served.get("/health").json()["is_settled"])
+    return served
 
 
 def search(client: httpx.Client, **body: Any) -> dict[str, Any]:

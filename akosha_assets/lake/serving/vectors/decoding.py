@@ -55,7 +55,8 @@ def decode_vectors(
         # `filter` copies; most tables need no filter.
         filtered = column if pc.all(has_length).as_py() else column.filter(has_length)
         numbers_each = length * 8 if form == "sketch" else length // np.dtype(FORMS[form]).itemsize
-        if not len(filtered) or length % np.dtype(FORMS[form]).itemsize or numbers_each > VECTOR_MAX_NUMBERS:
+        has_whole_numbers = length % np.dtype(FORMS[form]).itemsize == 0
+        if not len(filtered) or not has_whole_numbers or not 0 < numbers_each <= VECTOR_MAX_NUMBERS:
             left_out += stored
             continue
         rows = np.flatnonzero(has_length.to_numpy(zero_copy_only=False)).astype(np.int32)

@@ -104,3 +104,10 @@ def test_the_coverage_of_a_text_follows_from_its_ranges_and_length() -> None:
     text_bytes = np.array([900, 2000, 5, 6, 2000, 2000])
     whole, waiting, partial = Coverage.WHOLE, Coverage.WAITING, Coverage.PARTIAL
     assert coverage_of(of_texts, text_bytes, waiting).tolist() == [whole, waiting, whole, partial, whole, whole]
+
+
+@pytest.mark.parametrize("form", ["float16", "int8", "sketch"])
+def test_vectors_without_a_number_are_left_out(form: str) -> None:
+    scales = None if form == "float16" else np.ones(2, np.float32)
+    found, left_out = decode_vectors(pa.array([b"", b""]), pa.array(["a", "a"]), form, scales, {})
+    assert (found, left_out) == ({}, 2)
