@@ -44,7 +44,15 @@ WRITES = {
         "retention hold",
         "retention release",
     ),
-    *("bench drain", "bench embed", "bench ingest", "bench lifecycle", "bench relevance", "bench resend"),
+    *(
+        "bench drain",
+        "bench embed",
+        "bench ingest",
+        "bench lifecycle",
+        "bench passages",
+        "bench relevance",
+        "bench resend",
+    ),
     *("bench search", "bench serve", "bench tick", "bench tiers"),
 }
 

@@ -1,5 +1,6 @@
 """A snapshot: the parts and indexes that a search uses. Immutable, so that updates do not affect searches."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -17,6 +18,8 @@ from akosha_assets.lake.serving.vectors.vector_set import Coverage, VectorSet
 
 # Vectors whose mean is that of an average row, and the number of vectors of mean 0 that count beside them.
 SAMPLED_ROWS, PRIOR_ROWS = 256, 30
+# Vectors are of any length: those of clients, and of models that do not normalize.
+BACKGROUND_MAX = 0.95
 
 
 class Keywords(Protocol):
@@ -192,10 +195,12 @@ class Snapshot:
     def background(self, space: str, query: np.ndarray) -> float:
         """The cosine of `query`, (dimensions,) float32, with an average row that has a vector of `space`.
 
-        With few rows it is near 0, since the rows that are sought are a large share of them.
+        With few rows it is near 0, since the rows that are sought are a large share of them. It is at most
+        `BACKGROUND_MAX`, and 0 where vectors are too long for a mean.
         """
         mean = self._mean_vectors.get((space, len(query)))
-        return 0.0 if mean is None else float(mean @ query)
+        cosine = 0.0 if mean is None else float(mean @ query)
+        return min(max(cosine, -1.0), BACKGROUND_MAX) if math.isfinite(cosine) else 0.0
 
     @cached_property
     def _mean_vectors(self) -> dict[tuple[str, int], np.ndarray]:
