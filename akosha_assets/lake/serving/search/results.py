@@ -1,5 +1,6 @@
 """Renders hits as JSON-like results: fields, duplicates, snippets, facets, a token budget. Ranks nothing."""
 
+import math
 from datetime import UTC, date, datetime
 from typing import Any, TypedDict
 
@@ -130,9 +131,9 @@ def render_group(
     }
     return {
         **render_row(hit.tier, hit.part, hit.row, group.text, terms),
-        "score": hit.score,
+        "score": _finite(hit.score),
         "scores": hit.scores,
-        "relevance": round(scale.relevance(hit, group.text), 3),
+        "relevance": round(_finite(scale.relevance(hit, group.text)), 3),
         "duplicates": {
             "count": len(group.duplicates),
             "systems": sorted(name for name in systems if name is not None),
@@ -283,3 +284,8 @@ def tier_status(tier: TierView) -> TierStatus:
 def to_datetime(microseconds: int) -> datetime:
     """The time in UTC of microseconds since 1970."""
     return datetime.fromtimestamp(microseconds // 1_000_000, UTC).replace(microsecond=microseconds % 1_000_000)
+
+
+def _finite(number: float) -> float:
+    """`number`, or 0 where vectors without a direction give none: JSON has no NaN."""
+    return number if math.isfinite(number) else 0.0
